@@ -1,0 +1,90 @@
+"""The root of the error tree, and what the core itself raises.
+
+    CQLError
+      ProtocolError
+        LocalProtocolError     our caller asked for what the protocol does not allow
+        RemoteProtocolError    the peer sent what the protocol does not allow
+      ValueConversionError     a Python value does not fit its column; also a ValueError
+
+The client adds its own branches (``cqlproto_anyio.exceptions``). An ERROR that a server sends is a
+message here, not an exception: a proxy relays it, a client raises it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cqlproto.messages.errors import Error
+
+__all__ = [
+    "CQLError",
+    "LocalProtocolError",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "ValueConversionError",
+]
+
+
+class CQLError(Exception):
+    """Anything that this library raises on purpose.
+
+    Attributes:
+        maybe_applied: whether a write may have taken effect although it failed. False means that it
+            certainly has not, so that it may be sent again.
+        host: the node that was talked to, as ``address:port``, or None before one was chosen.
+        attempts: what was tried before giving up, one error per attempt.
+    """
+
+    maybe_applied: bool = False
+    host: str | None = None
+    attempts: Sequence[BaseException] = ()
+
+
+class ProtocolError(CQLError):
+    """The protocol was broken, by one side or the other."""
+
+
+class LocalProtocolError(ProtocolError):
+    """The caller asked for something that the protocol does not allow here; nothing was sent."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent something that the protocol does not allow; the connection cannot go on.
+
+    Attributes:
+        error: the ERROR message by which the peer said so itself, if it did.
+    """
+
+    def __init__(self, message: str, *, error: Error | None = None) -> None:
+        super().__init__(message)
+        self.error = error
+
+
+class ValueConversionError(CQLError, ValueError):
+    """A Python value cannot be written as the CQL type of its column.
+
+    Attributes:
+        column: the name of the column or bind marker, or None where there is none.
+        cql_type: the CQL type as text, such as ``list<int>``.
+        value: the value that did not fit.
+        reason: what was wrong with it.
+    """
+
+    def __init__(
+        self, reason: str, *, cql_type: str, value: object, column: str | None = None
+    ) -> None:
+        self.reason = reason
+        self.cql_type = cql_type
+        self.value = value
+        self.column = column
+        super().__init__(reason, cql_type, value, column)
+
+    def __str__(self) -> str:
+        where = f"column {self.column!r} ({self.cql_type})" if self.column else self.cql_type
+        shown = repr(self.value)
+        if len(shown) > 80:
+            shown = f"{shown[:77]}..."
+        return f"{where}: {self.reason}, got {type(self.value).__name__} {shown}"
