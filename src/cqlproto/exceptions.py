@@ -5,6 +5,7 @@
         LocalProtocolError     our caller asked for what the protocol does not allow
         RemoteProtocolError    the peer sent what the protocol does not allow
       ValueConversionError     a Python value does not fit its column; also a ValueError
+      RowMappingError          the columns do not fit the class that rows should become; also a TypeError
 
 The client adds its own branches (``cqlproto_anyio.exceptions``). An ERROR that a server sends is a
 message here, not an exception: a proxy relays it, a client raises it.
@@ -24,6 +25,7 @@ __all__ = [
     "LocalProtocolError",
     "ProtocolError",
     "RemoteProtocolError",
+    "RowMappingError",
     "ValueConversionError",
 ]
 
@@ -88,3 +90,7 @@ class ValueConversionError(CQLError, ValueError):
         if len(shown) > 80:
             shown = f"{shown[:77]}..."
         return f"{where}: {self.reason}, got {type(self.value).__name__} {shown}"
+
+
+class RowMappingError(CQLError, TypeError):
+    """The columns of a result do not fit the row target that was asked for."""

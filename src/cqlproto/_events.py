@@ -1,0 +1,184 @@
+"""What a connection reports: past tense, plain slots classes, one object per report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from cqlproto.enums import ProtocolVersion
+    from cqlproto.messages import Request, Response
+    from cqlproto.messages.errors import Error
+    from cqlproto.messages.events import ServerEvent
+
+__all__ = [
+    "ConnectionEnded",
+    "Event",
+    "HandshakeCompleted",
+    "HandshakeFailed",
+    "PushReceived",
+    "RequestReceived",
+    "ResponseReceived",
+    "UnsupportedVersionReceived",
+]
+
+
+class _Report:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+        return f"{type(self).__name__}({fields})"
+
+
+class HandshakeCompleted(_Report):
+    """The server is ready for requests.
+
+    Attributes:
+        version: the protocol version in use.
+        supported: the options of SUPPORTED, as they came.
+        compression: the name of the compression in use, or None.
+    """
+
+    __slots__ = ("compression", "supported", "version")
+
+    def __init__(
+        self,
+        version: ProtocolVersion,
+        supported: Mapping[str, Sequence[str]],
+        compression: str | None,
+    ) -> None:
+        self.version = version
+        self.supported = supported
+        self.compression = compression
+
+
+class HandshakeFailed(_Report):
+    """The connection never became ready; open another one to try again.
+
+    Attributes:
+        reason: what was wrong, as text.
+        error: the server's ERROR, or None where the client found the reason itself.
+        supported_versions: the versions that a server which refused ours says it speaks, betas
+            left out; empty if the reason is another one.
+        authentication: whether credentials were missing or refused.
+    """
+
+    __slots__ = ("authentication", "error", "reason", "supported_versions")
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        error: Error | None = None,
+        supported_versions: Sequence[int] = (),
+        authentication: bool = False,
+    ) -> None:
+        self.reason = reason
+        self.error = error
+        self.supported_versions = supported_versions
+        self.authentication = authentication
+
+
+class ResponseReceived(_Report):
+    """A request has been answered; its stream id is free again.
+
+    Attributes:
+        stream_id: what :meth:`ClientConnection.send` returned.
+        message: the answer; an ERROR is a message like any other.
+        tracing_id: the id of the trace that was asked for, or None.
+        warnings: the server's warnings.
+        payload: the server's custom payload, or None.
+    """
+
+    __slots__ = ("message", "payload", "stream_id", "tracing_id", "warnings")
+
+    def __init__(
+        self,
+        stream_id: int,
+        message: Response,
+        tracing_id: UUID | None = None,
+        warnings: Sequence[str] = (),
+        payload: Mapping[str, bytes | None] | None = None,
+    ) -> None:
+        self.stream_id = stream_id
+        self.message = message
+        self.tracing_id = tracing_id
+        self.warnings = warnings
+        self.payload = payload
+
+
+class PushReceived(_Report):
+    """The server reports a change that was registered for (v4 section 4.2.6)."""
+
+    __slots__ = ("event",)
+
+    def __init__(self, event: ServerEvent) -> None:
+        self.event = event
+
+
+class RequestReceived(_Report):
+    """A client asks; the server's side answers by :meth:`ServerConnection.reply`.
+
+    Attributes:
+        stream_id: what to answer to.
+        message: the request.
+        tracing: whether a trace is asked for.
+        payload: the client's custom payload, or None.
+    """
+
+    __slots__ = ("message", "payload", "stream_id", "tracing")
+
+    def __init__(
+        self,
+        stream_id: int,
+        message: Request,
+        *,
+        tracing: bool = False,
+        payload: Mapping[str, bytes | None] | None = None,
+    ) -> None:
+        self.stream_id = stream_id
+        self.message = message
+        self.tracing = tracing
+        self.payload = payload
+
+
+class UnsupportedVersionReceived(_Report):
+    """A client asks in a version that this side does not speak; an ERROR should follow.
+
+    Attributes:
+        stream_id: the stream id of the request.
+        version: the version that it came in.
+    """
+
+    __slots__ = ("stream_id", "version")
+
+    def __init__(self, stream_id: int, version: int) -> None:
+        self.stream_id = stream_id
+        self.version = version
+
+
+class ConnectionEnded(_Report):
+    """The peer has closed its side.
+
+    Attributes:
+        clean: True if it did so between two frames.
+    """
+
+    __slots__ = ("clean",)
+
+    def __init__(self, clean: bool) -> None:
+        self.clean = clean
+
+
+Event = (
+    HandshakeCompleted
+    | HandshakeFailed
+    | ResponseReceived
+    | PushReceived
+    | RequestReceived
+    | UnsupportedVersionReceived
+    | ConnectionEnded
+)

@@ -1,0 +1,161 @@
+"""Frames: the 9-byte header and the cutting of a byte stream into frames (v4 section 2).
+
+    0         8        16        24        32         40
+    +---------+---------+---------+---------+---------+
+    | version |  flags  |      stream       | opcode  |
+    +---------+---------+---------+---------+---------+
+    |                length                 |  body ...
+    +---------+---------+---------+---------+
+
+:class:`FrameReader` keeps what has come and gives whole frames. What it keeps grows with the bytes that
+came, never with the length that a header announces, and every byte is copied a bounded number of times
+however the stream is cut: the usual read, which ends with a whole frame, is parsed where it lies.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from cqlproto.enums import RESPONSE_BIT
+from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
+
+__all__ = ["HEADER_SIZE", "FrameReader", "RawFrame", "write_frame"]
+
+HEADER = Struct(">BBhBi")
+HEADER_SIZE = HEADER.size
+_unpack = HEADER.unpack_from
+
+
+class RawFrame:
+    """A frame whose body has not been looked at.
+
+    Attributes:
+        version: the version byte, with the bit that marks a response.
+        flags: the flag bits.
+        stream: the stream id, -1 for events.
+        opcode: the kind of message.
+        body: the body as it came, compressed if the flags say so.
+    """
+
+    __slots__ = ("body", "flags", "opcode", "stream", "version")
+
+    def __init__(self, version: int, flags: int, stream: int, opcode: int, body: bytes) -> None:
+        self.version = version
+        self.flags = flags
+        self.stream = stream
+        self.opcode = opcode
+        self.body = body
+
+    def __repr__(self) -> str:
+        return (
+            f"RawFrame(version=0x{self.version:02x}, flags=0x{self.flags:02x}, stream={self.stream},"
+            f" opcode=0x{self.opcode:02x}, body=<{len(self.body)} bytes>)"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RawFrame) and bytes(self) == bytes(other)
+
+    __hash__ = None  # type: ignore[assignment]  # compared by content, so not a key
+
+    def __bytes__(self) -> bytes:
+        return write_frame(self.version, self.flags, self.stream, self.opcode, self.body)
+
+
+def write_frame(version: int, flags: int, stream: int, opcode: int, body: bytes) -> bytes:
+    """Return a whole frame.
+
+    Raises:
+        LocalProtocolError: the stream id or the length does not fit the header.
+    """
+    if not -0x8000 <= stream <= 0x7FFF or len(body) > 0x7FFFFFFF:
+        raise LocalProtocolError(f"a frame of stream {stream} with {len(body)} bytes")
+    return HEADER.pack(version, flags, stream, opcode, len(body)) + body
+
+
+class FrameReader:
+    """Cuts the bytes from a peer into frames.
+
+    Arguments:
+        max_body: the longest body to accept, in bytes.
+        responses: whether the peer is a server; decides the highest bit of the version byte.
+    """
+
+    __slots__ = ("_data", "_direction", "_max_body", "_needed", "_partial", "_pos")
+
+    def __init__(self, *, max_body: int, responses: bool) -> None:
+        self._max_body = max_body
+        self._direction = RESPONSE_BIT if responses else 0
+        self._data = b""  # parsed from _pos on
+        self._pos = 0
+        self._partial = bytearray()  # what comes after _data and is not yet a whole frame
+        self._needed = 1  # so many bytes must be in _partial before parsing makes sense
+
+    @property
+    def pending(self) -> int:
+        """How many bytes are kept that no frame has been made of."""
+        return len(self._data) - self._pos + len(self._partial)
+
+    def feed(self, data: bytes) -> None:
+        """Keep ``data``, the next bytes of the stream."""
+        if self._pos == len(self._data) and not self._partial:
+            self._data = data
+            self._pos = 0
+        else:
+            self._partial += data
+
+    def read(self) -> RawFrame | None:
+        """Return the next frame, or None until more bytes come.
+
+        Raises:
+            RemoteProtocolError: the bytes are no frame, or one longer than ``max_body``.
+        """
+        parts = self.take()
+        return None if parts is None else RawFrame(*parts)
+
+    def take(self) -> tuple[int, int, int, int, bytes] | None:
+        """As :meth:`read`, as (version, flags, stream, opcode, body): cheaper by an object."""
+        while True:
+            data = self._data
+            pos = self._pos
+            if len(data) - pos >= 9:
+                version, flags, stream, opcode, length = _unpack(data, pos)
+                start = pos + 9
+                stop = start + length
+                if version & 0x80 != self._direction or not 0 <= length <= self._max_body:
+                    self._refuse(data[pos : pos + 80])
+                if stop <= len(data):
+                    self._pos = stop
+                    return version, flags, stream, opcode, data[start:stop]
+                needed = 9 + length
+            elif len(data) > pos:
+                if data[pos] & 0x80 != self._direction:
+                    self._refuse(data[pos : pos + 80])
+                needed = 9
+            else:
+                needed = self._needed
+            if not self._refill(needed):
+                return None
+
+    def _refill(self, needed: int) -> bool:
+        """Put what is left of the data before the partial bytes; True if ``needed`` are there."""
+        partial = self._partial
+        if self._pos < len(self._data):
+            partial[:0] = memoryview(self._data)[self._pos :]
+        self._data = b""
+        self._pos = 0
+        if len(partial) < needed:
+            self._needed = needed
+            return False
+        self._needed = 1
+        self._data = bytes(partial)
+        partial.clear()
+        return True
+
+    def _refuse(self, data: bytes) -> None:
+        if data[0] & 0x80 != self._direction:
+            kind = "response" if self._direction else "request"
+            raise RemoteProtocolError(f"not a CQL {kind}: the peer sent {data[:40]!r}")
+        length = int.from_bytes(data[5:9], "big", signed=True)
+        raise RemoteProtocolError(
+            f"a frame body of {length} bytes is announced, at most {self._max_body} are accepted"
+        )

@@ -1,0 +1,131 @@
+"""Binding: Python values in, a whole EXECUTE frame out.
+
+What doesn't change between executions of a statement under the same options is packed once: the id and
+the options before the values and after them. An execution adds the values and the header.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+from cqlproto._state import Expectation
+from cqlproto.cqltypes import encoder
+from cqlproto.enums import Opcode, ProtocolVersion
+from cqlproto.exceptions import LocalProtocolError, ValueConversionError
+from cqlproto.frames import HEADER
+from cqlproto.messages.requests import pack_parameters_around
+from cqlproto.wire import MAX_SHORT, UNSET, write_short_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cqlproto.messages.requests import QueryParameters
+    from cqlproto.messages.results import Prepared
+    from cqlproto.wire import Unset
+
+__all__ = ["Binder"]
+
+_NULL = b"\xff\xff\xff\xff"
+_UNSET = b"\xff\xff\xff\xfe"
+_pack_length = Struct(">i").pack
+_pack_count = Struct(">H").pack
+_pack_header = HEADER.pack
+
+
+class Binder:
+    """Packs the executions of one prepared statement under one set of options.
+
+    Arguments:
+        prepared: what PREPARE returned.
+        parameters: the options; its values, names and paging state must be left out.
+        version: the protocol version.
+
+    Attributes:
+        expectation: what will answer, for the connection.
+        count: how many values are needed.
+    """
+
+    __slots__ = (
+        "_after",
+        "_before",
+        "_columns",
+        "_encoders",
+        "_version",
+        "count",
+        "expectation",
+    )
+
+    def __init__(
+        self, prepared: Prepared, parameters: QueryParameters, version: ProtocolVersion
+    ) -> None:
+        self._columns = prepared.bind.columns
+        self.count = len(self._columns)
+        self._encoders = [encoder(column.type) for column in self._columns]
+        self._version = version
+        self.expectation = Expectation(Opcode.EXECUTE, prepared.result)
+        head = bytearray()
+        write_short_bytes(head, prepared.statement_id)
+        if version.has_result_metadata_id:
+            write_short_bytes(head, prepared.result_metadata_id or b"")
+        before, after = pack_parameters_around(parameters, version)
+        if self.count > MAX_SHORT:
+            raise LocalProtocolError(f"{self.count} bind markers, at most {MAX_SHORT} fit")
+        self._before = bytes(head) + before + _pack_count(self.count)
+        self._after = after
+
+    def frame(self, stream_id: int, values: Sequence[Any]) -> bytes:
+        """Return the EXECUTE frame with these values, uncompressed.
+
+        Raises:
+            LocalProtocolError: there are more or fewer values than bind markers.
+            ValueConversionError: a value does not fit its column.
+        """
+        if len(values) != self.count:
+            raise LocalProtocolError(f"{len(values)} values for {self.count} bind markers")
+        parts = [b"", self._before]
+        append = parts.append
+        size = len(self._before) + len(self._after)
+        for encode, value in zip(self._encoders, values, strict=True):
+            if value is None:
+                append(_NULL)
+                size += 4
+            elif value is UNSET:
+                append(_UNSET)
+                size += 4
+            else:
+                try:
+                    cell = encode(value)
+                except ValueConversionError as exc:
+                    raise self._named(exc, values) from exc.__cause__
+                append(_pack_length(len(cell)))
+                append(cell)
+                size += 4 + len(cell)
+        append(self._after)
+        parts[0] = _pack_header(self._version, 0, stream_id, Opcode.EXECUTE, size)
+        return b"".join(parts)
+
+    def cells(self, values: Sequence[Any]) -> list[bytes | None | Unset]:
+        """Return the values as a message holds them; raises as :meth:`frame` does."""
+        if len(values) != self.count:
+            raise LocalProtocolError(f"{len(values)} values for {self.count} bind markers")
+        try:
+            return [
+                value if value is None or value is UNSET else encode(value)
+                for encode, value in zip(self._encoders, values, strict=True)
+            ]
+        except ValueConversionError as exc:
+            raise self._named(exc, values) from exc.__cause__
+
+    def _named(self, error: ValueConversionError, values: Sequence[Any]) -> ValueConversionError:
+        """Name the column: the first whose value can't be encoded, found by trying again."""
+        for column, encode, value in zip(self._columns, self._encoders, values, strict=True):
+            if value is None or value is UNSET:
+                continue
+            try:
+                encode(value)
+            except ValueConversionError as again:
+                return ValueConversionError(
+                    again.reason, cql_type=again.cql_type, value=again.value, column=column.name
+                )
+        return error  # a value that changes from one look to the next

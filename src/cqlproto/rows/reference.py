@@ -1,0 +1,68 @@
+"""The plain decoder of rows and the plain packer of values: one loop, one cell at a time.
+
+This is the oracle that compiled decoders and binders are held to, and what serves until they are worth
+compiling. It is meant to be read.
+"""
+
+from __future__ import annotations
+
+from struct import Struct, error as StructError
+from typing import TYPE_CHECKING, Any
+
+from cqlproto.cqltypes import decoder as cell_decoder
+from cqlproto.exceptions import RemoteProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cqlproto.messages.results import Column, Rows
+
+__all__ = ["reference_decoder"]
+
+_length_at = Struct(">i").unpack_from
+
+
+def reference_decoder(columns: Sequence[Column]) -> Callable[[Rows], list[tuple[Any, ...]]]:
+    """Return a function from :class:`Rows` to a list of tuples, one value per column.
+
+    The rows content is row_count times columns [bytes]; a negative length is null (v4 section 4.2.5.2).
+
+    Raises (the function returned):
+        RemoteProtocolError: a cell is cut off, malformed for its type, or bytes are left over.
+    """
+    cells = [cell_decoder(column.type) for column in columns]
+
+    def decode(rows: Rows) -> list[tuple[Any, ...]]:
+        body = rows.body
+        position = rows.offset
+        size = len(body)
+        result = []
+        row: list[Any] = []
+        try:
+            for _ in range(rows.row_count):
+                row = []
+                for cell in cells:
+                    (length,) = _length_at(body, position)
+                    position += 4
+                    if length < 0:
+                        row.append(None)
+                        continue
+                    stop = position + length
+                    if stop > size:
+                        raise RemoteProtocolError(
+                            f"{length} bytes announced, {size - position} are left"
+                        )
+                    row.append(cell(body[position:stop]))
+                    position = stop
+                result.append(tuple(row))
+        except (RemoteProtocolError, StructError) as exc:
+            column = columns[len(row)]
+            raise RemoteProtocolError(
+                f"row {len(result)}, column {column.name!r} ({column.type}): {exc}"
+            ) from exc
+        if position != size:
+            raise RemoteProtocolError(f"{size - position} bytes are left after the last row")
+        return result
+
+    return decode
+

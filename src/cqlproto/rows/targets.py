@@ -1,0 +1,204 @@
+"""What a row becomes: a :class:`Row`, a tuple, a dict, or an instance of a class of the user's.
+
+A target is turned into a function once per column list; the rows go through that function. Columns are
+matched to the fields of a class by name, never by position: the order of ``SELECT *`` is the server's.
+"""
+
+from __future__ import annotations
+
+import collections
+from functools import lru_cache, partial
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
+
+from cqlproto.exceptions import RowMappingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from cqlproto.messages.results import Column
+
+__all__ = ["Row", "RowTarget", "row_class", "row_maker"]
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+@runtime_checkable
+class RowTarget(Protocol[R_co]):
+    """A row target of one's own, for ``row=``."""
+
+    def row_maker(self, columns: Sequence[Column]) -> Callable[[tuple[Any, ...]], R_co]:
+        """Return a function from the tuple of one row's values, in column order, to the row.
+
+        Called once per column list. Raises RowMappingError if these columns can't be used.
+        """
+        ...
+
+
+def _positional(index: int) -> Any:
+    # What namedtuple uses: reads the slot in C, past the __getitem__ below.
+    return _tuplegetter(index, f"Column {index}.")
+
+
+def _fallback_getter(index: int, doc: str) -> property:
+    return property(lambda self: tuple.__getitem__(self, index), doc=doc)
+
+
+_tuplegetter = getattr(collections, "_tuplegetter", _fallback_getter)
+
+
+class Row(tuple[Any, ...]):
+    """One row: a tuple whose columns are also attributes and keys.
+
+    ``row.name`` and ``row["name"]`` are the same; a column whose name starts with an underscore is
+    reached by key only. A name that tuples use themselves, such as ``count``, is the column.
+    """
+
+    __slots__ = ()
+    _fields: tuple[str, ...] = ()
+
+    def _asdict(self) -> dict[str, Any]:
+        """Return the row as a dict, in column order."""
+        return dict(zip(self._fields, self, strict=True))
+
+    def __getitem__(self, key: Any) -> Any:
+        if type(key) is not str:
+            return tuple.__getitem__(self, key)
+        try:
+            # tuple's own method: a column may be called "index"
+            return tuple.__getitem__(self, tuple.index(self._fields, key))
+        except ValueError:
+            raise KeyError(self._no(key)) from None
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(self._no(name))
+
+    def _no(self, name: str) -> str:
+        return f"no column {name!r}, the row has {', '.join(self._fields) or 'none'}"
+
+    def __repr__(self) -> str:
+        cells = ", ".join(f"{n}={v!r}" for n, v in zip(self._fields, tuple(self), strict=True))
+        return f"Row({cells})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make_row, (self._fields, tuple(self))
+
+
+def _make_row(names: tuple[str, ...], values: tuple[Any, ...]) -> Row:
+    return tuple.__new__(row_class(names), values)
+
+
+@lru_cache(maxsize=1024)
+def row_class(names: tuple[str, ...]) -> type[Row]:
+    """Return the class of rows with these column names, in this order."""
+    space: dict[str, Any] = {"__slots__": (), "_fields": names}
+    for index, name in reversed(list(enumerate(names))):  # of two equal names the first wins
+        if not name.startswith("_"):
+            space[name] = _positional(index)
+    return cast("type[Row]", type("Row", (Row,), space))
+
+
+def row_maker(columns: Sequence[Column], target: Any) -> Callable[[tuple[Any, ...]], Any] | None:
+    """Return the function that makes a row of a tuple of values, or None if tuples will do.
+
+    Raises:
+        RowMappingError: the columns and the target do not fit together.
+    """
+    names = tuple(column.name for column in columns)
+    if target is tuple:
+        return None
+    if target is Row:
+        return partial(tuple.__new__, row_class(names))
+    if target is dict:
+        _refuse_repeated(names, "dict")
+        return lambda values: dict(zip(names, values, strict=True))
+    if isinstance(target, RowTarget) and not isinstance(target, type):
+        return target.row_maker(columns)
+    if isinstance(target, type):
+        return _class_maker(names, target)
+    raise RowMappingError(
+        f"row={target!r}: expected Row, tuple, dict, a class or an object with row_maker()"
+    )
+
+
+def _refuse_repeated(names: tuple[str, ...], what: str) -> None:
+    repeated = [name for name, count in collections.Counter(names).items() if count > 1]
+    if repeated:
+        raise RowMappingError(
+            f"the column {repeated[0]!r} comes more than once and {what} has names only:"
+            " name one of them by AS"
+        )
+
+
+class _Fields:
+    """The parameters of a class's constructor."""
+
+    def __init__(self, positional: Sequence[str], keyword: Sequence[str], required: set[str]) -> None:
+        self.positional = positional
+        self.keyword = keyword
+        self.required = required
+
+
+def _fields_of(target: type) -> _Fields:
+    """Find what the constructor takes; pydantic's aliases count as names."""
+    model_fields = getattr(target, "model_fields", None)
+    if isinstance(model_fields, dict):
+        names = {field.alias or name: field for name, field in model_fields.items()}
+        required = {name for name, field in names.items() if field.is_required()}
+        return _Fields((), tuple(names), required)
+    import inspect  # costs milliseconds, and only classes need it
+
+    positional, keyword, required = [], [], set()
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError) as exc:
+        raise RowMappingError(f"row={target.__name__}: its constructor can't be read") from exc
+    for parameter in parameters:
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            positional.append(parameter.name)
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            keyword.append(parameter.name)
+        else:
+            continue
+        if parameter.default is parameter.empty:
+            required.add(parameter.name)
+    return _Fields(positional, keyword, required)
+
+
+def _class_maker(names: tuple[str, ...], target: type) -> Callable[[tuple[Any, ...]], Any]:
+    """Columns that the class doesn't know are left out; fields it needs must be there."""
+    _refuse_repeated(names, target.__name__)
+    fields = _fields_of(target)
+    missing = sorted(fields.required.difference(names))
+    if missing:
+        raise RowMappingError(
+            f"row={target.__name__}: no column for {', '.join(missing)},"
+            f" the row has {', '.join(names)}"
+        )
+    index = {name: position for position, name in enumerate(names)}
+    leading = list(_leading(fields.positional, index))
+    rest = [
+        (name, index[name])
+        for name in (*fields.positional[len(leading) :], *fields.keyword)
+        if name in index
+    ]
+    if not leading and not rest:
+        raise RowMappingError(
+            f"row={target.__name__}: takes none of the columns {', '.join(names)}"
+        )
+    if not rest:
+        if len(leading) == 1:
+            (only,) = leading
+            return lambda values: target(values[only])
+        pick = itemgetter(*leading)
+        return lambda values: target(*pick(values))
+    return lambda values: target(
+        *[values[i] for i in leading], **{name: values[i] for name, i in rest}
+    )
+
+
+def _leading(positional: Sequence[str], index: dict[str, int]) -> Iterator[int]:
+    for name in positional:
+        if name not in index:
+            return
+        yield index[name]

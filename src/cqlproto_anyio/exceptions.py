@@ -1,0 +1,395 @@
+"""What the client raises, in one tree with what the core raises.
+
+    CQLError                       .maybe_applied .host .attempts
+      ProtocolError                LocalProtocolError, RemoteProtocolError            (core)
+      ValueConversionError         also a ValueError: column, cql_type, value         (core)
+      RowMappingError              also a TypeError                                   (core)
+      UsageError                   ConfigError, SessionClosed, PageTokenMismatch, ParameterError,
+                                   RequestTooLarge
+      ResultError                  RowNotFound, MultipleRows, ResultTooLarge
+      ConnectionFailed             also an OSError: host, stage, elapsed
+        AuthenticationFailed, NotCQL, TLSFailed, VersionRejected, ConnectionLost
+      RequestTimeout               also a TimeoutError
+      Overloaded                   the client's own queue is full
+      NoHostAvailable              every contact point failed; .attempts has each failure
+      DatabaseError                the server answered by an ERROR: one class per code
+
+There is no ExceptionGroup anywhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from cqlproto.enums import ErrorCode
+from cqlproto.exceptions import (
+    CQLError,
+    LocalProtocolError,
+    ProtocolError,
+    RemoteProtocolError,
+    RowMappingError,
+    ValueConversionError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cqlproto.enums import Consistency
+    from cqlproto.messages.errors import Error
+
+__all__ = [
+    "AlreadyExists",
+    "AuthenticationFailed",
+    "BadCredentials",
+    "CASWriteUnknown",
+    "CDCWriteFailure",
+    "CQLError",
+    "ConfigError",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "DatabaseError",
+    "FunctionFailure",
+    "InvalidConfiguration",
+    "InvalidQuery",
+    "InvalidSyntax",
+    "IsBootstrapping",
+    "LocalProtocolError",
+    "MultipleRows",
+    "NoHostAvailable",
+    "NotCQL",
+    "Overloaded",
+    "PageTokenMismatch",
+    "ParameterError",
+    "ProtocolError",
+    "ReadFailure",
+    "ReadTimeout",
+    "RemoteProtocolError",
+    "RequestTimeout",
+    "RequestTooLarge",
+    "ResultError",
+    "ResultTooLarge",
+    "RowMappingError",
+    "RowNotFound",
+    "ServerError",
+    "ServerOverloaded",
+    "ServerProtocolError",
+    "SessionClosed",
+    "TLSFailed",
+    "TruncateError",
+    "Unauthorized",
+    "Unavailable",
+    "Unprepared",
+    "UsageError",
+    "ValueConversionError",
+    "VersionRejected",
+    "WriteFailure",
+    "WriteTimeout",
+    "database_error",
+]
+
+
+class UsageError(CQLError):
+    """The caller asked for something that can't be; nothing was sent."""
+
+
+class ConfigError(UsageError):
+    """A setting is wrong, or two of them don't go together."""
+
+
+class SessionClosed(UsageError):
+    """The session is closed, or was while the request was under way."""
+
+
+class PageTokenMismatch(UsageError):
+    """The page token is damaged or belongs to another query, other parameters or keyspace."""
+
+
+class ParameterError(UsageError):
+    """The parameters don't fit the statement's bind markers."""
+
+
+class RequestTooLarge(UsageError):
+    """The request is longer than the server accepts."""
+
+
+class ResultError(CQLError):
+    """The request succeeded, but its result isn't what was asked of it."""
+
+
+class RowNotFound(ResultError):
+    """One row was asked for and there is none."""
+
+
+class MultipleRows(ResultError):
+    """One row was asked for and there are several."""
+
+
+class ResultTooLarge(ResultError):
+    """The result has more rows than ``Profile.max_rows``; ``Session.stream`` has no such limit."""
+
+
+class ConnectionFailed(CQLError, OSError):
+    """No connection could be made to a node, or it was lost.
+
+    Attributes:
+        host: the node, as ``address:port``.
+        stage: how far it got: ``resolve``, ``connect``, ``tls``, ``handshake``, ``keyspace`` or
+            ``request``.
+        elapsed: how long it took to fail, in seconds.
+        reason: what went wrong.
+    """
+
+    def __init__(self, reason: str, *, host: str, stage: str, elapsed: float) -> None:
+        super().__init__(f"{host}: {stage} failed after {elapsed:.3f} s: {reason}")
+        self.reason = reason
+        self.host = host
+        self.stage = stage
+        self.elapsed = elapsed
+
+
+class AuthenticationFailed(ConnectionFailed):
+    """The server wants credentials, or refuses those it was given."""
+
+
+class NotCQL(ConnectionFailed):
+    """What listens there doesn't speak CQL's native protocol."""
+
+
+class TLSFailed(ConnectionFailed):
+    """The TLS handshake failed: no TLS there, or a certificate that isn't trusted."""
+
+
+class VersionRejected(ConnectionFailed):
+    """The server speaks none of the protocol versions that the client does.
+
+    Attributes:
+        supported_versions: what the server says it speaks.
+    """
+
+    supported_versions: Sequence[int] = ()
+
+
+class ConnectionLost(ConnectionFailed):
+    """The connection broke while requests were under way."""
+
+
+class RequestTimeout(CQLError, TimeoutError):
+    """The deadline passed before the answer came.
+
+    Attributes:
+        timeout: the deadline, in seconds after the start.
+    """
+
+    timeout: float | None = None
+
+
+class Overloaded(CQLError):
+    """Too many requests wait in the client for a free connection; nothing was sent."""
+
+
+class NoHostAvailable(CQLError):
+    """No node could be reached; ``attempts`` has what happened at each."""
+
+    def __init__(self, attempts: Sequence[BaseException]) -> None:
+        tried = "".join(f"\n  {type(each).__name__}: {each}" for each in attempts)
+        super().__init__(f"no host is available, {len(attempts)} tried:{tried}")
+        self.attempts = tuple(attempts)
+
+
+class DatabaseError(CQLError):
+    """The server answered by an ERROR (v4 section 9).
+
+    Attributes:
+        code: the error code.
+        message: the server's text.
+        details: the fields of this code, by name; the classes below have them as attributes.
+        query: the statement, or None where it isn't known.
+    """
+
+    codes: ClassVar[tuple[int, ...]] = ()
+
+    def __init__(
+        self, code: int, message: str, details: dict[str, Any], *, host: str, query: str | None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+        self.host = host
+        self.query = query
+        for name, value in details.items():
+            setattr(self, name, value)
+
+    def __str__(self) -> str:
+        facts = ", ".join(f"{name}={value!s}" for name, value in self.details.items())
+        return f"{self.message} (code 0x{self.code:04x}{', ' if facts else ''}{facts}; {self.host})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args, dict(self.__dict__))
+
+
+def _rebuilt(kind: type[DatabaseError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
+
+class ServerError(DatabaseError):
+    """Something unexpected went wrong in the server."""
+
+    codes = (ErrorCode.SERVER_ERROR,)
+
+
+class ServerProtocolError(DatabaseError):
+    """The server found a message of ours malformed."""
+
+    codes = (ErrorCode.PROTOCOL_ERROR,)
+
+
+class BadCredentials(DatabaseError):
+    """The server refused credentials outside of a connection's handshake."""
+
+    codes = (ErrorCode.BAD_CREDENTIALS,)
+
+
+class Unavailable(DatabaseError):
+    """Too few replicas are alive for the consistency; nothing was written."""
+
+    codes = (ErrorCode.UNAVAILABLE,)
+    consistency: Consistency
+    required: int
+    alive: int
+
+
+class ServerOverloaded(DatabaseError):
+    """The node can't take more requests now."""
+
+    codes = (ErrorCode.OVERLOADED,)
+
+
+class IsBootstrapping(DatabaseError):
+    """The node is joining the cluster and serves no reads."""
+
+    codes = (ErrorCode.IS_BOOTSTRAPPING,)
+
+
+class TruncateError(DatabaseError):
+    """TRUNCATE failed."""
+
+    codes = (ErrorCode.TRUNCATE_ERROR,)
+
+
+class WriteTimeout(DatabaseError):
+    """Too few replicas acknowledged a write in time; it may be applied."""
+
+    codes = (ErrorCode.WRITE_TIMEOUT,)
+    consistency: Consistency
+    received: int
+    required: int
+    write_type: str
+
+
+class ReadTimeout(DatabaseError):
+    """Too few replicas answered a read in time."""
+
+    codes = (ErrorCode.READ_TIMEOUT,)
+    consistency: Consistency
+    received: int
+    required: int
+    data_present: bool
+
+
+class ReadFailure(DatabaseError):
+    """Replicas failed while they executed a read."""
+
+    codes = (ErrorCode.READ_FAILURE,)
+    consistency: Consistency
+    received: int
+    required: int
+    failures: int
+    data_present: bool
+
+
+class FunctionFailure(DatabaseError):
+    """A user-defined function failed."""
+
+    codes = (ErrorCode.FUNCTION_FAILURE,)
+    keyspace: str
+    function: str
+    argument_types: Sequence[str]
+
+
+class WriteFailure(DatabaseError):
+    """Replicas failed while they executed a write; it may be applied elsewhere."""
+
+    codes = (ErrorCode.WRITE_FAILURE,)
+    consistency: Consistency
+    received: int
+    required: int
+    failures: int
+    write_type: str
+
+
+class CDCWriteFailure(DatabaseError):
+    """The space for change data capture is full."""
+
+    codes = (ErrorCode.CDC_WRITE_FAILURE,)
+
+
+class CASWriteUnknown(DatabaseError):
+    """Whether an LWT was applied is not known."""
+
+    codes = (ErrorCode.CAS_WRITE_UNKNOWN,)
+    consistency: Consistency
+    received: int
+    required: int
+
+
+class InvalidSyntax(DatabaseError):
+    """The statement isn't CQL."""
+
+    codes = (ErrorCode.SYNTAX_ERROR,)
+
+
+class Unauthorized(DatabaseError):
+    """The user lacks a permission."""
+
+    codes = (ErrorCode.UNAUTHORIZED,)
+
+
+class InvalidQuery(DatabaseError):
+    """The statement is CQL, but can't be executed: an unknown table, a wrong type, .."""
+
+    codes = (ErrorCode.INVALID,)
+
+
+class InvalidConfiguration(DatabaseError):
+    """The statement asks for a setting that the server refuses."""
+
+    codes = (ErrorCode.CONFIG_ERROR,)
+
+
+class AlreadyExists(DatabaseError):
+    """The keyspace or table exists."""
+
+    codes = (ErrorCode.ALREADY_EXISTS,)
+    keyspace: str
+    table: str
+
+
+class Unprepared(DatabaseError):
+    """The server has forgotten a prepared statement, again and again."""
+
+    codes = (ErrorCode.UNPREPARED,)
+    statement_id: bytes
+
+
+_BY_CODE: dict[int, type[DatabaseError]] = {
+    int(code): kind for kind in DatabaseError.__subclasses__() for code in kind.codes
+}
+
+
+def database_error(message: Error, *, host: str, query: str | None = None) -> DatabaseError:
+    """Return the exception for a server's ERROR; an unknown code becomes a plain DatabaseError."""
+    kind = _BY_CODE.get(message.code, DatabaseError)
+    return kind(message.code, message.message, dict(message.fields), host=host, query=query)

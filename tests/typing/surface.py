@@ -1,0 +1,113 @@
+"""The types that users see. Checked by mypy in strict mode, never run."""
+
+from __future__ import annotations
+
+import dataclasses
+import ssl
+import uuid
+from typing import TYPE_CHECKING, Any, assert_type
+
+import cqlproto_anyio as cql
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclasses.dataclass
+class User:
+    id: uuid.UUID
+    email: str
+
+
+def load_secret() -> str:
+    return "secret"
+
+
+async def connecting(context: ssl.SSLContext) -> None:
+    async with cql.connect() as session:
+        assert_type(session, cql.Session)
+    async with cql.connect(
+        ["db1", "db2"],
+        keyspace="shop",
+        auth=cql.PlainAuth("app", load_secret),
+        tls=True,
+        local_dc="eu",
+    ) as session:
+        assert_type(await session.aclose(), None)
+    cql.connect("db1", port=9043, tls=context, profile=cql.Profile(timeout=2.0))
+    cql.connect(port="9042")  # type: ignore[arg-type]
+
+
+async def executing(session: cql.Session) -> None:
+    assert_type(await session.execute("SELECT 1"), cql.Result[cql.Row])
+    assert_type(await session.execute("SELECT 1", (1, "a")), cql.Result[cql.Row])
+    assert_type(await session.execute("SELECT 1", {"a": 1}), cql.Result[cql.Row])
+    assert_type(await session.execute("SELECT 1", User(uuid.uuid4(), "a")), cql.Result[cql.Row])
+    assert_type(await session.execute("SELECT 1", row=User), cql.Result[User])
+    users = await session.execute("SELECT 1", (1,), row=User, timeout=3)
+    assert_type(users.first(), User | None)
+    assert_type(users.one(), User)
+    assert_type(users.rows, list[User])
+    assert_type([user.email for user in users], list[str])
+    assert_type(users.applied, bool)
+    assert_type(users.existing, "Mapping[str, Any] | None")
+    assert_type(await session.execute("SELECT 1", row=tuple), cql.Result[tuple[Any, ...]])
+    assert_type(await session.execute("SELECT 1", row=dict), cql.Result[dict[str, Any]])
+    row = (await session.execute("SELECT 1")).one()
+    assert_type(row.anything, Any)
+    assert_type(row["anything"], Any)
+    assert_type(row[0], Any)
+    await session.execute("SELECT 1", timeot=3)  # type: ignore[call-overload]
+    await session.execute("SELECT 1", timeout="3")  # type: ignore[call-overload]
+    await session.execute("SELECT 1", 1, 2)  # type: ignore[call-overload]
+
+
+async def preparing(session: cql.Session) -> None:
+    plain = await session.prepare("SELECT 1")
+    assert_type(plain, cql.Prepared[cql.Row])
+    typed = await session.prepare("SELECT 1", row=User)
+    assert_type(typed, cql.Prepared[User])
+    assert_type(await session.execute(typed, (1,)), cql.Result[User])
+    assert_type(await session.execute(typed, (1,), row=dict), cql.Result[dict[str, Any]])
+
+
+async def paging(session: cql.Session, typed: cql.Prepared[User]) -> None:
+    page = await session.page(typed, ("eu",), page_size=50, token=None)
+    assert_type(page, cql.Page[User])
+    assert_type(page.rows, list[User])
+    assert_type(page.next_token, str | None)
+    assert_type(await session.page("SELECT 1"), cql.Page[cql.Row])
+    stream = session.stream("SELECT 1", row=User)
+    assert_type(stream, cql.RowStream[User])
+    async for user in stream:
+        assert_type(user, User)
+    async for users in session.stream(typed).pages():
+        assert_type(users, list[User])
+
+
+async def batching(session: cql.Session, typed: cql.Prepared[User]) -> None:
+    result = await session.batch(
+        [(typed, (1,)), ("INSERT", {"a": 1}), "DELETE"], kind="unlogged", timeout=1.0
+    )
+    assert_type(result, cql.Result[cql.Row])
+    await session.batch(["DELETE"], kind="loged")  # type: ignore[arg-type]
+
+
+async def on_what_patterns_share(executor: cql.Executor, session: cql.Session) -> None:
+    assert_type(await executor.execute("SELECT 1", row=User), cql.Result[User])
+    same: cql.Executor = session
+    assert_type(await same.page("SELECT 1"), cql.Page[cql.Row])
+    assert_type(session.using(profile=cql.Profile(timeout=None)), cql.Session)
+
+
+def failing(error: cql.CQLError) -> None:
+    assert_type(error.maybe_applied, bool)
+    assert_type(error.host, str | None)
+    if isinstance(error, cql.Unavailable):
+        assert_type(error.required, int)
+        assert_type(error.alive, int)
+    if isinstance(error, cql.ConnectionFailed):
+        assert_type(error.stage, str)
+        assert_type(error.elapsed, float)
+    timeout: TimeoutError = cql.RequestTimeout("late")
+    assert timeout
