@@ -1,0 +1,60 @@
+# `make demo` and `make test` need Python 3.11 or later, make and git; a real Cassandra needs a JDK 17
+# and Maven besides, and is started and ended by itself.
+
+PYTHON ?= $(shell sh tools/find-python.sh 3.11)
+BIN := .venv/bin
+PIP := -m pip install --quiet --disable-pip-version-check
+CHECKED := $(wildcard src tests examples bench)
+# Other CPythons of this machine, for the unit tests.
+OTHERS := $(shell sh tools/find-python.sh --others)
+
+help: ## show this text
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: .venv/.demo ## run examples/demo.py, on CQLPROTO_HOSTS or on a Cassandra that is started for it
+	@if [ -n "$$CQLPROTO_HOSTS" ]; then $(BIN)/python examples/demo.py; \
+	else $(BIN)/python -m tests.cassandra run -- $(BIN)/python examples/demo.py; fi
+
+test: lint types tests units ## everything: lint, types, all tests, unit tests on every CPython here
+
+lint: .venv/.dev ## style, format and the layers of the sources
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/lint-imports --no-logo
+
+types: .venv/.dev ## mypy, strict
+	$(BIN)/mypy $(CHECKED)
+
+tests: .venv/.dev ## all tests, on a Cassandra that is started for them
+	$(BIN)/pytest
+
+units: $(OTHERS:%=unit-%) ## the unit tests on the other CPythons of this machine
+
+unit-%: .venv-%/.unit
+	.venv-$*/bin/pytest -q -p no:cacheprovider -m "not cassandra" $(wildcard tests/cqlproto tests/cqlproto_anyio)
+
+bench: .venv/.bench ## run bench/run.py
+	$(BIN)/python bench/run.py
+
+format: .venv/.dev ## let ruff format the sources
+	$(BIN)/ruff check --fix-only $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+clean: ## remove virtual environments and caches
+	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# An environment is made once, and filled again when pyproject.toml changes.
+.venv/bin/python:
+	sh tools/make-venv.sh .venv "$(PYTHON)"
+
+.venv/.%: pyproject.toml | .venv/bin/python
+	$(BIN)/python $(PIP) --editable '.[$*]'
+	@touch $@
+
+.venv-%/.unit: pyproject.toml
+	sh tools/make-venv.sh .venv-$* "$$(sh tools/find-python.sh $*)"
+	.venv-$*/bin/python $(PIP) --editable '.[unit]'
+	@touch $@
+
+.PHONY: help demo test lint types tests units bench format clean
+.PRECIOUS: .venv/.% .venv-%/.unit

@@ -1,0 +1,8 @@
+"""The names that tests annotate with; the fixtures are in fixtures.py, loaded for all of tests/."""
+
+from __future__ import annotations
+
+from tests.cassandra.fixtures import StartCluster
+from tests.cassandra.launcher import Cluster, Node, Options
+
+__all__ = ["Cluster", "Node", "Options", "StartCluster"]

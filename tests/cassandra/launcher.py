@@ -1,0 +1,411 @@
+"""Real Apache Cassandra nodes on loopback addresses.
+
+Neither Docker nor an installed Cassandra is needed (java.py says what is). Node *n* listens on
+127.0.0.*n*; ports are free ones unless given, so that a cluster with TLS can run beside one
+without. A node counts as up when it answers STARTUP, and the login where there is one. Nodes are
+started one after another: two that join at once refuse each other.
+
+A cluster that is entered with ``with`` ends with it, and with the process that entered it however
+that goes (guard.py). In tests this is behind the fixtures of fixtures.py; from a shell it is
+``python -m tests.cassandra`` (__main__.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tests.cassandra import certificates, guard, java
+from tests.cassandra.blocking import BlockingConnection, ErrorReply
+from tests.cassandra.java import LauncherError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Self
+
+START_SECONDS = 120.0
+USERNAME, PASSWORD = "cassandra", "cassandra"  # the role that a new cluster has
+
+_LOGBACK = """<configuration>
+<appender name="S" class="ch.qos.logback.core.ConsoleAppender"><encoder>
+<pattern>%-5level %d %logger{20} %msg%n</pattern></encoder></appender>
+<root level="INFO"><appender-ref ref="S"/></root></configuration>
+"""
+
+
+def free_port(addresses: Sequence[str]) -> int:
+    """Return a TCP port that is free on all addresses.
+
+    It lies below the range that the system takes for outgoing connections: there, a client that
+    reconnects to a node that is down could meet itself.
+    """
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for address in addresses:
+                stack.enter_context(socket.socket()).bind((address, port))
+            return port
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a cluster is made; a port of 0 becomes a free one.
+
+    Attributes:
+        nodes: How many, 1 to 3.
+        port: CQL, the same on every node.
+        storage_port: Between nodes, the same on every node.
+        jmx_port: Of the first node, the others count on from it; None for no JMX.
+        auth: Ask for a password and check permissions; the first role is cassandra/cassandra.
+        tls: CQL in TLS only: "server" shows a certificate, "mutual" asks for the client's as well.
+        settings: Further settings of cassandra.yaml, in place of those set here.
+        heap: Of each node, as Java writes it.
+        tokens: Per node.
+        dc: Name of the data centre; racks are r1, r2, r3.
+    """
+
+    nodes: int = 1
+    port: int = 0
+    storage_port: int = 0
+    jmx_port: int | None = None
+    auth: bool = False
+    tls: Literal["server", "mutual"] | None = None
+    settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    heap: str = "768m"
+    tokens: int = 16
+    dc: str = "dc1"
+
+    @property
+    def addresses(self) -> list[str]:
+        return [f"127.0.0.{number}" for number in range(1, self.nodes + 1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One server: where it is, and how to get in.
+
+    Attributes:
+        host: Its address.
+        port: Its CQL port.
+        username: For a server with passwords, else None.
+        password: The same.
+        ca_path: PEM of the authority that signed its certificate; None for a server without TLS.
+        cert_path: PEM of a client certificate, for a server with TLS.
+        key_path: PEM of its key.
+        cluster: What it can be killed and paused through; None if it was not started from here.
+        number: Its place in the cluster, from 1.
+    """
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = None
+    ca_path: Path | None = None
+    cert_path: Path | None = None
+    key_path: Path | None = None
+    cluster: Cluster | None = dataclasses.field(default=None, repr=False, compare=False)
+    number: int = 1
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Return a context that trusts the node, with the client certificate; None without TLS."""
+        if self.ca_path is None:
+            return None
+        context = ssl.create_default_context(cafile=self.ca_path)
+        if self.cert_path is not None:
+            context.load_cert_chain(self.cert_path, self.key_path)
+        return context
+
+    def connect(self, timeout: float = 30.0) -> BlockingConnection:
+        """Open a blocking connection, logged in; `timeout` is of one read, in seconds."""
+        login = None if self.username is None else (self.username, self.password or "")
+        tls = self.tls_context()
+        return BlockingConnection(self.host, self.port, tls=tls, login=login, timeout=timeout)
+
+    def cql(self, *statements: str) -> None:
+        """Run statements one after another."""
+        with self.connect() as connection:
+            for statement in statements:
+                connection.query(statement)
+
+    def up(self) -> None:
+        """Start it, on the data that it has, and wait until it serves CQL."""
+        self._cluster._start(self)
+
+    def kill(self) -> None:
+        """End it at once: SIGKILL."""
+        self._cluster._end(self, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it in order: SIGTERM, and wait; paused, it goes on first."""
+        self.resume()
+        self._cluster._end(self, signal.SIGTERM)
+
+    def pause(self) -> None:
+        """Hang it: SIGSTOP. Its sockets stay open, and new ones are accepted."""
+        os.kill(self._cluster._pid(self), signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`: SIGCONT."""
+        os.kill(self._cluster._pid(self), signal.SIGCONT)
+
+    @property
+    def _cluster(self) -> Cluster:
+        if self.cluster is None:
+            raise LauncherError(f"{self.address} was not started from here")
+        return self.cluster
+
+
+class Cluster:
+    """Nodes in a folder. As a context manager it starts them and leaves nothing behind.
+
+    Args:
+        options: How it is made.
+        folder: Where data, logs and certificates go; by default a temporary folder. What it holds
+            is removed.
+
+    Raises:
+        LauncherError: (on entering) a node did not start.
+    """
+
+    def __init__(self, options: Options | None = None, folder: Path | None = None) -> None:
+        options = options or Options()
+        self.folder = (folder or Path(tempfile.mkdtemp(prefix="cqlproto-cassandra-"))).resolve()
+        self.options = dataclasses.replace(
+            options,
+            port=options.port or free_port(options.addresses),
+            storage_port=options.storage_port or free_port(options.addresses),
+        )
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._guard: subprocess.Popen[str] | None = None
+        keys, mutual = self.folder / "tls", options.tls == "mutual"
+        self.nodes = [
+            Node(
+                address,
+                self.options.port,
+                username=USERNAME if options.auth else None,
+                password=PASSWORD if options.auth else None,
+                ca_path=keys / "ca.pem" if options.tls else None,
+                cert_path=keys / "client.pem" if mutual else None,
+                key_path=keys / "client.key" if mutual else None,
+                cluster=self,
+                number=number,
+            )
+            for number, address in enumerate(options.addresses, 1)
+        ]
+
+    @classmethod
+    def open(cls, folder: Path) -> Cluster:
+        """Return the cluster that `start` left running in a folder."""
+        try:
+            options = json.loads((folder / "options.json").read_text())
+        except FileNotFoundError as error:
+            raise LauncherError(f"no cluster in {folder}") from error
+        return cls(Options(**options), folder)
+
+    @property
+    def hosts(self) -> str:
+        """The nodes as CQLPROTO_HOSTS wants them."""
+        return ",".join(node.address for node in self.nodes)
+
+    def __enter__(self) -> Self:
+        self._guard = subprocess.Popen(
+            [sys.executable, guard.__file__, self.folder],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._guard is not None:
+            self._guard.communicate()  # closes its input: it kills what runs and removes the folder
+            self._guard = None
+        for process in self._processes.values():
+            process.wait()
+
+    def start(self) -> None:
+        """Start all nodes anew, one after another; without `with`, they run until `stop`."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        (self.folder / "options.json").write_text(json.dumps(dataclasses.asdict(self.options)))
+        if self.options.tls:
+            certificates.make(self.folder / "tls", self.options.addresses)
+        for node in self.nodes:
+            self._configure(node)
+            self._start(node)
+
+    def stop(self) -> None:
+        """End all nodes that run, in order."""
+        for node in self.nodes:
+            with contextlib.suppress(LauncherError):
+                node.stop()
+
+    def log(self, node: Node) -> str:
+        """Return what a node has logged."""
+        return (self._home(node) / "log").read_text(errors="replace")
+
+    def _home(self, node: Node) -> Path:
+        return self.folder / f"node{node.number}"
+
+    def _configure(self, node: Node) -> None:
+        conf = self._home(node) / "conf"
+        conf.mkdir(parents=True)
+        (conf / "logback.xml").write_text(_LOGBACK)
+        rack = f"dc={self.options.dc}\nrack=r{node.number}\n"
+        (conf / "cassandra-rackdc.properties").write_text(rack)
+        # JSON is YAML, and quotes by itself.
+        (conf / "cassandra.yaml").write_text(json.dumps(self._settings(node), indent=2))
+
+    def _settings(self, node: Node) -> dict[str, object]:
+        options = self.options
+        data = self._home(node) / "data"
+        keys = self.folder / "tls"
+        seeds = f"{options.addresses[0]}:{options.storage_port}"
+        encryption = {
+            "enabled": True,
+            "optional": False,
+            "keystore": str(keys / "server.p12"),
+            "keystore_password": certificates.STORE_PASSWORD,
+            "store_type": "PKCS12",
+            "truststore": str(keys / "trust.p12"),
+            "truststore_password": certificates.STORE_PASSWORD,
+            "require_client_auth": options.tls == "mutual",
+        }
+        return {
+            "cluster_name": "cqlproto",
+            "num_tokens": options.tokens,
+            "partitioner": "org.apache.cassandra.dht.Murmur3Partitioner",
+            "data_file_directories": [str(data / "data")],
+            "commitlog_directory": str(data / "commitlog"),
+            "saved_caches_directory": str(data / "caches"),
+            "hints_directory": str(data / "hints"),
+            "cdc_raw_directory": str(data / "cdc"),
+            "commitlog_sync": "periodic",
+            "commitlog_sync_period": "10000ms",
+            "auto_snapshot": False,  # together, what makes a suite full of DDL bearable
+            "endpoint_snitch": "GossipingPropertyFileSnitch",
+            "listen_address": node.host,
+            "rpc_address": node.host,
+            "native_transport_port": options.port,
+            "storage_port": options.storage_port,
+            "authenticator": "PasswordAuthenticator" if options.auth else "AllowAllAuthenticator",
+            "authorizer": "CassandraAuthorizer" if options.auth else "AllowAllAuthorizer",
+            "role_manager": "CassandraRoleManager",
+            "materialized_views_enabled": True,
+            "user_defined_functions_enabled": True,
+            "sasi_indexes_enabled": True,
+            "seed_provider": [
+                {
+                    "class_name": "org.apache.cassandra.locator.SimpleSeedProvider",
+                    "parameters": [{"seeds": seeds}],
+                }
+            ],
+            **({"client_encryption_options": encryption} if options.tls else {}),
+            **options.settings,
+        }
+
+    def _command(self, node: Node) -> list[str]:
+        home, first = self._home(node), self.options.jmx_port
+        jmx_port = None if first is None else first + node.number - 1
+        return java.command(home / "conf", home / "data", self.options.heap, jmx_port)
+
+    def _start(self, node: Node) -> None:
+        home = self._home(node)
+        with open(home / "log", "ab") as log:
+            process = subprocess.Popen(
+                self._command(node),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self._processes[node.number] = process
+        self._tell_guard("+", process.pid)
+        (home / "pid").write_text(str(process.pid))
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                node.connect(timeout=5.0).close()
+            except (OSError, ErrorReply) as error:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    text = f"node {node.number} did not start ({error}):\n{self.log(node)[-3000:]}"
+                    self._end(node, signal.SIGKILL)
+                    raise LauncherError(text) from error
+                time.sleep(0.1)
+            else:
+                return
+
+    def _pid(self, node: Node) -> int:
+        """Return the process of a node that runs; raises LauncherError if it does not."""
+        process = self._processes.get(node.number)
+        if process is not None:
+            if process.poll() is None:
+                return process.pid
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                pid = int((self._home(node) / "pid").read_text())
+                if _is_node(pid, self._home(node)):
+                    return pid
+        raise LauncherError(f"node {node.number} does not run")
+
+    def _end(self, node: Node, number: signal.Signals) -> None:
+        try:
+            pid = self._pid(node)
+        except LauncherError:
+            return
+        os.kill(pid, number)
+        process = self._processes.get(node.number)
+        if process is not None:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        else:
+            while _is_node(pid, self._home(node)):
+                time.sleep(0.1)
+        self._tell_guard("-", pid)
+
+    def _tell_guard(self, sign: str, pid: int) -> None:
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.write(f"{sign}{pid}\n")
+            self._guard.stdin.flush()
+
+
+def _is_node(pid: int, home: Path) -> bool:
+    """Whether a process id out of a file is still the node's: ids are used again."""
+    shown = subprocess.run(
+        ["ps", "-ww", "-o", "stat=,command=", "-p", str(pid)],
+        capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    return not shown.startswith("Z") and f"{home / 'conf'}:" in shown
+
+
+def cql(address: str, *statements: str) -> None:
+    """Run statements, one after another, on the server without passwords at ``host:port``."""
+    host, _, port = address.rpartition(":")
+    Node(host, int(port)).cql(*statements)

@@ -1,0 +1,92 @@
+"""What holds for every test.
+
+An ``async def test_..`` needs no marker: it runs on asyncio and on trio, in the same runner as
+its async fixtures. ``@pytest.mark.uvloop`` (or ``pytestmark = pytest.mark.uvloop`` for a module)
+adds asyncio with uvloop. ``@pytest.mark.parametrize("anyio_backend", ["trio"])`` restricts a test
+to what it names; ``@pytest.mark.asyncio`` leaves it to pytest-asyncio, whose fixtures run in
+tasks of their own.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import platform
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+from tests.cassandra.fixtures import REQUIRED, TEST_HOST
+from tests.cassandra.java import CASSANDRA_VERSION
+
+if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
+
+pytest_plugins = ["tests.cassandra.fixtures"]
+
+BACKENDS = [pytest.param("asyncio", id="asyncio"), pytest.param("trio", id="trio")]
+UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop")
+
+# A deadline per example would measure how busy the machine is; the time limit of the test remains.
+hypothesis.settings.register_profile("cqlproto", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("cqlproto")
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    """The event loop that the test runs on: a name, or a name with options, as anyio wants it."""
+    return request.param
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    named = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if metafunc.definition.get_closest_marker("uvloop") and "anyio_backend" not in named:
+        metafunc.parametrize("anyio_backend", [*BACKENDS, UVLOOP], indirect=True, scope="module")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: object
+) -> None:
+    """Mark async tests for anyio's plugin, which looks for the mark after this."""
+    function = getattr(getattr(obj, "hypothesis", None), "inner_test", obj)
+    if not inspect.iscoroutinefunction(function) or not collector.istestfunction(obj, name):
+        return
+    marks = [*collector.iter_markers(), *getattr(obj, "pytestmark", ())]
+    if not any(mark.name == "asyncio" for mark in marks):
+        pytest.mark.anyio(obj)
+
+
+def pytest_report_header() -> list[str]:
+    names = ["anyio", "trio", "uvloop", "lz4", "cramjam", "hypothesis"]
+    versions = ", ".join(f"{name} {_version(name)}" for name in names)
+    server = TEST_HOST or f"{CASSANDRA_VERSION}, started by the tests"
+    if REQUIRED:
+        server += "; required: a skipped test fails the run"
+    return [
+        f"cqlproto {_version('cqlproto')} (pure Python), {platform.python_implementation()}",
+        versions,
+        f"Cassandra: {server}",
+    ]
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "-"
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    if REQUIRED and (skipped := terminalreporter.getreports("skipped")):
+        terminalreporter.write_line(
+            f"{len(skipped)} skipped: with CQLPROTO_REQUIRE_CASSANDRA no test may be", red=True
+        )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    reporter: TerminalReporter | None = session.config.pluginmanager.get_plugin("terminalreporter")
+    if REQUIRED and exitstatus == 0 and reporter is not None and reporter.getreports("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

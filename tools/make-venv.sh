@@ -1,0 +1,9 @@
+#!/bin/sh
+# make-venv.sh FOLDER PYTHON: make a virtual environment, or say what is missing.
+if [ -z "$2" ]; then
+    echo "No Python 3.11 or later that can make virtual environments." >&2
+    echo "Install one (Debian: apt install python3 python3-venv), or name it: make PYTHON=.." >&2
+    exit 1
+fi
+[ -x "$1/bin/python" ] && exit
+"$2" -m venv "$1" || { rm -rf "$1"; exit 1; }
