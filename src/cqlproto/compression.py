@@ -1,0 +1,165 @@
+"""The compression of frame bodies (v4 section 5): LZ4 and Snappy.
+
+Both forms say how long the plain bytes are. That number comes from the peer, so it is checked before
+anything is allocated: against the caller's limit, and against the most that so many compressed bytes
+can possibly stand for, so that a small frame cannot make us reserve a large buffer.
+
+The codecs are optional dependencies, imported when a compressor is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from struct import Struct
+from typing import Any, Protocol
+
+from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
+
+__all__ = ["Compressor", "compressor"]
+
+_LENGTH = Struct(">I")
+_MAX_LENGTH = 0x7FFFFFFF
+
+# The best that the formats can do: a byte of a run's length stands for 255 bytes in LZ4, a copy of
+# 64 bytes takes three in Snappy.
+_LZ4_RATIO = 255
+_SNAPPY_RATIO = 22
+
+
+class Compressor(Protocol):
+    """What compresses frame bodies."""
+
+    @property
+    def name(self) -> str:
+        """The name in the STARTUP option COMPRESSION."""
+        ...
+
+    def compress(self, data: bytes) -> bytes:
+        """Compress a frame body.
+
+        Raises:
+            LocalProtocolError: the data is too long for the format.
+        """
+        ...
+
+    def decompress(self, data: bytes, limit: int) -> bytes:
+        """Decompress a frame body.
+
+        Arguments:
+            data: as it came.
+            limit: how many bytes the result may have.
+
+        Raises:
+            RemoteProtocolError: the result would be longer, or the data is malformed.
+        """
+        ...
+
+
+def _check_length(length: int, limit: int, most: int) -> None:
+    if length > limit:
+        raise RemoteProtocolError(f"a compressed body of {length} bytes, the limit is {limit}")
+    if length > most:
+        raise RemoteProtocolError(f"a compressed body announces {length} bytes, {most} can follow")
+
+
+def _import(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as exc:
+        raise LocalProtocolError(
+            f"compression with {extra} needs a codec: pip install 'cqlproto[{extra}]'"
+        ) from exc
+
+
+class _LZ4:
+    """A block of LZ4 behind the plain length, an [int].
+
+    An empty body is five bytes, the last of them an empty block.
+    """
+
+    name = "lz4"
+
+    def __init__(self) -> None:
+        block = _import("lz4.block", "lz4")
+        self._compress = block.compress
+        self._decompress = block.decompress
+        self._error: type[Exception] = block.LZ4BlockError
+
+    def compress(self, data: bytes) -> bytes:
+        try:
+            block: bytes = self._compress(data, store_size=False)
+        except (self._error, OverflowError) as exc:
+            raise LocalProtocolError(f"{len(data)} bytes are too many for LZ4") from exc
+        return _LENGTH.pack(len(data)) + block
+
+    def decompress(self, data: bytes, limit: int) -> bytes:
+        if len(data) < 4:
+            raise RemoteProtocolError(f"an LZ4 body of {len(data)} bytes")
+        length: int = _LENGTH.unpack_from(data)[0]
+        _check_length(length, min(limit, _MAX_LENGTH), (len(data) - 4) * _LZ4_RATIO)
+        try:
+            plain: bytes = self._decompress(memoryview(data)[4:], uncompressed_size=length)
+        except self._error as exc:
+            raise RemoteProtocolError(f"malformed LZ4: {exc}") from exc
+        if len(plain) != length:
+            raise RemoteProtocolError(f"LZ4 announces {length} bytes, {len(plain)} came")
+        return plain
+
+
+class _Snappy:
+    """Raw Snappy, which begins with the plain length as a varint of at most 32 bits."""
+
+    name = "snappy"
+
+    def __init__(self) -> None:
+        cramjam = _import("cramjam", "snappy")
+        self._compress = cramjam.snappy.compress_raw
+        self._decompress = cramjam.snappy.decompress_raw
+        self._errors: tuple[type[Exception], type[Exception]] = (
+            cramjam.CompressionError,
+            cramjam.DecompressionError,
+        )
+
+    def compress(self, data: bytes) -> bytes:
+        try:
+            return bytes(self._compress(data))
+        except self._errors as exc:
+            raise LocalProtocolError(f"{len(data)} bytes are too many for Snappy") from exc
+
+    def decompress(self, data: bytes, limit: int) -> bytes:
+        length = _read_snappy_length(data)
+        _check_length(length, limit, len(data) * _SNAPPY_RATIO)
+        try:
+            plain = bytes(self._decompress(data))
+        except self._errors as exc:
+            raise RemoteProtocolError(f"malformed Snappy: {exc}") from exc
+        if len(plain) != length:
+            raise RemoteProtocolError(f"Snappy announces {length} bytes, {len(plain)} came")
+        return plain
+
+
+def _read_snappy_length(data: bytes) -> int:
+    """The plain length: seven bits a byte, the lowest first, a high bit where more follow."""
+    length = 0
+    for index, byte in enumerate(data[:5]):
+        length |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return length
+    raise RemoteProtocolError("malformed Snappy: its length does not end")
+
+
+_COMPRESSORS: dict[str, type[_LZ4 | _Snappy]] = {"lz4": _LZ4, "snappy": _Snappy}
+
+
+def compressor(name: str) -> Compressor:
+    """Return the compressor of a name.
+
+    Arguments:
+        name: ``lz4`` or ``snappy``, as in the STARTUP option COMPRESSION.
+
+    Raises:
+        LocalProtocolError: an unknown name, or its codec is not installed.
+    """
+    if name not in _COMPRESSORS:
+        raise LocalProtocolError(f"unknown compression {name!r}, there are {sorted(_COMPRESSORS)}")
+    return _COMPRESSORS[name]()

@@ -1,0 +1,120 @@
+"""EVENT: what a server pushes to those who registered (v4 section 4.2.6).
+
+An event of a kind that is not known, or of a schema change of something unknown, is passed on raw:
+servers of other makes have more of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from cqlproto.enums import Opcode
+from cqlproto.messages._base import Message, Record
+from cqlproto.messages.results import SchemaChange, knows_target, write_schema_change
+from cqlproto.wire import read_inet, read_string, write_inet, write_string
+
+if TYPE_CHECKING:
+    from typing import Self, TypeAlias
+
+    from cqlproto.enums import ProtocolVersion
+    from cqlproto.wire import IPAddress, Reader
+
+    ServerEvent: TypeAlias = "TopologyChange | StatusChange | SchemaChange | UnknownEvent"
+
+__all__ = ["Event", "StatusChange", "TopologyChange", "UnknownEvent"]
+
+_SCHEMA_CHANGE = "SCHEMA_CHANGE"
+
+
+class TopologyChange(Record):
+    """A node has joined, left or moved.
+
+    Arguments:
+        change: NEW_NODE, REMOVED_NODE or MOVED_NODE.
+        address: the node's address and port.
+    """
+
+    __slots__ = ("address", "change")
+    kind: ClassVar[str] = "TOPOLOGY_CHANGE"
+
+    def __init__(self, change: str, address: tuple[IPAddress, int]) -> None:
+        self.change = change
+        self.address = address
+
+
+class StatusChange(Record):
+    """A node is up or down. UP may come shortly before the node accepts connections.
+
+    Arguments:
+        change: UP or DOWN.
+        address: the node's address and port.
+    """
+
+    __slots__ = ("address", "change")
+    kind: ClassVar[str] = "STATUS_CHANGE"
+
+    def __init__(self, change: str, address: tuple[IPAddress, int]) -> None:
+        self.change = change
+        self.address = address
+
+
+class UnknownEvent(Record):
+    """An event that this library cannot read.
+
+    Arguments:
+        kind: the event type.
+        data: everything after it.
+    """
+
+    __slots__ = ("data", "kind")
+
+    def __init__(self, kind: str, data: bytes) -> None:
+        self.kind = kind
+        self.data = data
+
+
+_NODE_EVENTS: dict[str, type[TopologyChange | StatusChange]] = {
+    TopologyChange.kind: TopologyChange,
+    StatusChange.kind: StatusChange,
+}
+
+
+class Event(Message):
+    """EVENT, which travels on stream -1.
+
+    Arguments:
+        event: what has happened.
+    """
+
+    __slots__ = ("event",)
+    opcode = Opcode.EVENT.value
+
+    def __init__(self, event: ServerEvent) -> None:
+        self.event = event
+
+    def write_body(self, out: bytearray, version: ProtocolVersion) -> None:
+        event = self.event
+        if isinstance(event, SchemaChange):
+            write_string(out, _SCHEMA_CHANGE)
+            write_schema_change(out, event, version)
+        elif isinstance(event, UnknownEvent):
+            write_string(out, event.kind)
+            out += event.data
+        else:
+            write_string(out, event.kind)
+            write_string(out, event.change)
+            write_inet(out, event.address)
+
+    @classmethod
+    def read_body(cls, reader: Reader, version: ProtocolVersion) -> Self:
+        kind = read_string(reader)
+        if kind in _NODE_EVENTS:
+            return cls(_NODE_EVENTS[kind](read_string(reader), read_inet(reader)))
+        if kind == _SCHEMA_CHANGE:
+            start = reader.pos
+            read_string(reader)
+            target = read_string(reader)
+            reader.pos = start
+            if knows_target(target, version):
+                return cls(SchemaChange.read(reader, version))
+        return cls(UnknownEvent(kind, reader.take(reader.remaining)))
