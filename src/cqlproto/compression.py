@@ -1,8 +1,9 @@
 """The compression of frame bodies (v4 section 5): LZ4 and Snappy.
 
-Both forms say how long the plain bytes are. That number comes from the peer, so it is checked before
-anything is allocated: against the caller's limit, and against the most that so many compressed bytes
-can possibly stand for, so that a small frame cannot make us reserve a large buffer.
+Both forms say how long the plain bytes are. That number comes from the peer, so it is checked
+before anything is allocated: against the caller's limit, and against the most that so many
+compressed bytes can possibly stand for, so that a small frame cannot make us reserve a large
+buffer.
 
 The codecs are optional dependencies, imported when a compressor is asked for.
 """

@@ -22,7 +22,7 @@ from cqlproto.enums import (
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
 from cqlproto.messages._base import Message
 from cqlproto.messages.errors import Error
-from cqlproto.messages.events import Event, StatusChange, TopologyChange, UnknownEvent
+from cqlproto.messages.events import Event, ServerEvent, StatusChange, TopologyChange, UnknownEvent
 from cqlproto.messages.metadata import BindMetadata, Column, ResultMetadata
 from cqlproto.messages.requests import (
     AuthResponse,
@@ -51,6 +51,7 @@ from cqlproto.messages.responses import (
 from cqlproto.messages.results import (
     VOID,
     Prepared,
+    Result,
     Rows,
     SchemaChange,
     SetKeyspace,
@@ -123,8 +124,6 @@ __all__ = [
 ]
 
 Request: TypeAlias = Startup | Options | Query | Prepare | Execute | Batch | Register | AuthResponse
-Result: TypeAlias = Void | Rows | SetKeyspace | Prepared | SchemaChange
-ServerEvent: TypeAlias = TopologyChange | StatusChange | SchemaChange | UnknownEvent
 Response: TypeAlias = (
     Ready | Authenticate | Supported | AuthChallenge | AuthSuccess | Error | Event | Result
 )

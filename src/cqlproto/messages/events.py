@@ -6,7 +6,7 @@ servers of other makes have more of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from cqlproto.enums import Opcode
 from cqlproto.messages._base import Message, Record
@@ -14,14 +14,12 @@ from cqlproto.messages.results import SchemaChange, knows_target, write_schema_c
 from cqlproto.wire import read_inet, read_string, write_inet, write_string
 
 if TYPE_CHECKING:
-    from typing import Self, TypeAlias
+    from typing import Self
 
     from cqlproto.enums import ProtocolVersion
     from cqlproto.wire import IPAddress, Reader
 
-    ServerEvent: TypeAlias = "TopologyChange | StatusChange | SchemaChange | UnknownEvent"
-
-__all__ = ["Event", "StatusChange", "TopologyChange", "UnknownEvent"]
+__all__ = ["Event", "ServerEvent", "StatusChange", "TopologyChange", "UnknownEvent"]
 
 _SCHEMA_CHANGE = "SCHEMA_CHANGE"
 
@@ -73,6 +71,8 @@ class UnknownEvent(Record):
         self.data = data
 
 
+ServerEvent: TypeAlias = TopologyChange | StatusChange | SchemaChange | UnknownEvent
+
 _NODE_EVENTS: dict[str, type[TopologyChange | StatusChange]] = {
     TopologyChange.kind: TopologyChange,
     StatusChange.kind: StatusChange,
@@ -108,7 +108,9 @@ class Event(Message):
     @classmethod
     def read_body(cls, reader: Reader, version: ProtocolVersion) -> Self:
         kind = read_string(reader)
-        if kind in _NODE_EVENTS:
+        if kind in ServerEvent: TypeAlias = TopologyChange | StatusChange | SchemaChange | UnknownEvent
+
+_NODE_EVENTS:
             return cls(_NODE_EVENTS[kind](read_string(reader), read_inet(reader)))
         if kind == _SCHEMA_CHANGE:
             start = reader.pos

@@ -8,7 +8,7 @@ Rows reply without metadata costs one ``unpack_from`` and one object. Rows are n
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from cqlproto.enums import (
     ROWS_GLOBAL_TABLE,
@@ -20,7 +20,12 @@ from cqlproto.enums import (
 )
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
 from cqlproto.messages._base import Message
-from cqlproto.messages.metadata import BindMetadata, ResultMetadata, read_result_metadata
+from cqlproto.messages.metadata import (
+    BindMetadata,
+    Column,
+    ResultMetadata,
+    read_result_metadata,
+)
 from cqlproto.wire import (
     Reader,
     read_bytes,
@@ -37,15 +42,17 @@ from cqlproto.wire import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Self, TypeAlias
+    from typing import Self
 
     from cqlproto.enums import ProtocolVersion
 
-    Result: TypeAlias = "Void | Rows | SetKeyspace | Prepared | SchemaChange"
-
 __all__ = [
     "VOID",
+    "BindMetadata",
+    "Column",
     "Prepared",
+    "Result",
+    "ResultMetadata",
     "Rows",
     "SchemaChange",
     "SetKeyspace",
@@ -363,6 +370,9 @@ class Rows(Message):
             out += self.metadata.raw
         write_int(out, self.row_count)
         out += memoryview(self.body)[self.offset :]
+
+
+Result: TypeAlias = Void | Rows | SetKeyspace | Prepared | SchemaChange
 
 
 def read_result(
