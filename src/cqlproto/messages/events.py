@@ -108,9 +108,7 @@ class Event(Message):
     @classmethod
     def read_body(cls, reader: Reader, version: ProtocolVersion) -> Self:
         kind = read_string(reader)
-        if kind in ServerEvent: TypeAlias = TopologyChange | StatusChange | SchemaChange | UnknownEvent
-
-_NODE_EVENTS:
+        if kind in _NODE_EVENTS:
             return cls(_NODE_EVENTS[kind](read_string(reader), read_inet(reader)))
         if kind == _SCHEMA_CHANGE:
             start = reader.pos
