@@ -12,16 +12,9 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import platform
-from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-
-from tests.cassandra.fixtures import REQUIRED, TEST_HOST
-from tests.cassandra.java import CASSANDRA_VERSION
-
-if TYPE_CHECKING:
-    from _pytest.terminal import TerminalReporter
 
 pytest_plugins = ["tests.cassandra.fixtures"]
 
@@ -33,16 +26,20 @@ hypothesis.settings.register_profile("cqlproto", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("cqlproto")
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module")
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     """The event loop that the test runs on: a name, or a name with options, as anyio wants it."""
     return request.param
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    named = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
-    if metafunc.definition.get_closest_marker("uvloop") and "anyio_backend" not in named:
-        metafunc.parametrize("anyio_backend", [*BACKENDS, UVLOOP], indirect=True, scope="module")
+    names: list[str] = []
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        given = mark.args[0]
+        names += given.replace(" ", "").split(",") if isinstance(given, str) else given
+    if "anyio_backend" in metafunc.fixturenames and "anyio_backend" not in names:
+        more = [UVLOOP] if metafunc.definition.get_closest_marker("uvloop") else []
+        metafunc.parametrize("anyio_backend", [*BACKENDS, *more], indirect=True, scope="module")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -60,14 +57,9 @@ def pytest_pycollect_makeitem(
 
 def pytest_report_header() -> list[str]:
     names = ["anyio", "trio", "uvloop", "lz4", "cramjam", "hypothesis"]
-    versions = ", ".join(f"{name} {_version(name)}" for name in names)
-    server = TEST_HOST or f"{CASSANDRA_VERSION}, started by the tests"
-    if REQUIRED:
-        server += "; required: a skipped test fails the run"
     return [
         f"cqlproto {_version('cqlproto')} (pure Python), {platform.python_implementation()}",
-        versions,
-        f"Cassandra: {server}",
+        ", ".join(f"{name} {_version(name)}" for name in names),
     ]
 
 
@@ -76,17 +68,3 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "-"
-
-
-def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    if REQUIRED and (skipped := terminalreporter.getreports("skipped")):
-        terminalreporter.write_line(
-            f"{len(skipped)} skipped: with CQLPROTO_REQUIRE_CASSANDRA no test may be", red=True
-        )
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    reporter: TerminalReporter | None = session.config.pluginmanager.get_plugin("terminalreporter")
-    if REQUIRED and exitstatus == 0 and reporter is not None and reporter.getreports("skipped"):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED

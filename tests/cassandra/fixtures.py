@@ -30,6 +30,8 @@ from tests.cassandra.launcher import Cluster, Node, Options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from _pytest.terminal import TerminalReporter
+
 __all__ = ["Cluster", "Node", "Options", "StartCluster"]
 
 FIXTURES = {"cassandra", "secure_cassandra", "start_cluster"}
@@ -53,6 +55,25 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanted = any(item.get_closest_marker("cassandra") for item in session.items)
     if wanted and not session.config.option.collectonly and java.missing() is None:
         java.jars()
+
+
+def pytest_report_header() -> str:
+    server = TEST_HOST or f"{java.CASSANDRA_VERSION}, started by the tests"
+    return f"Cassandra: {server}" + ("; a skipped test fails the run" if REQUIRED else "")
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    if REQUIRED and (skipped := terminalreporter.getreports("skipped")):
+        terminalreporter.write_line(
+            f"{len(skipped)} skipped: with CQLPROTO_REQUIRE_CASSANDRA no test may be", red=True
+        )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    reporter: TerminalReporter | None = session.config.pluginmanager.get_plugin("terminalreporter")
+    if REQUIRED and exitstatus == 0 and reporter is not None and reporter.getreports("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
