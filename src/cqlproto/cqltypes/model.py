@@ -1,7 +1,7 @@
 """CQL types as values: what a column's type is, not how its bytes are read.
 
-A type is an immutable, hashable object whose ``str`` is the type in CQL. ``frozen`` is part of a type's
-text in a schema but never travels on the wire, so it does not count when types are compared.
+A type is an immutable, hashable object whose ``str`` is the type in CQL. ``frozen`` is part of a
+type's text in a schema but never travels on the wire, so it does not count when types are compared.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 __all__ = [
+    "MAX_DEPTH",
     "NATIVE_TYPES",
     "CQLType",
     "CustomType",
@@ -21,6 +22,10 @@ __all__ = [
     "UserType",
     "VectorType",
 ]
+
+# How deep types may be nested in one another. What reads, prints, hashes and codes them recurses,
+# and a peer chooses the types, so that this is what keeps it from exhausting the stack.
+MAX_DEPTH = 64
 
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -143,7 +148,25 @@ class UserType(CQLType):
 NATIVE_TYPES: dict[str, NativeType] = {
     name: NativeType(name)
     for name in (
-        "ascii bigint blob boolean counter date decimal double duration float inet int smallint text"
-        " time timestamp timeuuid tinyint uuid varint"
-    ).split()
+        "ascii",
+        "bigint",
+        "blob",
+        "boolean",
+        "counter",
+        "date",
+        "decimal",
+        "double",
+        "duration",
+        "float",
+        "inet",
+        "int",
+        "smallint",
+        "text",
+        "time",
+        "timestamp",
+        "timeuuid",
+        "tinyint",
+        "uuid",
+        "varint",
+    )
 }

@@ -1,0 +1,575 @@
+"""Encoders and decoders of all types: scalars from their table, collections built from their parts.
+
+:func:`encoder` and :func:`decoder` turn a type into one function, once; what that function does per
+cell has no look-up and no test of the type left. The layouts are those of v4 section 6 (and of v5;
+v3 has the same), and the server's own for vectors.
+
+Decoding trusts no number in a cell. A count is compared with the bytes that are left before
+anything is made of it, what is left over at the end is an error, and nesting is as deep as the
+type, which is bounded.
+
+Below a set or as a key of a map, and within a user-defined type, which is a hashable value
+everywhere, decoded values are hashable: a list is a tuple, a set a frozenset, a map a FrozenMap. A
+set or map whose members Python would merge becomes a LosslessSet or LosslessMap.
+
+The server keeps the members of a set and the keys of a map in the order of their type, but does not
+put them in order when they come nested in another value, where it compares bytes. So a Python set
+or mapping, which has no such order, is sorted here; any other iterable is written in its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import fields as dataclass_fields
+from dataclasses import is_dataclass
+from functools import lru_cache
+from struct import Struct
+from struct import error as struct_error
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from cqlproto.cqltypes.model import (
+    MAX_DEPTH,
+    CQLType,
+    CustomType,
+    ListType,
+    MapType,
+    NativeType,
+    SetType,
+    TupleType,
+    UserType,
+    VectorType,
+)
+from cqlproto.cqltypes.ordering import sort_key
+from cqlproto.cqltypes.scalars import SCALARS, Decoder, Encoder, malformed, refuse, vector_width
+from cqlproto.cqltypes.uservalues import user_value_class
+from cqlproto.cqltypes.values import EMPTY, FrozenMap, LosslessMap, LosslessSet
+from cqlproto.cqltypes.vints import read_unsigned_vint, write_unsigned_vint
+from cqlproto.exceptions import LocalProtocolError, ValueConversionError
+
+if TYPE_CHECKING:
+    from cqlproto.cqltypes.ordering import SortKey
+
+__all__ = ["decoder", "encoder"]
+
+# How many functions are kept; a program uses few types, but a peer can send as many as it likes.
+_KEPT = 1024
+
+_INT = Struct(">i")
+_NULL = b"\xff\xff\xff\xff"
+_pack_int = _INT.pack
+_unpack_int = _INT.unpack_from
+
+
+@lru_cache(maxsize=_KEPT)
+def encoder(cql_type: CQLType) -> Encoder:
+    """Return the function that writes values of a type.
+
+    It takes a value other than None and UNSET and returns the cell, without its length. It raises
+    :class:`ValueConversionError`, for a nested value with the place in its reason, such as
+    ``element 2: an integer is needed``.
+
+    Arguments:
+        cql_type: the type.
+
+    Raises:
+        LocalProtocolError: the type is nested deeper than ``MAX_DEPTH``, or not one of the model's.
+    """
+    return _encoder(cql_type, 0)
+
+
+@lru_cache(maxsize=_KEPT)
+def decoder(cql_type: CQLType) -> Decoder:
+    """Return the function that reads values of a type.
+
+    It takes a cell without its length, never a null, and returns the value; it raises
+    :class:`RemoteProtocolError` for bytes that are no value of the type.
+
+    Arguments:
+        cql_type: the type.
+
+    Raises:
+        LocalProtocolError: the type is nested deeper than ``MAX_DEPTH``, or not one of the model's.
+    """
+    return _decoder(cql_type, False, 0)
+
+
+def _unknown(cql_type: object, depth: int) -> NoReturn:
+    if depth > MAX_DEPTH:
+        raise LocalProtocolError(f"a type nested deeper than {MAX_DEPTH}")
+    raise LocalProtocolError(f"not a known CQL type: {cql_type!r}")
+
+
+def _encoder(cql_type: CQLType, depth: int) -> Encoder:
+    inner = depth + 1
+    if depth > MAX_DEPTH:
+        _unknown(cql_type, depth)
+    if isinstance(cql_type, NativeType) and cql_type.name in SCALARS:
+        return SCALARS[cql_type.name].encode
+    if isinstance(cql_type, ListType):
+        return _elements_encoder(cql_type, _encoder(cql_type.element, inner), None)
+    if isinstance(cql_type, SetType):
+        key = sort_key(cql_type.element)
+        return _elements_encoder(cql_type, _encoder(cql_type.element, inner), key)
+    if isinstance(cql_type, MapType):
+        return _map_encoder(
+            cql_type, _encoder(cql_type.key, inner), _encoder(cql_type.value, inner)
+        )
+    if isinstance(cql_type, TupleType):
+        return _tuple_encoder(cql_type, [_encoder(part, inner) for part in cql_type.elements])
+    if isinstance(cql_type, UserType):
+        return _user_encoder(cql_type, [_encoder(part, inner) for _, part in cql_type.fields])
+    if isinstance(cql_type, VectorType):
+        return _vector_encoder(cql_type, _encoder(cql_type.element, inner))
+    if isinstance(cql_type, CustomType):
+        return _custom_encoder(cql_type)
+    _unknown(cql_type, depth)
+
+
+def _decoder(cql_type: CQLType, hashable: bool, depth: int) -> Decoder:
+    inner = depth + 1
+    if depth > MAX_DEPTH:
+        _unknown(cql_type, depth)
+    if isinstance(cql_type, NativeType) and cql_type.name in SCALARS:
+        return SCALARS[cql_type.name].decode
+    if isinstance(cql_type, ListType):
+        return _list_decoder(cql_type, _decoder(cql_type.element, hashable, inner), hashable)
+    if isinstance(cql_type, SetType):
+        return _set_decoder(cql_type, _decoder(cql_type.element, True, inner), hashable)
+    if isinstance(cql_type, MapType):
+        value = _decoder(cql_type.value, hashable, inner)
+        return _map_decoder(cql_type, _decoder(cql_type.key, True, inner), value, hashable)
+    if isinstance(cql_type, TupleType):
+        parts = [_decoder(part, hashable, inner) for part in cql_type.elements]
+        return _parts_decoder(str(cql_type), parts, tuple)
+    if isinstance(cql_type, UserType):
+        parts = [_decoder(part, True, inner) for _, part in cql_type.fields]
+        return _parts_decoder(str(cql_type), parts, user_value_class(cql_type))
+    if isinstance(cql_type, VectorType):
+        return _vector_decoder(cql_type, _decoder(cql_type.element, hashable, inner), hashable)
+    if isinstance(cql_type, CustomType):
+        return bytes
+    _unknown(cql_type, depth)
+
+
+def _no_null() -> NoReturn:
+    reason = "null is not possible in a collection"
+    raise ValueConversionError(reason, cql_type="", value=None)
+
+
+def _located(cql_type: CQLType, where: str, error: ValueConversionError) -> ValueConversionError:
+    """Return an error about a part of a value as one about the whole, which says which part it
+    is."""
+    return ValueConversionError(
+        f"{where}: {error.reason}", cql_type=str(cql_type), value=error.value
+    )
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def _custom_encoder(cql_type: CustomType) -> Encoder:
+    def encode(value: Any) -> bytes:
+        if isinstance(value, bytes | bytearray | memoryview):
+            return bytes(value)
+        refuse(str(cql_type), value, "bytes, since the class of the type is not known,")
+
+    return encode
+
+
+def _members(cql_type: CQLType, value: object) -> Iterable[Any]:
+    """Return the iterable that is bound to a list or a set, if it is one."""
+    if isinstance(value, str | bytes | bytearray | memoryview | Mapping | LosslessMap):
+        refuse(str(cql_type), value, "an iterable of elements")
+    try:
+        return iter(value)  # type: ignore[call-overload,no-any-return]  # asking is the point
+    except TypeError:
+        refuse(str(cql_type), value, "an iterable of elements")
+
+
+def _elements_encoder(cql_type: CQLType, encode_element: Encoder, key: SortKey | None) -> Encoder:
+    """Lists, and with a sort key sets: an [int] n and n [bytes]."""
+
+    def encode(value: Any) -> bytes:
+        if value is EMPTY:
+            return b""
+        elements = _members(cql_type, value)
+        cells: list[bytes] = []
+        append = cells.append
+        try:
+            for element in elements:
+                append(encode_element(element) if element is not None else _no_null())
+        except ValueConversionError as exc:
+            raise _located(cql_type, f"element {len(cells)}", exc) from exc
+        if key is not None and isinstance(value, Set):
+            cells.sort(key=key)
+        out = bytearray(_pack_int(len(cells)))
+        for cell in cells:
+            out += _pack_int(len(cell))
+            out += cell
+        return bytes(out)
+
+    return encode
+
+
+def _map_encoder(cql_type: MapType, encode_key: Encoder, encode_value: Encoder) -> Encoder:
+    """An [int] n and n pairs of [bytes]."""
+    key_order = sort_key(cql_type.key)
+
+    def first(pair: tuple[bytes, bytes]) -> Any:
+        return key_order(pair[0])
+
+    def encode(value: Any) -> bytes:
+        if not isinstance(value, Mapping | LosslessMap):
+            if value is EMPTY:
+                return b""
+            refuse(str(cql_type), value, "a mapping")
+        pairs: list[tuple[bytes, bytes]] = []
+        for key, item in value.items():
+            where = "key"
+            try:
+                key_cell = encode_key(key) if key is not None else _no_null()
+                where = "value"
+                value_cell = encode_value(item) if item is not None else _no_null()
+            except ValueConversionError as exc:
+                raise _located(cql_type, f"{where} {len(pairs)}", exc) from exc
+            pairs.append((key_cell, value_cell))
+        if len(pairs) > 1 and isinstance(value, Mapping):
+            pairs.sort(key=first)
+        out = bytearray(_pack_int(len(pairs)))
+        for key_cell, value_cell in pairs:
+            out += _pack_int(len(key_cell))
+            out += key_cell
+            out += _pack_int(len(value_cell))
+            out += value_cell
+        return bytes(out)
+
+    return encode
+
+
+def _write_parts(
+    cql_type: CQLType,
+    parts: Iterable[tuple[Encoder, Any]],
+    where: Callable[[int], str],
+) -> bytearray:
+    """Write the [bytes] of a tuple or UDT, a null for each None."""
+    out = bytearray()
+    position = 0
+    try:
+        for encode_part, value in parts:
+            if value is None:
+                out += _NULL
+            else:
+                cell = encode_part(value)
+                out += _pack_int(len(cell))
+                out += cell
+            position += 1
+    except ValueConversionError as exc:
+        raise _located(cql_type, where(position), exc) from exc
+    return out
+
+
+def _tuple_encoder(cql_type: TupleType, encoders: list[Encoder]) -> Encoder:
+    """One [bytes] per element."""
+    size = len(encoders)
+
+    def where(position: int) -> str:
+        return f"element {position}"
+
+    def encode(value: Any) -> bytes:
+        if not isinstance(value, tuple | list):
+            if value is EMPTY:
+                return b""
+            refuse(str(cql_type), value, "a tuple or a list")
+        if len(value) > size:
+            reason = f"{len(value)} elements, the type has {size}"
+            raise ValueConversionError(reason, cql_type=str(cql_type), value=value)
+        missing = _NULL * (size - len(value))
+        return bytes(_write_parts(cql_type, zip(encoders, value, strict=False), where) + missing)
+
+    return encode
+
+
+def _user_encoder(cql_type: UserType, encoders: list[Encoder]) -> Encoder:
+    """One [bytes] per field."""
+    names = tuple(name for name, _ in cql_type.fields)
+    known = frozenset(names)
+    size = len(names)
+    own_class = user_value_class(cql_type)
+
+    def where(position: int) -> str:
+        return f"field {names[position]}"
+
+    def by_name(given: Mapping[Any, Any], value: object) -> list[Any]:
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            reason = f"no field {unknown[0]!r}, the type has {', '.join(names)}"
+            raise ValueConversionError(reason, cql_type=str(cql_type), value=value)
+        return [given.get(name) for name in names]
+
+    def arrange(value: Any) -> Iterable[Any]:
+        """Return the values of the fields in the type's order."""
+        if isinstance(value, Mapping):
+            return by_name(value, value)
+        if isinstance(value, tuple):
+            own = getattr(value, "_fields", None)
+            if isinstance(own, tuple):
+                return by_name(dict(zip(own, value, strict=False)), value)
+            if len(value) > size:
+                reason = f"{len(value)} values, the type has {size} fields"
+                raise ValueConversionError(reason, cql_type=str(cql_type), value=value)
+            return value + (None,) * (size - len(value))
+        if is_dataclass(value) and not isinstance(value, type):
+            own = {field.name: getattr(value, field.name) for field in dataclass_fields(value)}
+            return by_name(own, value)
+        refuse(str(cql_type), value, "a mapping, a dataclass, a named tuple or a tuple")
+
+    def encode(value: Any) -> bytes:
+        if value is EMPTY:
+            return b""
+        values = value if value.__class__ is own_class and len(value) == size else arrange(value)
+        return bytes(_write_parts(cql_type, zip(encoders, values, strict=True), where))
+
+    return encode
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def _split(cql_type: CQLType, data: bytes, per_item: int) -> list[bytes | None]:
+    """Return the cells of a list, set or map; a negative length is a null.
+
+    Arguments:
+        cql_type: for the error.
+        data: the cell, not empty.
+        per_item: how many cells the count counts: 2 in a map.
+    """
+    end = len(data)
+    if end < 4:
+        malformed(str(cql_type), f"{end} bytes, its count takes 4")
+    (count,) = _unpack_int(data)
+    count *= per_item
+    if count < 0 or count * 4 > end - 4:
+        malformed(str(cql_type), f"{count} cells announced, {end - 4} bytes are left")
+    cells: list[bytes | None] = []
+    append = cells.append
+    pos = 4
+    try:
+        for _ in range(count):
+            (length,) = _unpack_int(data, pos)
+            pos += 4
+            if length < 0:
+                append(None)
+            else:
+                stop = pos + length
+                append(data[pos:stop])
+                pos = stop
+    except struct_error:
+        malformed(str(cql_type), f"it ends before cell {len(cells)} of {count}")
+    # A slice past the end came out short; every length was added up, so that this shows it.
+    if pos != end:
+        malformed(str(cql_type), f"{end} bytes, its cells take {pos}")
+    return cells
+
+
+def _list_decoder(cql_type: ListType, decode_element: Decoder, hashable: bool) -> Decoder:
+    run = _run_decoder(cql_type.element)
+
+    def decode(data: bytes) -> Any:
+        if not data:
+            return EMPTY
+        values = run(data) if run is not None else None
+        if values is None:
+            cells = _split(cql_type, data, 1)
+            values = [None if cell is None else decode_element(cell) for cell in cells]
+        return tuple(values) if hashable else values
+
+    return decode
+
+
+def _run_decoder(element: CQLType) -> Callable[[bytes], list[Any] | None] | None:
+    """Return a quick way to read elements that are one number each, or None where there is none.
+
+    It reads lengths and numbers together and returns None unless all lengths are the number's.
+    """
+    code = SCALARS[element.name].code if isinstance(element, NativeType) else ""
+    if not code:
+        return None
+    pair = Struct(f">i{code}")
+    size = pair.size
+    width = size - 4
+
+    def run(data: bytes) -> list[Any] | None:
+        if (len(data) - 4) % size:
+            return None
+        values = [value for length, value in pair.iter_unpack(data[4:]) if length == width]
+        if int.from_bytes(data[:4], "big") != len(values) or len(values) * size + 4 != len(data):
+            return None
+        return values
+
+    return run
+
+
+def _set_decoder(cql_type: SetType, decode_element: Decoder, hashable: bool) -> Decoder:
+    make = frozenset if hashable else set
+
+    def decode(data: bytes) -> Any:
+        if not data:
+            return EMPTY
+        cells = _split(cql_type, data, 1)
+        members = [None if cell is None else decode_element(cell) for cell in cells]
+        merged = make(members)
+        return merged if len(merged) == len(members) else LosslessSet(members)
+
+    return decode
+
+
+def _map_decoder(
+    cql_type: MapType, decode_key: Decoder, decode_value: Decoder, hashable: bool
+) -> Decoder:
+    make = FrozenMap if hashable else dict
+
+    def decode(data: bytes) -> Any:
+        if not data:
+            return EMPTY
+        cells = _split(cql_type, data, 2)
+        keys = [None if cell is None else decode_key(cell) for cell in cells[::2]]
+        values = [None if cell is None else decode_value(cell) for cell in cells[1::2]]
+        pairs = zip(keys, values, strict=True)
+        merged = make(pairs)
+        if len(merged) == len(keys):
+            return merged
+        return LosslessMap(zip(keys, values, strict=True))
+
+    return decode
+
+
+def _parts_decoder(
+    name: str, decoders: list[Decoder], make: Callable[[list[Any]], tuple[Any, ...]]
+) -> Decoder:
+    """Tuples and UDTs: one [bytes] per part; parts at the end may be absent and are None then."""
+    size = len(decoders)
+
+    def decode(data: bytes) -> Any:
+        if not data:
+            return EMPTY
+        end = len(data)
+        pos = 0
+        values: list[Any] = []
+        try:
+            for decode_part in decoders:
+                if pos == end:
+                    values += [None] * (size - len(values))
+                    break
+                (length,) = _unpack_int(data, pos)
+                pos += 4
+                if length < 0:
+                    values.append(None)
+                    continue
+                stop = pos + length
+                if stop > end:
+                    malformed(name, f"{length} bytes announced at {pos}, {end - pos} are left")
+                values.append(decode_part(data[pos:stop]))
+                pos = stop
+        except struct_error:
+            malformed(name, f"it ends within a length, at {pos}")
+        if pos != end:
+            malformed(name, f"{end - pos} bytes are left after its {size} parts")
+        return make(values)
+
+    return decode
+
+
+# --- vectors --------------------------------------------------------------------------------------
+
+
+def _number_struct(cql_type: VectorType) -> tuple[Struct | None, type]:
+    """Return what reads a whole vector of numbers at once, and the class of the numbers."""
+    element = cql_type.element
+    if isinstance(element, NativeType):
+        scalar = SCALARS[element.name]
+        if scalar.width is not None and scalar.code:
+            return Struct(f">{cql_type.dimension}{scalar.code}"), scalar.plain
+    return None, object
+
+
+def _check_dimension(cql_type: VectorType) -> None:
+    if not 0 < cql_type.dimension < 1 << 31:
+        raise LocalProtocolError(f"a vector of dimension {cql_type.dimension}")
+
+
+def _vector_encoder(cql_type: VectorType, encode_element: Encoder) -> Encoder:
+    """All elements, each after its size as an [unsigned vint] unless its type fixes that."""
+    _check_dimension(cql_type)
+    dimension, width = cql_type.dimension, vector_width(cql_type.element)
+    struct, plain = _number_struct(cql_type)
+
+    def encode(value: Any) -> bytes:
+        if value is EMPTY:
+            return b""
+        if isinstance(value, Set | LosslessSet):
+            refuse(str(cql_type), value, "a sequence, which has an order,")
+        elements = list(_members(cql_type, value))
+        if len(elements) != dimension:
+            reason = f"{len(elements)} elements, the type has {dimension}"
+            raise ValueConversionError(reason, cql_type=str(cql_type), value=value)
+        if struct is not None and set(map(type, elements)) == {plain}:
+            try:
+                return struct.pack(*elements)
+            except (struct_error, OverflowError):
+                pass  # one is out of range, the loop says which
+        cells: list[bytes] = []
+        try:
+            for element in elements:
+                cell = encode_element(element) if element is not None else _no_null()
+                if width is None:
+                    cells.append(write_unsigned_vint(len(cell)))
+                elif len(cell) != width:
+                    reason = "an empty value has no place in a vector of fixed sizes"
+                    raise ValueConversionError(reason, cql_type="", value=element)
+                cells.append(cell)
+        except ValueConversionError as exc:
+            position = len(cells) if width is not None else len(cells) // 2
+            raise _located(cql_type, f"element {position}", exc) from exc
+        return b"".join(cells)
+
+    return encode
+
+
+def _vector_decoder(cql_type: VectorType, decode_element: Decoder, hashable: bool) -> Decoder:
+    _check_dimension(cql_type)
+    dimension, width = cql_type.dimension, vector_width(cql_type.element)
+    struct, _ = _number_struct(cql_type)
+    make: Callable[[Iterable[Any]], Any] = tuple if hashable else list
+
+    def decode_fixed(data: bytes) -> Any:
+        if not data:
+            return EMPTY
+        assert width is not None
+        if len(data) != width * dimension:
+            malformed(str(cql_type), f"{len(data)} bytes, {width * dimension} expected")
+        if struct is not None:
+            return make(struct.unpack(data))
+        return make([decode_element(data[pos : pos + width]) for pos in range(0, len(data), width)])
+
+    def decode_sized(data: bytes) -> Any:
+        if not data:
+            return EMPTY
+        if dimension > len(data):
+            malformed(str(cql_type), f"{len(data)} bytes for {dimension} elements")
+        values = []
+        pos = 0
+        try:
+            for _ in range(dimension):
+                length, pos = read_unsigned_vint(data, pos)
+                stop = pos + length
+                if stop > len(data):
+                    raise ValueError(f"{length} bytes announced at {pos}")
+                values.append(decode_element(data[pos:stop]))
+                pos = stop
+        except ValueError as exc:
+            malformed(str(cql_type), str(exc))
+        if pos != len(data):
+            malformed(str(cql_type), f"{len(data) - pos} bytes are left after its elements")
+        return make(values)
+
+    return decode_sized if width is None else decode_fixed

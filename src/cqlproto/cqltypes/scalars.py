@@ -1,0 +1,539 @@
+"""The cells of scalar types: for each an encoder and a decoder, in one table (v4 and v5 section 5).
+
+These run once per cell and are what decoding and binding cost, so each is one closure over what it
+needs. It tries what nearly always works, and only where that fails asks why: a zero-length cell is
+:data:`~cqlproto.cqltypes.values.EMPTY`, anything else raises :class:`RemoteProtocolError`. Likewise
+an encoder packs at once what has the usual class and looks further only otherwise.
+
+What a value becomes is decided by the column's type, never by the value's own. Nothing is rounded
+or guessed, with two exceptions that cannot be had otherwise: microseconds below a millisecond of a
+``datetime`` are cut off, and a ``double`` or ``float`` takes the number nearest to the one given.
+"""
+
+from __future__ import annotations
+
+import numbers
+import operator
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import (
+    MAX_EMAX,
+    MAX_PREC,
+    MIN_EMIN,
+    Clamped,
+    Context,
+    Decimal,
+    DecimalException,
+    Inexact,
+    InvalidOperation,
+    Overflow,
+)
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from struct import Struct
+from struct import error as struct_error
+from typing import Any, NamedTuple, NoReturn
+from uuid import UUID
+
+from cqlproto.cqltypes.model import CQLType, NativeType, VectorType
+from cqlproto.cqltypes.values import EMPTY, UNSET, Date, Duration, Time, Timestamp
+from cqlproto.cqltypes.vints import read_vint, write_vint
+from cqlproto.exceptions import RemoteProtocolError, ValueConversionError
+
+__all__ = ["SCALARS", "Decoder", "Encoder", "Scalar", "malformed", "refuse", "vector_width"]
+
+Encoder = Callable[[Any], bytes]
+Decoder = Callable[[bytes], Any]
+
+_LONG = Struct(">q")
+_UNSIGNED = Struct(">I")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_MILLISECOND = timedelta(milliseconds=1)
+_DAY_MILLISECONDS = 86_400_000
+_DAY_NANOSECONDS = 86_400_000_000_000
+_DATE_OFFSET = 1 << 31
+_INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
+
+
+class Scalar(NamedTuple):
+    """How the cells of one scalar type are written and read.
+
+    Attributes:
+        encode: from a value to its cell; raises ValueConversionError.
+        decode: from a cell to its value; raises RemoteProtocolError.
+        width: the size in bytes of an element in a vector, or None where the size is written before
+        it.
+            This is the server's notion: ``smallint`` has none, although it always takes 2 bytes.
+        code: the format character of ``struct`` that reads the cell, or "" where that is not all.
+        plain: the class of the values that ``code`` can pack unchecked.
+    """
+
+    encode: Encoder
+    decode: Decoder
+    width: int | None = None
+    code: str = ""
+    plain: type = object
+
+
+def refuse(cql_type: str, value: object, wanted: str) -> NoReturn:
+    """Raise the ValueConversionError for a value of a wrong Python type."""
+    if value is UNSET:
+        reason = "UNSET stands for a whole bound value only, not for a part of one"
+    elif value is None:
+        reason = "null is not possible here"
+    else:
+        reason = f"{wanted} is needed"
+    raise ValueConversionError(reason, cql_type=cql_type, value=value)
+
+
+def malformed(cql_type: str, reason: str) -> NoReturn:
+    """Raise the RemoteProtocolError for a cell that its type does not allow."""
+    raise RemoteProtocolError(f"a malformed cell of type {cql_type}: {reason}")
+
+
+def _wrong_size(cql_type: str, data: bytes, wanted: str) -> Any:
+    """Return EMPTY for an empty cell, raise for any other."""
+    if not data:
+        return EMPTY
+    malformed(cql_type, f"{len(data)} bytes, {wanted} expected")
+
+
+def _is_numpy_bool(value: object) -> bool:
+    cls = type(value)
+    return cls.__module__ == "numpy" and cls.__name__ in ("bool", "bool_")
+
+
+def _integer(cql_type: str, value: object, wanted: str = "an integer") -> int:
+    """Return what has ``__index__`` as an int; booleans are no numbers here."""
+    if isinstance(value, bool) or _is_numpy_bool(value):
+        refuse(cql_type, value, f"{wanted}, not a boolean,")
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # asking is the point
+    except TypeError:
+        refuse(cql_type, value, wanted)
+
+
+# --- integers of fixed size -----------------------------------------------------------------------
+
+
+def _fixed_integer(cql_type: str, code: str, width: int | None) -> Scalar:
+    struct = Struct(f">{code}")
+    pack, unpack, size = struct.pack, struct.unpack, struct.size
+    limit = 1 << 8 * size - 1
+
+    def encode(value: Any) -> bytes:
+        if value.__class__ is not int:
+            if value is EMPTY:
+                return b""
+            value = _integer(cql_type, value)
+        try:
+            return pack(value)
+        except struct_error:
+            reason = f"out of range, {-limit} to {limit - 1} fit"
+            raise ValueConversionError(reason, cql_type=cql_type, value=value) from None
+
+    def decode(data: bytes) -> Any:
+        try:
+            (value,) = unpack(data)
+        except struct_error:
+            return _wrong_size(cql_type, data, str(size))
+        return value
+
+    return Scalar(encode, decode, width, code, int)
+
+
+# --- floating point -------------------------------------------------------------------------------
+
+
+def _floating(cql_type: str, code: str) -> Scalar:
+    struct = Struct(f">{code}")
+    pack, unpack, size = struct.pack, struct.unpack, struct.size
+
+    def convert(value: Any) -> float:
+        # numbers.Real has the scalars of NumPy too, but neither its booleans nor Decimal.
+        if not isinstance(value, bool):
+            if isinstance(value, numbers.Real):
+                return float(value)
+            if hasattr(value, "__index__") and not _is_numpy_bool(value):
+                return float(_integer(cql_type, value, "a number"))
+        refuse(cql_type, value, "a float or an int")
+
+    def encode(value: Any) -> bytes:
+        try:
+            if value.__class__ is not float:
+                if value is EMPTY:
+                    return b""
+                value = convert(value)
+            return pack(value)
+        except OverflowError:
+            reason = "too large, it would become infinite"
+            raise ValueConversionError(reason, cql_type=cql_type, value=value) from None
+
+    def decode(data: bytes) -> Any:
+        try:
+            (value,) = unpack(data)
+        except struct_error:
+            return _wrong_size(cql_type, data, str(size))
+        return value
+
+    return Scalar(encode, decode, size, code, float)
+
+
+# --- text, bytes, truth ---------------------------------------------------------------------------
+
+
+def _encode_text(value: Any) -> bytes:
+    try:
+        return str.encode(value)
+    except UnicodeEncodeError as exc:
+        reason = f"no UTF-8 for it: {exc.reason} at {exc.start}"
+        raise ValueConversionError(reason, cql_type="text", value=value) from None
+    except TypeError:
+        refuse("text", value, "a str")
+
+
+def _decode_text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as exc:
+        malformed("text", f"no UTF-8: {exc.reason} at {exc.start}")
+
+
+def _encode_ascii(value: Any) -> bytes:
+    try:
+        return str.encode(value, "ascii")
+    except UnicodeEncodeError as exc:
+        reason = f"no ASCII character at {exc.start}"
+        raise ValueConversionError(reason, cql_type="ascii", value=value) from None
+    except TypeError:
+        refuse("ascii", value, "a str")
+
+
+def _decode_ascii(data: bytes) -> str:
+    try:
+        return data.decode("ascii")
+    except UnicodeDecodeError as exc:
+        malformed("ascii", f"no ASCII character at {exc.start}")
+
+
+def _encode_blob(value: Any) -> bytes:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    refuse("blob", value, "bytes, a bytearray or a memoryview")
+
+
+def _encode_boolean(value: Any) -> bytes:
+    if value is True:
+        return b"\x01"
+    if value is False:
+        return b"\x00"
+    if value is EMPTY:
+        return b""
+    if _is_numpy_bool(value):
+        return b"\x01" if value else b"\x00"
+    refuse("boolean", value, "a bool")
+
+
+def _decode_boolean(data: bytes) -> Any:
+    if data == b"\x01":
+        return True
+    if data == b"\x00":
+        return False
+    if len(data) == 1:
+        return True  # any byte but 0 is true, as for the server
+    return _wrong_size("boolean", data, "1")
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+def _to_milliseconds(value: Any) -> int:
+    """Return the milliseconds since the epoch of what may be bound to a timestamp."""
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            reason = "a datetime without a time zone is no point in time; give it a tzinfo"
+            raise ValueConversionError(reason, cql_type="timestamp", value=value)
+        since = value - _EPOCH
+        # The parts of a timedelta are normalised: only days is ever negative, so this floors.
+        seconds = since.days * 86_400 + since.seconds
+        return seconds * 1000 + since.microseconds // 1000
+    if isinstance(value, date):
+        return (value.toordinal() - _EPOCH_ORDINAL) * _DAY_MILLISECONDS
+    if isinstance(value, Timestamp):
+        return value.milliseconds
+    return _integer("timestamp", value, "an aware datetime, a date, a Timestamp or milliseconds")
+
+
+def _encode_timestamp(value: Any) -> bytes:
+    if value is EMPTY:
+        return b""
+    try:
+        return _LONG.pack(_to_milliseconds(value))
+    except struct_error:
+        reason = "out of range, 64 bits of milliseconds fit"
+        raise ValueConversionError(reason, cql_type="timestamp", value=value) from None
+
+
+def _timestamp_decoder() -> Decoder:
+    unpack, epoch, millisecond = _LONG.unpack, _EPOCH, _MILLISECOND
+
+    def decode(data: bytes) -> Any:
+        try:
+            (value,) = unpack(data)
+        except struct_error:
+            return _wrong_size("timestamp", data, "8")
+        try:
+            return epoch + millisecond * value
+        except OverflowError:
+            return Timestamp(value)
+
+    return decode
+
+
+def _encode_date(value: Any) -> bytes:
+    if isinstance(value, str):
+        try:
+            value = date.fromisoformat(value)
+        except ValueError:
+            reason = "no date in ISO 8601, such as 2024-02-29"
+            raise ValueConversionError(reason, cql_type="date", value=value) from None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return _UNSIGNED.pack(value.toordinal() - _EPOCH_ORDINAL + _DATE_OFFSET)
+    if isinstance(value, Date):
+        return _UNSIGNED.pack(value.days + _DATE_OFFSET)
+    if value is EMPTY:
+        return b""
+    hint = ", not a datetime (take its .date()),"
+    refuse("date", value, f"a date{hint if isinstance(value, datetime) else ', a Date or a str'}")
+
+
+def _decode_date(data: bytes) -> Any:
+    try:
+        (value,) = _UNSIGNED.unpack(data)
+    except struct_error:
+        return _wrong_size("date", data, "4")
+    days = value - _DATE_OFFSET
+    try:
+        return date.fromordinal(days + _EPOCH_ORDINAL)
+    except (ValueError, OverflowError):
+        return Date(days)
+
+
+def _encode_time(value: Any) -> bytes:
+    if isinstance(value, time):
+        if value.tzinfo is not None:
+            reason = "a time with a time zone cannot be kept; leave its tzinfo out"
+            raise ValueConversionError(reason, cql_type="time", value=value)
+        seconds = (value.hour * 60 + value.minute) * 60 + value.second
+        return _LONG.pack((seconds * 1_000_000 + value.microsecond) * 1000)
+    if isinstance(value, Time):
+        return _LONG.pack(value.nanoseconds)
+    if value is EMPTY:
+        return b""
+    nanoseconds = _integer("time", value, "a naive time, a Time or nanoseconds")
+    if not 0 <= nanoseconds < _DAY_NANOSECONDS:
+        reason = f"not within a day, 0 to {_DAY_NANOSECONDS - 1} ns"
+        raise ValueConversionError(reason, cql_type="time", value=value)
+    return _LONG.pack(nanoseconds)
+
+
+def _decode_time(data: bytes) -> Any:
+    try:
+        (value,) = _LONG.unpack(data)
+    except struct_error:
+        return _wrong_size("time", data, "8")
+    microseconds, rest = divmod(value, 1000)
+    if rest or not 0 <= value < _DAY_NANOSECONDS:
+        return Time(value)
+    seconds, microsecond = divmod(microseconds, 1_000_000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    return time(hour, minute, second, microsecond)
+
+
+def _encode_duration(value: Any) -> bytes:
+    if isinstance(value, timedelta):
+        microseconds = (value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds
+        try:
+            value = Duration(0, 0, microseconds * 1000)
+        except ValueError:
+            reason = "out of range, 64 bits of nanoseconds fit"
+            raise ValueConversionError(reason, cql_type="duration", value=value) from None
+    if isinstance(value, Duration):
+        return write_vint(value.months) + write_vint(value.days) + write_vint(value.nanoseconds)
+    if value is EMPTY:
+        return b""
+    refuse("duration", value, "a Duration or a timedelta")
+
+
+def _decode_duration(data: bytes) -> Any:
+    if not data:
+        return EMPTY
+    try:
+        months, pos = read_vint(data, 0)
+        days, pos = read_vint(data, pos)
+        nanoseconds, pos = read_vint(data, pos)
+        if pos != len(data):
+            raise ValueError(f"{len(data) - pos} bytes are left after it")
+        return Duration(months, days, nanoseconds)
+    except ValueError as exc:
+        malformed("duration", str(exc))
+
+
+# --- numbers of any size --------------------------------------------------------------------------
+
+# Every number is exact in this context: its precision holds any cell, and what would not be exact
+# traps.
+_EXACT = Context(
+    prec=MAX_PREC,
+    Emax=MAX_EMAX,
+    Emin=MIN_EMIN,
+    clamp=0,
+    traps=[Inexact, InvalidOperation, Overflow, Clamped],
+)
+_CHUNK_BITS = 1 << 13
+
+
+def _write_varint(value: int) -> bytes:
+    """Write two's complement in as few bytes as hold the sign."""
+    bits = (value if value >= 0 else ~value).bit_length()
+    return value.to_bytes(bits // 8 + 1, "big", signed=True)
+
+
+def _encode_varint(value: Any) -> bytes:
+    return b"" if value is EMPTY else _write_varint(_integer("varint", value))
+
+
+def _decode_varint(data: bytes) -> Any:
+    return int.from_bytes(data, "big", signed=True) if data else EMPTY
+
+
+def _to_decimal(value: int) -> Decimal:
+    """Return an int as a Decimal, by halves: the constructor's own way takes quadratic time."""
+    bits = value.bit_length()
+    if bits <= _CHUNK_BITS:
+        return Decimal(value)
+    shift = bits // 2
+    high = value >> shift
+    low = value - (high << shift)
+    power = _EXACT.power(Decimal(2), Decimal(shift))
+    return _EXACT.fma(_to_decimal(high), power, _to_decimal(low))
+
+
+def _encode_decimal(value: Any) -> bytes:
+    if value is EMPTY:
+        return b""
+    if not isinstance(value, Decimal):
+        hint = ", not a float (its digits are a guess: use Decimal(str(x))),"
+        what = f"a Decimal or an int{hint if isinstance(value, float) else ''}"
+        return b"\x00\x00\x00\x00" + _write_varint(_integer("decimal", value, what))
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int):
+        raise ValueConversionError("NaN and infinity do not exist", cql_type="decimal", value=value)
+    if not _INT_MIN <= -exponent <= _INT_MAX:
+        reason = "the scale is out of range, 32 bits fit"
+        raise ValueConversionError(reason, cql_type="decimal", value=value)
+    unscaled = int(_EXACT.scaleb(value, Decimal(-exponent)))
+    return (-exponent).to_bytes(4, "big", signed=True) + _write_varint(unscaled)
+
+
+def _decode_decimal(data: bytes) -> Any:
+    if len(data) < 5:
+        return _wrong_size("decimal", data, "at least 5")
+    scale = int.from_bytes(data[:4], "big", signed=True)
+    unscaled = int.from_bytes(data[4:], "big", signed=True)
+    try:
+        return _EXACT.scaleb(_to_decimal(unscaled), Decimal(-scale))
+    except (DecimalException, MemoryError) as exc:
+        malformed("decimal", f"scale {scale} is out of range here: {exc!r}")
+
+
+# --- identifiers and addresses --------------------------------------------------------------------
+
+
+def _uuid(cql_type: str, version: int | None) -> Scalar:
+    def encode(value: Any) -> bytes:
+        if isinstance(value, str):
+            try:
+                value = UUID(value)
+            except ValueError:
+                reason = "no UUID in hexadecimal"
+                raise ValueConversionError(reason, cql_type=cql_type, value=value) from None
+        elif not isinstance(value, UUID):
+            if value is EMPTY:
+                return b""
+            refuse(cql_type, value, "a UUID or a str")
+        data: bytes = value.bytes
+        # Not UUID.version, which is None for a variant that the server doesn't ask for.
+        if version is not None and data[6] >> 4 != version:
+            reason = f"a UUID of version {version} is needed, this has {data[6] >> 4}"
+            raise ValueConversionError(reason, cql_type=cql_type, value=value)
+        return data
+
+    def decode(data: bytes) -> Any:
+        try:
+            return UUID(bytes=data)
+        except ValueError:
+            return _wrong_size(cql_type, data, "16")
+
+    return Scalar(encode, decode, 16)
+
+
+def _encode_inet(value: Any) -> bytes:
+    if isinstance(value, str):
+        try:
+            value = ip_address(value)
+        except ValueError:
+            reason = "no IP address"
+            raise ValueConversionError(reason, cql_type="inet", value=value) from None
+    if isinstance(value, IPv6Address) and value.scope_id is not None:
+        reason = "an address with a zone cannot be kept"
+        raise ValueConversionError(reason, cql_type="inet", value=value)
+    if isinstance(value, IPv4Address | IPv6Address):
+        return value.packed
+    if value is EMPTY:
+        return b""
+    refuse("inet", value, "an IPv4Address, an IPv6Address or a str")
+
+
+def _decode_inet(data: bytes) -> Any:
+    if len(data) == 4:
+        return IPv4Address(data)
+    if len(data) == 16:
+        return IPv6Address(data)
+    return _wrong_size("inet", data, "4 or 16")
+
+
+SCALARS: Mapping[str, Scalar] = {
+    "ascii": Scalar(_encode_ascii, _decode_ascii),
+    "bigint": _fixed_integer("bigint", "q", 8),
+    "blob": Scalar(_encode_blob, bytes),
+    "boolean": Scalar(_encode_boolean, _decode_boolean, 1),
+    "counter": _fixed_integer("counter", "q", 8),
+    "date": Scalar(_encode_date, _decode_date),
+    "decimal": Scalar(_encode_decimal, _decode_decimal),
+    "double": _floating("double", "d"),
+    "duration": Scalar(_encode_duration, _decode_duration),
+    "float": _floating("float", "f"),
+    "inet": Scalar(_encode_inet, _decode_inet),
+    "int": _fixed_integer("int", "i", 4),
+    "smallint": _fixed_integer("smallint", "h", None),
+    "text": Scalar(_encode_text, _decode_text),
+    "time": Scalar(_encode_time, _decode_time),
+    "timestamp": Scalar(_encode_timestamp, _timestamp_decoder(), 8),
+    "timeuuid": _uuid("timeuuid", 1),
+    "tinyint": _fixed_integer("tinyint", "b", None),
+    "uuid": _uuid("uuid", None),
+    "varint": Scalar(_encode_varint, _decode_varint),
+}
+
+
+def vector_width(cql_type: CQLType) -> int | None:
+    """Return the size in bytes of an element of a vector, or None where each is written with its
+    own."""
+    if isinstance(cql_type, NativeType):
+        return SCALARS[cql_type.name].width
+    if isinstance(cql_type, VectorType):
+        width = vector_width(cql_type.element)
+        return None if width is None else width * cql_type.dimension
+    return None
