@@ -10,7 +10,7 @@ import json
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from cqlproto.cqltypes.model import (
@@ -57,6 +57,9 @@ from cqlproto.messages import (
     Value,
 )
 from cqlproto.wire import UNSET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 JSON = dict[str, Any]
 
@@ -242,8 +245,10 @@ def _result(data: JSON, version: ProtocolVersion) -> Response:
 def _event(data: JSON, version: ProtocolVersion) -> Event:
     if data["event_type"] == "SCHEMA_CHANGE":
         return Event(_schema_change(data))
-    kind = {"TOPOLOGY_CHANGE": TopologyChange, "STATUS_CHANGE": StatusChange}[data["event_type"]]
-    return Event(kind(data["change"], (ip_address(data["address"]), data["port"])))
+    address = (ip_address(data["address"]), data["port"])
+    if data["event_type"] == "TOPOLOGY_CHANGE":
+        return Event(TopologyChange(data["change"], address))
+    return Event(StatusChange(data["change"], address))
 
 
 # How the vectors name the fields of an ERROR, and how the library does.
@@ -279,7 +284,7 @@ def _error(data: JSON, version: ProtocolVersion) -> Error:
     return Error(data["code"], data["message"], fields)
 
 
-_BUILDERS: dict[str, Any] = {
+_BUILDERS: dict[str, Callable[[JSON, ProtocolVersion], Request | Response]] = {
     "STARTUP": lambda data, _: Startup(data["options"]),
     "OPTIONS": lambda data, _: Options(),
     "QUERY": lambda data, _: Query(data["query"], _parameters(data["options"])),
