@@ -33,8 +33,8 @@ units: $(OTHERS:%=unit-%) ## the unit tests on the other CPythons of this machin
 unit-%: .venv-%/.unit
 	.venv-$*/bin/pytest -q -p no:cacheprovider -m "not cassandra" $(wildcard tests/cqlproto tests/cqlproto_anyio)
 
-bench: .venv/.bench ## run bench/run.py
-	$(BIN)/python bench/run.py
+bench: .venv/.bench ## measure beside acsylla and cassandra-driver; ARGS=--quick for less
+	$(BIN)/python -m bench $(ARGS)
 
 format: .venv/.dev ## let ruff format the sources
 	$(BIN)/ruff check --fix-only $(CHECKED)

@@ -1,0 +1,1 @@
+"""One module a client: `run(job) -> Outcome`, imported only in the worker that measures it."""

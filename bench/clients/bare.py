@@ -1,0 +1,190 @@
+"""The least that a client on anyio can cost: it tells a slow machine from a slow client.
+
+A plain anyio socket, EXECUTE frames packed before the clock runs (only the stream id is put in),
+one reader task that finds whole frames, one writer task that sends what one turn of the loop
+brought, and the backend's own waiter per request. Nothing is bound, routed, retried, timed out or
+decoded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+import trio
+
+from bench import jobs
+from bench.meter import Meter
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from bench.jobs import Job, Outcome
+
+_HEADER = struct.Struct(">BBHBI")
+_SKIP_METADATA, _VALUES = 0x02, 0x01
+_ERROR, _STARTUP, _PREPARE, _EXECUTE = 0x00, 0x01, 0x09, 0x0A
+_RECEIVE_SIZE = 65_536
+
+
+class _Waiter(Protocol):
+    """Awaited once by the task that asked, set once by the reader."""
+
+    def set(self) -> None: ...
+    def wait(self) -> Awaitable[object]: ...
+
+
+class _AsyncioWaiter:
+    __slots__ = ("_future",)
+
+    def __init__(self) -> None:
+        self._future = asyncio.get_running_loop().create_future()
+
+    def set(self) -> None:
+        self._future.set_result(None)
+
+    def wait(self) -> Awaitable[object]:
+        return self._future
+
+
+class _TrioWaiter:
+    __slots__ = ("_task",)
+
+    def __init__(self) -> None:
+        self._task = trio.lowlevel.current_task()
+
+    def set(self) -> None:
+        trio.lowlevel.reschedule(self._task)
+
+    async def wait(self) -> None:
+        await trio.lowlevel.wait_task_rescheduled(_abort)
+
+
+def _abort(_: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.SUCCEEDED
+
+
+class _Wire:
+    """One connection. A reply only wakes its waiter; the last one is kept."""
+
+    def __init__(self, stream: anyio.abc.SocketStream, waiter: Callable[[], _Waiter]) -> None:
+        self._stream = stream
+        self._make = waiter
+        self._waiters: dict[int, _Waiter] = {}
+        self._free = list(range(2_048))
+        self._queued: list[bytes] = []
+        self._wake = anyio.Event()
+        self.errors = 0
+        self.last = b""
+
+    async def read(self) -> None:
+        waiters, free, unpack = self._waiters, self._free, _HEADER.unpack_from
+        buffer = b""
+        while True:
+            data = await self._stream.receive(_RECEIVE_SIZE)
+            buffer = buffer + data if buffer else data
+            at, size = 0, len(buffer)
+            while size - at >= 9:
+                _, _, stream_id, opcode, length = unpack(buffer, at)
+                end = at + 9 + length
+                if end > size:
+                    break
+                if opcode == _ERROR:
+                    self.errors += 1
+                self.last = buffer[at + 9 : end]
+                free.append(stream_id)
+                waiters.pop(stream_id).set()
+                at = end
+            buffer = buffer[at:]
+
+    async def write(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake = anyio.Event()
+            data = b"".join(self._queued)
+            self._queued.clear()
+            await self._stream.send(data)
+
+    def ask(self, opcode: int, body: bytes) -> Awaitable[object]:
+        stream_id = self._free.pop()
+        waiter = self._waiters[stream_id] = self._make()
+        if not self._queued:
+            self._wake.set()
+        self._queued.append(_HEADER.pack(4, 0, stream_id, opcode, len(body)) + body)
+        return waiter.wait()
+
+
+def _execute_body(prepared: bytes, values: Iterable[object]) -> bytes:
+    cells = [_cell(value) for value in values]
+    flags = _VALUES | _SKIP_METADATA
+    size = len(prepared)
+    return struct.pack(f">H{size}sHBH", size, prepared, 1, flags, len(cells)) + b"".join(cells)
+
+
+def _cell(value: object) -> bytes:
+    match value:
+        case str():
+            data = value.encode()
+        case bool():
+            data = struct.pack(">?", value)
+        case int():
+            data = struct.pack(">q", value)
+        case float():
+            data = struct.pack(">d", value)
+        case _:
+            raise TypeError(value)
+    return struct.pack(">i", len(data)) + data
+
+
+def run(job: Job) -> Outcome:
+    backend = job.client.split("/")[1]
+    if backend == "trio":
+        return anyio.run(_measure, job, _TrioWaiter, backend="trio")
+    options = {"use_uvloop": backend == "uvloop"}
+    return anyio.run(_measure, job, _AsyncioWaiter, backend="asyncio", backend_options=options)
+
+
+async def _measure(job: Job, waiter: Callable[[], _Waiter]) -> Outcome:
+    meter = Meter()
+    meter.outcome.protocol = "v4"
+    query, rows = (
+        (jobs.READ, jobs.read_keys(job))
+        if job.work == "read"
+        else (jobs.WRITE, jobs.write_values(job))
+    )
+    async with (
+        await anyio.connect_tcp(job.host, job.port) as stream,
+        anyio.create_task_group() as group,
+    ):
+        wire = _Wire(stream, waiter)
+        group.start_soon(wire.read)
+        group.start_soon(wire.write)
+        await wire.ask(_STARTUP, b"\x00\x01\x00\x0bCQL_VERSION\x00\x053.0.0")
+        text = query.encode()
+        await wire.ask(_PREPARE, struct.pack(">i", len(text)) + text)
+        # RESULT of kind Prepared: [int] kind, then the id as [short bytes].
+        prepared = wire.last[6 : 6 + int.from_bytes(wire.last[4:6], "big")]
+        bodies = [_execute_body(prepared, row) for row in rows]
+        meter.baseline()
+        await _ask_all(wire, bodies[: job.warm_up], job.in_flight)
+        measured = bodies[job.warm_up :]
+        meter.start()
+        await _ask_all(wire, measured, job.in_flight)
+        meter.stop(len(measured))
+        group.cancel_scope.cancel()
+    jobs.check(wire.errors, 0, "errors")
+    return meter.outcome
+
+
+async def _ask_all(wire: _Wire, bodies: list[bytes], in_flight: int) -> None:
+    shared = iter(bodies)
+
+    async def worker() -> None:
+        for body in shared:
+            await wire.ask(_EXECUTE, body)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(in_flight):
+            group.start_soon(worker)

@@ -1,0 +1,119 @@
+"""What is measured against: a real Cassandra, and the canned server in front of it (bench/canned).
+
+The real one is named by `CQLPROTO_HOSTS` (`host[:port],..`, the first counts) or started for the
+run and stopped after it. The canned one is built by cargo when its source is newer than what was
+built.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Address: TypeAlias = tuple[str, int]
+
+_CANNED = Path(__file__).parent / "canned"
+_DEFAULT_PORT = 9042
+
+
+class Unavailable(Exception):
+    """A part of the benchmark can't run here; the text says why."""
+
+
+def parse_address(text: str) -> Address:
+    """Read `host`, `host:port` or `[v6]:port`."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or (":" in host and not host.startswith("[")):
+        host, port = text.strip(), str(_DEFAULT_PORT)
+    return host.strip("[]"), int(port)
+
+
+@contextlib.contextmanager
+def cassandra() -> Iterator[Address]:
+    """A Cassandra that serves CQL: the one named by the environment, else one of our own.
+
+    Raises:
+        Unavailable: None is named and none can be started here.
+    """
+    if hosts := os.environ.get("CQLPROTO_HOSTS"):
+        yield parse_address(hosts.split(",")[0])
+        return
+    from tests.cassandra.java import LauncherError, missing
+    from tests.cassandra.launcher import Cluster
+
+    if reason := missing():
+        raise Unavailable(f"{reason}; or name a cluster that runs in CQLPROTO_HOSTS")
+    with contextlib.ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(Cluster())
+        except LauncherError as error:
+            raise Unavailable(str(error)) from error
+        yield parse_address(cluster.nodes[0].address)
+
+
+class Canned:
+    """A running canned server."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.address = parse_address(self._line())
+
+    def executed(self) -> int:
+        """How many EXECUTE requests it has answered so far."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return int(self._line())
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise Unavailable(f"the canned server ended with status {self._process.wait()}")
+        return line.strip()
+
+
+@contextlib.contextmanager
+def canned(upstream: Address) -> Iterator[Canned]:
+    """Build and start the canned server in front of `upstream`.
+
+    Raises:
+        Unavailable: There is no cargo, or the server can't be built or started.
+    """
+    cargo = shutil.which("cargo")
+    if cargo is None:
+        raise Unavailable("the canned server is written in Rust and there is no cargo")
+    try:
+        subprocess.run(
+            [
+                cargo,
+                "build",
+                "--release",
+                "--quiet",
+                "--locked",
+                "--manifest-path",
+                _CANNED / "Cargo.toml",
+            ],
+            check=True,
+        )
+    except subprocess.CalledProcessError as error:
+        raise Unavailable("cargo could not build the canned server") from error
+    host, port = upstream
+    process = subprocess.Popen(
+        [_CANNED / "target/release/canned", "127.0.0.1:0", f"{host}:{port}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Canned(process)
+    finally:
+        # The end of its input ends it.
+        process.communicate()
