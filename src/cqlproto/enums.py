@@ -1,14 +1,43 @@
 """The numbers of the protocol: versions, opcodes, consistencies, error codes, flags.
 
 Versions are asked through named predicates (``version.has_keyspace_option``), never compared with
-numbers, so that every difference between versions has one name and one place. The constants that the
-hot path compares against (opcodes, result kinds, flag bits) are plain integers below: turning a wire
-byte into an enum member costs more than the rest of parsing a header.
+numbers, so that every difference between versions has one name and one place. The constants that
+the hot path compares against (opcodes, result kinds, flag bits) are plain integers below: turning a
+wire byte into an enum member costs more than the rest of parsing a header.
 """
 
 from __future__ import annotations
 
 import enum
+
+__all__ = [
+    "BatchKind",
+    "Consistency",
+    "ErrorCode",
+    "FLAG_BETA",
+    "FLAG_COMPRESSED",
+    "FLAG_PAYLOAD",
+    "FLAG_TRACING",
+    "FLAG_WARNING",
+    "Opcode",
+    "PREPARE_KEYSPACE",
+    "ProtocolVersion",
+    "QUERY_KEYSPACE",
+    "QUERY_NAMES",
+    "QUERY_NOW_IN_SECONDS",
+    "QUERY_PAGE_SIZE",
+    "QUERY_PAGING_STATE",
+    "QUERY_SERIAL_CONSISTENCY",
+    "QUERY_SKIP_METADATA",
+    "QUERY_TIMESTAMP",
+    "QUERY_VALUES",
+    "RESPONSE_BIT",
+    "ROWS_GLOBAL_TABLE",
+    "ROWS_HAS_MORE_PAGES",
+    "ROWS_METADATA_CHANGED",
+    "ROWS_NO_METADATA",
+    "ResultKind",
+]
 
 
 class ProtocolVersion(enum.IntEnum):
@@ -55,7 +84,7 @@ class ProtocolVersion(enum.IntEnum):
 
     @property
     def has_result_metadata_id(self) -> bool:
-        """Whether PREPARED, EXECUTE and Rows carry the id of the result metadata (v5 section 4.2.5.4)."""
+        """Whether PREPARED, EXECUTE and Rows carry a result metadata id (v5 section 4.2.5.4)."""
         return self is ProtocolVersion.V5
 
     @property
@@ -70,7 +99,7 @@ class ProtocolVersion(enum.IntEnum):
 
     @property
     def has_wide_flags(self) -> bool:
-        """Whether the flags of query parameters are an [int] instead of a [byte] (v5 section 4.1.4)."""
+        """Whether the flags of query parameters are an [int], not a [byte] (v5 section 4.1.4)."""
         return self is ProtocolVersion.V5
 
     @property

@@ -1,0 +1,108 @@
+"""Rules for the sources and texts of the project that no other tool checks."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = [".ci", "bench", "changelog.d", "docs", "examples", "fuzz", "src", "tests", "tools"]
+SUFFIXES = {
+    "",
+    ".c",
+    ".cfg",
+    ".h",
+    ".md",
+    ".mk",
+    ".options",
+    ".py",
+    ".sh",
+    ".toml",
+    ".txt",
+    ".yaml",
+}
+MOST_LINES = 800
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("src/*/__init__.py"))
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    """Yield every text of the project with its path from the root."""
+    found = [path for path in ROOT.iterdir() if not path.name.startswith(".")]
+    for folder in FOLDERS:
+        found += (ROOT / folder).rglob("*")
+    for path in found:
+        if path.is_file() and path.suffix in SUFFIXES and "target" not in path.parts:
+            yield path.relative_to(ROOT), path.read_text()
+
+
+def lines_with(pattern: str) -> list[str]:
+    compiled = re.compile(pattern)
+    return [
+        f"{path}:{number}: {line}"
+        for path, text in texts()
+        for number, line in enumerate(text.splitlines(), 1)
+        if compiled.search(line)
+    ]
+
+
+def public_modules() -> list[str]:
+    names: list[str] = []
+    for package in PACKAGES:
+        path = [str(ROOT / "src" / package)]
+        names += [package, *(found.name for found in pkgutil.walk_packages(path, f"{package}."))]
+    return [name for name in names if "._" not in name]
+
+
+def python_blocks(path: Path) -> list[str]:
+    """Return the Python examples of a Markdown text."""
+    return re.findall(r"^```python\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_no_path_of_one_machine() -> None:
+    folders = "|".join(["home", "root", "Users", "work", "mnt", "tmp/w"])
+    assert lines_with(rf"(?<![\w./:{{}}*-])/({folders})/") == []
+
+
+def test_no_host_of_a_registry() -> None:
+    hosts = [("pypi", "org"), ("pythonhosted", "org"), ("maven", "org"), ("crates", "io")]
+    names = "|".join(rf"{name}\.{top}" for name, top in hosts)
+    # The one exception is the name of an XML name space, which nobody connects to.
+    assert [line for line in lines_with(names) if "xmlns=" not in line] == []
+
+
+def test_no_source_file_is_too_long() -> None:
+    long = {str(path): text.count("\n") for path, text in texts() if path.parts[0] == "src"}
+    assert {path: lines for path, lines in long.items() if lines > MOST_LINES} == {}
+
+
+def test_every_source_opens_with_what_it_is_for() -> None:
+    sources = [(path, text) for path, text in texts() if path.parts[0] == "src"]
+    python = [(path, text) for path, text in sources if path.suffix == ".py"]
+    assert [str(path) for path, text in python if not ast.get_docstring(ast.parse(text))] == []
+
+
+def test_every_package_is_typed() -> None:
+    assert PACKAGES
+    assert [name for name in PACKAGES if not (ROOT / "src" / name / "py.typed").exists()] == []
+
+
+@pytest.mark.parametrize("name", public_modules())
+def test_all_lists_names_that_exist(name: str) -> None:
+    module = importlib.import_module(name)
+    exported = module.__all__
+    assert len(set(exported)) == len(exported)
+    assert [attribute for attribute in exported if not hasattr(module, attribute)] == []
+
+
+def test_examples_in_the_readme_are_python() -> None:
+    for block in python_blocks(ROOT / "README.md"):
+        compile(block, "README.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
