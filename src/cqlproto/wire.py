@@ -28,6 +28,7 @@ __all__ = [
     "read_int",
     "read_list",
     "read_long",
+    "read_long_string",
     "read_short",
     "read_short_bytes",
     "read_string",
