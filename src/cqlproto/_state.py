@@ -3,7 +3,7 @@
 Three tables say what may happen, and nothing else in the package decides it:
 
 - :data:`REPLIES`: which messages may answer a request;
-- :data:`RESULT_KINDS`: which kinds of RESULT may answer it;
+- :data:`RESULTS`: which kinds of RESULT may answer it;
 - :data:`HANDSHAKE`: what the client does next when a reply of the handshake arrives.
 
 The handshake of v3 and v4 (v4 section 2.3 and 4.1.1)::
@@ -23,14 +23,15 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from cqlproto.enums import Opcode, ResultKind
+from cqlproto.enums import Opcode
+from cqlproto.messages.results import Prepared, Rows, SchemaChange, SetKeyspace, Void
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cqlproto.messages.results import ResultMetadata
+    from cqlproto.messages.results import Result, ResultMetadata
 
-__all__ = ["HANDSHAKE", "ORPHAN", "REPLIES", "RESULT_KINDS", "Action", "Expectation", "State"]
+__all__ = ["HANDSHAKE", "ORPHAN", "REPLIES", "RESULTS", "Action", "Expectation", "State"]
 
 
 class State(enum.Enum):
@@ -83,14 +84,12 @@ REPLIES: Mapping[Opcode, frozenset[int]] = {
     Opcode.BATCH: frozenset({Opcode.RESULT, Opcode.ERROR}),
 }
 
-_STATEMENT_KINDS = frozenset(
-    {ResultKind.VOID, ResultKind.ROWS, ResultKind.SET_KEYSPACE, ResultKind.SCHEMA_CHANGE}
-)
-RESULT_KINDS: Mapping[Opcode, frozenset[int]] = {
-    Opcode.QUERY: _STATEMENT_KINDS,
-    Opcode.EXECUTE: _STATEMENT_KINDS,
-    Opcode.PREPARE: frozenset({ResultKind.PREPARED}),
-    Opcode.BATCH: frozenset({ResultKind.VOID, ResultKind.ROWS}),
+_OF_STATEMENTS = frozenset({Void, Rows, SetKeyspace, SchemaChange})
+RESULTS: Mapping[Opcode, frozenset[type[Result]]] = {
+    Opcode.QUERY: _OF_STATEMENTS,
+    Opcode.EXECUTE: _OF_STATEMENTS,
+    Opcode.PREPARE: frozenset({Prepared}),
+    Opcode.BATCH: frozenset({Void, Rows}),
 }
 
 
@@ -105,13 +104,13 @@ class Expectation:
         metadata: the metadata that its rows are expected to have, if it is known.
     """
 
-    __slots__ = ("kinds", "metadata", "opcode", "replies")
+    __slots__ = ("metadata", "opcode", "replies", "results")
 
     def __init__(self, opcode: Opcode, metadata: ResultMetadata | None = None) -> None:
         self.opcode = opcode
         self.metadata = metadata
         self.replies = REPLIES[opcode]
-        self.kinds = RESULT_KINDS.get(opcode, frozenset())
+        self.results = RESULTS.get(opcode, frozenset())
 
     def __repr__(self) -> str:
         return f"Expectation({self.opcode.name}, {self.metadata!r})"

@@ -37,12 +37,20 @@ from cqlproto.enums import (
     Opcode,
     ProtocolVersion,
 )
-from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
+from cqlproto.exceptions import LocalProtocolError, MessageTooLarge, RemoteProtocolError
 from cqlproto.frames import HEADER_SIZE, FrameReader, write_frame
-from cqlproto.messages import read_prefix, read_request, read_response, write_prefix
+from cqlproto.messages import (
+    read_prefix,
+    read_request,
+    read_request_prefix,
+    read_response,
+    write_prefix,
+    write_request_prefix,
+)
 from cqlproto.messages.errors import Error
 from cqlproto.messages.requests import AuthResponse, Options, Startup
 from cqlproto.messages.responses import (
+    READY,
     AuthChallenge,
     Authenticate,
     AuthSuccess,
@@ -51,7 +59,6 @@ from cqlproto.messages.responses import (
 )
 from cqlproto.messages.events import Event as EventMessage
 from cqlproto.messages.results import read_result
-from cqlproto.wire import write_bytes_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -337,9 +344,7 @@ class ClientConnection(_Connection):
         flags = 0
         if trace:
             flags |= FLAG_TRACING
-        if payload is not None:
-            flags |= FLAG_PAYLOAD
-            write_bytes_map(body, payload)
+        flags |= write_request_prefix(body, self._version, payload)
         message.write_body(body, self._version)
         opcode = Opcode(message.opcode)
         if opcode in (Opcode.STARTUP, Opcode.AUTH_RESPONSE):
@@ -420,9 +425,7 @@ class ClientConnection(_Connection):
 
     def _queue(self, stream_id: int, frame: bytes, size: int) -> None:
         if size > self._limits.max_request:
-            raise LocalProtocolError(
-                f"a request of {size:,} bytes, at most {self._limits.max_request:,} are sent"
-            )
+            raise MessageTooLarge(size, self._limits.max_request)
         self._out[stream_id] = frame
         self._unsent += len(frame)
 
@@ -468,9 +471,9 @@ class ClientConnection(_Connection):
         message: Response
         if opcode == _RESULT:
             message = read_result(body, position, self._version, expectation.metadata)
-            if message.kind not in expectation.kinds:
+            if type(message) not in expectation.results:
                 raise RemoteProtocolError(
-                    f"a result of kind {message.kind} answers {expectation.opcode.name}"
+                    f"{type(message).__name__} answers {expectation.opcode.name}"
                 )
         else:
             message = read_response(opcode, body, position, self._version)
@@ -643,9 +646,7 @@ class ServerConnection(_Connection):
             raise RemoteProtocolError(f"a request on stream {stream_id}, which is taken")
         self._version = ProtocolVersion(version)
         body = self._body(flags, body)
-        _, _, payload, position = read_prefix(
-            body, flags & ~(FLAG_TRACING | FLAG_WARNING), self._version
-        )
+        payload, position = read_request_prefix(body, flags, self._version)
         message = read_request(opcode, body, position, self._version)
         if isinstance(message, Startup):
             self._agreed = message.options.get("COMPRESSION")
@@ -714,7 +715,7 @@ def handshake_reply(
         return Supported({name: list(values) for name, values in supported.items()})
     if isinstance(request, Startup):
         if verify is None:
-            return Ready()
+            return READY
         return Authenticate("org.apache.cassandra.auth.PasswordAuthenticator")
     if isinstance(request, AuthResponse):
         if verify is not None and verify(request.token or b""):

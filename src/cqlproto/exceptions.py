@@ -3,6 +3,7 @@
     CQLError
       ProtocolError
         LocalProtocolError     our caller asked for what the protocol does not allow
+          MessageTooLarge      a message that is longer than is sent
         RemoteProtocolError    the peer sent what the protocol does not allow
       ValueConversionError     a Python value does not fit its column; also a ValueError
       RowMappingError          the columns do not fit the class that rows should become; also a TypeError
@@ -13,7 +14,7 @@ message here, not an exception: a proxy relays it, a client raises it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CQLError",
     "LocalProtocolError",
+    "MessageTooLarge",
     "ProtocolError",
     "RemoteProtocolError",
     "RowMappingError",
@@ -44,6 +46,17 @@ class CQLError(Exception):
     host: str | None = None
     attempts: Sequence[BaseException] = ()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The constructors take more than ``args``, so errors are copied and pickled by their state.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[CQLError], args: tuple[Any, ...], state: dict[str, Any]) -> CQLError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
 
 class ProtocolError(CQLError):
     """The protocol was broken, by one side or the other."""
@@ -51,6 +64,20 @@ class ProtocolError(CQLError):
 
 class LocalProtocolError(ProtocolError):
     """The caller asked for something that the protocol does not allow here; nothing was sent."""
+
+
+class MessageTooLarge(LocalProtocolError):
+    """The message is longer than the limit; nothing was sent.
+
+    Attributes:
+        size: the length of its frame, in bytes.
+        limit: the longest frame that is sent, in bytes.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"a message of {size:,} bytes, at most {limit:,} are sent")
+        self.size = size
+        self.limit = limit
 
 
 class RemoteProtocolError(ProtocolError):

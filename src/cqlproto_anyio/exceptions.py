@@ -224,15 +224,6 @@ class DatabaseError(CQLError):
         facts = ", ".join(f"{name}={value!s}" for name, value in self.details.items())
         return f"{self.message} (code 0x{self.code:04x}{', ' if facts else ''}{facts}; {self.host})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (type(self), self.args, dict(self.__dict__))
-
-
-def _rebuilt(kind: type[DatabaseError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
-    error = kind.__new__(kind, *args)
-    error.__dict__.update(state)
-    return error
-
 
 class ServerError(DatabaseError):
     """Something unexpected went wrong in the server."""

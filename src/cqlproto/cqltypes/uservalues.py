@@ -57,6 +57,10 @@ class UserValue(tuple[Any, ...]):
         """Return the fields by name."""
         return dict(zip(self._fields, self, strict=True))
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
             return tuple.__getitem__(self, self._positions[key])

@@ -1,0 +1,68 @@
+"""The trio half of :mod:`cqlproto_anyio._backend`; imported only where trio is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from cqlproto_anyio._backend import Waiting
+from cqlproto_anyio.request import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
+__all__ = ["TrioBackend", "TrioRequest", "TrioWaiting", "running"]
+
+_wait_rescheduled = trio.lowlevel.wait_task_rescheduled
+_current_task = trio.lowlevel.current_task
+_reschedule = trio.lowlevel.reschedule
+_SUCCEEDED = trio.lowlevel.Abort.SUCCEEDED
+
+
+class TrioWaiting(Waiting):
+    """Waits as a task that is rescheduled."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if not self.done:
+            self._waiter = _current_task()
+            yield from _wait_rescheduled(self._abort).__await__()
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        # A task that is being cancelled must not be rescheduled by us as well: that crashes the run.
+        self._waiter = None
+        self.abandon()
+        return _SUCCEEDED
+
+    def _wake(self, waiter: trio.lowlevel.Task) -> None:
+        _reschedule(waiter)
+
+
+class TrioRequest(TrioWaiting, Request):
+    """A request on trio."""
+
+    __slots__ = ()
+
+
+class TrioBackend:
+    """trio's own clock, so that its MockClock rules the deadlines too."""
+
+    name = "trio"
+    waiting: type[Waiting] = TrioWaiting
+    receive_size = 65_536
+
+    def __init__(self) -> None:
+        self.clock: Callable[[], float] = trio.lowlevel.current_clock().current_time
+
+    def host(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
+        return trio.lowlevel.spawn_system_task(function, name=name)
+
+
+def running() -> bool:
+    """Whether this is called from a trio task."""
+    return trio.lowlevel.in_trio_task()

@@ -1,0 +1,255 @@
+"""How a session connects and what its requests ask for: frozen values, no behaviour.
+
+A :class:`Profile` holds the defaults of a request, :class:`Options` the same names for one call.
+:class:`Settings` is both, resolved: made once per combination and kept, because making it costs more
+than a request may.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
+
+from cqlproto.connection import Authenticator, Limits, PlainAuthenticator
+from cqlproto.enums import Consistency, ProtocolVersion
+from cqlproto.messages.requests import QueryParameters
+from cqlproto_anyio.exceptions import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from anyio.abc import ByteStream
+
+__all__ = ["Auth", "Config", "Endpoint", "Options", "PlainAuth", "Profile", "Settings"]
+
+MAX_PAGE_SIZE = 0x7FFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a node listens.
+
+    Attributes:
+        address: an IP address or a DNS name.
+        port: the TCP port.
+        server_name: the name that the node's certificate must bear, if it isn't the address.
+    """
+
+    address: str
+    port: int = 9042
+    server_name: str | None = None
+
+    def __str__(self) -> str:
+        shown = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{shown}:{self.port}"
+
+
+class Auth(Protocol):
+    """Makes an authenticator for each new connection."""
+
+    async def authenticator(self, endpoint: Endpoint) -> Authenticator:
+        """Return the client's side of the SASL exchange with this node."""
+        ...
+
+
+Secret = str | Callable[[], str] | Callable[[], Awaitable[str]]
+
+
+class PlainAuth:
+    """A user name and a password.
+
+    Arguments:
+        username: the role's name.
+        password: the password, or a function, plain or async, that returns it. A function is called
+            for each new connection, so that a rotated password is picked up.
+    """
+
+    __slots__ = ("_password", "username")
+
+    def __init__(self, username: str, password: Secret) -> None:
+        self.username = username
+        self._password = password
+
+    def __repr__(self) -> str:
+        return f"PlainAuth({self.username!r}, ...)"
+
+    async def authenticator(self, endpoint: Endpoint) -> Authenticator:
+        """Ask for the password, if it is a function, and return SASL PLAIN with it."""
+        password: Any = self._password
+        if callable(password):
+            password = password()
+            if inspect.isawaitable(password):
+                password = await password
+        if not isinstance(password, str):
+            raise ConfigError(f"the password is a {type(password).__name__}, not a str")
+        return PlainAuthenticator(self.username, password)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The defaults of requests; every field is also a keyword of every verb.
+
+    Attributes:
+        timeout: how long a whole call may take, in seconds, with all its retries and pages; None for
+            no deadline. A stream applies it to each page.
+        consistency: how many replicas must answer.
+        serial_consistency: the level of an LWT's Paxos phase; None leaves it to the server (SERIAL).
+        page_size: how many rows the server sends at a time.
+        max_rows: how many rows ``execute`` collects before it gives up with ResultTooLarge.
+        idempotent: whether repeating the statement does no harm; lets it be retried.
+        timestamp: the writes' timestamp, in microseconds since 1970; None leaves it to the server.
+        now_in_seconds: the server's idea of now, in seconds since 1970; needs protocol v5.
+        keyspace: the keyspace of unqualified names; needs protocol v5.
+        trace: whether the server shall trace the request.
+        payload: a custom payload for the server.
+    """
+
+    timeout: float | None = 10.0
+    consistency: Consistency = Consistency.LOCAL_QUORUM
+    serial_consistency: Consistency | None = None
+    page_size: int = 5000
+    max_rows: int = 100_000
+    idempotent: bool = False
+    timestamp: int | None = None
+    now_in_seconds: int | None = None
+    keyspace: str | None = None
+    trace: bool = False
+    payload: Mapping[str, bytes] | None = None
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not (
+            isinstance(self.timeout, (int, float)) and self.timeout > 0
+        ):
+            raise ConfigError(f"timeout is {self.timeout!r}, not a positive number of seconds")
+        if not isinstance(self.consistency, Consistency):
+            raise ConfigError(f"consistency is {self.consistency!r}, not a Consistency")
+        if self.serial_consistency is not None and not (
+            isinstance(self.serial_consistency, Consistency) and self.serial_consistency.is_serial
+        ):
+            raise ConfigError(
+                f"serial_consistency is {self.serial_consistency!r}, not SERIAL or LOCAL_SERIAL"
+            )
+        if type(self.page_size) is not int or not 1 <= self.page_size <= MAX_PAGE_SIZE:
+            raise ConfigError(f"page_size is {self.page_size!r}, not a positive number of rows")
+        if type(self.max_rows) is not int or self.max_rows < 1:
+            raise ConfigError(f"max_rows is {self.max_rows!r}, not a positive number of rows")
+
+
+class Options(TypedDict, total=False):
+    """The keywords of every verb; :class:`Profile` says what they mean."""
+
+    timeout: float | None
+    consistency: Consistency
+    serial_consistency: Consistency
+    page_size: int
+    max_rows: int
+    idempotent: bool
+    timestamp: int
+    now_in_seconds: int
+    keyspace: str
+    trace: bool
+    payload: Mapping[str, bytes]
+    profile: Profile
+
+
+Connector = Callable[[Endpoint], Awaitable["ByteStream"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """How a session works, beyond what its requests ask for.
+
+    Attributes:
+        connect_timeout: how long making one connection may take, in seconds: resolving, TCP, TLS,
+            the handshake and choosing the keyspace.
+        close_timeout: how long closing may take, in seconds.
+        compression: ``"lz4"`` or None.
+        max_in_flight: how many requests may be under way on a connection.
+        max_waiting: how many more may wait for their turn before Overloaded is raised.
+        max_unsent: how many bytes may wait to be written, before requests have to wait.
+        max_prepared: how many prepared statements are kept; the least recently used one goes first.
+        limits: what the protocol core accepts and sends.
+        connector: opens the transport to a node, in place of TCP and TLS.
+        application_name: shown in the server's list of clients.
+        application_version: shown in the server's list of clients.
+        startup_options: more options for STARTUP.
+    """
+
+    connect_timeout: float = 5.0
+    close_timeout: float = 2.0
+    compression: str | None = None
+    max_in_flight: int = 4096
+    max_waiting: int = 65_536
+    max_unsent: int = 64 * 1024 * 1024
+    max_prepared: int = 1000
+    limits: Limits = field(default_factory=Limits)
+    connector: Connector | None = None
+    application_name: str | None = None
+    application_version: str | None = None
+    startup_options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("connect_timeout", "close_timeout"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, not a number of seconds")
+        for name in ("max_in_flight", "max_unsent", "max_prepared"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, not a positive number")
+        if self.max_in_flight > self.limits.max_streams:
+            raise ConfigError(
+                f"max_in_flight is {self.max_in_flight}, more than the"
+                f" {self.limits.max_streams} streams of a connection"
+            )
+        if self.compression not in (None, "lz4", "snappy"):
+            raise ConfigError(f"compression is {self.compression!r}, not 'lz4', 'snappy' or None")
+
+
+class Settings:
+    """A profile with one call's options, checked and in the forms that the wire needs.
+
+    Compared by identity, so that it is a cheap key of what is made for it.
+    """
+
+    __slots__ = ("parameters", "payload", "plain", "profile", "timeout", "trace")
+
+    def __init__(self, profile: Profile, version: ProtocolVersion) -> None:
+        if profile.keyspace is not None and not version.has_keyspace_option:
+            raise UsageError(f"keyspace= needs protocol v5, this connection speaks v{version}")
+        if profile.now_in_seconds is not None and not version.has_now_in_seconds:
+            raise UsageError(
+                f"now_in_seconds= needs protocol v5, this connection speaks v{version}"
+            )
+        self.profile = profile
+        self.timeout = profile.timeout
+        self.trace = profile.trace
+        self.payload = profile.payload
+        self.plain = not profile.trace and profile.payload is None
+        self.parameters = QueryParameters(
+            profile.consistency,
+            page_size=profile.page_size,
+            serial_consistency=profile.serial_consistency,
+            timestamp=profile.timestamp,
+            keyspace=profile.keyspace,
+            now_in_seconds=profile.now_in_seconds,
+        )
+
+
+_FIELDS = frozenset(item.name for item in dataclasses.fields(Profile))
+
+
+def merged(profile: Profile, options: Mapping[str, Any]) -> Profile:
+    """Return the profile with a call's options in place.
+
+    Raises:
+        TypeError: there is no such option.
+        ConfigError: an option has no such value.
+    """
+    options = dict(options)
+    base = options.pop("profile", profile)
+    if not isinstance(base, Profile):
+        raise ConfigError(f"profile is a {type(base).__name__}, not a Profile")
+    unknown = options.keys() - _FIELDS
+    if unknown:
+        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+    return cast("Profile", dataclasses.replace(base, **options)) if options else base

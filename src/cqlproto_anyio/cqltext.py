@@ -1,0 +1,84 @@
+"""What can be told of a statement from its text, by a tokenizer that knows what is a comment or a string.
+
+Four things are needed and no reply of the server says them: whether it is a USE (which a shared
+connection can't have), whether it only reads, whether it is conditional, and whether its bind markers
+are all named.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["StatementText", "read_statement", "tokens"]
+
+# No alternative can match the empty string or back-track into another, so scanning is linear. A string
+# or comment that isn't closed runs to the end of the text.
+_TOKEN = re.compile(
+    r"""
+      (?P<space>\s+)
+    | (?P<comment>--[^\r\n]*|//[^\r\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z))
+    | (?P<string>'(?:[^']|'')*(?:'|\Z)|\$\$(?:[^$]|\$(?!\$))*(?:\$\$|\Z))
+    | (?P<name>"(?:[^"]|"")*(?:"|\Z))
+    | (?P<word>[A-Za-z][A-Za-z0-9_]*)
+    | (?P<number>[0-9][A-Za-z0-9_.]*)
+    | (?P<marker>\?|:(?:[A-Za-z][A-Za-z0-9_]*|"(?:[^"]|"")*"))
+    | (?P<other>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+class StatementText(NamedTuple):
+    """What a statement's text says.
+
+    Attributes:
+        verb: its first word, in upper case; empty if there is none.
+        conditional: whether the word IF stands in an INSERT, UPDATE, DELETE or BATCH.
+        named: whether every bind marker has a name of its own (``:name``).
+    """
+
+    verb: str
+    conditional: bool
+    named: bool
+
+    @property
+    def reads(self) -> bool:
+        """Whether it can't change anything."""
+        return self.verb in ("SELECT", "LIST", "DESCRIBE", "DESC")
+
+
+def tokens(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (kind, text) of each token but spaces and comments.
+
+    The kinds are ``string``, ``name`` (quoted), ``word``, ``number``, ``marker`` and ``other``.
+    """
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or "other"
+        if kind not in ("space", "comment"):
+            yield kind, match.group()
+
+
+@lru_cache(maxsize=1024)
+def read_statement(text: str) -> StatementText:
+    """Return what the text of a statement says."""
+    verb = ""
+    conditional = False
+    named = True
+    first = True
+    for kind, token in tokens(text):
+        if first:
+            first = token == ";"
+            if kind == "word":
+                verb = token.upper()
+        elif kind == "word" and token.upper() == "IF":
+            conditional = True
+        if kind == "marker" and token == "?":
+            named = False
+    return StatementText(
+        verb, conditional and verb in ("INSERT", "UPDATE", "DELETE", "BEGIN"), named
+    )

@@ -1,0 +1,109 @@
+"""When requests are due: one structure for all of a session's deadlines, told the time from outside.
+
+Nearly all requests of a program have the same timeout, so those with one timeout are due in the order in
+which they came: a dict per timeout keeps that order and forgets a finished request at once. Finding the
+next deadline looks at the head of each dict only. What doesn't come in order (the second page of a call,
+a second attempt) is kept apart and looked at whole; there is little of it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+__all__ = ["Deadlines", "Due"]
+
+
+class Due(Protocol):
+    """Something with a deadline."""
+
+    timeout: float | None
+    deadline: float
+
+    def expire(self) -> None:
+        """The deadline has passed; called once, after it was removed."""
+        ...
+
+
+# Timeouts that differ from call to call (what is left of some budget) would otherwise leave an empty
+# dict each.
+_MANY = 64
+
+
+class Deadlines:
+    """The requests that have a deadline.
+
+    Attributes:
+        next: when the earliest may be due, in seconds of the clock in use; infinity if none is. It may
+            be too early, if that one has finished meanwhile, but never too late.
+    """
+
+    __slots__ = ("_by_timeout", "_others", "next")
+
+    def __init__(self) -> None:
+        self._by_timeout: dict[float, dict[Due, None]] = {}
+        self._others: dict[Due, None] = {}
+        self.next = math.inf
+
+    def __len__(self) -> int:
+        return len(self._others) + sum(map(len, self._by_timeout.values()))
+
+    def add(self, due: Due, now: float) -> bool:
+        """Add what has a timeout and no deadline yet; True if :attr:`next` has come nearer."""
+        timeout = due.timeout
+        if timeout is None:
+            return False
+        due.deadline = deadline = now + timeout
+        try:
+            self._by_timeout[timeout][due] = None
+        except KeyError:
+            self._add_timeout(timeout)[due] = None
+        if deadline < self.next:
+            self.next = deadline
+            return True
+        return False
+
+    def add_until(self, due: Due) -> bool:
+        """Add what has a deadline already; True if :attr:`next` has come nearer."""
+        if due.deadline == math.inf:
+            return False
+        self._others[due] = None
+        if due.deadline < self.next:
+            self.next = due.deadline
+            return True
+        return False
+
+    def remove(self, due: Due) -> None:
+        """Forget it, if it is still there."""
+        if due.timeout is not None:
+            queue = self._by_timeout.get(due.timeout)
+            if queue is not None and queue.pop(due, due) is None:
+                return
+            self._others.pop(due, None)
+
+    def expire(self, now: float) -> None:
+        """Expire what is due and set :attr:`next`."""
+        late: list[Due] = []
+        following = math.inf
+        for queue in self._by_timeout.values():
+            for due in queue:
+                if due.deadline > now:
+                    following = min(following, due.deadline)
+                    break
+                late.append(due)
+        for due in self._others:
+            if due.deadline > now:
+                following = min(following, due.deadline)
+            else:
+                late.append(due)
+        for due in late:
+            self.remove(due)
+        self.next = following
+        for due in late:
+            due.expire()
+
+    def _add_timeout(self, timeout: float) -> dict[Due, None]:
+        if len(self._by_timeout) >= _MANY:
+            for key in [key for key, queue in self._by_timeout.items() if not queue]:
+                del self._by_timeout[key]
+        return self._by_timeout.setdefault(timeout, {})

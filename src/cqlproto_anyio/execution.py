@@ -1,0 +1,369 @@
+"""One call of a user's: what is executed, how its rows are read, and what happens when it isn't simple.
+
+``Session.execute`` goes the short way by itself: one request, one reply, rows on one page. Everything
+else is here: statements that must be prepared first, a connection that must be made anew, UNPREPARED,
+more pages, tokens, errors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cqlproto.enums import BatchKind, ErrorCode
+from cqlproto.messages.errors import Error
+from cqlproto.messages.requests import Batch, BatchStatement, Execute, Query, QueryParameters
+from cqlproto.messages.results import Rows, SetKeyspace
+from cqlproto.rows import Row, decode_rows
+from cqlproto_anyio.cqltext import read_statement
+from cqlproto_anyio.exceptions import (
+    DatabaseError,
+    ResultTooLarge,
+    SessionClosed,
+    UsageError,
+    database_error,
+)
+from cqlproto_anyio.outcome import may_have_applied
+from cqlproto_anyio.prepared import Prepared, Statement, refuse_use
+from cqlproto_anyio.results import APPLIED, Page, PageToken, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cqlproto._events import ResponseReceived
+    from cqlproto.messages import Request as Message
+    from cqlproto.wire import Unset
+    from cqlproto_anyio.config import Settings
+    from cqlproto_anyio.connection import Connection
+    from cqlproto_anyio.request import Request
+    from cqlproto_anyio.runtime import Runtime
+
+__all__ = ["BatchCall", "Call"]
+
+# A node that forgets a statement as soon as it is prepared (its cache is too small) is not asked forever.
+MAX_PREPARATIONS = 3
+
+
+class _Attempts:
+    """What calls of every kind share: a deadline, a request, and another try after UNPREPARED."""
+
+    def __init__(self, runtime: Runtime, settings: Settings) -> None:
+        self.runtime = runtime
+        self.settings = settings
+        self.deadline = runtime.deadline(settings.timeout)
+
+    def new_request(self, query: str) -> Request:
+        """Return a request of this call, due when the call is."""
+        request = self.runtime.request_class(
+            self.runtime.deadlines, query, self.settings.timeout
+        )
+        request.deadline = self.deadline
+        return request
+
+    async def submit(self, request: Request) -> None:
+        """Submit the request, on a connection that is made anew if need be."""
+        connection = self.runtime.connection
+        if connection is None or connection.lost is not None:
+            connection = await self.runtime.connected()
+        self.runtime.resume_request(request, connection)
+
+    def error(self, message: Error, request: Request) -> DatabaseError:
+        """Return the exception for a server's ERROR."""
+        error = database_error(message, host=host_of(request), query=request.query)
+        error.maybe_applied = may_have_applied(message.code, read_statement(request.query))
+        return error
+
+
+class Call(_Attempts):
+    """A statement with its parameters, its settings and what its rows shall be.
+
+    Arguments:
+        runtime: the session's.
+        query: text, or what ``prepare`` returned.
+        parameters: the parameters, or None.
+        row: the row target, or None for the default.
+        settings: the options.
+    """
+
+    def __init__(
+        self, runtime: Runtime, query: Any, parameters: Any, row: Any, settings: Settings
+    ) -> None:
+        super().__init__(runtime, settings)
+        self.statement: Statement | None = None
+        self.values: Sequence[Any] = ()
+        self._parameters = parameters
+        if isinstance(query, Prepared):
+            self.query = query.query
+            self.statement = query._statement
+            self.row = query._row if row is None else row
+            self.values = self.statement.values(parameters)
+        elif isinstance(query, str):
+            self.query = query
+            self.row = Row if row is None else row
+        else:
+            raise TypeError(
+                f"a query is a str or what prepare() returned, not a {type(query).__name__}"
+            )
+        refuse_use(self.query)
+
+    async def ready(self) -> None:
+        """Prepare the statement if it has parameters and isn't prepared yet."""
+        if self.statement is None and self._parameters is not None:
+            self.statement = await self.runtime.prepared(
+                self.query, self.settings.timeout, self.deadline
+            )
+            self.values = self.statement.values(self._parameters)
+
+    # -- requests
+
+    def cells(self) -> list[bytes | None | Unset]:
+        """Return the bound values as they are sent."""
+        if self.statement is None:
+            return []
+        return self.statement.binder(self.settings).cells(self.values)
+
+    def request(self, paging_state: bytes | None = None) -> Request:
+        """Return the request for the first page, or for the one that a paging state leads to."""
+        request = self.new_request(self.query)
+        self.fill(request, paging_state)
+        return request
+
+    def fill(self, request: Request, paging_state: bytes | None) -> None:
+        """Say what to send; again, after the statement was prepared anew."""
+        statement = self.statement
+        settings = self.settings
+        if statement is not None and paging_state is None and settings.plain:
+            request.bind(statement.binder(settings), self.values)
+            return
+        message: Message
+        if statement is None:
+            parameters = with_values(settings.parameters, None, paging_state)
+            message = Query(self.query, parameters)
+            request.carry(message, settings=settings)
+            return
+        parameters = with_values(settings.parameters, self.cells(), paging_state)
+        prepared = statement.prepared
+        message = Execute(prepared.statement_id, parameters, prepared.result_metadata_id)
+        request.carry(message, prepared.result, settings)
+
+    async def fetch(self, paging_state: bytes | None = None) -> tuple[ResponseReceived, str]:
+        """Send a request and return what answers it, and the node that did.
+
+        Raises:
+            DatabaseError: the server refuses.
+            RequestTimeout, ConnectionFailed, SessionClosed, Overloaded: no answer came.
+        """
+        request = self.request(paging_state)
+        await self.submit(request)
+        return await self.answer(request, await request, paging_state)
+
+    async def answer(
+        self, request: Request, event: ResponseReceived, paging_state: bytes | None
+    ) -> tuple[ResponseReceived, str]:
+        """Return the event that answers the request, after more attempts if one was an ERROR."""
+        for _ in range(MAX_PREPARATIONS):
+            message = event.message
+            if type(message) is SetKeyspace:
+                self._refuse_keyspace(request)
+            if type(message) is not Error:
+                break
+            if message.code != ErrorCode.UNPREPARED or self.statement is None:
+                break
+            await self.runtime.prepared(
+                self.query, self.settings.timeout, self.deadline, renew=self.statement
+            )
+            request.again()
+            self.fill(request, paging_state)
+            await self.submit(request)
+            event = await request
+        if type(event.message) is Error:
+            raise self.error(event.message, request)
+        return event, host_of(request)
+
+    def _refuse_keyspace(self, request: Request) -> None:
+        """The connection has changed its keyspace behind our back: no one must use it any more."""
+        reason = "a statement changed the connection's keyspace, which was closed for it"
+        if request.connection is not None:
+            request.connection.close(SessionClosed(reason))
+        raise UsageError(reason)
+
+    # -- results
+
+    def rows(self, message: Rows) -> list[Any]:
+        """Decode one page."""
+        statement = self.statement
+        rows = decode_rows(message, self.row)
+        if statement is not None and message.metadata is not statement.prepared.result:
+            adopt(statement, message)
+        return rows
+
+    async def collect(self, event: ResponseReceived, host: str) -> Result[Any]:
+        """Return the result that begins with this reply, following its pages.
+
+        Raises:
+            ResultTooLarge: there are more rows than ``max_rows``.
+        """
+        first = event
+        message = event.message
+        if type(message) is not Rows:
+            return Result([], (), event, host)
+        assert message.metadata is not None
+        columns = message.metadata.columns
+        if columns and columns[0].name == APPLIED:
+            return self._conditional(message, first, host)
+        rows = self.rows(message)
+        limit = self.settings.profile.max_rows
+        while message.paging_state is not None:
+            event, host = await self.fetch(message.paging_state)
+            message = rows_of(event)
+            rows += self.rows(message)
+            if len(rows) > limit:
+                break
+        if len(rows) > limit:
+            raise ResultTooLarge(
+                f"the result has more than max_rows={limit:,} rows: stream() has no such limit"
+            )
+        return Result(rows, columns, first, host)
+
+    def _conditional(self, message: Rows, event: ResponseReceived, host: str) -> Result[Any]:
+        """The columns of an LWT's result depend on its outcome, so only whole rows fit a class."""
+        assert message.metadata is not None
+        columns = message.metadata.columns
+        plain = decode_rows(message, tuple)
+        outcome = plain[0] if plain else None
+        whole = isinstance(self.row, type) and issubclass(self.row, (tuple, dict))
+        if whole or (outcome is not None and not outcome[0] and len(columns) > 1):
+            rows = decode_rows(message, self.row)
+        else:
+            rows = []
+        return Result(rows, columns, event, host, outcome)
+
+    async def page(self, token: str | None) -> Page[Any]:
+        """Return one page."""
+        tokens = PageToken(self.query, self.runtime.keyspace, self.cells())
+        paging_state = None if token is None else tokens.read(token)
+        event, host = await self.fetch(paging_state)
+        message = event.message
+        if type(message) is not Rows:
+            return Page([], (), event, host, None)
+        assert message.metadata is not None
+        next_token = tokens.write(message.paging_state)
+        return Page(self.rows(message), message.metadata.columns, event, host, next_token)
+
+
+class BatchCall(_Attempts):
+    """Several statements in one request (v4 section 4.1.7)."""
+
+    def __init__(self, runtime: Runtime, settings: Settings, kind: str) -> None:
+        super().__init__(runtime, settings)
+        try:
+            self._kind = BatchKind[kind.upper()]
+        except (KeyError, AttributeError):
+            raise UsageError(
+                f"kind={kind!r}: a batch is 'logged', 'unlogged' or 'counter'"
+            ) from None
+        self._items: list[tuple[str, Statement | None, Sequence[Any]]] = []
+
+    async def add(self, items: Iterable[Any]) -> None:
+        """Take the statements; those with parameters are prepared."""
+        if isinstance(items, (str, Prepared)):
+            raise TypeError("a batch takes a list of statements, not one statement")
+        for item in items:
+            query, parameters = item if type(item) is tuple and len(item) == 2 else (item, None)
+            call = Call(self.runtime, query, parameters, None, self.settings)
+            call.deadline = self.deadline
+            await call.ready()
+            self._items.append((call.query, call.statement, call.values))
+
+    def _message(self) -> Batch:
+        profile = self.settings.profile
+        statements = []
+        for query, statement, values in self._items:
+            if statement is None:
+                statements.append(BatchStatement(query, []))
+            else:
+                cells = statement.binder(self.settings).cells(values)
+                statements.append(BatchStatement(statement.prepared.statement_id, cells))
+        return Batch(
+            self._kind,
+            statements,
+            profile.consistency,
+            serial_consistency=profile.serial_consistency,
+            timestamp=profile.timestamp,
+            keyspace=profile.keyspace,
+            now_in_seconds=profile.now_in_seconds,
+        )
+
+    async def run(self) -> Result[Row]:
+        """Send the batch; raises as :meth:`Call.fetch` does."""
+        request = self.new_request(f"BEGIN {self._kind.name} BATCH of {len(self._items)}")
+        request.carry(self._message(), settings=self.settings)
+        await self.submit(request)
+        event: ResponseReceived = await request
+        # UNPREPARED names one statement; each may be unknown to the node
+        for _ in range(len(self._items)):
+            message = event.message
+            if type(message) is not Error or message.code != ErrorCode.UNPREPARED:
+                break
+            await self._prepare_again(message, request)
+            request.again()
+            request.carry(self._message(), settings=self.settings)
+            await self.submit(request)
+            event = await request
+        if type(event.message) is Error:
+            raise self.error(event.message, request)
+        host = host_of(request)
+        message = event.message
+        if type(message) is not Rows or message.metadata is None:
+            return Result([], (), event, host)
+        rows = decode_rows(message, Row)
+        outcome = tuple(rows[0]) if rows else None
+        return Result(rows, message.metadata.columns, event, host, outcome)
+
+    async def _prepare_again(self, message: Error, request: Request) -> None:
+        unknown = message.fields.get("statement_id")
+        for query, statement, _ in self._items:
+            if statement is not None and statement.prepared.statement_id == unknown:
+                await self.runtime.prepared(
+                    query, self.settings.timeout, self.deadline, renew=statement
+                )
+                return
+        raise self.error(message, request)
+
+
+def host_of(request: Request) -> str:
+    """Return where a request was submitted."""
+    connection: Connection | None = request.connection
+    return "" if connection is None else connection.name
+
+
+def rows_of(event: ResponseReceived) -> Rows:
+    """Return the rows of a page after the first, which can be nothing else."""
+    message = event.message
+    if type(message) is not Rows:
+        raise UsageError(f"{type(message).__name__} came where a page of rows was asked for")
+    return message
+
+
+def adopt(statement: Statement, message: Rows) -> None:
+    """Remember columns that differ from those PREPARED announced, unless they depend on the outcome."""
+    metadata = message.metadata
+    if metadata is not None and metadata.columns and metadata.columns[0].name != APPLIED:
+        statement.adopt(metadata)
+
+
+def with_values(
+    parameters: QueryParameters,
+    values: Sequence[bytes | None | Unset] | None,
+    paging_state: bytes | None,
+) -> QueryParameters:
+    """Return the options with values and a paging state."""
+    return QueryParameters(
+        parameters.consistency,
+        values=values,
+        page_size=parameters.page_size,
+        paging_state=paging_state,
+        serial_consistency=parameters.serial_consistency,
+        timestamp=parameters.timestamp,
+        keyspace=parameters.keyspace,
+        now_in_seconds=parameters.now_in_seconds,
+    )

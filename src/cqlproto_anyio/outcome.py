@@ -1,0 +1,41 @@
+"""Whether a failed request may have changed something: one function, for errors and for retries.
+
+A write is only called "not applied" where the server says so by refusing it before anything is written.
+Everything else may have happened: a timeout, a lost connection, a failure on one replica.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cqlproto.enums import ErrorCode
+
+if TYPE_CHECKING:
+    from cqlproto_anyio.cqltext import StatementText
+
+__all__ = ["may_have_applied"]
+
+_REFUSED_BEFORE_WRITING = frozenset(
+    {
+        ErrorCode.PROTOCOL_ERROR,
+        ErrorCode.BAD_CREDENTIALS,
+        ErrorCode.UNAVAILABLE,
+        ErrorCode.IS_BOOTSTRAPPING,
+        ErrorCode.SYNTAX_ERROR,
+        ErrorCode.UNAUTHORIZED,
+        ErrorCode.INVALID,
+        ErrorCode.CONFIG_ERROR,
+        ErrorCode.ALREADY_EXISTS,
+        ErrorCode.UNPREPARED,
+    }
+)
+
+
+def may_have_applied(code: int, text: StatementText) -> bool:
+    """Return whether a statement that was answered by this error may have taken effect.
+
+    Arguments:
+        code: the ERROR's code.
+        text: what the statement's text says.
+    """
+    return not text.reads and code not in _REFUSED_BEFORE_WRITING

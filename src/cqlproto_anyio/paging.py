@@ -1,0 +1,146 @@
+"""Streaming: rows of a result of any size, one page ahead.
+
+When a page arrives, the next one is asked for before the first is given out: the request is on its way
+while the caller works. That takes no task and no scope that would stay open across a yield, so leaving
+the loop at any point is safe: the one request in flight is answered and forgotten.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import anyio.lowlevel
+
+from cqlproto.messages.results import Rows
+from cqlproto_anyio.exceptions import CQLError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cqlproto_anyio.execution import Call
+    from cqlproto_anyio.request import Request
+
+__all__ = ["PageStream", "RowStream"]
+
+R = TypeVar("R")
+
+
+class PageStream(Generic[R]):
+    """The pages of a result, as lists of rows; empty pages are passed over."""
+
+    __slots__ = ("_call", "_next", "_paging_state", "_started")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._started = False
+        self._next: Request | None = None
+        self._paging_state: bytes | None = None
+
+    def __aiter__(self) -> PageStream[R]:
+        return self
+
+    async def __anext__(self) -> list[R]:
+        while True:
+            rows = await self._page()
+            if rows:
+                return rows
+
+    async def _page(self) -> list[R]:
+        if not self._started:
+            self._started = True
+            await self._call.ready()
+            self._ask(None)
+        request = self._next
+        if request is None:
+            raise StopAsyncIteration
+        call = self._call
+        try:
+            if self._next_is_unsent():
+                await call.submit(request)
+            elif request.done:
+                await anyio.lowlevel.checkpoint()  # or a fast server would starve other tasks
+            event, _ = await call.answer(request, await request, self._paging_state)
+        except BaseException:
+            self._next = None
+            raise
+        message = event.message
+        if type(message) is not Rows:
+            self._next = None
+            return []
+        if message.paging_state is None:
+            self._next = None
+        else:
+            self._ask(message.paging_state)
+        rows: list[R] = call.rows(message)
+        return rows
+
+    def _next_is_unsent(self) -> bool:
+        return self._next is not None and self._next.connection is None and not self._next.done
+
+    def _ask(self, paging_state: bytes | None) -> None:
+        """Send the request for a page, if that takes no waiting; the deadline is the page's own."""
+        call = self._call
+        runtime = call.runtime
+        call.deadline = runtime.deadline(call.settings.timeout)
+        self._paging_state = paging_state
+        self._next = request = call.request(paging_state)
+        connection = runtime.connection
+        if connection is not None and connection.lost is None:
+            try:
+                runtime.resume_request(request, connection)
+            except CQLError:
+                # the page in hand comes first; asked for again, this raises where it belongs
+                request.connection = None
+
+    async def aclose(self) -> None:
+        """Give up the page that was asked for ahead; the stream is over."""
+        self._started = True
+        request, self._next = self._next, None
+        if request is not None:
+            request.abandon()
+
+
+class RowStream(Generic[R]):
+    """The rows of a result, for ``async for``; made by :meth:`Session.stream`.
+
+    Leaving the loop early needs no clean-up; ``async with`` or :meth:`aclose` gives the stream id of the
+    page that was asked for ahead back a little sooner.
+    """
+
+    __slots__ = ("_mode", "_pages", "_rows")
+
+    def __init__(self, call: Call) -> None:
+        self._pages: PageStream[R] = PageStream(call)
+        self._rows: Iterator[R] = iter(())
+        self._mode = ""
+
+    def pages(self) -> PageStream[R]:
+        """Iterate by page instead: a list of rows each, much cheaper per row."""
+        self._use("pages")
+        return self._pages
+
+    def __aiter__(self) -> RowStream[R]:
+        self._use("rows")
+        return self
+
+    async def __anext__(self) -> R:
+        for row in self._rows:
+            return row
+        self._rows = iter(await self._pages.__anext__())
+        return next(self._rows)
+
+    def _use(self, mode: str) -> None:
+        if self._mode not in ("", mode):
+            raise UsageError("a stream is read by rows or by pages, not both")
+        self._mode = mode
+
+    async def aclose(self) -> None:
+        """End the stream."""
+        self._rows = iter(())
+        await self._pages.aclose()
+
+    async def __aenter__(self) -> RowStream[R]:
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        await self.aclose()

@@ -1,0 +1,229 @@
+"""Prepared statements on the client: what a server said of them, the cache, and the user's handle.
+
+A :class:`Statement` is shared by everyone who executes the same text; what PREPARED said of it is one
+object that is swapped whole when the statement is prepared anew. A request in flight keeps the one that
+it was sent with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from cqlproto.rows import Binder
+from cqlproto_anyio.cqltext import read_statement
+from cqlproto_anyio.exceptions import ParameterError, ProtocolError, UsageError
+
+if TYPE_CHECKING:
+    from cqlproto.enums import ProtocolVersion
+    from cqlproto.messages.results import Column, ResultMetadata
+    from cqlproto.messages.results import Prepared as PreparedMessage
+    from cqlproto_anyio.config import Settings
+
+__all__ = ["Parameters", "Prepared", "Statement", "StatementCache", "refuse_use"]
+
+R = TypeVar("R")
+
+Parameters = Any
+"""A sequence, a mapping, or an object with fields (dataclass, msgspec, pydantic)."""
+
+# Options that change with every call, such as timestamp=, make settings anew each time.
+_MAX_BINDERS = 64
+
+
+def refuse_use(query: str) -> None:
+    """Raise UsageError if the statement is a USE: connections are shared, so is their keyspace."""
+    if read_statement(query).verb == "USE":
+        raise UsageError(
+            "USE would change the keyspace of a connection that others share:"
+            " pass keyspace= to connect()"
+        )
+
+
+class Statement:
+    """A statement that the server has prepared.
+
+    Arguments:
+        query: its text.
+        prepared: what PREPARED said.
+        version: the protocol version.
+    """
+
+    __slots__ = ("_binders", "_version", "count", "names", "prepared", "query", "text")
+
+    def __init__(self, query: str, prepared: PreparedMessage, version: ProtocolVersion) -> None:
+        self.query = query
+        self.text = read_statement(query)
+        self._version = version
+        self._take(prepared)
+
+    def _take(self, prepared: PreparedMessage) -> None:
+        self.prepared = prepared
+        self.names = tuple(column.name for column in prepared.bind.columns)
+        self.count = len(self.names)
+        self._binders: dict[Settings, Binder] = {}
+
+    def renew(self, prepared: PreparedMessage) -> None:
+        """Swap in what the server says now.
+
+        Raises:
+            ProtocolError: the id differs, so that it would be another statement.
+        """
+        if prepared.statement_id != self.prepared.statement_id:
+            raise ProtocolError(
+                f"prepared anew, {self.query!r} has the id {prepared.statement_id.hex()}"
+                f" instead of {self.prepared.statement_id.hex()}"
+            )
+        self._take(prepared)
+
+    def adopt(self, metadata: ResultMetadata) -> None:
+        """Expect these columns from now on: a reply has brought others than PREPARED announced."""
+        old = self.prepared
+        self._take(type(old)(old.statement_id, old.result_metadata_id, old.bind, metadata))
+
+    def binder(self, settings: Settings) -> Binder:
+        """Return what packs executions under these settings."""
+        binder = self._binders.get(settings)
+        if binder is None:
+            if len(self._binders) >= _MAX_BINDERS:
+                self._binders.clear()
+            binder = Binder(self.prepared, settings.parameters, self._version)
+            self._binders[settings] = binder
+        return binder
+
+    def values(self, parameters: Parameters) -> Sequence[Any]:
+        """Return one value per bind marker.
+
+        Raises:
+            ParameterError: there are too few or too many, or a name is unknown, missing or
+                ambiguous.
+            TypeError: the parameters are no sequence, mapping or object with fields.
+        """
+        if isinstance(parameters, (tuple, list)):
+            values: Sequence[Any] = parameters
+        elif parameters is None:
+            values = ()
+        elif isinstance(parameters, (str, bytes, bytearray, memoryview)):
+            raise TypeError(
+                f"parameters are one sequence or mapping, not a {type(parameters).__name__}:"
+                " write (value,) for a single one"
+            )
+        elif isinstance(parameters, Mapping):
+            return self._by_name(parameters)
+        elif isinstance(parameters, Sequence):
+            values = parameters
+        else:
+            return self._by_field(parameters)
+        if len(values) != self.count:
+            raise ParameterError(
+                f"{len(values)} value{'s' * (len(values) != 1)} for {self.count} bind"
+                f" marker{'s' * (self.count != 1)} ({', '.join(self.names) or 'none'})"
+            )
+        return values
+
+    def _check_names(self) -> None:
+        """Markers without a name of their own are called by the server, not always uniquely."""
+        if self.text.named:
+            return
+        for name, count in Counter(self.names).items():
+            if count > 1 or not name.isidentifier():
+                times = f"stands for {count} markers" if count > 1 else "can't be a name"
+                raise ParameterError(
+                    f"the marker {name!r} {times}: use :name markers or pass a sequence"
+                )
+
+    def _by_name(self, parameters: Mapping[str, Any]) -> Sequence[Any]:
+        self._check_names()
+        known = ", ".join(dict.fromkeys(self.names)) or "none"
+        missing = [name for name in dict.fromkeys(self.names) if name not in parameters]
+        if missing:
+            raise ParameterError(f"no value for {', '.join(missing)} (markers: {known})")
+        unknown = [str(name) for name in parameters if name not in self.names]
+        if unknown:
+            raise ParameterError(f"no marker is called {', '.join(unknown)} (markers: {known})")
+        return [parameters[name] for name in self.names]
+
+    def _by_field(self, parameters: object) -> Sequence[Any]:
+        """An object may have more fields than the statement has markers."""
+        kind = type(parameters)
+        fields = (
+            {field.name for field in dataclasses.fields(parameters)}
+            if dataclasses.is_dataclass(parameters) and not isinstance(parameters, type)
+            else {*getattr(kind, "__struct_fields__", ()), *getattr(kind, "model_fields", ())}
+        )
+        if not fields:
+            raise TypeError(
+                f"parameters are one sequence or mapping or dataclass, not a {kind.__name__}"
+            )
+        self._check_names()
+        missing = [name for name in dict.fromkeys(self.names) if name not in fields]
+        if missing:
+            raise ParameterError(f"{kind.__name__} has no field for {', '.join(missing)}")
+        return [getattr(parameters, name) for name in self.names]
+
+
+class Prepared(Generic[R]):
+    """A prepared statement, for ``execute``, ``page``, ``stream`` and ``batch``.
+
+    Made by :meth:`Session.prepare`; good for as long as its session, on every connection: one that
+    doesn't know it yet, or any more, is told again.
+
+    Attributes:
+        query: its text.
+    """
+
+    __slots__ = ("_row", "_statement")
+
+    def __init__(self, statement: Statement, row: Any) -> None:
+        self._statement = statement
+        self._row = row
+
+    @property
+    def query(self) -> str:
+        return self._statement.query
+
+    @property
+    def parameters(self) -> tuple[Column, ...]:
+        """The bind markers: their names and types."""
+        return self._statement.prepared.bind.columns
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of its result, as far as they are known; none for a statement without."""
+        return self._statement.prepared.result.columns
+
+    def __repr__(self) -> str:
+        return f"Prepared({self.query!r})"
+
+
+class StatementCache:
+    """The statements that were prepared lately.
+
+    Arguments:
+        size: how many; the one that was used longest ago goes first.
+    """
+
+    __slots__ = ("_size", "_statements")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._statements: OrderedDict[str, Statement] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._statements)
+
+    def get(self, query: str) -> Statement | None:
+        """Return the statement, now the last one used, or None."""
+        statement = self._statements.get(query)
+        if statement is not None:
+            self._statements.move_to_end(query)
+        return statement
+
+    def put(self, statement: Statement) -> None:
+        """Keep a statement; the least recently used one may go for it."""
+        self._statements[statement.query] = statement
+        self._statements.move_to_end(statement.query)
+        if len(self._statements) > self._size:
+            self._statements.popitem(last=False)

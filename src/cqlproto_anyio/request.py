@@ -1,0 +1,167 @@
+"""A request on its way: what is sent, who waits, until when.
+
+One object per execution, and no other: it is what the caller awaits, what the connection keeps per
+stream id, what the deadlines keep per timeout. A second attempt submits the same request again.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from cqlproto_anyio._backend import AsyncioWaiting, Waiting
+from cqlproto_anyio.cqltext import read_statement
+from cqlproto_anyio.exceptions import RequestTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cqlproto.connection import ClientConnection
+    from cqlproto.messages import Request as Message
+    from cqlproto.messages.results import ResultMetadata
+    from cqlproto.rows import Binder
+    from cqlproto_anyio._backend import Backend
+    from cqlproto_anyio.config import Settings
+    from cqlproto_anyio.connection import Connection
+    from cqlproto_anyio.deadlines import Deadlines
+
+__all__ = ["Request", "request_class"]
+
+
+class Request(Waiting):
+    """One execution; awaiting it gives the ResponseReceived that answers it.
+
+    Attributes:
+        query: the statement, for errors.
+        timeout: how long the call may take, in seconds, or None.
+        deadline: when it must be answered, in seconds of the session's clock.
+        connection: where it was submitted last.
+        stream_id: its stream id there, 0 until it was put into the send queue.
+        sent: whether it may have reached the server.
+    """
+
+    __slots__ = (
+        "binder",
+        "connection",
+        "deadline",
+        "deadlines",
+        "message",
+        "metadata",
+        "payload",
+        "query",
+        "sent",
+        "stream_id",
+        "timeout",
+        "trace",
+        "values",
+    )
+
+    def __init__(self, deadlines: Deadlines, query: str, timeout: float | None) -> None:
+        self._waiter = None
+        self.done = False
+        self.result = None
+        self.error = None
+        self.deadlines = deadlines
+        self.query = query
+        self.timeout = timeout
+        self.deadline = math.inf
+        self.connection: Connection | None = None
+        self.stream_id = 0
+        self.sent = False
+        self.binder: Binder | None = None
+
+    def bind(self, binder: Binder, values: Sequence[Any]) -> None:
+        """Execute a prepared statement: the hot path."""
+        self.binder = binder
+        self.values = values
+
+    def carry(
+        self,
+        message: Message,
+        metadata: ResultMetadata | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        """Send any message."""
+        self.binder = None
+        self.message = message
+        self.metadata = metadata
+        self.trace = False if settings is None else settings.trace
+        payload: Mapping[str, bytes | None] | None = None if settings is None else settings.payload
+        self.payload = payload
+
+    def encode(self, core: ClientConnection) -> int:
+        """Queue it in the protocol core and return its stream id."""
+        if self.binder is not None:
+            return core.send_bound(self.binder, self.values)
+        return core.send(
+            self.message, metadata=self.metadata, trace=self.trace, payload=self.payload
+        )
+
+    def again(self) -> None:
+        """Make ready for another attempt within the same deadline."""
+        self.done = False
+        self.result = None
+        self.error = None
+        self.stream_id = 0
+        self.sent = False
+
+    def maybe_applied(self) -> bool:
+        """Whether the server may have carried it out, although no answer came."""
+        return self.sent and not read_statement(self.query).reads
+
+    # -- the end of an attempt
+
+    def complete(self, result: Any) -> None:
+        if self.done:
+            return
+        self.done = True
+        self.result = result
+        if self.timeout is not None:
+            self.deadlines.remove(self)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            self._wake(waiter)
+
+    def abandon(self) -> None:
+        """The caller has been cancelled: give the stream id up, drop what isn't sent yet."""
+        if not self.done:
+            self.done = True
+            if self.timeout is not None:
+                self.deadlines.remove(self)
+            self._leave()
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        if not self.done:
+            self._leave()
+            where = "" if self.connection is None else f" from {self.connection.endpoint}"
+            what = " ".join(self.query.split())
+            error = RequestTimeout(
+                f"no answer{where} within {self.timeout:g} s:"
+                f" {what if len(what) <= 80 else what[:77] + '...'}"
+            )
+            error.timeout = self.timeout
+            error.maybe_applied = self.maybe_applied()
+            if self.connection is not None:
+                error.host = str(self.connection.endpoint)
+            self.fail(error)
+
+    def _leave(self) -> None:
+        if self.connection is not None:
+            self.sent = self.connection.abandon(self)
+
+
+class AsyncioRequest(AsyncioWaiting, Request):
+    """A request on asyncio."""
+
+    __slots__ = ()
+
+
+def request_class(backend: Backend) -> type[Request]:
+    """Return the kind of request that can be awaited on this backend."""
+    if backend.name == "asyncio":
+        return AsyncioRequest
+    from cqlproto_anyio._trio import TrioRequest
+
+    return TrioRequest

@@ -1,0 +1,227 @@
+"""What a request gives: a result with all its rows, or a page and the token of the next."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from cqlproto_anyio.exceptions import (
+    MultipleRows,
+    PageTokenMismatch,
+    ResultError,
+    RowNotFound,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from uuid import UUID
+
+    from cqlproto._events import ResponseReceived
+    from cqlproto.messages.results import Column
+    from cqlproto.wire import Unset
+
+__all__ = ["Page", "PageToken", "Result"]
+
+R = TypeVar("R")
+
+APPLIED = "[applied]"
+
+
+class _Answer(Generic[R]):
+    """What results and pages share."""
+
+    __slots__ = ("_columns", "_event", "host", "rows")
+
+    def __init__(
+        self, rows: list[R], columns: Sequence[Column], event: ResponseReceived, host: str
+    ) -> None:
+        self.rows = rows
+        self.host = host
+        self._columns = columns
+        self._event = event
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, in order."""
+        return tuple(column.name for column in self._columns)
+
+    @property
+    def column_types(self) -> tuple[str, ...]:
+        """The CQL types of the columns, as text."""
+        return tuple(str(column.type) for column in self._columns)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the server warns of."""
+        return self._event.warnings
+
+    @property
+    def tracing_id(self) -> UUID | None:
+        """The id of the trace, if ``trace=True`` asked for one."""
+        return self._event.tracing_id
+
+    @property
+    def payload(self) -> Mapping[str, bytes | None] | None:
+        """The server's custom payload."""
+        return self._event.payload
+
+    def __iter__(self) -> Iterator[R]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __bool__(self) -> bool:
+        # "if result:" would mean rows to one reader and success to another
+        raise TypeError("a result is neither true nor false: ask for .rows, .first() or .applied")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self.rows)} rows from {self.host}>"
+
+
+class Result(_Answer[R]):
+    """All that a request returned.
+
+    Attributes:
+        rows: the rows, of all pages.
+        host: the node that answered, as ``address:port``.
+    """
+
+    __slots__ = ("_outcome",)
+
+    def __init__(
+        self,
+        rows: list[R],
+        columns: Sequence[Column],
+        event: ResponseReceived,
+        host: str,
+        outcome: tuple[Any, ...] | None = None,
+    ) -> None:
+        self.rows = rows
+        self.host = host
+        self._columns = columns
+        self._event = event
+        self._outcome = outcome
+
+    def first(self) -> R | None:
+        """Return the first row, or None if there is none."""
+        return self.rows[0] if self.rows else None
+
+    def one(self) -> R:
+        """Return the only row.
+
+        Raises:
+            RowNotFound: there is none.
+            MultipleRows: there are several.
+        """
+        if len(self.rows) == 1:
+            return self.rows[0]
+        if not self.rows:
+            raise RowNotFound("one row was expected, there is none")
+        raise MultipleRows(f"one row was expected, there are {len(self.rows)}")
+
+    def scalar(self) -> Any:
+        """Return the first column of the only row; raises as :meth:`one` does."""
+        row: Any = self.one()
+        if isinstance(row, tuple):
+            return tuple.__getitem__(row, 0)
+        return row[self.columns[0]] if isinstance(row, dict) else getattr(row, self.columns[0])
+
+    @property
+    def applied(self) -> bool:
+        """Whether a lightweight transaction took effect.
+
+        Raises:
+            ResultError: the statement was none, so that there is nothing to tell.
+        """
+        if self._outcome is None:
+            raise ResultError("the result has no [applied]: the statement has no IF")
+        return bool(self._outcome[0])
+
+    @property
+    def existing(self) -> Mapping[str, Any] | None:
+        """What a lightweight transaction that was not applied found, by column name.
+
+        None if it was applied, or if there is no such row. Raises as :attr:`applied` does.
+        """
+        if self.applied or self._outcome is None or len(self._columns) == 1:
+            return None
+        return dict(zip(self.columns[1:], self._outcome[1:], strict=True))
+
+
+class Page(_Answer[R]):
+    """One page of a result.
+
+    Attributes:
+        rows: the rows of this page; there may be none although more pages follow.
+        next_token: names the next page to :meth:`Session.page`; None after the last. It is URL-safe
+            text, bound to the query, its parameters and keyspace. It is not a secret, and it isn't
+            signed: it keeps an honest client from mistakes, not a hostile one from reading on.
+        host: the node that answered, as ``address:port``.
+    """
+
+    __slots__ = ("next_token",)
+
+    def __init__(
+        self,
+        rows: list[R],
+        columns: Sequence[Column],
+        event: ResponseReceived,
+        host: str,
+        next_token: str | None,
+    ) -> None:
+        super().__init__(rows, columns, event, host)
+        self.next_token = next_token
+
+
+_DIGEST_SIZE = 12
+
+
+class PageToken:
+    """Makes and reads the tokens of one query, its parameters and keyspace.
+
+    Arguments:
+        query: the text.
+        keyspace: the session's keyspace.
+        cells: the bound values, as sent.
+    """
+
+    __slots__ = ("_digest",)
+
+    def __init__(
+        self, query: str, keyspace: str | None, cells: Sequence[bytes | None | Unset]
+    ) -> None:
+        digest = hashlib.blake2b(digest_size=_DIGEST_SIZE, person=b"cqlproto.page.1")
+        for part in (query.encode(), (keyspace or "").encode(), *cells):
+            if isinstance(part, bytes):
+                digest.update(b"%d:" % len(part))
+                digest.update(part)
+            else:
+                digest.update(b"-" if part is None else b"~")
+        self._digest = digest.digest()
+
+    def write(self, paging_state: bytes | None) -> str | None:
+        """Return the token of the page that a paging state leads to."""
+        if paging_state is None:
+            return None
+        return base64.urlsafe_b64encode(self._digest + paging_state).decode().rstrip("=")
+
+    def read(self, token: str) -> bytes:
+        """Return the paging state in a token.
+
+        Raises:
+            PageTokenMismatch: it is damaged, or of something else.
+        """
+        try:
+            data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError) as exc:
+            raise PageTokenMismatch("the page token is damaged") from exc
+        if len(data) <= _DIGEST_SIZE:
+            raise PageTokenMismatch("the page token is damaged")
+        if data[:_DIGEST_SIZE] != self._digest:
+            raise PageTokenMismatch(
+                "the page token belongs to another query, other parameters or keyspace"
+            )
+        return data[_DIGEST_SIZE:]

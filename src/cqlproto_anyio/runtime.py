@@ -1,0 +1,342 @@
+"""What keeps a session going: its host task, its connection, its timer, its prepared statements.
+
+Everything that runs in the background runs in one host task, started when the session is entered and
+awaited when it is left. The host belongs to no cancel scope of the caller's: a session can be closed
+from another task than the one that opened it, and an error in the caller's block arrives as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from copy import copy
+from typing import TYPE_CHECKING
+
+import anyio
+
+from cqlproto.messages.errors import Error
+from cqlproto.messages.requests import Prepare
+from cqlproto_anyio._backend import shielded
+from cqlproto_anyio.connection import Connection, open_connection
+from cqlproto_anyio.deadlines import Deadlines
+from cqlproto_anyio.exceptions import (
+    CQLError,
+    ConnectionFailed,
+    NoHostAvailable,
+    SessionClosed,
+    database_error,
+)
+from cqlproto_anyio.prepared import Statement, StatementCache
+from cqlproto_anyio.request import Request, request_class
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Sequence
+
+    from cqlproto.messages.results import Prepared as PreparedMessage
+    from cqlproto_anyio._backend import Backend, Waiting
+    from cqlproto_anyio.config import Auth, Config, Endpoint
+
+__all__ = ["Runtime"]
+
+
+class _Detached(Request):
+    """A request that no task awaits: a function is called when it is done."""
+
+    __slots__ = ()
+
+    def call(self, function: Callable[[Request], None]) -> None:
+        self._waiter = function
+
+    def _wake(self, waiter: Callable[[Request], None]) -> None:
+        waiter(self)
+
+
+class Runtime:
+    """The shared part of a session and of what :meth:`Session.using` makes of it."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        *,
+        backend: Backend,
+        config: Config,
+        auth: Auth | None,
+        tls: ssl.SSLContext | None,
+        keyspace: str | None,
+    ) -> None:
+        self.backend = backend
+        self.clock = backend.clock
+        self.config = config
+        self.keyspace = keyspace
+        self.deadlines = Deadlines()
+        self.statements = StatementCache(config.max_prepared)
+        self.request_class = request_class(backend)
+        self.connection: Connection | None = None
+        self.endpoints = endpoints
+        self._auth = auth
+        self._tls = tls
+        self._preparing: dict[str, list[Request]] = {}
+        self._connecting: list[Waiting] | None = None
+        self._closed: str | None = None
+        self._group: anyio.abc.TaskGroup | None = None
+        self._timer: anyio.CancelScope | None = None
+        self._host: object = None
+        self._ended: list[Waiting] | None = []
+
+    # -- the life of the host task
+
+    async def start(self) -> None:
+        """Start the host and connect.
+
+        Raises:
+            ConnectionFailed, NoHostAvailable, DatabaseError, ConfigError: no connection could be
+                made; everything is undone.
+        """
+        self._host = self.backend.host(self._run, "cqlproto session")
+        try:
+            await self.connected()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """End the host and wait for it: bounded, idempotent, from any task."""
+        self._close("the session is closed")
+        if self._ended is not None:
+            waiting = self.backend.waiting()
+            self._ended.append(waiting)
+            await shielded(waiting)
+
+    def _close(self, reason: str) -> None:
+        if self._closed is None:
+            self._closed = reason
+        if self.connection is not None:
+            self.connection.close(SessionClosed(self._closed))
+        if self._group is not None:
+            self._group.cancel_scope.cancel()
+
+    async def _run(self) -> None:
+        """The host task: nothing but its cancellation ever leaves it."""
+        try:
+            with suppress(Exception):  # each task inside has told those who wait for it
+                async with anyio.create_task_group() as group:
+                    self._group = group
+                    group.start_soon(self._run_timer)
+                    if self._closed is not None:
+                        group.cancel_scope.cancel()
+                    if self._connecting is not None:
+                        group.start_soon(self._connect)
+        finally:
+            self._close("the session's event loop is shutting down")
+            self._tell_connected(SessionClosed(self._closed or ""))
+            ended, self._ended = self._ended, None
+            for waiting in ended or ():
+                waiting.complete(None)
+
+    async def _run_timer(self) -> None:
+        """Expire what is due. One timer serves all requests of the session."""
+        deadlines = self.deadlines
+        while True:
+            with anyio.CancelScope(deadline=deadlines.next) as self._timer:
+                await anyio.sleep_forever()
+            self._timer = None
+            deadlines.expire(self.clock())
+
+    # -- requests
+
+    def start_request(self, request: Request, connection: Connection) -> None:
+        """Submit a request and set its deadline.
+
+        Raises:
+            What :meth:`Connection.submit` raises.
+        """
+        connection.submit(request)
+        if self.deadlines.add(request, self.clock()):
+            self._rearm()
+
+    def resume_request(self, request: Request, connection: Connection) -> None:
+        """Submit a request that has a deadline already: another page, or another attempt."""
+        connection.submit(request)
+        self.keep_deadline(request)
+
+    def keep_deadline(self, request: Request) -> None:
+        """Let a request expire at the deadline that it has."""
+        if self.deadlines.add_until(request):
+            self._rearm()
+
+    def _rearm(self) -> None:
+        if self._timer is not None:
+            self._timer.deadline = self.deadlines.next
+
+    def deadline(self, timeout: float | None) -> float:
+        """Return when a call that starts now is due, in seconds of the session's clock."""
+        return math.inf if timeout is None else self.clock() + timeout
+
+    # -- the connection
+
+    async def connected(self) -> Connection:
+        """Return a connection that works, made anew if it was lost; one attempt serves all.
+
+        Raises:
+            SessionClosed: the session is closed.
+            ConnectionFailed, NoHostAvailable, DatabaseError, ConfigError: it couldn't be made.
+        """
+        if self._closed is not None:
+            raise SessionClosed(self._closed)
+        connection = self.connection
+        if connection is not None and connection.lost is None:
+            return connection
+        if self._connecting is None:
+            self._connecting = []
+            if self._group is not None:
+                self._group.start_soon(self._connect)
+        waiting = self.backend.waiting()
+        self._connecting.append(waiting)
+        result: Connection = await waiting
+        return result
+
+    async def _connect(self) -> None:
+        try:
+            connection = await self._open_first()
+        except Exception as exc:
+            self._tell_connected(exc)
+            return
+        if self._closed is not None or self._group is None:
+            connection.close(SessionClosed(self._closed or ""))
+            with anyio.CancelScope(shield=True):
+                await connection.run()
+            return
+        self.connection = connection
+        self._group.start_soon(connection.run)
+        self._tell_connected(connection)
+
+    async def _open_first(self) -> Connection:
+        """Try the contact points in their order; wrong credentials are wrong everywhere."""
+        failures: list[Exception] = []
+        for endpoint in self.endpoints:
+            try:
+                return await open_connection(
+                    endpoint,
+                    backend=self.backend,
+                    config=self.config,
+                    auth=self._auth,
+                    tls=self._tls,
+                    keyspace=self.keyspace,
+                )
+            except ConnectionFailed as exc:
+                failures.append(exc)
+        if len(failures) == 1:
+            raise failures[0]
+        raise NoHostAvailable(failures) from failures[0]
+
+    def _tell_connected(self, outcome: Connection | Exception) -> None:
+        waiters, self._connecting = self._connecting, None
+        for waiting in waiters or ():
+            if isinstance(outcome, Connection):
+                waiting.complete(outcome)
+            else:
+                error = copy(outcome)  # a traceback of its own for each task
+                error.__cause__ = outcome.__cause__
+                waiting.fail(error)
+
+    # -- prepared statements
+
+    async def prepared(
+        self,
+        query: str,
+        timeout: float | None,
+        deadline: float,
+        renew: Statement | None = None,
+    ) -> Statement:
+        """Return the statement, prepared once however many ask for it.
+
+        Arguments:
+            query: the text.
+            timeout: the whole call's timeout, in seconds.
+            deadline: when that ends, in seconds of the session's clock.
+            renew: the statement, if the server has forgotten it.
+
+        Raises:
+            DatabaseError: the server refuses the statement.
+            RequestTimeout, ConnectionFailed, SessionClosed: no answer came.
+        """
+        if renew is None:
+            statement = self.statements.get(query)
+            if statement is not None:
+                return statement
+        connection = await self.connected()
+        waiters = self._preparing.get(query)
+        if waiters is None:
+            waiters = []
+            self._send_prepare(query, timeout, connection, waiters, renew)
+            self._preparing[query] = waiters
+        request = self.request_class(self.deadlines, query, timeout)
+        request.deadline = deadline
+        waiters.append(request)
+        self.keep_deadline(request)
+        result: Statement = await request
+        return result
+
+    def _send_prepare(
+        self,
+        query: str,
+        timeout: float | None,
+        connection: Connection,
+        waiters: list[Request],
+        renew: Statement | None,
+    ) -> None:
+        """PREPARE belongs to no task: the first to ask may be cancelled, the others go on."""
+
+        def arrived(request: Request) -> None:
+            if self._preparing.get(query) is waiters:
+                del self._preparing[query]
+            self._tell_prepared(request, waiters, renew, connection)
+
+        request = _Detached(self.deadlines, query, timeout)
+        request.call(arrived)
+        request.carry(Prepare(query))
+        self.start_request(request, connection)
+
+    def _tell_prepared(
+        self,
+        request: Request,
+        waiters: list[Request],
+        renew: Statement | None,
+        connection: Connection,
+    ) -> None:
+        message = None if request.error is not None else request.result.message
+        error: BaseException
+        if request.error is not None:
+            error = request.error
+            if isinstance(error, CQLError):
+                error.maybe_applied = False  # what failed was PREPARE
+        elif isinstance(message, Error):
+            error = database_error(message, host=str(connection.endpoint), query=request.query)
+        else:
+            try:
+                statement = self._keep(request.query, message, renew, connection)
+            except CQLError as exc:
+                error = exc
+            else:
+                for waiter in waiters:
+                    waiter.complete(statement)
+                return
+        for waiter in waiters:
+            waiter.fail(copy(error))
+
+    def _keep(
+        self,
+        query: str,
+        message: PreparedMessage,
+        renew: Statement | None,
+        connection: Connection,
+    ) -> Statement:
+        statement = renew or self.statements.get(query)
+        if statement is None:
+            statement = Statement(query, message, connection.version)
+        else:
+            statement.renew(message)
+        self.statements.put(statement)
+        return statement
+

@@ -1,0 +1,511 @@
+"""The session: what users hold.
+
+``connect`` gives one; it is the pool, shared by all tasks of a program and as long-lived as the program.
+The verbs stand here with their types, and the short way through ``execute``: look the statement up, pack
+the values, wait for the reply, decode it. What is not simple is in ``execution``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
+
+from cqlproto.enums import ProtocolVersion
+from cqlproto.messages.results import Rows, Void
+from cqlproto.rows import Row, RowTarget
+from cqlproto_anyio._backend import current_backend
+from cqlproto_anyio.config import Auth, Config, Endpoint, Options, Profile, Settings, merged
+from cqlproto_anyio.exceptions import ConfigError, UsageError
+from cqlproto_anyio.execution import BatchCall, Call
+from cqlproto_anyio.paging import RowStream
+from cqlproto_anyio.prepared import Parameters, Prepared, refuse_use
+from cqlproto_anyio.results import APPLIED, Page, Result
+from cqlproto_anyio.runtime import Runtime
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable
+    from types import TracebackType
+    from typing import Unpack
+
+__all__ = ["Executor", "Session", "connect"]
+
+R = TypeVar("R")
+Target = type[R] | RowTarget[R]
+BatchItem = str | Prepared[Any] | tuple[str | Prepared[Any], Parameters]
+BatchName = Literal["logged", "unlogged", "counter"]
+
+# How many combinations of options are kept ready; a program has a handful.
+_MAX_SETTINGS = 256
+
+
+class Executor(Protocol):
+    """What patterns need, and what a session and a scripted one for tests both are."""
+
+    @overload
+    async def execute(
+        self,
+        query: str | Prepared[Any],
+        parameters: Parameters = None,
+        /,
+        *,
+        row: Target[R],
+        **options: Unpack[Options],
+    ) -> Result[R]: ...
+    @overload
+    async def execute(
+        self, query: Prepared[R], parameters: Parameters = None, /, **options: Unpack[Options]
+    ) -> Result[R]: ...
+    @overload
+    async def execute(
+        self, query: str, parameters: Parameters = None, /, **options: Unpack[Options]
+    ) -> Result[Row]: ...
+
+    @overload
+    async def page(
+        self,
+        query: str | Prepared[Any],
+        parameters: Parameters = None,
+        /,
+        *,
+        row: Target[R],
+        token: str | None = None,
+        **options: Unpack[Options],
+    ) -> Page[R]: ...
+    @overload
+    async def page(
+        self,
+        query: Prepared[R],
+        parameters: Parameters = None,
+        /,
+        *,
+        token: str | None = None,
+        **options: Unpack[Options],
+    ) -> Page[R]: ...
+    @overload
+    async def page(
+        self,
+        query: str,
+        parameters: Parameters = None,
+        /,
+        *,
+        token: str | None = None,
+        **options: Unpack[Options],
+    ) -> Page[Row]: ...
+
+    @overload
+    def stream(
+        self,
+        query: str | Prepared[Any],
+        parameters: Parameters = None,
+        /,
+        *,
+        row: Target[R],
+        **options: Unpack[Options],
+    ) -> RowStream[R]: ...
+    @overload
+    def stream(
+        self, query: Prepared[R], parameters: Parameters = None, /, **options: Unpack[Options]
+    ) -> RowStream[R]: ...
+    @overload
+    def stream(
+        self, query: str, parameters: Parameters = None, /, **options: Unpack[Options]
+    ) -> RowStream[Row]: ...
+
+    @overload
+    async def prepare(self, query: str, /, *, row: Target[R]) -> Prepared[R]: ...
+    @overload
+    async def prepare(self, query: str, /) -> Prepared[Row]: ...
+
+    async def batch(
+        self, items: Iterable[BatchItem], /, *, kind: BatchName = "logged", **options: Unpack[Options]
+    ) -> Result[Row]: ...
+
+
+class Session:
+    """A client of a cluster, for all tasks of a program. Made by :func:`connect`.
+
+    ``execute``, ``page`` and ``batch`` always have a checkpoint; rows within a page have none, and
+    neither has preparing a statement that is prepared already.
+
+    Every verb takes the options of :class:`Profile` as keywords and raises:
+
+    - UsageError, ParameterError, ValueConversionError, TypeError: the call is wrong; nothing was sent;
+    - DatabaseError: the server refuses; one class per error code;
+    - RequestTimeout: the deadline has passed;
+    - ConnectionFailed: the connection was lost, or can't be made; SessionClosed; Overloaded.
+    """
+
+    def __init__(self, runtime: Runtime, profile: Profile) -> None:
+        self._runtime = runtime
+        self._profile = profile
+        self._version = ProtocolVersion.V4
+        self._default = Settings(profile, self._version)
+        self._settings: dict[tuple[Any, ...], Settings] = {}
+
+    def __repr__(self) -> str:
+        return f"<Session at {', '.join(map(str, self._runtime.endpoints))}>"
+
+    @property
+    def profile(self) -> Profile:
+        """The defaults of this session's requests."""
+        return self._profile
+
+    @overload
+    async def execute(
+        self,
+        query: str | Prepared[Any],
+        parameters: Parameters = None,
+        /,
+        *,
+        row: Target[R],
+        **options: Unpack[Options],
+    ) -> Result[R]: ...
+    @overload
+    async def execute(
+        self, query: Prepared[R], parameters: Parameters = None, /, **options: Unpack[Options]
+    ) -> Result[R]: ...
+    @overload
+    async def execute(
+        self, query: str, parameters: Parameters = None, /, **options: Unpack[Options]
+    ) -> Result[Row]: ...
+
+    async def execute(
+        self, query: Any, parameters: Any = None, /, *, row: Any = None, **options: Any
+    ) -> Result[Any]:
+        """Execute a statement and return all that it returns, following pages.
+
+        Arguments:
+            query: the statement, or what :meth:`prepare` returned. With parameters, text is prepared
+                (once, and kept); without, it is sent as it is.
+            parameters: one value per bind marker, as a sequence; or by name, as a mapping or an object
+                with fields. None is null, ``UNSET`` leaves a column alone.
+            row: what a row becomes: ``Row`` (the default), ``tuple``, ``dict``, a class that takes the
+                columns by name, or a ``RowTarget``.
+            options: see :class:`Profile`.
+
+        Raises:
+            ResultTooLarge: there are more than ``max_rows`` rows.
+            and what every verb raises.
+        """
+        settings = self._resolve(options) if options else self._default
+        runtime = self._runtime
+        connection = runtime.connection
+        if type(query) is Prepared:
+            statement = query._statement
+            target = query._row if row is None else row
+        else:
+            statement = runtime.statements.get(query) if parameters is not None else None
+            target = Row if row is None else row
+        if statement is None or connection is None or connection.lost or not settings.plain:
+            return await self._execute(query, parameters, row, settings)
+        if type(parameters) is tuple and len(parameters) == statement.count:
+            values: Sequence[Any] = parameters
+        else:
+            values = statement.values(parameters)
+        request = runtime.request_class(runtime.deadlines, statement.query, settings.timeout)
+        request.bind(statement.binder(settings), values)
+        runtime.start_request(request, connection)
+        event = await request
+        message = event.message
+        kind = type(message)
+        if kind is Void:
+            return Result([], (), event, connection.name)
+        if kind is Rows and message.paging_state is None:
+            metadata = message.metadata
+            if metadata is statement.prepared.result:
+                columns = metadata.columns
+                decode = metadata.cache.get(target)
+                if decode is not None and columns[0].name != APPLIED:
+                    return Result(decode(message), columns, event, connection.name)
+        call = Call(runtime, query, parameters, row, settings)
+        call.statement, call.values, call.deadline = statement, values, request.deadline
+        event, host = await call.answer(request, event, None)
+        return await call.collect(event, host)
+
+    async def _execute(
+        self, query: Any, parameters: Any, row: Any, settings: Settings
+    ) -> Result[Any]:
+        call = Call(self._runtime, query, parameters, row, settings)
+        await call.ready()
+        event, host = await call.fetch()
+        return await call.collect(event, host)
+
+    @overload
+    async def page(
+        self,
+        query: str | Prepared[Any],
+        parameters: Parameters = None,
+        /,
+        *,
+        row: Target[R],
+        token: str | None = None,
+        **options: Unpack[Options],
+    ) -> Page[R]: ...
+    @overload
+    async def page(
+        self,
+        query: Prepared[R],
+        parameters: Parameters = None,
+        /,
+        *,
+        token: str | None = None,
+        **options: Unpack[Options],
+    ) -> Page[R]: ...
+    @overload
+    async def page(
+        self,
+        query: str,
+        parameters: Parameters = None,
+        /,
+        *,
+        token: str | None = None,
+        **options: Unpack[Options],
+    ) -> Page[Row]: ...
+
+    async def page(
+        self,
+        query: Any,
+        parameters: Any = None,
+        /,
+        *,
+        row: Any = None,
+        token: str | None = None,
+        **options: Any,
+    ) -> Page[Any]:
+        """Return one page of at most ``page_size`` rows, and a token for the next.
+
+        Arguments:
+            token: a page's ``next_token``, or None for the first page.
+            query, parameters, row, options: as for :meth:`execute`.
+
+        Raises:
+            PageTokenMismatch: the token is damaged or belongs to another query, other parameters or
+                another keyspace.
+            and what every verb raises.
+        """
+        if token is not None and not isinstance(token, str):
+            raise TypeError(f"token is a {type(token).__name__}, not a str")
+        settings = self._resolve(options) if options else self._default
+        call = Call(self._runtime, query, parameters, row, settings)
+        await call.ready()
+        return await call.page(token)
+
+    @overload
+    def stream(
+        self,
+        query: str | Prepared[Any],
+        parameters: Parameters = None,
+        /,
+        *,
+        row: Target[R],
+        **options: Unpack[Options],
+    ) -> RowStream[R]: ...
+    @overload
+    def stream(
+        self, query: Prepared[R], parameters: Parameters = None, /, **options: Unpack[Options]
+    ) -> RowStream[R]: ...
+    @overload
+    def stream(
+        self, query: str, parameters: Parameters = None, /, **options: Unpack[Options]
+    ) -> RowStream[Row]: ...
+
+    def stream(
+        self, query: Any, parameters: Any = None, /, *, row: Any = None, **options: Any
+    ) -> RowStream[Any]:
+        """Return the rows of a result of any size, for ``async for``.
+
+        The next page is on its way while this one is worked on; at most two pages are in memory.
+        ``timeout`` applies to each page. ``.pages()`` iterates by page, which is cheaper per row.
+
+        Raises (while iterating):
+            what every verb raises.
+        """
+        settings = self._resolve(options) if options else self._default
+        return RowStream(Call(self._runtime, query, parameters, row, settings))
+
+    @overload
+    async def prepare(self, query: str, /, *, row: Target[R]) -> Prepared[R]: ...
+    @overload
+    async def prepare(self, query: str, /) -> Prepared[Row]: ...
+
+    async def prepare(self, query: str, /, *, row: Any = Row) -> Prepared[Any]:
+        """Prepare a statement: once, however many tasks ask at the same time.
+
+        Not needed for speed, since ``execute`` prepares what has parameters by itself; it gives early
+        errors, the types of markers and columns, and a row target that goes with the statement.
+
+        Raises:
+            DatabaseError: the server refuses it; and what every verb raises.
+        """
+        if not isinstance(query, str):
+            raise TypeError(f"a query is a str, not a {type(query).__name__}")
+        refuse_use(query)
+        runtime = self._runtime
+        statement = runtime.statements.get(query)
+        if statement is None:
+            timeout = self._default.timeout
+            deadline = runtime.deadline(timeout)
+            statement = await runtime.prepared(query, timeout, deadline)
+        return Prepared(statement, row)
+
+    async def batch(
+        self, items: Iterable[BatchItem], /, *, kind: BatchName = "logged", **options: Unpack[Options]
+    ) -> Result[Row]:
+        """Execute several statements as one request.
+
+        Arguments:
+            items: statements, or (statement, parameters).
+            kind: ``"logged"``: all of them take effect, sooner or later, or none; ``"unlogged"``: for
+                statements on one partition; ``"counter"``: for counters.
+            options: see :class:`Profile`.
+
+        Raises:
+            what every verb raises.
+        """
+        settings = self._resolve(options) if options else self._default
+        call = BatchCall(self._runtime, settings, kind)
+        await call.add(items)
+        return await call.run()
+
+    def using(self, *, keyspace: str | None = None, profile: Profile | None = None) -> Session:
+        """Return a session with other defaults on the same connections.
+
+        Closing either closes both.
+
+        Raises:
+            UsageError: ``keyspace`` needs protocol v5.
+        """
+        if keyspace is not None:
+            raise UsageError(
+                f"using(keyspace=) needs protocol v5, this connection speaks v{self._version}:"
+                " pass keyspace= to connect(), or write keyspace.table"
+            )
+        return Session(self._runtime, self._profile if profile is None else profile)
+
+    async def aclose(self) -> None:
+        """Close the session: bounded, idempotent, from any task. Requests under way get SessionClosed."""
+        await self._runtime.aclose()
+
+    def _resolve(self, options: dict[str, Any]) -> Settings:
+        """Return the settings for these options, made once per combination."""
+        try:
+            key = tuple(options.items())
+            settings = self._settings.get(key)
+        except TypeError:  # a payload can't be hashed
+            return Settings(merged(self._profile, options), self._version)
+        if settings is None:
+            settings = Settings(merged(self._profile, options), self._version)
+            if len(self._settings) >= _MAX_SETTINGS:
+                self._settings.clear()
+            self._settings[key] = settings
+        return settings
+
+
+class _Connecting(AbstractAsyncContextManager[Session]):
+    """What :func:`connect` returns; entering it connects."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        profile: Profile,
+        **arguments: Any,
+    ) -> None:
+        self._endpoints = endpoints
+        self._profile = profile
+        self._arguments = arguments
+        self._session: Session | None = None
+
+    async def __aenter__(self) -> Session:
+        if self._session is not None:
+            raise UsageError("connect() is entered once: call it again for another session")
+        runtime = Runtime(self._endpoints, backend=current_backend(), **self._arguments)
+        self._session = Session(runtime, self._profile)
+        await runtime.start()
+        return self._session
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.aclose()
+
+
+def connect(
+    hosts: str | Sequence[str] = "127.0.0.1",
+    *,
+    port: int = 9042,
+    keyspace: str | None = None,
+    auth: Auth | None = None,
+    tls: ssl.SSLContext | bool = False,
+    local_dc: str | None = None,
+    profile: Profile | None = None,
+    config: Config | None = None,
+) -> AbstractAsyncContextManager[Session]:
+    """Connect to a cluster: ``async with connect("db1") as session``.
+
+    Arguments:
+        hosts: the contact points, as addresses or names, each with a port of its own if need be
+            (``"db1:9043"``, ``"[::1]:9043"``).
+        port: the port of those without one.
+        keyspace: the keyspace of unqualified names.
+        auth: credentials, such as ``PlainAuth("name", "password")``.
+        tls: True for TLS that verifies certificates and host names as the system is set up to, or a
+            context of one's own.
+        local_dc: the data centre to prefer.
+        profile: the defaults of requests.
+        config: everything else.
+
+    Raises:
+        ConfigError: an argument is wrong (at once).
+        ConnectionFailed, NoHostAvailable: no node could be reached (when entered), within
+            ``config.connect_timeout`` seconds each.
+        DatabaseError: the keyspace can't be used (when entered).
+    """
+    names = [hosts] if isinstance(hosts, str) else list(hosts)
+    if not names:
+        raise ConfigError("hosts is empty: name at least one contact point")
+    context = None
+    if tls is True:
+        import ssl
+
+        context = ssl.create_default_context()
+    elif tls is not False:
+        context = tls
+    return _Connecting(
+        [parse_endpoint(name, port) for name in names],
+        profile if profile is not None else Profile(),
+        config=config if config is not None else Config(),
+        auth=auth,
+        tls=context,
+        keyspace=keyspace,
+    )
+
+
+def parse_endpoint(name: str, port: int) -> Endpoint:
+    """Read ``host``, ``host:port``, ``::1`` or ``[::1]:port``.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"a contact point is a str, not a {type(name).__name__}")
+    address, text = name, ""
+    if name.startswith("["):
+        address, _, text = name[1:].partition("]")
+        if text and not text.startswith(":"):
+            raise ConfigError(f"{name!r} is no contact point")
+        text = text[1:]
+    elif name.count(":") == 1:
+        address, _, text = name.partition(":")
+    if text:
+        if not text.isascii() or not text.isdigit():
+            raise ConfigError(f"{name!r} has no port number after the colon")
+        port = int(text)
+    if not address or not isinstance(port, int) or not 0 < port < 65536:
+        raise ConfigError(f"{name!r} with port {port!r} is no contact point")
+    return Endpoint(address, port)

@@ -1,0 +1,110 @@
+"""Opening the byte stream to a node: TCP, TLS on it, or whatever the user's connector opens."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import anyio
+
+from cqlproto_anyio.exceptions import ConnectionFailed, TLSFailed
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from anyio.abc import ByteStream
+
+    from cqlproto_anyio.config import Connector, Endpoint
+
+__all__ = ["Attempt", "open_stream"]
+
+
+class Attempt:
+    """One try to connect: where, how far it got, how long it has taken.
+
+    Arguments:
+        endpoint: the node.
+        clock: returns seconds.
+    """
+
+    def __init__(self, endpoint: Endpoint, clock: Callable[[], float]) -> None:
+        self.endpoint = endpoint
+        self.stage = "connect"
+        self._clock = clock
+        self._started = clock()
+
+    def failure(
+        self, reason: str, kind: type[ConnectionFailed] = ConnectionFailed
+    ) -> ConnectionFailed:
+        """Return the error that says what happened."""
+        elapsed = self._clock() - self._started
+        return kind(reason, host=str(self.endpoint), stage=self.stage, elapsed=elapsed)
+
+
+async def open_stream(
+    attempt: Attempt, *, tls: ssl.SSLContext | None, connector: Connector | None
+) -> ByteStream:
+    """Open the stream to ``attempt.endpoint``; the caller bounds the time.
+
+    Raises:
+        ConnectionFailed: it can't be resolved or reached.
+        TLSFailed: the TLS handshake failed.
+    """
+    endpoint = attempt.endpoint
+    try:
+        if connector is not None:
+            stream = await connector(endpoint)
+        else:
+            stream = await anyio.connect_tcp(endpoint.address, endpoint.port)
+    except socket.gaierror as exc:
+        attempt.stage = "resolve"
+        raise attempt.failure(f"{endpoint.address!r} can't be resolved: {exc.strerror}") from exc
+    except OSError as exc:
+        raise attempt.failure(_reason(exc)) from exc
+    if tls is None:
+        return stream
+    attempt.stage = "tls"
+    try:
+        return await _wrap(stream, tls, attempt)
+    except BaseException:
+        await anyio.aclose_forcefully(stream)
+        raise
+
+
+async def _wrap(stream: ByteStream, tls: ssl.SSLContext, attempt: Attempt) -> ByteStream:
+    import ssl
+
+    from anyio.streams.tls import TLSStream
+
+    endpoint = attempt.endpoint
+    try:
+        # CQL frames carry their length, so the closing handshake of TLS protects nothing; anyio's
+        # waits for a silent peer without end, and can't be made while a read is pending.
+        return await TLSStream.wrap(
+            stream,
+            server_side=False,
+            hostname=endpoint.server_name or endpoint.address,
+            ssl_context=tls,
+            standard_compatible=False,
+        )
+    except ssl.SSLCertVerificationError as exc:
+        reason = f"the certificate isn't trusted: {exc.verify_message}"
+        raise attempt.failure(reason, TLSFailed) from exc
+    except ssl.SSLError as exc:
+        reason = exc.reason or str(exc)
+        if "WRONG_VERSION" in reason:
+            reason += " (it doesn't seem to speak TLS)"
+        raise attempt.failure(reason, TLSFailed) from exc
+    except (anyio.EndOfStream, anyio.BrokenResourceError) as exc:
+        reason = "the server closed the connection (does it speak TLS?)"
+        raise attempt.failure(reason, TLSFailed) from exc
+
+
+def _reason(exc: BaseException) -> str:
+    """Say what the system said; anyio hides it behind "All connection attempts failed"."""
+    cause = exc.__cause__
+    while isinstance(cause, BaseExceptionGroup) and cause.exceptions:
+        cause = cause.exceptions[0]
+    told = cause if isinstance(cause, OSError) else exc
+    return getattr(told, "strerror", None) or str(told) or type(told).__name__
