@@ -9,12 +9,14 @@ before anything is made of them.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
     "UNSET",
@@ -104,7 +106,7 @@ class Reader:
         return self.end - self.pos
 
     def take(self, count: int) -> bytes:
-        """Return the next ``count`` bytes; raises RemoteProtocolError where there are not so many."""
+        """Return the next ``count`` bytes; raises RemoteProtocolError if there are fewer."""
         pos = self.pos
         if count < 0 or count > self.end - pos:
             raise RemoteProtocolError(
@@ -117,7 +119,7 @@ class Reader:
         """Return ``count`` if that many items of at least ``size`` bytes can still follow."""
         if count < 0 or count * size > self.end - self.pos:
             raise RemoteProtocolError(
-                f"{count} items announced at offset {self.pos}, {self.end - self.pos} bytes are left"
+                f"{count} items announced at offset {self.pos}, {self.remaining} bytes are left"
             )
         return count
 
@@ -302,9 +304,7 @@ def read_list(reader: Reader, read: Callable[[Reader], T], *, size: int) -> list
     return [read(reader) for _ in range(count)]
 
 
-def write_list(
-    out: bytearray, values: Sequence[T], write: Callable[[bytearray, T], None]
-) -> None:
+def write_list(out: bytearray, values: Sequence[T], write: Callable[[bytearray, T], None]) -> None:
     write_short(out, len(values))
     for value in values:
         write(out, value)
