@@ -122,12 +122,12 @@ def _fixed_integer(cql_type: str, code: str, width: int | None) -> Scalar:
     limit = 1 << 8 * size - 1
 
     def encode(value: Any) -> bytes:
-        if value.__class__ is not int:
+        try:
+            if value.__class__ is int:
+                return pack(value)
             if value is EMPTY:
                 return b""
-            value = _integer(cql_type, value)
-        try:
-            return pack(value)
+            return pack(_integer(cql_type, value))
         except struct_error:
             reason = f"out of range, {-limit} to {limit - 1} fit"
             raise ValueConversionError(reason, cql_type=cql_type, value=value) from None
@@ -160,11 +160,11 @@ def _floating(cql_type: str, code: str) -> Scalar:
 
     def encode(value: Any) -> bytes:
         try:
-            if value.__class__ is not float:
-                if value is EMPTY:
-                    return b""
-                value = convert(value)
-            return pack(value)
+            if value.__class__ is float:
+                return pack(value)
+            if value is EMPTY:
+                return b""
+            return pack(convert(value))
         except OverflowError:
             reason = "too large, it would become infinite"
             raise ValueConversionError(reason, cql_type=cql_type, value=value) from None
@@ -453,17 +453,18 @@ def _decode_decimal(data: bytes) -> Any:
 
 def _uuid(cql_type: str, version: int | None) -> Scalar:
     def encode(value: Any) -> bytes:
-        if isinstance(value, str):
+        if isinstance(value, UUID):
+            data = value.bytes
+        elif isinstance(value, str):
             try:
-                value = UUID(value)
+                data = UUID(value).bytes
             except ValueError:
                 reason = "no UUID in hexadecimal"
                 raise ValueConversionError(reason, cql_type=cql_type, value=value) from None
-        elif not isinstance(value, UUID):
-            if value is EMPTY:
-                return b""
+        elif value is EMPTY:
+            return b""
+        else:
             refuse(cql_type, value, "a UUID or a str")
-        data: bytes = value.bytes
         # Not UUID.version, which is None for a variant that the server doesn't ask for.
         if version is not None and data[6] >> 4 != version:
             reason = f"a UUID of version {version} is needed, this has {data[6] >> 4}"
@@ -480,17 +481,18 @@ def _uuid(cql_type: str, version: int | None) -> Scalar:
 
 
 def _encode_inet(value: Any) -> bytes:
+    address = value
     if isinstance(value, str):
         try:
-            value = ip_address(value)
+            address = ip_address(value)
         except ValueError:
             reason = "no IP address"
             raise ValueConversionError(reason, cql_type="inet", value=value) from None
-    if isinstance(value, IPv6Address) and value.scope_id is not None:
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
         reason = "an address with a zone cannot be kept"
         raise ValueConversionError(reason, cql_type="inet", value=value)
-    if isinstance(value, IPv4Address | IPv6Address):
-        return value.packed
+    if isinstance(address, IPv4Address | IPv6Address):
+        return address.packed
     if value is EMPTY:
         return b""
     refuse("inet", value, "an IPv4Address, an IPv6Address or a str")

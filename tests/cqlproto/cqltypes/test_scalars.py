@@ -1,0 +1,287 @@
+"""What each scalar type takes and refuses, and what its cells may be."""
+
+from __future__ import annotations
+
+import enum
+import struct
+import time as clock
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal
+from fractions import Fraction
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+from uuid import UUID, uuid1
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cqlproto.cqltypes import (
+    EMPTY,
+    NATIVE_TYPES,
+    UNSET,
+    Date,
+    Duration,
+    Time,
+    Timestamp,
+    decoder,
+    encoder,
+)
+from cqlproto.exceptions import RemoteProtocolError, ValueConversionError
+
+INTEGERS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64, "counter": 64}
+
+
+def encode(name: str, value: object) -> bytes:
+    return encoder(NATIVE_TYPES[name])(value)
+
+
+def decode(name: str, cell: bytes) -> Any:
+    return decoder(NATIVE_TYPES[name])(cell)
+
+
+class Index:
+    """An integer that is no int, as the integers of NumPy are."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+
+class Number(enum.IntEnum):
+    FIVE = 5
+
+
+def numpy_bool(value: bool) -> object:
+    """Return what looks like a boolean of NumPy."""
+    cls = type("bool_", (), {"__module__": "numpy", "__bool__": lambda _: value, "__index__": int})
+    return cls()
+
+
+class NoOffset(tzinfo):
+    def utcoffset(self, _moment: datetime | None) -> None:
+        return None
+
+    dst = tzname = utcoffset
+
+
+@pytest.mark.parametrize("name", [*INTEGERS, "varint"])
+@pytest.mark.parametrize("value", [5, Index(5), Number.FIVE])
+def test_integers_take_whatever_is_one(name: str, value: object) -> None:
+    assert int.from_bytes(encode(name, value), "big") == 5
+
+
+@pytest.mark.parametrize(("name", "bits"), INTEGERS.items())
+def test_integers_have_a_range(name: str, bits: int) -> None:
+    limit = 1 << bits - 1
+    for value in (-limit, limit - 1):
+        assert decode(name, encode(name, value)) == value
+        assert encode(name, Index(value)) == encode(name, value)
+    for value in (-limit - 1, limit, 1 << 99):
+        with pytest.raises(ValueConversionError, match=f"out of range, {-limit} to {limit - 1}"):
+            encode(name, value)
+
+
+@given(st.integers())
+def test_a_varint_takes_as_few_bytes_as_hold_its_sign(value: int) -> None:
+    cell = encode("varint", value)
+    assert int.from_bytes(cell, "big", signed=True) == value
+    if value:
+        with pytest.raises(OverflowError):
+            value.to_bytes(len(cell) - 1, "big", signed=True)
+    else:
+        assert cell == b"\x00"
+    assert decode("varint", cell) == value
+    assert decode("varint", (b"\xff" if value < 0 else b"\x00") + cell) == value
+
+
+WRONG: dict[str, list[Any]] = {
+    "ascii": [b"a", 1, "é", "\ud800", None, EMPTY],
+    "bigint": [1.0, "1", Decimal(1), None, True, numpy_bool(True)],
+    "blob": ["a", 1, [1], EMPTY, None],
+    "boolean": [0, 1, "true", b"\x01", None],
+    "counter": [1.5, False],
+    "date": [datetime(2024, 1, 1), 1, "2024-02-30", "", None, Timestamp(1)],
+    "decimal": [1.5, "1.5", True, Decimal("NaN"), Decimal("sNaN"), Decimal("-Infinity"), None]
+    + [Decimal("1E-2147483648"), Decimal("1E+2147483649")],
+    "double": ["1.5", Decimal("1.5"), True, 1j, None, 1 << 1024, numpy_bool(True)],
+    "duration": [1, "1d", (1, 2, 3), None, timedelta.max],
+    "float": ["1.5", Decimal("1.5"), False, 1e39, -1e39, 1 << 1024, 1 << 200, None],
+    "inet": [1, b"\x7f\x00\x00\x01", "localhost", "1.2.3", IPv6Address("fe80::1%eth0"), None],
+    "int": [1.0, "1", Decimal(1), b"\0\0\0\1", None, UNSET, True],
+    "smallint": [1.0, True],
+    "text": [b"a", 1, "\ud800", "a\udfff", None, UNSET, EMPTY],
+    "time": [time(tzinfo=UTC), "12:00", -1, 86_400_000_000_000, 1.5, timedelta(1), True, None],
+    "timestamp": [datetime(2024, 1, 1), datetime(2024, 1, 1, tzinfo=NoOffset()), 1.5, "2024-01-01"]
+    + [1 << 63, True, None],
+    "timeuuid": [UUID(int=0), "c037aeb0-9a2f-4bc7-8a3e-3a1f7d3c5e21", "x", 1, bytes(16), None],
+    "tinyint": [1.0, True],
+    "uuid": ["x", 1, bytes(16), "", None],
+    "varint": [1.0, "1", True, None],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param(name, value, id=f"{name}-{value!r:.30}")
+        for name in WRONG
+        for value in WRONG[name]
+    ],
+)
+def test_what_a_type_does_not_take(name: str, value: object) -> None:
+    with pytest.raises(ValueConversionError) as caught:
+        encode(name, value)
+    assert caught.value.cql_type == name
+    assert caught.value.value is value
+    assert caught.value.reason
+    assert isinstance(caught.value, ValueError)
+
+
+def test_every_type_was_tried() -> None:
+    assert WRONG.keys() == NATIVE_TYPES.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("decimal", 0.1, r"use Decimal\(str\(x\)\)"),
+        ("date", datetime(2024, 1, 1), r"take its \.date\(\)"),
+        ("timestamp", datetime(2024, 1, 1), "give it a tzinfo"),
+        ("int", UNSET, "a whole bound value"),
+        ("int", True, "not a boolean"),
+    ],
+)
+def test_a_common_mistake_gets_a_hint(name: str, value: object, hint: str) -> None:
+    with pytest.raises(ValueConversionError, match=hint):
+        encode(name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "same"),
+    [
+        ("ascii", "plain", "plain"),
+        ("blob", bytearray(b"\x00\xff"), b"\x00\xff"),
+        ("blob", memoryview(b"abcdef")[::2], b"ace"),
+        ("boolean", numpy_bool(True), True),
+        ("boolean", numpy_bool(False), False),
+        ("date", "2024-02-29", date(2024, 2, 29)),
+        ("date", Date(0), date(1970, 1, 1)),
+        ("decimal", 7, Decimal(7)),
+        ("decimal", Index(-7), Decimal(-7)),
+        ("double", 3, 3.0),
+        ("double", Index(3), 3.0),
+        ("double", Fraction(1, 4), 0.25),
+        ("float", 0.1, struct.unpack(">f", struct.pack(">f", 0.1))[0]),
+        ("float", 3, 3.0),
+        ("duration", timedelta(days=-1, microseconds=1), Duration(0, 0, -86_399_999_999_000)),
+        ("inet", "::ffff:1.2.3.4", IPv6Address("::ffff:1.2.3.4")),
+        ("inet", "127.0.0.1", IPv4Address("127.0.0.1")),
+        ("time", 1_000, time(microsecond=1)),
+        ("time", 1_001, Time(1_001)),
+        ("time", Time(1_000), time(microsecond=1)),
+        ("time", Time(-1), Time(-1)),
+        ("time", Time(86_400_000_000_000), Time(86_400_000_000_000)),
+        ("timestamp", 0, datetime(1970, 1, 1, tzinfo=UTC)),
+        ("timestamp", Timestamp(-1), datetime(1969, 12, 31, 23, 59, 59, 999000, UTC)),
+        ("timestamp", date(2024, 2, 29), datetime(2024, 2, 29, tzinfo=UTC)),
+        ("timestamp", date.min, datetime.min.replace(tzinfo=UTC)),
+        ("timeuuid", "00000000-0000-1000-0000-000000000000", UUID(int=1 << 76)),
+        (
+            "uuid",
+            "{C037AEB0-9A2F-4BC7-8A3E-3A1F7D3C5E21}",
+            UUID(hex="c037aeb09a2f4bc78a3e3a1f7d3c5e21"),
+        ),
+    ],
+)
+def test_what_a_type_takes_besides(name: str, value: object, same: object) -> None:
+    again = decode(name, encode(name, value))
+    assert again == same
+    assert type(again) is type(same)
+
+
+def test_a_fresh_timeuuid_is_one() -> None:
+    value = uuid1()
+    assert decode("timeuuid", encode("timeuuid", value)) == value
+
+
+@given(
+    st.datetimes(timezones=st.timezones() | st.just(timezone(timedelta(hours=-23, minutes=-59))))
+)
+def test_a_timestamp_is_cut_off_at_its_millisecond(moment: datetime) -> None:
+    milliseconds = int.from_bytes(encode("timestamp", moment), "big", signed=True)
+    rest = moment - datetime(1970, 1, 1, tzinfo=UTC) - timedelta(milliseconds=1) * milliseconds
+    assert timedelta(0) <= rest < timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(("name", "code"), [("float", "f"), ("double", "d")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.0])
+def test_special_numbers_keep_their_bits(name: str, code: str, value: float) -> None:
+    cell = struct.pack(f">{code}", value)
+    assert encode(name, value) == cell
+    assert encode(name, decode(name, cell)) == cell
+
+
+@given(st.integers(-(1 << 40), 1 << 40), st.integers(-(1 << 31), (1 << 31) - 1))
+def test_a_decimal_is_exact_for_any_scale(unscaled: int, scale: int) -> None:
+    cell = scale.to_bytes(4, "big", signed=True) + encode("varint", unscaled)
+    value = decode("decimal", cell)
+    sign, digits, exponent = value.as_tuple()
+    assert (exponent, int("".join(map(str, digits)))) == (-scale, abs(unscaled))
+    assert sign == (unscaled < 0)
+    assert encode("decimal", value) == cell
+
+
+def test_a_large_number_is_exact_and_does_not_take_quadratic_time() -> None:
+    started = clock.process_time()
+    cell = b"\x00\x00\x00\x05" + b"\x7f" * 300_000
+    value = decode("decimal", cell)
+    # The constructor of Decimal takes more than a minute for this one.
+    assert clock.process_time() - started < 20
+    unscaled = int.from_bytes(cell[4:], "big")
+    assert value.as_tuple().exponent == -5
+    assert int(str(value)[-10:].replace(".", "")) == unscaled % 10**9
+    small = cell[:5_000]
+    assert encode("decimal", decode("decimal", small)) == small
+
+
+@pytest.mark.parametrize("cell", [b"\x02", b"\xff", b"\x80"])
+def test_any_byte_but_zero_is_true(cell: bytes) -> None:
+    assert decode("boolean", cell) is True
+
+
+BROKEN = {
+    "ascii": [b"\x80"],
+    "bigint": [bytes(7), bytes(9)],
+    "boolean": [bytes(2)],
+    "counter": [bytes(4)],
+    "date": [bytes(3), bytes(5)],
+    "decimal": [bytes(1), bytes(4)],
+    "double": [bytes(4), bytes(9)],
+    "duration": [b"\x00", b"\x00\x00", bytes(4), b"\x02\x01\x00", b"\x00\x00\xff\x00"]
+    + [b"\xf0\xff\xff\xff\xff\x00\x00" + b"\x00", b"\xf1\x00\x00\x00\x00\x00\x00"],
+    "float": [bytes(8), bytes(3)],
+    "inet": [bytes(3), bytes(5), bytes(15), bytes(17)],
+    "int": [bytes(3), bytes(5)],
+    "smallint": [bytes(1), bytes(3)],
+    "text": [b"\xff", b"a\xed\xa0\x80", b"\xc3"],
+    "time": [bytes(7)],
+    "timestamp": [bytes(4), bytes(9)],
+    "timeuuid": [bytes(15)],
+    "tinyint": [bytes(2)],
+    "uuid": [bytes(15), bytes(17)],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"), [(name, cell) for name, cells in BROKEN.items() for cell in cells]
+)
+def test_a_malformed_cell_names_its_type(name: str, cell: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match=f"malformed cell of type {name}: "):
+        decode(name, cell)
+
+
+def test_only_blobs_and_varints_have_no_malformed_cells() -> None:
+    assert NATIVE_TYPES.keys() - BROKEN.keys() == {"blob", "varint"}
