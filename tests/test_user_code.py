@@ -255,7 +255,7 @@ async def test_errors_are_typed_and_say_what_is_wrong(session: cql.Session) -> N
     with pytest.raises(cql.ParameterError, match="2 .* 1"):
         await session.execute("SELECT * FROM users WHERE id = ?", (uuid.uuid4(), 1))
     with pytest.raises(TypeError, match="str"):
-        await session.execute("SELECT * FROM users WHERE id = ?", "abc")  # type: ignore[call-overload]
+        await session.execute("SELECT * FROM users WHERE id = ?", "abc")
     with pytest.raises(cql.UsageError, match="keyspace"):
         await session.execute("/* sly */ USE system")
     with pytest.raises(cql.CQLError) as error:

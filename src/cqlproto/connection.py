@@ -79,7 +79,7 @@ __all__ = [
 
 V4 = ProtocolVersion.V4
 SPOKEN = (ProtocolVersion.V4,)
-_RESULT = Opcode.RESULT
+_RESULT = Opcode.RESULT.value
 _EVENT_STREAM = -1
 
 
@@ -176,7 +176,8 @@ class _Connection:
 
     @property
     def unsent(self) -> int:
-        """How many bytes wait for :meth:`data_to_send`, those of abandoned requests included."""
+        """About how many bytes wait for :meth:`data_to_send`: before compression, and those of requests
+        that were abandoned included."""
         return self._unsent
 
     def receive_data(self, data: bytes) -> None:
@@ -351,11 +352,15 @@ class ClientConnection(_Connection):
             raise LocalProtocolError(f"{opcode.name} belongs to the handshake")
         stream_id = self._allocate()
         try:
+            size = len(body) + HEADER_SIZE
+            if size > self._limits.max_request:
+                raise MessageTooLarge(size, self._limits.max_request)
             frame = self._pack(self._version, flags, stream_id, opcode, bytes(body))
-            self._queue(stream_id, frame, len(body) + HEADER_SIZE)
         except BaseException:
             self._free.append(stream_id)
             raise
+        self._out[stream_id] = frame
+        self._unsent += size
         expectation = EXPECTATIONS[opcode]
         if metadata is not None:
             expectation = Expectation(opcode, metadata)
@@ -376,18 +381,24 @@ class ClientConnection(_Connection):
             LocalProtocolError: as :meth:`send`, or the number of values is wrong.
             ValueConversionError: a value doesn't fit its column.
         """
-        stream_id = self._allocate()
+        if self._free and self.state is State.READY:
+            stream_id = self._free.pop()
+        else:
+            stream_id = self._allocate()
         try:
             frame = binder.frame(stream_id, values)
             size = len(frame)
+            if size > self._limits.max_request:
+                raise MessageTooLarge(size, self._limits.max_request)
             if self._compressor is not None:
                 frame = self._pack(
                     self._version, 0, stream_id, Opcode.EXECUTE, frame[HEADER_SIZE:]
                 )
-            self._queue(stream_id, frame, size)
         except BaseException:
             self._free.append(stream_id)
             raise
+        self._out[stream_id] = frame
+        self._unsent += size
         self._pending[stream_id] = binder.expectation
         return stream_id
 
@@ -423,12 +434,6 @@ class ClientConnection(_Connection):
         self._next_id = stream_id + 1
         return stream_id
 
-    def _queue(self, stream_id: int, frame: bytes, size: int) -> None:
-        if size > self._limits.max_request:
-            raise MessageTooLarge(size, self._limits.max_request)
-        self._out[stream_id] = frame
-        self._unsent += len(frame)
-
     # -- receiving
 
     def next_event(self) -> Event | None:
@@ -451,7 +456,15 @@ class ClientConnection(_Connection):
                     del self._pending[stream_id]
                     self._free.append(stream_id)
                     continue
-                return self._response(expectation, flags, stream_id, opcode, body)
+                if flags or opcode != _RESULT:
+                    return self._response(expectation, flags, stream_id, opcode, body)
+                # the hot path: a plain RESULT
+                message = read_result(body, 0, self._version, expectation.metadata)
+                if type(message) not in expectation.results:
+                    raise _misplaced(message, expectation)
+                del self._pending[stream_id]
+                self._free.append(stream_id)
+                return ResponseReceived(stream_id, message)
         except RemoteProtocolError as exc:
             self._broken(exc)
 
@@ -467,21 +480,20 @@ class ClientConnection(_Connection):
         if flags:
             body = self._body(flags, body)
             if flags & (FLAG_TRACING | FLAG_PAYLOAD | FLAG_WARNING):
-                *prefix, position = read_prefix(body, flags, self._version)
+                prefix = read_prefix(body, flags, self._version)
+                position = prefix[3]
         message: Response
         if opcode == _RESULT:
             message = read_result(body, position, self._version, expectation.metadata)
             if type(message) not in expectation.results:
-                raise RemoteProtocolError(
-                    f"{type(message).__name__} answers {expectation.opcode.name}"
-                )
+                raise _misplaced(message, expectation)
         else:
             message = read_response(opcode, body, position, self._version)
         del self._pending[stream_id]
         self._free.append(stream_id)
         if prefix is None:
             return ResponseReceived(stream_id, message)
-        return ResponseReceived(stream_id, message, *prefix)
+        return ResponseReceived(stream_id, message, prefix[0], prefix[1], prefix[2])
 
     def _unusual(
         self, version: int, flags: int, stream_id: int, opcode: int, body: bytes
@@ -599,6 +611,10 @@ class ClientConnection(_Connection):
             ),
             authentication=error.code == ErrorCode.BAD_CREDENTIALS,
         )
+
+
+def _misplaced(message: object, expectation: Expectation) -> RemoteProtocolError:
+    return RemoteProtocolError(f"{type(message).__name__} answers {expectation.opcode.name}")
 
 
 def _versions_in(text: str) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from cqlproto.connection import Authenticator, Limits, PlainAuthenticator
 from cqlproto.enums import Consistency, ProtocolVersion
@@ -252,4 +252,4 @@ def merged(profile: Profile, options: Mapping[str, Any]) -> Profile:
     unknown = options.keys() - _FIELDS
     if unknown:
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
-    return cast("Profile", dataclasses.replace(base, **options)) if options else base
+    return dataclasses.replace(base, **options) if options else base

@@ -305,17 +305,19 @@ class Runtime:
         renew: Statement | None,
         connection: Connection,
     ) -> None:
-        message = None if request.error is not None else request.result.message
         error: BaseException
         if request.error is not None:
             error = request.error
             if isinstance(error, CQLError):
                 error.maybe_applied = False  # what failed was PREPARE
-        elif isinstance(message, Error):
+        elif isinstance(request.result.message, Error):
+            message = request.result.message
             error = database_error(message, host=str(connection.endpoint), query=request.query)
         else:
             try:
-                statement = self._keep(request.query, message, renew, connection)
+                statement = self._keep(
+                    request.query, request.result.message, renew, connection
+                )
             except CQLError as exc:
                 error = exc
             else:

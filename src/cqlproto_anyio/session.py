@@ -7,7 +7,7 @@ the values, wait for the reply, decode it. What is not simple is in ``execution`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
@@ -19,7 +19,7 @@ from cqlproto_anyio.config import Auth, Config, Endpoint, Options, Profile, Sett
 from cqlproto_anyio.exceptions import ConfigError, UsageError
 from cqlproto_anyio.execution import BatchCall, Call
 from cqlproto_anyio.paging import RowStream
-from cqlproto_anyio.prepared import Parameters, Prepared, refuse_use
+from cqlproto_anyio.prepared import Parameters, Prepared, Statement, refuse_use
 from cqlproto_anyio.results import APPLIED, Page, Result
 from cqlproto_anyio.runtime import Runtime
 
@@ -193,7 +193,7 @@ class Session:
         runtime = self._runtime
         connection = runtime.connection
         if type(query) is Prepared:
-            statement = query._statement
+            statement: Statement | None = query._statement
             target = query._row if row is None else row
         else:
             statement = runtime.statements.get(query) if parameters is not None else None
@@ -388,7 +388,7 @@ class Session:
         """Close the session: bounded, idempotent, from any task. Requests under way get SessionClosed."""
         await self._runtime.aclose()
 
-    def _resolve(self, options: dict[str, Any]) -> Settings:
+    def _resolve(self, options: Mapping[str, Any]) -> Settings:
         """Return the settings for these options, made once per combination."""
         try:
             key = tuple(options.items())

@@ -52,7 +52,7 @@ async def executing(session: cql.Session) -> None:
     assert_type(users.applied, bool)
     assert_type(users.existing, "Mapping[str, Any] | None")
     assert_type(await session.execute("SELECT 1", row=tuple), cql.Result[tuple[Any, ...]])
-    assert_type(await session.execute("SELECT 1", row=dict), cql.Result[dict[str, Any]])
+    assert_type(await session.execute("SELECT 1", row=dict), cql.Result[dict[Any, Any]])
     row = (await session.execute("SELECT 1")).one()
     assert_type(row.anything, Any)
     assert_type(row["anything"], Any)
@@ -68,7 +68,7 @@ async def preparing(session: cql.Session) -> None:
     typed = await session.prepare("SELECT 1", row=User)
     assert_type(typed, cql.Prepared[User])
     assert_type(await session.execute(typed, (1,)), cql.Result[User])
-    assert_type(await session.execute(typed, (1,), row=dict), cql.Result[dict[str, Any]])
+    assert_type(await session.execute(typed, (1,), row=dict), cql.Result[dict[Any, Any]])
 
 
 async def paging(session: cql.Session, typed: cql.Prepared[User]) -> None:

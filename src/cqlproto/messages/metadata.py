@@ -19,8 +19,8 @@ from cqlproto.messages._base import Record
 from cqlproto.wire import read_int, read_short, read_string, write_int, write_short, write_string
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import Self
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any, Self
 
     from cqlproto.enums import ProtocolVersion
     from cqlproto.wire import Reader
@@ -97,7 +97,7 @@ class ResultMetadata(Record):
             compared.
     """
 
-    __slots__ = ("cache", "column_count", "columns", "global_table", "raw")
+    __slots__ = ("cache", "column_count", "columns", "flags", "global_table", "raw")
     ignored = ("cache",)
 
     def __init__(
@@ -105,13 +105,14 @@ class ResultMetadata(Record):
         columns: tuple[Column, ...],
         raw: bytes,
         global_table: bool,
-        cache: dict[object, object] | None = None,
+        cache: dict[Any, Callable[[Any], list[Any]]] | None = None,
     ) -> None:
         self.columns = columns
         self.column_count = len(columns)
         self.raw = raw
         self.global_table = global_table
-        self.cache: dict[object, object] = {} if cache is None else cache
+        self.flags = ROWS_GLOBAL_TABLE if global_table else 0  # of a reply that says just this
+        self.cache: dict[Any, Callable[[Any], list[Any]]] = {} if cache is None else cache
 
     @classmethod
     def of(cls, columns: Iterable[Column], version: ProtocolVersion) -> Self:

@@ -71,6 +71,7 @@ _KIND_SCHEMA_CHANGE = ResultKind.SCHEMA_CHANGE.value
 # Of a Rows reply: kind, flags, number of columns, and what is the number of rows if nothing stands
 # between. The shortest reply of rows is as long as this.
 _ROWS_HEAD = Struct(">iiii")
+_COUNT = Struct(">i")
 _VOID_BODY = b"\0\0\0\x01"
 
 # Servers keep GLOBAL_TABLE set beside NO_METADATA; it says nothing then.
@@ -394,14 +395,18 @@ def read_result(
     if left >= 16:
         kind, flags, count, row_count = _ROWS_HEAD.unpack_from(body, pos)
         if kind == _KIND_ROWS:
-            if (
-                known is not None
-                and flags | ROWS_GLOBAL_TABLE == _GLOBAL_WITHOUT_METADATA
-                and count == known.column_count
-                and count
-                and 0 <= row_count * count * 4 <= left - 16
-            ):
-                return Rows(known, row_count, None, body, pos + 16, None, flags, count)
+            if known is not None and count == known.column_count and count:
+                rows_at = 0
+                if flags | ROWS_GLOBAL_TABLE == _GLOBAL_WITHOUT_METADATA:
+                    rows_at = pos + 16
+                elif flags == known.flags and body.startswith(known.raw, pos + 12):
+                    rows_at = pos + 16 + len(known.raw)
+                    if rows_at <= len(body):
+                        (row_count,) = _COUNT.unpack_from(body, rows_at - 4)
+                    else:
+                        rows_at = 0
+                if rows_at and 0 <= row_count * count * 4 <= len(body) - rows_at:
+                    return Rows(known, row_count, None, body, rows_at, None, flags, count)
             return _read_rows(Reader(body, pos + 12), flags, count, version, known)
     elif left == 4 and body.endswith(_VOID_BODY):
         return VOID

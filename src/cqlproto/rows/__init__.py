@@ -76,5 +76,4 @@ def decode_rows(rows: Rows, target: Any = Row) -> list[Any]:
         if len(metadata.cache) >= MAX_TARGETS:
             metadata.cache.clear()
         decode = metadata.cache[target] = decoder(metadata.columns, target)
-    decoded: list[Any] = decode(rows)
-    return decoded
+    return decode(rows)

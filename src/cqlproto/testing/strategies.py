@@ -1,8 +1,8 @@
 """Hypothesis strategies: CQL types, and the values of a type.
 
-:func:`values_of` gives values in the form that decoding returns, so that a value that is written and
-read again equals itself. NaN is left out, since it does not; so are EMPTY and nulls, but for
-the nulls in tuples and user-defined types.
+:func:`values_of` gives values in the form that decoding returns, so that what is written and read
+again is equal. NaN is left out, since it equals nothing; so are EMPTY and nulls, but for the nulls
+in tuples and user-defined types.
 """
 
 from __future__ import annotations
