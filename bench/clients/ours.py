@@ -7,6 +7,7 @@ A client's name says the backend and, where it isn't the default, the row: `cqlp
 from __future__ import annotations
 
 import functools
+import operator
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,7 +17,7 @@ from bench import jobs
 from bench.meter import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from bench.jobs import Job, Outcome
 
@@ -68,13 +69,14 @@ async def _write(session: cql.Session, job: Job, meter: Meter) -> None:
 async def _read(session: cql.Session, job: Job, meter: Meter) -> None:
     keys = jobs.read_keys(job)
     prepared = await session.prepare(jobs.READ, row=_row(job))
+    id_of = _getter(job, 0, "id")
     found = 0
 
     async def worker(shared: Iterable[tuple[str]]) -> None:
         nonlocal found
         for key in shared:
             row = (await session.execute(prepared, key)).one()
-            found += row[0] == key[0]
+            found += id_of(row) == key[0]
 
     async def read(keys: list[tuple[str]]) -> None:
         shared = iter(keys)
@@ -96,8 +98,8 @@ async def _scan(session: cql.Session, job: Job, meter: Meter) -> None:
 
     async def scan() -> int:
         count = 0
-        async for row in session.stream(prepared, page_size=job.page_size):
-            count += row[4] is not None
+        async for _ in session.stream(prepared, page_size=job.page_size):
+            count += 1
         return count
 
     meter.baseline()
@@ -113,12 +115,13 @@ async def _scan(session: cql.Session, job: Job, meter: Meter) -> None:
 
 async def _stream(session: cql.Session, job: Job, meter: Meter) -> None:
     prepared = await session.prepare(jobs.STREAM, row=_row(job))
+    amount_of = _getter(job, 3, "amount")
     count = amounts = 0
     meter.baseline()
     meter.start()
     async for row in session.stream(prepared, page_size=job.page_size, timeout=None):
         count += 1
-        amounts += row[3]
+        amounts += amount_of(row)
     meter.stop(count)
     jobs.check(count, job.operations, "rows streamed")
     jobs.check(amounts, job.operations * (job.operations - 1) // 2, "sum of the rows streamed")
@@ -155,6 +158,11 @@ async def _load(session: cql.Session, job: Job, meter: Meter) -> None:
 
 def _row(job: Job) -> Any:
     return tuple if job.client.endswith("/tuple") else cql.Row
+
+
+def _getter(job: Job, index: int, name: str) -> Callable[[Any], Any]:
+    """How one reads a column: a tuple's by index, a Row's as an attribute."""
+    return operator.itemgetter(index) if _row(job) is tuple else operator.attrgetter(name)
 
 
 _WORKS = {
