@@ -113,11 +113,18 @@ def test_rows_that_nothing_describes_can_be_passed_on(known: ResultMetadata | No
 @pytest.mark.parametrize("columns", [[A, B], [A, ELSEWHERE]])
 def test_metadata_that_is_sent_again_is_not_read_again(columns: list[Column]) -> None:
     known = ResultMetadata.of(columns, V4)
-    known.cache["decoder"] = object()
+    known.cache["decoder"] = list
     sent = Rows.of(ResultMetadata.of(columns, V4), 1, ROW, paging_state=b"p")
     rows = read_rows(body_of(sent), known)
     assert rows.metadata is known
     assert rows == sent
+
+
+def test_rows_cut_short_after_known_metadata_are_a_protocol_error() -> None:
+    body = body_of(Rows.of(KNOWN, 1, ROW))
+    for size in range(len(body) - len(ROW) + 1):
+        with pytest.raises(RemoteProtocolError):
+            read_result(body[:size], 0, V4, KNOWN)
 
 
 def test_metadata_that_differs_is_read() -> None:
@@ -165,7 +172,7 @@ def test_metadata_keeps_the_bytes_that_it_was_read_from(
 
 def test_the_cache_does_not_count_when_metadata_is_compared() -> None:
     same = ResultMetadata.of([A, B], V4)
-    same.cache["x"] = 1
+    same.cache["x"] = list
     assert same == KNOWN
     assert ResultMetadata.of([A], V4) != KNOWN
 
@@ -186,6 +193,15 @@ def test_a_server_can_leave_metadata_out() -> None:
     body = body_of(Rows.of(KNOWN, 1, ROW, skip_metadata=True))
     assert len(body) == 16 + len(ROW)
     assert read_rows(body, KNOWN).content == ROW
+
+
+@pytest.mark.parametrize("columns", [[A, B], [A, ELSEWHERE]])
+@pytest.mark.parametrize("flags", [0, ROWS_GLOBAL_TABLE])
+def test_the_metadata_says_whether_its_table_is_global(columns: list[Column], flags: int) -> None:
+    """Whatever the flags of the rows say, for they may come from a reply without metadata."""
+    metadata = ResultMetadata.of(columns, V4)
+    rows = Rows(metadata, 1, None, ROW, 0, None, flags, 2)
+    assert read_rows(body_of(rows), None).metadata == metadata
 
 
 def test_rows_without_any_metadata_cannot_claim_to_bring_it() -> None:
@@ -263,6 +279,8 @@ def test_key_indices_came_with_v4() -> None:
         ("00000000" + "00000000" + "7fffffff", "00000004" + "00000000"),
         ("00000000" + "ffffffff" + "00000000", "00000004" + "00000000"),
         ("00000004" + "00000000" + "00000000", "00000004" + "00000000"),
+        ("00000001" + "ffffffff" + "00000000" + "0000" * 2, "00000004" + "00000000"),
+        ("00000001" + "00000003" + "00000000" + "0000" * 2, "00000004" + "00000000"),
         ("00000000" + "00000000" + "00000000", "00000002" + "00000000" + "00000000"),
         ("00000000" + "00000000" + "00000000", "00000000" + "00000001"),
     ],
