@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cqlproto.cqltypes.options import read_option, write_option
-
 from cqlproto.cqltypes.model import CQLType
+from cqlproto.cqltypes.options import read_option, write_option
 from cqlproto.enums import ROWS_GLOBAL_TABLE
 from cqlproto.exceptions import RemoteProtocolError
 from cqlproto.messages._base import Record
