@@ -31,7 +31,7 @@ SUFFIXES = {
     ".yaml",
 }
 MOST_LINES = 800
-PACKAGES = sorted(path.parent.name for path in ROOT.glob("src/*/__init__.py"))
+PACKAGES = sorted({path.parent.name for path in ROOT.glob("src/*/*.py")})
 
 
 def texts() -> Iterator[tuple[Path, str]]:
@@ -90,9 +90,11 @@ def test_every_source_opens_with_what_it_is_for() -> None:
     assert [str(path) for path, text in python if not ast.get_docstring(ast.parse(text))] == []
 
 
-def test_every_package_is_typed() -> None:
+def test_every_package_is_regular_and_typed() -> None:
     assert PACKAGES
-    assert [name for name in PACKAGES if not (ROOT / "src" / name / "py.typed").exists()] == []
+    for name in PACKAGES:
+        assert (ROOT / "src" / name / "__init__.py").exists()
+        assert (ROOT / "src" / name / "py.typed").exists()
 
 
 @pytest.mark.parametrize("name", public_modules())
