@@ -42,6 +42,7 @@ LOAD = f"INSERT INTO {KEYSPACE}.readings (part, seq, sensor, amount) VALUES (?, 
 STREAM = f"SELECT part, seq, sensor, amount FROM {KEYSPACE}.readings"
 LOADED = f"SELECT rows FROM {KEYSPACE}.loaded WHERE name = 'readings'"
 SET_LOADED = f"INSERT INTO {KEYSPACE}.loaded (name, rows) VALUES ('readings', ?)"
+CLIENTS = "SELECT driver_name, protocol_version FROM system_views.clients"
 DROP = f"DROP KEYSPACE IF EXISTS {KEYSPACE}"
 
 

@@ -119,7 +119,8 @@ def main() -> int:
     try:
         anyio.run(functools.partial(demo, hosts, port, console), backend=backend)
     except cql.CQLError as error:
-        console.print(f"demo: {error}", style="red", markup=False, highlight=False)
+        errors = Console(stderr=True, soft_wrap=True)
+        errors.print(f"demo: {error}", style="red", markup=False, highlight=False)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -35,7 +35,18 @@ async def _connect(job: Job) -> Outcome:
     async with cql.connect(job.host, port=job.port) as session:
         meter.outcome.version = cql.__version__
         await _WORKS[job.work](session, job, meter)
+        meter.outcome.protocol = await _protocol(session)
     return meter.outcome
+
+
+async def _protocol(session: cql.Session) -> str:
+    """Ask the server which version was spoken; the canned one has no list of its clients."""
+    try:
+        clients = await session.execute(jobs.CLIENTS, row=tuple)
+    except cql.InvalidQuery:
+        return "?"  # before Cassandra 4.0
+    versions = {version for name, version in clients if name == "cqlproto"}
+    return "/".join(f"v{version}" for version in sorted(versions)) or "?"
 
 
 async def _concurrently(
