@@ -90,6 +90,8 @@ def jars() -> Path:
 
 
 def _fetch(library: Path) -> None:
+    for part in CACHE.glob(f".{library.name}-*"):
+        shutil.rmtree(part)  # an interrupted download: whoever has the lock is alone
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=f".{library.name}-") as name:
         part = Path(name) / library.name
         part.mkdir()
