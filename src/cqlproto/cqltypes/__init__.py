@@ -6,6 +6,35 @@ options      from and to [option], their form on the wire
 values       Python values where the standard library has none that would do
 scalars      encoders and decoders of one cell of each scalar type
 collections  those of all types: :func:`encoder` and :func:`decoder`
+
+What a type decodes to, and what else it takes; each also takes what it decodes to:
+
+================ ============================= =========================================
+CQL              Python                        also bound
+================ ============================= =========================================
+ascii, text      str
+bigint .. varint int                           what has ``__index__``, except booleans
+blob, custom     bytes                         bytearray, memoryview
+boolean          bool                          a boolean of NumPy
+date             datetime.date, or Date        str in ISO 8601
+decimal          Decimal                       int; no float
+double, float    float                         int, numbers.Real
+duration         Duration                      timedelta, as nanoseconds
+inet             IPv4Address, IPv6Address      str
+time             datetime.time, or Time        int: nanoseconds
+timestamp        aware datetime, or Timestamp  date: midnight UTC; int: milliseconds
+timeuuid, uuid   UUID                          str
+list             list                          any iterable but strings and mappings
+set              set, or LosslessSet           any iterable but strings and mappings
+map              dict, or LosslessMap          any mapping
+tuple            tuple                         list; either may be short
+vector           list                          any ordered iterable of its dimension
+user-defined     UserValue, a named tuple      mapping, dataclass, tuple
+no bytes         EMPTY; b"" or "" of strings
+================ ============================= =========================================
+
+Below a set, as a key of a map and in a user-defined value, list is tuple, set frozenset and dict
+FrozenMap. Date, Time, Timestamp and the lossless ones stand for what the usual types cannot hold.
 """
 
 from __future__ import annotations

@@ -12,9 +12,10 @@ Below a set or as a key of a map, and within a user-defined type, which is a has
 everywhere, decoded values are hashable: a list is a tuple, a set a frozenset, a map a FrozenMap. A
 set or map whose members Python would merge becomes a LosslessSet or LosslessMap.
 
-The server keeps the members of a set and the keys of a map in the order of their type, but does not
-put them in order when they come nested in another value, where it compares bytes. So a Python set
-or mapping, which has no such order, is sorted here; any other iterable is written in its own.
+The server keeps the members of a set and the keys of a map in the order of their type. It sorts
+what is bound to a column, but not everywhere what is nested in a value, where it compares as if
+that were sorted: a row would not be found by its key. So a Python set or mapping, which has no such
+order, is sorted here; any other iterable is written in its own.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ _KEPT = 1024
 
 _INT = Struct(">i")
 _NULL = b"\xff\xff\xff\xff"
+# What is nearly always bound; asking the abstract classes costs more than a short list.
+_USUAL = frozenset({list, tuple, set, frozenset})
 _pack_int = _INT.pack
 _unpack_int = _INT.unpack_from
 
@@ -178,6 +181,8 @@ def _custom_encoder(cql_type: CustomType) -> Encoder:
 
 def _members(cql_type: CQLType, value: object) -> Iterable[Any]:
     """Return the iterable that is bound to a list or a set, if it is one."""
+    if value.__class__ in _USUAL:
+        return value
     if isinstance(value, str | bytes | bytearray | memoryview | Mapping | LosslessMap):
         refuse(str(cql_type), value, "an iterable of elements")
     try:
@@ -219,7 +224,7 @@ def _map_encoder(cql_type: MapType, encode_key: Encoder, encode_value: Encoder) 
         return key_order(pair[0])
 
     def encode(value: Any) -> bytes:
-        if not isinstance(value, Mapping | LosslessMap):
+        if value.__class__ is not dict and not isinstance(value, Mapping | LosslessMap):
             if value is EMPTY:
                 return b""
             refuse(str(cql_type), value, "a mapping")
@@ -233,7 +238,7 @@ def _map_encoder(cql_type: MapType, encode_key: Encoder, encode_value: Encoder) 
             except ValueConversionError as exc:
                 raise _located(cql_type, f"{where} {len(pairs)}", exc) from exc
             pairs.append((key_cell, value_cell))
-        if len(pairs) > 1 and isinstance(value, Mapping):
+        if len(pairs) > 1 and not isinstance(value, LosslessMap):
             pairs.sort(key=first)
         out = bytearray(_pack_int(len(pairs)))
         for key_cell, value_cell in pairs:

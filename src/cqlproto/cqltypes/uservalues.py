@@ -10,11 +10,10 @@ wants there.
 from __future__ import annotations
 
 from functools import lru_cache
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Self
 
     from cqlproto.cqltypes.model import UserType
@@ -76,10 +75,20 @@ class UserValue(tuple[Any, ...]):
         return _restore, (self._keyspace, self._type_name, self._fields, tuple(self))
 
 
+def _getter(position: int) -> Callable[[UserValue], Any]:
+    get = tuple.__getitem__
+
+    def read(value: UserValue) -> Any:
+        # Not value[position], which would ask whether that is a name.
+        return get(value, position)
+
+    return read
+
+
 @lru_cache(maxsize=_CLASSES_KEPT)
 def _make_class(keyspace: str, name: str, fields: tuple[str, ...]) -> type[UserValue]:
     namespace: dict[str, Any] = {
-        field: property(itemgetter(position))
+        field: property(_getter(position))
         for position, field in enumerate(fields)
         if field.isidentifier() and not field.startswith("_")
     }

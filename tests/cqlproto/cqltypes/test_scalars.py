@@ -140,6 +140,13 @@ def test_what_a_type_does_not_take(name: str, value: object) -> None:
     assert isinstance(caught.value, ValueError)
 
 
+@pytest.mark.parametrize("name", ["int", "double", "time", "timestamp", "text"])
+def test_a_value_that_cannot_be_shown_is_refused_all_the_same(name: str) -> None:
+    with pytest.raises(ValueConversionError) as caught:
+        encode(name, 10**5000)
+    assert str(caught.value).startswith(f"{name}: {caught.value.reason}, got int <int object")
+
+
 def test_every_type_was_tried() -> None:
     assert WRONG.keys() == NATIVE_TYPES.keys()
 
