@@ -6,7 +6,7 @@
           MessageTooLarge      a message that is longer than is sent
         RemoteProtocolError    the peer sent what the protocol does not allow
       ValueConversionError     a Python value does not fit its column; also a ValueError
-      RowMappingError          the columns do not fit the class that rows should become; also a TypeError
+      RowMappingError          the columns do not fit the class of the rows; also a TypeError
 
 The client adds its own branches (``cqlproto_anyio.exceptions``). An ERROR that a server sends is a
 message here, not an exception: a proxy relays it, a client raises it.
@@ -113,7 +113,10 @@ class ValueConversionError(CQLError, ValueError):
 
     def __str__(self) -> str:
         where = f"column {self.column!r} ({self.cql_type})" if self.column else self.cql_type
-        shown = repr(self.value)
+        try:
+            shown = repr(self.value)
+        except Exception:  # an int of thousands of digits, for one, has no repr
+            shown = object.__repr__(self.value)
         if len(shown) > 80:
             shown = f"{shown[:77]}..."
         return f"{where}: {self.reason}, got {type(self.value).__name__} {shown}"
