@@ -1,7 +1,7 @@
 """What users type. This file is the contract: it changes only when the public surface does.
 
-Each test is a piece of an application as its author would write it, on asyncio and on trio, against a
-real Cassandra. Nothing here reaches below the public names.
+Each test is a piece of an application as its author would write it, on asyncio and on trio,
+against a real Cassandra. Nothing here reaches below the public names.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class HandshakeCompleted(_Report):
         compression: the name of the compression in use, or None.
     """
 
-    __slots__ = ("compression", "supported", "version")
+    __slots__ = ("version", "supported", "compression")
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class HandshakeFailed(_Report):
         authentication: whether credentials were missing or refused.
     """
 
-    __slots__ = ("authentication", "error", "reason", "supported_versions")
+    __slots__ = ("reason", "error", "supported_versions", "authentication")
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class ResponseReceived(_Report):
         payload: the server's custom payload, or None.
     """
 
-    __slots__ = ("message", "payload", "stream_id", "tracing_id", "warnings")
+    __slots__ = ("stream_id", "message", "tracing_id", "warnings", "payload")
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class RequestReceived(_Report):
         payload: the client's custom payload, or None.
     """
 
-    __slots__ = ("message", "payload", "stream_id", "tracing")
+    __slots__ = ("stream_id", "message", "tracing", "payload")
 
     def __init__(
         self,

@@ -1,11 +1,12 @@
 """The two ends of a connection, without the connection.
 
 Bytes go in by ``receive_data``, come out as events by ``next_event``; messages go in by ``send`` or
-``reply`` and come out as bytes by ``data_to_send``. What may happen when stands in ``_state``; how bytes
-are cut stands in ``frames``; what they mean, in ``messages``. This file is the glue.
+``reply`` and come out as bytes by ``data_to_send``. What may happen when stands in ``_state``; how
+bytes are cut stands in ``frames``; what they mean, in ``messages``. This file is the glue.
 
 The client's end runs the handshake by itself and hands out stream ids. An id is free again when its
-reply has come, never before: a request that nobody waits for any more keeps its id as an *orphan*, so
+reply has come, never before: a request that nobody waits for any more keeps its id as an *orphan*,
+    so
 that a late reply cannot be taken for another's (v4 section 2.3).
 """
 
@@ -48,6 +49,7 @@ from cqlproto.messages import (
     write_request_prefix,
 )
 from cqlproto.messages.errors import Error
+from cqlproto.messages.events import Event as EventMessage
 from cqlproto.messages.requests import AuthResponse, Options, Startup
 from cqlproto.messages.responses import (
     READY,
@@ -57,7 +59,6 @@ from cqlproto.messages.responses import (
     Ready,
     Supported,
 )
-from cqlproto.messages.events import Event as EventMessage
 from cqlproto.messages.results import read_result
 
 if TYPE_CHECKING:
@@ -88,10 +89,10 @@ class Limits:
     """What a connection accepts and sends.
 
     Attributes:
-        max_response: the longest body to accept, in bytes, before and after decompression. Responses
-            are not bounded by the server's own frame limit.
-        max_request: the longest frame to send, in bytes; a server refuses more than 16 MiB unless it
-            is configured otherwise.
+        max_response: the longest body to accept, in bytes, before and after decompression.
+            Responses are not bounded by the server's own frame limit.
+        max_request: the longest frame to send, in bytes; a server refuses more than 16 MiB unless
+            it is configured otherwise.
         max_streams: how many requests may be in flight, at most 32,767: stream 0 is kept for the
             handshake.
     """
@@ -176,8 +177,8 @@ class _Connection:
 
     @property
     def unsent(self) -> int:
-        """About how many bytes wait for :meth:`data_to_send`: before compression, and those of requests
-        that were abandoned included."""
+        """About how many bytes wait for :meth:`data_to_send`: before compression, and those of
+        requests that were abandoned included."""
         return self._unsent
 
     def receive_data(self, data: bytes) -> None:
@@ -391,9 +392,7 @@ class ClientConnection(_Connection):
             if size > self._limits.max_request:
                 raise MessageTooLarge(size, self._limits.max_request)
             if self._compressor is not None:
-                frame = self._pack(
-                    self._version, 0, stream_id, Opcode.EXECUTE, frame[HEADER_SIZE:]
-                )
+                frame = self._pack(self._version, 0, stream_id, Opcode.EXECUTE, frame[HEADER_SIZE:])
         except BaseException:
             self._free.append(stream_id)
             raise
@@ -406,7 +405,8 @@ class ClientConnection(_Connection):
         """Nobody waits for this reply any more.
 
         A request that is still queued is dropped and its id is free at once. Otherwise the id is
-        orphaned: taken until the reply comes, which is then discarded. An id that isn't in flight is
+        orphaned: taken until the reply comes, which is then discarded. An id that isn't in flight
+            is
         ignored, for the reply may have come just now.
 
         Returns:
@@ -533,13 +533,12 @@ class ClientConnection(_Connection):
         """Take one step of the HANDSHAKE table."""
         body = self._body(flags, body)
         spoken = self._version
-        if version != self._version_byte:
-            if opcode != Opcode.ERROR:
-                raise RemoteProtocolError(
-                    f"a reply of version 0x{version:02x} in a handshake of v{spoken}"
-                )
-            # A server may refuse a version in a version of its own choice; codes and texts of
-            # errors stand at the same place in all of them.
+        # A server may refuse a version in a version of its own choice: codes and texts of errors
+        # stand at the same place in all of them.
+        if version != self._version_byte and opcode != Opcode.ERROR:
+            raise RemoteProtocolError(
+                f"a reply of version 0x{version:02x} in a handshake of v{spoken}"
+            )
         _, _, _, position = read_prefix(body, flags, spoken)
         known = opcode in Opcode._value2member_map_
         step = HANDSHAKE.get((self.state, Opcode(opcode))) if known else None

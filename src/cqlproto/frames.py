@@ -7,9 +7,10 @@
     |                length                 |  body ...
     +---------+---------+---------+---------+
 
-:class:`FrameReader` keeps what has come and gives whole frames. What it keeps grows with the bytes that
-came, never with the length that a header announces, and every byte is copied a bounded number of times
-however the stream is cut: the usual read, which ends with a whole frame, is parsed where it lies.
+:class:`FrameReader` keeps what has come and gives whole frames. What it keeps grows with the bytes
+that came, never with the length that a header announces, and every byte is copied a bounded number
+of times however the stream is cut: the usual read, which ends with a whole frame, is parsed where
+    it lies.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class RawFrame:
 
     def __repr__(self) -> str:
         return (
-            f"RawFrame(version=0x{self.version:02x}, flags=0x{self.flags:02x}, stream={self.stream},"
-            f" opcode=0x{self.opcode:02x}, body=<{len(self.body)} bytes>)"
+            f"RawFrame(version=0x{self.version:02x}, flags=0x{self.flags:02x},"
+            f" stream={self.stream}, opcode=0x{self.opcode:02x}, body=<{len(self.body)} bytes>)"
         )
 
     def __eq__(self, other: object) -> bool:

@@ -1,10 +1,11 @@
-"""The little that asyncio and trio must do each in their own way: wait, wake, tell the time, host a task.
+"""The little that asyncio and trio must do each in their own way: wait, wake, tell the time, host
+a task.
 
-anyio's own events and clocks would do, at a third of the throughput: a request waits in a future of the
-loop's own, or as a trio task that is rescheduled, and nothing else is made for it.
+anyio's own events and clocks would do, at a third of the throughput: a request waits in a future
+of the loop's own, or as a trio task that is rescheduled, and nothing else is made for it.
 
-A :class:`Waiting` is a one-shot: one task awaits it, whoever has the answer completes it. If the task is
-cancelled, both backends call the same :meth:`Waiting.abandon`.
+A :class:`Waiting` is a one-shot: one task awaits it, whoever has the answer completes it. If the
+task is cancelled, both backends call the same :meth:`Waiting.abandon`.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Backend(Protocol):
     receive_size: int
 
     def host(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
-        """Run a function in a task that belongs to no scope of the caller's; keep what is returned."""
+        """Run a function in a task outside of all the caller's scopes; keep what is returned."""
         ...
 
 

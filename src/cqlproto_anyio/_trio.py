@@ -34,7 +34,8 @@ class TrioWaiting(Waiting):
         return self.result
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
-        # A task that is being cancelled must not be rescheduled by us as well: that crashes the run.
+        # A task that is being cancelled must not be rescheduled by us as well: that crashes the
+        # run.
         self._waiter = None
         self.abandon()
         return _SUCCEEDED

@@ -1,8 +1,8 @@
 """How a session connects and what its requests ask for: frozen values, no behaviour.
 
 A :class:`Profile` holds the defaults of a request, :class:`Options` the same names for one call.
-:class:`Settings` is both, resolved: made once per combination and kept, because making it costs more
-than a request may.
+:class:`Settings` is both, resolved: made once per combination and kept, because making it costs
+more than a request may.
 """
 
 from __future__ import annotations
@@ -91,10 +91,11 @@ class Profile:
     """The defaults of requests; every field is also a keyword of every verb.
 
     Attributes:
-        timeout: how long a whole call may take, in seconds, with all its retries and pages; None for
-            no deadline. A stream applies it to each page.
+        timeout: how long a whole call may take, in seconds, with all its retries and pages; None
+            for no deadline. A stream applies it to each page.
         consistency: how many replicas must answer.
-        serial_consistency: the level of an LWT's Paxos phase; None leaves it to the server (SERIAL).
+        serial_consistency: the level of an LWT's Paxos phase; None leaves it to the server
+            (SERIAL).
         page_size: how many rows the server sends at a time.
         max_rows: how many rows ``execute`` collects before it gives up with ResultTooLarge.
         idempotent: whether repeating the statement does no harm; lets it be retried.

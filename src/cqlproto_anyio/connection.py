@@ -1,9 +1,10 @@
 """One connection: a socket, the protocol core, and the requests that are under way on it.
 
-Two tasks own the socket. The reader parses all that one read brought and wakes each request's task; the
-writer sleeps until something is queued and then sends everything that was queued in that turn of the
-event loop at once. Submitting a request is synchronous: the core packs it, and it is kept by stream id
-until its answer comes. When ids or the room for unsent bytes run out, requests wait here in their order.
+Two tasks own the socket. The reader parses all that one read brought and wakes each request's
+task; the writer sleeps until something is queued and then sends everything that was queued in that
+turn of the event loop at once. Submitting a request is synchronous: the core packs it, and it is
+kept by stream id until its answer comes. When ids or the room for unsent bytes run out, requests
+wait here in their order.
 
 When the socket breaks, every request learns what happened; none waits for its deadline.
 """
@@ -118,11 +119,7 @@ class Connection:
             raise self._loss(request)
         request.connection = self
         core = self._core
-        if (
-            self._queue
-            or core.in_flight >= self._max_in_flight
-            or core.unsent >= self._max_unsent
-        ):
+        if self._queue or core.in_flight >= self._max_in_flight or core.unsent >= self._max_unsent:
             if len(self._queue) >= self._config.max_waiting:
                 error = Overloaded(
                     f"{len(self._queue)} requests wait for {self.endpoint} already,"
@@ -161,9 +158,7 @@ class Connection:
         """Send requests that wait, as far as there is room now."""
         core = self._core
         while (
-            self._queue
-            and core.in_flight < self._max_in_flight
-            and core.unsent < self._max_unsent
+            self._queue and core.in_flight < self._max_in_flight and core.unsent < self._max_unsent
         ):
             request, _ = self._queue.popitem(last=False)
             try:
@@ -380,9 +375,7 @@ async def _handshake(stream: ByteStream, core: ClientConnection, attempt: Attemp
     raise attempt.failure(f"unexpected {event!r}")
 
 
-async def _use(
-    stream: ByteStream, core: ClientConnection, attempt: Attempt, keyspace: str
-) -> None:
+async def _use(stream: ByteStream, core: ClientConnection, attempt: Attempt, keyspace: str) -> None:
     """On v3 and v4 the keyspace belongs to the connection; this is the only USE there is."""
     escaped = keyspace.replace('"', '""')
     query = f'USE "{escaped}"'
@@ -416,4 +409,3 @@ async def _exchange(stream: ByteStream, core: ClientConnection, attempt: Attempt
         raise attempt.failure(reason) from None
     except (anyio.BrokenResourceError, OSError) as exc:
         raise attempt.failure(_cause(exc)) from exc
-

@@ -1,8 +1,9 @@
-"""What can be told of a statement from its text, by a tokenizer that knows what is a comment or a string.
+"""What can be told of a statement from its text, by a tokenizer that knows what is a comment or a
+string.
 
 Four things are needed and no reply of the server says them: whether it is a USE (which a shared
-connection can't have), whether it only reads, whether it is conditional, and whether its bind markers
-are all named.
+connection can't have), whether it only reads, whether it is conditional, and whether its bind
+markers are all named.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["StatementText", "read_statement", "tokens"]
 
-# No alternative can match the empty string or back-track into another, so scanning is linear. A string
-# or comment that isn't closed runs to the end of the text.
+# No alternative can match the empty string or back-track into another, so scanning is linear. A
+# string or comment that isn't closed runs to the end of the text.
 _TOKEN = re.compile(
     r"""
       (?P<space>\s+)

@@ -1,9 +1,11 @@
-"""When requests are due: one structure for all of a session's deadlines, told the time from outside.
+"""When requests are due: one structure for all of a session's deadlines, told the time from
+outside.
 
-Nearly all requests of a program have the same timeout, so those with one timeout are due in the order in
-which they came: a dict per timeout keeps that order and forgets a finished request at once. Finding the
-next deadline looks at the head of each dict only. What doesn't come in order (the second page of a call,
-a second attempt) is kept apart and looked at whole; there is little of it.
+Nearly all requests of a program have the same timeout, so those with one timeout are due in the
+order in which they came: a dict per timeout keeps that order and forgets a finished request at
+    once. Finding the
+next deadline looks at the head of each dict only. What doesn't come in order (the second page of a
+call, a second attempt) is kept apart and looked at whole; there is little of it.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ class Due(Protocol):
         ...
 
 
-# Timeouts that differ from call to call (what is left of some budget) would otherwise leave an empty
-# dict each.
+# Timeouts that differ from call to call (what is left of some budget) would otherwise leave an
+# empty dict each.
 _MANY = 64
 
 
@@ -34,8 +36,8 @@ class Deadlines:
     """The requests that have a deadline.
 
     Attributes:
-        next: when the earliest may be due, in seconds of the clock in use; infinity if none is. It may
-            be too early, if that one has finished meanwhile, but never too late.
+        next: when the earliest may be due, in seconds of the clock in use; infinity if none is. It
+            may be too early, if that one has finished meanwhile, but never too late.
     """
 
     __slots__ = ("_by_timeout", "_others", "next")

@@ -1,7 +1,9 @@
-"""One call of a user's: what is executed, how its rows are read, and what happens when it isn't simple.
+"""One call of a user's: what is executed, how its rows are read, and what happens when it isn't
+simple.
 
-``Session.execute`` goes the short way by itself: one request, one reply, rows on one page. Everything
-else is here: statements that must be prepared first, a connection that must be made anew, UNPREPARED,
+``Session.execute`` goes the short way by itself: one request, one reply, rows on one page.
+Everything else is here: statements that must be prepared first, a connection that must be made
+    anew, UNPREPARED,
 more pages, tokens, errors.
 """
 
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchCall", "Call"]
 
-# A node that forgets a statement as soon as it is prepared (its cache is too small) is not asked forever.
+# A node that forgets a statement as soon as it is prepared (its cache is too small) is not asked
+# forever.
 MAX_PREPARATIONS = 3
 
 
@@ -53,9 +56,7 @@ class _Attempts:
 
     def new_request(self, query: str) -> Request:
         """Return a request of this call, due when the call is."""
-        request = self.runtime.request_class(
-            self.runtime.deadlines, query, self.settings.timeout
-        )
+        request = self.runtime.request_class(self.runtime.deadlines, query, self.settings.timeout)
         request.deadline = self.deadline
         return request
 
@@ -345,7 +346,7 @@ def rows_of(event: ResponseReceived) -> Rows:
 
 
 def adopt(statement: Statement, message: Rows) -> None:
-    """Remember columns that differ from those PREPARED announced, unless they depend on the outcome."""
+    """Remember columns that PREPARED didn't announce, unless they depend on the outcome."""
     metadata = message.metadata
     if metadata is not None and metadata.columns and metadata.columns[0].name != APPLIED:
         statement.adopt(metadata)

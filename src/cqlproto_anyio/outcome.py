@@ -1,7 +1,7 @@
 """Whether a failed request may have changed something: one function, for errors and for retries.
 
-A write is only called "not applied" where the server says so by refusing it before anything is written.
-Everything else may have happened: a timeout, a lost connection, a failure on one replica.
+A write is only called "not applied" where the server says so by refusing it before anything is
+written. Everything else may have happened: a timeout, a lost connection, a failure on one replica.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Streaming: rows of a result of any size, one page ahead.
 
-When a page arrives, the next one is asked for before the first is given out: the request is on its way
-while the caller works. That takes no task and no scope that would stay open across a yield, so leaving
-the loop at any point is safe: the one request in flight is answered and forgotten.
+When a page arrives, the next one is asked for before the first is given out: the request is on its
+    way
+while the caller works. That takes no task and no scope that would stay open across a yield, so
+leaving the loop at any point is safe: the one request in flight is answered and forgotten.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ class PageStream(Generic[R]):
 class RowStream(Generic[R]):
     """The rows of a result, for ``async for``; made by :meth:`Session.stream`.
 
-    Leaving the loop early needs no clean-up; ``async with`` or :meth:`aclose` gives the stream id of the
-    page that was asked for ahead back a little sooner.
+    Leaving the loop early needs no clean-up; ``async with`` or :meth:`aclose` gives the stream id
+    of the page that was asked for ahead back a little sooner.
     """
 
     __slots__ = ("_mode", "_pages", "_rows")

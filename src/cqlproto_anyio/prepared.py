@@ -1,8 +1,8 @@
 """Prepared statements on the client: what a server said of them, the cache, and the user's handle.
 
-A :class:`Statement` is shared by everyone who executes the same text; what PREPARED said of it is one
-object that is swapped whole when the statement is prepared anew. A request in flight keeps the one that
-it was sent with.
+A :class:`Statement` is shared by everyone who executes the same text; what PREPARED said of it is
+one object that is swapped whole when the statement is prepared anew. A request in flight keeps the
+one that it was sent with.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ class Result(_Answer[R]):
         return bool(self._outcome[0])
 
     @property
-    def existing(self) -> Mapping[str, Any] | None:
+    def existing(self) -> dict[str, Any] | None:
         """What a lightweight transaction that was not applied found, by column name.
 
         None if it was applied, or if there is no such row. Raises as :attr:`applied` does.

@@ -1,8 +1,9 @@
 """What keeps a session going: its host task, its connection, its timer, its prepared statements.
 
-Everything that runs in the background runs in one host task, started when the session is entered and
-awaited when it is left. The host belongs to no cancel scope of the caller's: a session can be closed
-from another task than the one that opened it, and an error in the caller's block arrives as it is.
+Everything that runs in the background runs in one host task, started when the session is entered
+and awaited when it is left. The host belongs to no cancel scope of the caller's: a session can be
+closed from another task than the one that opened it, and an error in the caller's block arrives as
+it is.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from cqlproto_anyio._backend import shielded
 from cqlproto_anyio.connection import Connection, open_connection
 from cqlproto_anyio.deadlines import Deadlines
 from cqlproto_anyio.exceptions import (
-    CQLError,
     ConnectionFailed,
+    CQLError,
     NoHostAvailable,
     SessionClosed,
     database_error,
@@ -315,9 +316,7 @@ class Runtime:
             error = database_error(message, host=str(connection.endpoint), query=request.query)
         else:
             try:
-                statement = self._keep(
-                    request.query, request.result.message, renew, connection
-                )
+                statement = self._keep(request.query, request.result.message, renew, connection)
             except CQLError as exc:
                 error = exc
             else:
@@ -341,4 +340,3 @@ class Runtime:
             statement.renew(message)
         self.statements.put(statement)
         return statement
-

@@ -1,13 +1,13 @@
 """The session: what users hold.
 
-``connect`` gives one; it is the pool, shared by all tasks of a program and as long-lived as the program.
-The verbs stand here with their types, and the short way through ``execute``: look the statement up, pack
-the values, wait for the reply, decode it. What is not simple is in ``execution``.
+``connect`` gives one; it is the pool, shared by all tasks of a program and as long-lived as the
+program. The verbs stand here with their types, and the short way through ``execute``: look the
+statement up, pack the values, wait for the reply, decode it. What is not simple is in
+``execution``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
@@ -25,7 +25,7 @@ from cqlproto_anyio.runtime import Runtime
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Unpack
 
@@ -119,7 +119,12 @@ class Executor(Protocol):
     async def prepare(self, query: str, /) -> Prepared[Row]: ...
 
     async def batch(
-        self, items: Iterable[BatchItem], /, *, kind: BatchName = "logged", **options: Unpack[Options]
+        self,
+        items: Iterable[BatchItem],
+        /,
+        *,
+        kind: BatchName = "logged",
+        **options: Unpack[Options],
     ) -> Result[Row]: ...
 
 
@@ -131,7 +136,8 @@ class Session:
 
     Every verb takes the options of :class:`Profile` as keywords and raises:
 
-    - UsageError, ParameterError, ValueConversionError, TypeError: the call is wrong; nothing was sent;
+    - UsageError, ParameterError, ValueConversionError, TypeError: the call is wrong; nothing was
+      sent;
     - DatabaseError: the server refuses; one class per error code;
     - RequestTimeout: the deadline has passed;
     - ConnectionFailed: the connection was lost, or can't be made; SessionClosed; Overloaded.
@@ -177,12 +183,12 @@ class Session:
         """Execute a statement and return all that it returns, following pages.
 
         Arguments:
-            query: the statement, or what :meth:`prepare` returned. With parameters, text is prepared
-                (once, and kept); without, it is sent as it is.
-            parameters: one value per bind marker, as a sequence; or by name, as a mapping or an object
-                with fields. None is null, ``UNSET`` leaves a column alone.
-            row: what a row becomes: ``Row`` (the default), ``tuple``, ``dict``, a class that takes the
-                columns by name, or a ``RowTarget``.
+            query: the statement, or what :meth:`prepare` returned. With parameters, text is
+                prepared (once, and kept); without, it is sent as it is.
+            parameters: one value per bind marker, as a sequence; or by name, as a mapping or an
+                object with fields. None is null, ``UNSET`` leaves a column alone.
+            row: what a row becomes: ``Row`` (the default), ``tuple``, ``dict``, a class that takes
+                the columns by name, or a ``RowTarget``.
             options: see :class:`Profile`.
 
         Raises:
@@ -333,8 +339,9 @@ class Session:
     async def prepare(self, query: str, /, *, row: Any = Row) -> Prepared[Any]:
         """Prepare a statement: once, however many tasks ask at the same time.
 
-        Not needed for speed, since ``execute`` prepares what has parameters by itself; it gives early
-        errors, the types of markers and columns, and a row target that goes with the statement.
+        Not needed for speed, since ``execute`` prepares what has parameters by itself; it gives
+        early errors, the types of markers and columns, and a row target that goes with the
+        statement.
 
         Raises:
             DatabaseError: the server refuses it; and what every verb raises.
@@ -351,14 +358,19 @@ class Session:
         return Prepared(statement, row)
 
     async def batch(
-        self, items: Iterable[BatchItem], /, *, kind: BatchName = "logged", **options: Unpack[Options]
+        self,
+        items: Iterable[BatchItem],
+        /,
+        *,
+        kind: BatchName = "logged",
+        **options: Unpack[Options],
     ) -> Result[Row]:
         """Execute several statements as one request.
 
         Arguments:
             items: statements, or (statement, parameters).
-            kind: ``"logged"``: all of them take effect, sooner or later, or none; ``"unlogged"``: for
-                statements on one partition; ``"counter"``: for counters.
+            kind: ``"logged"``: all of them take effect, sooner or later, or none; ``"unlogged"``:
+                for statements on one partition; ``"counter"``: for counters.
             options: see :class:`Profile`.
 
         Raises:
@@ -385,7 +397,10 @@ class Session:
         return Session(self._runtime, self._profile if profile is None else profile)
 
     async def aclose(self) -> None:
-        """Close the session: bounded, idempotent, from any task. Requests under way get SessionClosed."""
+        """Close the session: bounded, idempotent, from any task.
+
+        Requests under way get SessionClosed.
+        """
         await self._runtime.aclose()
 
     def _resolve(self, options: Mapping[str, Any]) -> Settings:

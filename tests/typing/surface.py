@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import ssl
 import uuid
 from typing import TYPE_CHECKING, Any, assert_type
 
 import cqlproto_anyio as cql
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import ssl
 
 
 @dataclasses.dataclass
@@ -50,7 +49,7 @@ async def executing(session: cql.Session) -> None:
     assert_type(users.rows, list[User])
     assert_type([user.email for user in users], list[str])
     assert_type(users.applied, bool)
-    assert_type(users.existing, "Mapping[str, Any] | None")
+    assert_type(users.existing, dict[str, Any] | None)
     assert_type(await session.execute("SELECT 1", row=tuple), cql.Result[tuple[Any, ...]])
     assert_type(await session.execute("SELECT 1", row=dict), cql.Result[dict[Any, Any]])
     row = (await session.execute("SELECT 1")).one()

@@ -389,7 +389,7 @@ def read_result(
             is used again if the reply says the same.
 
     Raises:
-        RemoteProtocolError: the body is malformed, or bytes are left after it.
+        RemoteProtocolError: the body is malformed. Bytes after it are passed over (v4 section 4.2).
     """
     left = len(body) - pos
     if left >= 16:
@@ -465,5 +465,4 @@ def _read_other(reader: Reader, version: ProtocolVersion) -> Result:
         raise RemoteProtocolError("a Rows result of less than 16 bytes")
     else:
         raise RemoteProtocolError(f"{kind} is no kind of RESULT")
-    reader.expect_end(f"a {type(result).__name__} result")
     return result

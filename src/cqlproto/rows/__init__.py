@@ -1,8 +1,8 @@
 """From the body of a Rows message to Python objects, and from Python values to an EXECUTE.
 
-A decoder is made once per (columns, target) and kept with the metadata. There is one way to decode so
-far, the plain loop of ``reference``; a decoder compiled per column list takes its place here, behind
-:func:`decoder`, and the plain loop stays as its oracle.
+A decoder is made once per (columns, target) and kept with the metadata. There is one way to decode
+so far, the plain loop of ``reference``; a decoder compiled per column list takes its place here,
+behind :func:`decoder`, and the plain loop stays as its oracle.
 """
 
 from __future__ import annotations

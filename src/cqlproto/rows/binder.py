@@ -1,7 +1,7 @@
 """Binding: Python values in, a whole EXECUTE frame out.
 
-What doesn't change between executions of a statement under the same options is packed once: the id and
-the options before the values and after them. An execution adds the values and the header.
+What doesn't change between executions of a statement under the same options is packed once: the id
+and the options before the values and after them. An execution adds the values and the header.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """The plain decoder of rows and the plain packer of values: one loop, one cell at a time.
 
-This is the oracle that compiled decoders and binders are held to, and what serves until they are worth
-compiling. It is meant to be read.
+This is the oracle that compiled decoders and binders are held to, and what serves until they are
+worth compiling. It is meant to be read.
 """
 
 from __future__ import annotations
 
-from struct import Struct, error as StructError
+from struct import Struct
+from struct import error as StructError
 from typing import TYPE_CHECKING, Any
 
 from cqlproto.cqltypes import decoder as cell_decoder
@@ -25,7 +26,8 @@ _length_at = Struct(">i").unpack_from
 def reference_decoder(columns: Sequence[Column]) -> Callable[[Rows], list[tuple[Any, ...]]]:
     """Return a function from :class:`Rows` to a list of tuples, one value per column.
 
-    The rows content is row_count times columns [bytes]; a negative length is null (v4 section 4.2.5.2).
+    The rows content is row_count times columns [bytes]; a negative length is null (v4 section
+    4.2.5.2).
 
     Raises (the function returned):
         RemoteProtocolError: a cell is cut off, malformed for its type, or bytes are left over.
@@ -65,4 +67,3 @@ def reference_decoder(columns: Sequence[Column]) -> Callable[[Rows], list[tuple[
         return result
 
     return decode
-

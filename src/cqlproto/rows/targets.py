@@ -1,7 +1,8 @@
 """What a row becomes: a :class:`Row`, a tuple, a dict, or an instance of a class of the user's.
 
-A target is turned into a function once per column list; the rows go through that function. Columns are
-matched to the fields of a class by name, never by position: the order of ``SELECT *`` is the server's.
+A target is turned into a function once per column list; the rows go through that function. Columns
+are matched to the fields of a class by name, never by position: the order of ``SELECT *`` is the
+    server's.
 """
 
 from __future__ import annotations
@@ -133,7 +134,9 @@ def _refuse_repeated(names: tuple[str, ...], what: str) -> None:
 class _Fields:
     """The parameters of a class's constructor."""
 
-    def __init__(self, positional: Sequence[str], keyword: Sequence[str], required: set[str]) -> None:
+    def __init__(
+        self, positional: Sequence[str], keyword: Sequence[str], required: set[str]
+    ) -> None:
         self.positional = positional
         self.keyword = keyword
         self.required = required

@@ -1,0 +1,90 @@
+"""A sans-IO implementation of Cassandra's native protocol.
+
+Bytes in, events out; messages in, bytes out. There is no socket, clock, thread or random number
+here, so it runs on any transport, in any test and under any fuzzer.
+
+    >>> from cqlproto import ClientConnection, ServerConnection
+    >>> client, server = ClientConnection(), ServerConnection()
+    >>> client.initiate()
+    >>> server.receive_data(client.data_to_send())
+    >>> server.next_event()
+    RequestReceived(stream_id=0, message=Options(), tracing=False, payload=None)
+
+Messages are in ``cqlproto.messages``, types and values in ``cqlproto.cqltypes``, rows in
+``cqlproto.rows``, frames for proxies that relay without decoding in ``cqlproto.frames``.
+"""
+
+from __future__ import annotations
+
+from cqlproto._events import (
+    ConnectionEnded,
+    Event,
+    HandshakeCompleted,
+    HandshakeFailed,
+    PushReceived,
+    RequestReceived,
+    ResponseReceived,
+    UnsupportedVersionReceived,
+)
+from cqlproto._version import __version__
+from cqlproto.connection import (
+    Authenticator,
+    ClientConnection,
+    Limits,
+    PlainAuthenticator,
+    ServerConnection,
+    handshake_reply,
+)
+from cqlproto.cqltypes import EMPTY, UNSET, Date, Duration, Time, Timestamp
+from cqlproto.enums import BatchKind, Consistency, ErrorCode, Opcode, ProtocolVersion, ResultKind
+from cqlproto.exceptions import (
+    CQLError,
+    LocalProtocolError,
+    MessageTooLarge,
+    ProtocolError,
+    RemoteProtocolError,
+    RowMappingError,
+    ValueConversionError,
+)
+from cqlproto.rows import Binder, Row, RowTarget, decoder
+
+__all__ = [
+    "EMPTY",
+    "UNSET",
+    "Authenticator",
+    "BatchKind",
+    "Binder",
+    "CQLError",
+    "ClientConnection",
+    "ConnectionEnded",
+    "Consistency",
+    "Date",
+    "Duration",
+    "ErrorCode",
+    "Event",
+    "HandshakeCompleted",
+    "HandshakeFailed",
+    "Limits",
+    "LocalProtocolError",
+    "MessageTooLarge",
+    "Opcode",
+    "PlainAuthenticator",
+    "ProtocolError",
+    "ProtocolVersion",
+    "PushReceived",
+    "RemoteProtocolError",
+    "RequestReceived",
+    "ResponseReceived",
+    "ResultKind",
+    "Row",
+    "RowMappingError",
+    "RowTarget",
+    "ServerConnection",
+    "Time",
+    "Timestamp",
+    "UnsupportedVersionReceived",
+    "ValueConversionError",
+    "__version__",
+    "decoder",
+    "handshake_reply",
+]
