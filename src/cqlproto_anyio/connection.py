@@ -129,7 +129,7 @@ class Connection:
                 raise error
             self._queue[request] = None
             return
-        self._start(request)
+        self.start(request)
 
     def abandon(self, request: Request) -> bool:
         """Nobody waits for this request any more; return whether it may have been sent."""
@@ -141,9 +141,19 @@ class Connection:
             return True
         return self._core.abandon(stream_id)
 
-    def _start(self, request: Request) -> None:
+    def start(self, request: Request) -> None:
+        """Send a request that has its turn; raises as :meth:`submit` does."""
+        core = self._core
         try:
-            stream_id = request.encode(self._core)
+            if request.binder is not None:
+                stream_id = core.send_bound(request.binder, request.values)
+            else:
+                stream_id = core.send(
+                    request.message,
+                    metadata=request.metadata,
+                    trace=request.trace,
+                    payload=request.payload,
+                )
         except MessageTooLarge as exc:
             raise RequestTooLarge(str(exc)) from exc
         request.stream_id = stream_id
@@ -162,7 +172,7 @@ class Connection:
         ):
             request, _ = self._queue.popitem(last=False)
             try:
-                self._start(request)
+                self.start(request)
             except Exception as exc:
                 request.fail(exc)
 

@@ -16,7 +16,6 @@ from cqlproto_anyio.exceptions import RequestTimeout
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cqlproto.connection import ClientConnection
     from cqlproto.messages import Request as Message
     from cqlproto.messages.results import ResultMetadata
     from cqlproto.rows import Binder
@@ -88,14 +87,6 @@ class Request(Waiting):
         self.trace = False if settings is None else settings.trace
         payload: Mapping[str, bytes | None] | None = None if settings is None else settings.payload
         self.payload = payload
-
-    def encode(self, core: ClientConnection) -> int:
-        """Queue it in the protocol core and return its stream id."""
-        if self.binder is not None:
-            return core.send_bound(self.binder, self.values)
-        return core.send(
-            self.message, metadata=self.metadata, trace=self.trace, payload=self.payload
-        )
 
     def again(self) -> None:
         """Make ready for another attempt within the same deadline."""

@@ -472,12 +472,38 @@ def _uuid(cql_type: str, version: int | None) -> Scalar:
         return data
 
     def decode(data: bytes) -> Any:
-        try:
-            return UUID(bytes=data)
-        except ValueError:
+        if len(data) != 16:
             return _wrong_size(cql_type, data, "16")
+        return _uuid_of(data)
 
     return Scalar(encode, decode, 16)
+
+
+def _make_uuid(data: bytes) -> UUID:
+    """Return ``UUID(bytes=data)``, filling its two slots directly: a fifth of the time."""
+    value = _new_uuid(UUID)
+    _set_int(value, int.from_bytes(data, "big"))
+    _set_is_safe(value, _UNKNOWN_SAFETY)
+    return value
+
+
+_UNKNOWN_SAFETY = UUID(int=0).is_safe
+_uuid_of: Callable[[bytes], UUID]
+try:
+    _new_uuid = object.__new__
+    _set_int = UUID.__dict__["int"].__set__
+    _set_is_safe = UUID.__dict__["is_safe"].__set__
+    _made, _plain = _make_uuid(bytes(range(16))), UUID(bytes=bytes(range(16)))
+    # Slots are an implementation detail: where they are gone, the constructor has to do.
+    _same = _made == _plain and repr(_made) == repr(_plain) and _made.is_safe is _plain.is_safe
+except (KeyError, AttributeError, TypeError):
+    _same = False
+if _same:
+    _uuid_of = _make_uuid
+else:
+
+    def _uuid_of(data: bytes) -> UUID:
+        return UUID(bytes=data)
 
 
 def _encode_inet(value: Any) -> bytes:

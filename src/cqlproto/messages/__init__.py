@@ -5,8 +5,8 @@ A frame's body is a prefix, which its flags announce, and a message. :func:`read
 what a client sends. Either a message comes out, or
 :class:`~cqlproto.exceptions.RemoteProtocolError`.
 
-Bytes behind a response are passed over, to make room for what later servers may add (v4 section 4.2);
-an ERROR keeps them, in ``extra``. Behind a request they are an error.
+Bytes behind a response are passed over, to make room for what later servers may add (v4 section
+4.2); an ERROR keeps them, in ``extra``. Behind a request they are an error.
 """
 
 from __future__ import annotations

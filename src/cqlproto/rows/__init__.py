@@ -53,11 +53,13 @@ def decoder(columns: Sequence[Column], target: Any = Row) -> Callable[[Rows], li
     The function raises RemoteProtocolError if the body isn't made of such rows.
     """
     columns = tuple(columns)
-    plain = reference_decoder(columns)
+    if target is tuple:
+        return reference_decoder(columns)
     make = row_maker(columns, target)
-    if make is None:
-        return plain
-    return lambda rows: list(map(make, plain(rows)))
+    if target is Row:
+        return reference_decoder(columns, make)
+    plain = reference_decoder(columns)
+    return lambda rows: [make(values) for values in plain(rows)]
 
 
 def decode_rows(rows: Rows, target: Any = Row) -> list[Any]:

@@ -23,8 +23,14 @@ __all__ = ["reference_decoder"]
 _length_at = Struct(">i").unpack_from
 
 
-def reference_decoder(columns: Sequence[Column]) -> Callable[[Rows], list[tuple[Any, ...]]]:
+def reference_decoder(
+    columns: Sequence[Column], make: Callable[[list[Any]], tuple[Any, ...]] = tuple
+) -> Callable[[Rows], list[Any]]:
     """Return a function from :class:`Rows` to a list of tuples, one value per column.
+
+    Arguments:
+        columns: the columns, in order.
+        make: makes the tuple, or one of a subclass, of a row's values.
 
     The rows content is row_count times columns [bytes]; a negative length is null (v4 section
     4.2.5.2).
@@ -56,7 +62,7 @@ def reference_decoder(columns: Sequence[Column]) -> Callable[[Rows], list[tuple[
                         )
                     row.append(cell(body[position:stop]))
                     position = stop
-                result.append(tuple(row))
+                result.append(make(row))
         except (RemoteProtocolError, StructError) as exc:
             column = columns[len(row)]
             raise RemoteProtocolError(

@@ -99,15 +99,15 @@ def row_class(names: tuple[str, ...]) -> type[Row]:
     return cast("type[Row]", type("Row", (Row,), space))
 
 
-def row_maker(columns: Sequence[Column], target: Any) -> Callable[[tuple[Any, ...]], Any] | None:
-    """Return the function that makes a row of a tuple of values, or None if tuples will do.
+def row_maker(columns: Sequence[Column], target: Any) -> Callable[..., Any]:
+    """Return the function that makes a row of a tuple of values.
 
     Raises:
         RowMappingError: the columns and the target do not fit together.
     """
     names = tuple(column.name for column in columns)
     if target is tuple:
-        return None
+        return tuple
     if target is Row:
         return partial(tuple.__new__, row_class(names))
     if target is dict:
