@@ -185,6 +185,7 @@ class Connection:
                 self._scope = group.cancel_scope
                 group.start_soon(self._write)
                 await self._read()
+                group.cancel_scope.cancel()
         except Exception as exc:  # a bug of ours: the requests must not hang because of it
             self._lose(f"{type(exc).__name__}: {exc}", exc)
         finally:

@@ -20,6 +20,7 @@ from cqlproto_anyio.cqltext import read_statement
 from cqlproto_anyio.exceptions import (
     DatabaseError,
     ResultTooLarge,
+    RowMappingError,
     SessionClosed,
     UsageError,
     database_error,
@@ -64,7 +65,9 @@ class _Attempts:
         """Submit the request, on a connection that is made anew if need be."""
         connection = self.runtime.connection
         if connection is None or connection.lost is not None:
-            connection = await self.runtime.connected()
+            connection = await self.runtime.connected(
+                request.query, self.settings.timeout, self.deadline
+            )
         self.runtime.resume_request(request, connection)
 
     def error(self, message: Error, request: Request) -> DatabaseError:
@@ -226,15 +229,17 @@ class Call(_Attempts):
         return Result(rows, columns, first, host)
 
     def _conditional(self, message: Rows, event: ResponseReceived, host: str) -> Result[Any]:
-        """The columns of an LWT's result depend on its outcome, so only whole rows fit a class."""
+        """The columns of an LWT's result depend on its outcome, and a class may not fit all of them.
+
+        Its rows are then left out: ``applied`` and ``existing`` tell what happened all the same.
+        """
         assert message.metadata is not None
         columns = message.metadata.columns
         plain = decode_rows(message, tuple)
         outcome = plain[0] if plain else None
-        whole = isinstance(self.row, type) and issubclass(self.row, (tuple, dict))
-        if whole or (outcome is not None and not outcome[0] and len(columns) > 1):
+        try:
             rows = decode_rows(message, self.row)
-        else:
+        except RowMappingError:
             rows = []
         return Result(rows, columns, event, host, outcome)
 

@@ -78,7 +78,7 @@ class Runtime:
         self._auth = auth
         self._tls = tls
         self._preparing: dict[str, list[Request]] = {}
-        self._connecting: list[Waiting] | None = None
+        self._connecting: list[Request] | None = None
         self._closed: str | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._timer: anyio.CancelScope | None = None
@@ -176,11 +176,19 @@ class Runtime:
 
     # -- the connection
 
-    async def connected(self) -> Connection:
+    async def connected(
+        self, query: str = "", timeout: float | None = None, deadline: float = math.inf
+    ) -> Connection:
         """Return a connection that works, made anew if it was lost; one attempt serves all.
+
+        Arguments:
+            query: the statement that waits for it, for errors.
+            timeout: the whole call's timeout, in seconds.
+            deadline: when that ends, in seconds of the session's clock.
 
         Raises:
             SessionClosed: the session is closed.
+            RequestTimeout: the deadline has passed.
             ConnectionFailed, NoHostAvailable, DatabaseError, ConfigError: it couldn't be made.
         """
         if self._closed is not None:
@@ -192,9 +200,11 @@ class Runtime:
             self._connecting = []
             if self._group is not None:
                 self._group.start_soon(self._connect)
-        waiting = self.backend.waiting()
-        self._connecting.append(waiting)
-        result: Connection = await waiting
+        request = self.request_class(self.deadlines, query, timeout)
+        request.deadline = deadline
+        self._connecting.append(request)
+        self.keep_deadline(request)
+        result: Connection = await request
         return result
 
     async def _connect(self) -> None:
@@ -266,7 +276,7 @@ class Runtime:
             statement = self.statements.get(query)
             if statement is not None:
                 return statement
-        connection = await self.connected()
+        connection = await self.connected(query, timeout, deadline)
         waiters = self._preparing.get(query)
         if waiters is None:
             waiters = []
