@@ -6,8 +6,7 @@ bytes are cut stands in ``frames``; what they mean, in ``messages``. This file i
 
 The client's end runs the handshake by itself and hands out stream ids. An id is free again when its
 reply has come, never before: a request that nobody waits for any more keeps its id as an *orphan*,
-    so
-that a late reply cannot be taken for another's (v4 section 2.3).
+so that a late reply cannot be taken for another's (v4 section 2.3).
 """
 
 from __future__ import annotations
@@ -82,6 +81,7 @@ V4 = ProtocolVersion.V4
 SPOKEN = (ProtocolVersion.V4,)
 _RESULT = Opcode.RESULT.value
 _EVENT_STREAM = -1
+MAX_STREAMS = 0x7FFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +152,7 @@ class _Connection:
         "_eof",
         "_error",
         "_limits",
+        "_max_body",
         "_out",
         "_reader",
         "_unsent",
@@ -159,10 +160,13 @@ class _Connection:
         "state",
     )
 
-    def __init__(self, version: ProtocolVersion, limits: Limits, *, responses: bool) -> None:
+    def __init__(
+        self, version: ProtocolVersion, limits: Limits, max_body: int, *, responses: bool
+    ) -> None:
         self._version = version
         self._limits = limits
-        self._reader = FrameReader(max_body=limits.max_response, responses=responses)
+        self._max_body = max_body
+        self._reader = FrameReader(max_body=max_body, responses=responses)
         self._compressor: Compressor | None = None
         self._error: RemoteProtocolError | None = None
         self._eof = False
@@ -219,7 +223,7 @@ class _Connection:
         if flags & FLAG_COMPRESSED:
             if self._compressor is None:
                 raise RemoteProtocolError("a compressed frame, and no compression was agreed on")
-            return self._compressor.decompress(body, self._limits.max_response)
+            return self._compressor.decompress(body, self._max_body)
         return body
 
     def _pack(self, version: int, flags: int, stream: int, opcode: int, body: bytes) -> bytes:
@@ -254,7 +258,8 @@ class ClientConnection(_Connection):
         limits: sizes and counts.
 
     Raises:
-        LocalProtocolError: the version isn't spoken, or the compression's package isn't installed.
+        LocalProtocolError: the version isn't spoken, the compression's package isn't installed, or
+            there can't be so many streams.
     """
 
     __slots__ = (
@@ -280,7 +285,10 @@ class ClientConnection(_Connection):
     ) -> None:
         if version not in SPOKEN:
             raise LocalProtocolError(f"protocol version {version} is not spoken, v4 is")
-        super().__init__(version, limits or Limits(), responses=True)
+        limits = limits or Limits()
+        if not 1 <= limits.max_streams <= MAX_STREAMS:
+            raise LocalProtocolError(f"{limits.max_streams} streams, 1 to {MAX_STREAMS} can be")
+        super().__init__(version, limits, limits.max_response, responses=True)
         self._compression = compressor(compression) if compression else None
         self._authenticator = authenticator
         self._options = dict(options or {})
@@ -342,15 +350,18 @@ class ClientConnection(_Connection):
             LocalProtocolError: the handshake isn't complete, no stream id is free, or the message
                 can't be written in this version or is too long. Nothing was queued.
         """
+        opcode = Opcode(message.opcode)
+        expectation = EXPECTATIONS.get(opcode)
+        if expectation is None:
+            raise LocalProtocolError(f"{opcode.name} is no request")
+        if opcode in (Opcode.STARTUP, Opcode.AUTH_RESPONSE):
+            raise LocalProtocolError(f"{opcode.name} belongs to the handshake")
         body = bytearray()
         flags = 0
         if trace:
             flags |= FLAG_TRACING
         flags |= write_request_prefix(body, self._version, payload)
         message.write_body(body, self._version)
-        opcode = Opcode(message.opcode)
-        if opcode in (Opcode.STARTUP, Opcode.AUTH_RESPONSE):
-            raise LocalProtocolError(f"{opcode.name} belongs to the handshake")
         stream_id = self._allocate()
         try:
             size = len(body) + HEADER_SIZE
@@ -362,7 +373,6 @@ class ClientConnection(_Connection):
             raise
         self._out[stream_id] = frame
         self._unsent += size
-        expectation = EXPECTATIONS[opcode]
         if metadata is not None:
             expectation = Expectation(opcode, metadata)
         self._pending[stream_id] = expectation
@@ -406,8 +416,7 @@ class ClientConnection(_Connection):
 
         A request that is still queued is dropped and its id is free at once. Otherwise the id is
         orphaned: taken until the reply comes, which is then discarded. An id that isn't in flight
-            is
-        ignored, for the reply may have come just now.
+        is ignored, for the reply may have come just now.
 
         Returns:
             whether the request may have reached the server.
@@ -418,6 +427,8 @@ class ClientConnection(_Connection):
         if self._out.pop(stream_id, None) is not None:
             del self._pending[stream_id]
             self._free.append(stream_id)
+            if not self._out:
+                self._unsent = 0
             return False
         self._pending[stream_id] = ORPHAN
         self._orphans += 1
@@ -501,7 +512,7 @@ class ClientConnection(_Connection):
         """Everything but a reply to a request of the caller's."""
         if self.state not in (State.READY, State.CLOSED):
             return self._handshake(version, flags, stream_id, opcode, body)
-        if version != self._version_byte:
+        if version != self._version_byte and opcode != Opcode.ERROR:
             raise RemoteProtocolError(
                 f"a frame of version 0x{version:02x} on a connection of v{self._version}"
             )
@@ -626,7 +637,7 @@ class ServerConnection(_Connection):
     """The server's end. It never answers by itself, so that proxies and faults can be made of it.
 
     Arguments:
-        limits: sizes and counts; ``max_request`` bounds what is received here.
+        limits: sizes; ``max_request`` bounds the frames that are received here.
         versions: the versions that are accepted.
     """
 
@@ -635,7 +646,8 @@ class ServerConnection(_Connection):
     def __init__(
         self, *, limits: Limits | None = None, versions: Sequence[ProtocolVersion] = SPOKEN
     ) -> None:
-        super().__init__(V4, limits or Limits(), responses=False)
+        limits = limits or Limits()
+        super().__init__(V4, limits, limits.max_request - HEADER_SIZE, responses=False)
         self._requests: dict[int, Opcode] = {}
         self._versions = {int(version) for version in versions}
         self._agreed: str | None = None
@@ -654,11 +666,13 @@ class ServerConnection(_Connection):
             self._broken(exc)
 
     def _request(self, version: int, flags: int, stream_id: int, opcode: int, body: bytes) -> Event:
+        if stream_id < 0:
+            raise RemoteProtocolError(f"a request on stream {stream_id}")
+        if stream_id in self._requests:
+            raise RemoteProtocolError(f"a request on stream {stream_id}, which is taken")
         if version not in self._versions:
             self._requests[stream_id] = Opcode.OPTIONS
             return UnsupportedVersionReceived(stream_id, version)
-        if stream_id < 0 or stream_id in self._requests:
-            raise RemoteProtocolError(f"a request on stream {stream_id}, which is taken")
         self._version = ProtocolVersion(version)
         body = self._body(flags, body)
         payload, position = read_request_prefix(body, flags, self._version)
@@ -690,7 +704,10 @@ class ServerConnection(_Connection):
         if asked is None:
             raise LocalProtocolError(f"nothing was asked on stream {stream_id}")
         expectation = EXPECTATIONS[asked]
-        if message.opcode not in expectation.replies:
+        legal = message.opcode in expectation.replies
+        if message.opcode == Opcode.RESULT:
+            legal = type(message) in expectation.results
+        if not legal:
             raise LocalProtocolError(f"{message!r} can't answer {asked.name}")
         if isinstance(message, (Ready, Authenticate)) and self._agreed is not None:
             self._compressor = compressor(self._agreed)
