@@ -75,8 +75,8 @@ def show(readings: Sequence[Reading], console: Console) -> None:
     console.print(table)
 
 
-async def demo(hosts: Sequence[str], port: int, console: Console) -> None:
-    async with cql.connect(hosts, port=port) as session:
+async def demo(hosts: Sequence[str], console: Console) -> None:
+    async with cql.connect(hosts) as session:
         await session.execute(CREATE_KEYSPACE)
         await session.execute(CREATE_TABLE)
         readings = [Reading(f"sensor {n % SENSORS}", n // SENSORS, n / 8) for n in range(ROWS)]
@@ -94,12 +94,6 @@ async def demo(hosts: Sequence[str], port: int, console: Console) -> None:
         show(found[:: len(found) // 5], console)
 
 
-def parse_hosts(text: str) -> tuple[list[str], int]:
-    """Split `host[:port],..`: all nodes of a cluster listen on the same port."""
-    pairs = [host.strip().partition(":") for host in text.split(",")]
-    return [host for host, _, _ in pairs], int(pairs[0][2] or 9042)
-
-
 def start_cassandra() -> None:
     """Run this program again below the tests' launcher, which sets `CQLPROTO_HOSTS`."""
     command = [sys.executable, "-m", "tests.cassandra", "run", "--", sys.executable]
@@ -114,10 +108,10 @@ def main() -> int:
     backend = parser.parse_args().backend
     if not os.environ.get("CQLPROTO_HOSTS"):
         start_cassandra()
-    hosts, port = parse_hosts(os.environ["CQLPROTO_HOSTS"])
+    hosts = [host.strip() for host in os.environ["CQLPROTO_HOSTS"].split(",")]
     console = Console()
     try:
-        anyio.run(functools.partial(demo, hosts, port, console), backend=backend)
+        anyio.run(functools.partial(demo, hosts, console), backend=backend)
     except cql.CQLError as error:
         errors = Console(stderr=True, soft_wrap=True)
         errors.print(f"demo: {error}", style="red", markup=False, highlight=False)

@@ -229,7 +229,7 @@ class Call(_Attempts):
         return Result(rows, columns, first, host)
 
     def _conditional(self, message: Rows, event: ResponseReceived, host: str) -> Result[Any]:
-        """The columns of an LWT's result depend on its outcome, and a class may not fit all of them.
+        """An LWT's columns depend on its outcome, and a class may not fit all of them.
 
         Its rows are then left out: ``applied`` and ``existing`` tell what happened all the same.
         """
@@ -271,8 +271,8 @@ class BatchCall(_Attempts):
 
     async def add(self, items: Iterable[Any]) -> None:
         """Take the statements; those with parameters are prepared."""
-        if isinstance(items, (str, Prepared)):
-            raise TypeError("a batch takes a list of statements, not one statement")
+        if isinstance(items, (str, Prepared)) or not isinstance(items, Iterable):
+            raise TypeError(f"a batch takes a list of statements, not a {type(items).__name__}")
         for item in items:
             query, parameters = item if type(item) is tuple and len(item) == 2 else (item, None)
             call = Call(self.runtime, query, parameters, None, self.settings)
