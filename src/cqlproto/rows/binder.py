@@ -78,7 +78,7 @@ class Binder:
         """Return the EXECUTE frame with these values, uncompressed.
 
         Raises:
-            LocalProtocolError: there are more or fewer values than bind markers.
+            LocalProtocolError: there are more or fewer values than bind markers, or UNSET on v3.
             ValueConversionError: a value does not fit its column.
         """
         if len(values) != self.count:
@@ -91,6 +91,8 @@ class Binder:
                 append(_NULL)
                 size += 4
             elif value is UNSET:
+                if not self._version.has_unset:
+                    raise LocalProtocolError("a bound value cannot be unset before v4")
                 append(_UNSET)
                 size += 4
             else:

@@ -33,10 +33,10 @@ def reference_decoder(
         make: makes the tuple, or one of a subclass, of a row's values.
 
     The rows content is row_count times columns [bytes]; a negative length is null (v4 section
-    4.2.5.2).
+    4.2.5.2). Bytes after the last row are passed over (v4 section 1).
 
     Raises (the function returned):
-        RemoteProtocolError: a cell is cut off, malformed for its type, or bytes are left over.
+        RemoteProtocolError: a cell is cut off, or malformed for its type.
     """
     cells = [cell_decoder(column.type) for column in columns]
 
@@ -68,8 +68,6 @@ def reference_decoder(
             raise RemoteProtocolError(
                 f"row {len(result)}, column {column.name!r} ({column.type}): {exc}"
             ) from exc
-        if position != size:
-            raise RemoteProtocolError(f"{size - position} bytes are left after the last row")
         return result
 
     return decode

@@ -2,7 +2,7 @@
 
 A target is turned into a function once per column list; the rows go through that function. Columns
 are matched to the fields of a class by name, never by position: the order of ``SELECT *`` is the
-    server's.
+server's.
 """
 
 from __future__ import annotations
@@ -132,46 +132,73 @@ def _refuse_repeated(names: tuple[str, ...], what: str) -> None:
 
 
 class _Fields:
-    """The parameters of a class's constructor."""
+    """The parameters of a class's constructor.
 
-    def __init__(
-        self, positional: Sequence[str], keyword: Sequence[str], required: set[str]
-    ) -> None:
-        self.positional = positional
-        self.keyword = keyword
-        self.required = required
+    Attributes:
+        positional: those that can be given by position.
+        unnamed: how many of these, the first, can't be given by name.
+        keyword: those that are given by name.
+        required: those without a default.
+    """
+
+    def __init__(self) -> None:
+        self.positional: list[str] = []
+        self.unnamed = 0
+        self.keyword: list[str] = []
+        self.required: set[str] = set()
 
 
-def _fields_of(target: type) -> _Fields:
-    """Find what the constructor takes; pydantic's aliases count as names."""
+def _fields_of(target: type, names: Sequence[str]) -> _Fields:
+    """Find what the constructor takes, of whose names one that is in ``names`` is preferred."""
+    fields = _Fields()
     model_fields = getattr(target, "model_fields", None)
     if isinstance(model_fields, dict):
-        names = {field.alias or name: field for name, field in model_fields.items()}
-        required = {name for name, field in names.items() if field.is_required()}
-        return _Fields((), tuple(names), required)
+        config = getattr(target, "model_config", {})
+        by_alias = config.get("validate_by_alias", True)
+        by_name = config.get("validate_by_name") or config.get("populate_by_name")
+        for name, field in model_fields.items():
+            accepted = _aliases(field.validation_alias) if by_alias else []
+            if by_name or not accepted:
+                accepted.append(name)
+            chosen = next((alias for alias in accepted if alias in names), accepted[0])
+            fields.keyword.append(chosen)
+            if field.is_required():
+                fields.required.add(chosen)
+        return fields
     import inspect  # costs milliseconds, and only classes need it
 
-    positional, keyword, required = [], [], set()
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError) as exc:
         raise RowMappingError(f"row={target.__name__}: its constructor can't be read") from exc
     for parameter in parameters:
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            positional.append(parameter.name)
+            fields.positional.append(parameter.name)
+            fields.unnamed += parameter.kind is parameter.POSITIONAL_ONLY
         elif parameter.kind is parameter.KEYWORD_ONLY:
-            keyword.append(parameter.name)
+            fields.keyword.append(parameter.name)
         else:
             continue
         if parameter.default is parameter.empty:
-            required.add(parameter.name)
-    return _Fields(positional, keyword, required)
+            fields.required.add(parameter.name)
+    return fields
+
+
+def _aliases(alias: Any) -> list[str]:
+    """Return the names that a pydantic alias stands for: a text, a path or a choice of them."""
+    if alias is None:
+        return []
+    if isinstance(alias, str):
+        return [alias]
+    if hasattr(alias, "path"):
+        return [alias.path[0]]
+    return [name for choice in alias.choices for name in _aliases(choice)]
 
 
 def _class_maker(names: tuple[str, ...], target: type) -> Callable[[tuple[Any, ...]], Any]:
     """Columns that the class doesn't know are left out; fields it needs must be there."""
     _refuse_repeated(names, target.__name__)
-    fields = _fields_of(target)
+    fields = _fields_of(target, names)
     missing = sorted(fields.required.difference(names))
     if missing:
         raise RowMappingError(
@@ -180,6 +207,12 @@ def _class_maker(names: tuple[str, ...], target: type) -> Callable[[tuple[Any, .
         )
     index = {name: position for position, name in enumerate(names)}
     leading = list(_leading(fields.positional, index))
+    for name in fields.positional[len(leading) : fields.unnamed]:
+        if name in index:
+            gap = fields.positional[len(leading)]
+            raise RowMappingError(
+                f"row={target.__name__}: {name} is given by position, and no column for {gap}"
+            )
     rest = [
         (name, index[name])
         for name in (*fields.positional[len(leading) :], *fields.keyword)
