@@ -649,10 +649,15 @@ class ServerConnection(_Connection):
         limits = limits or Limits()
         super().__init__(V4, limits, limits.max_request - HEADER_SIZE, responses=False)
         self._requests: dict[int, Opcode] = {}
-        self._versions = {int(version) for version in versions}
+        self._versions = {int(version): version for version in versions}
         self._agreed: str | None = None
         self._serial = 0
         self.state = State.READY
+
+    @property
+    def versions(self) -> Sequence[ProtocolVersion]:
+        """The versions that are accepted."""
+        return tuple(self._versions.values())
 
     def next_event(self) -> Event | None:
         if self._error is not None:
@@ -673,7 +678,7 @@ class ServerConnection(_Connection):
         if version not in self._versions:
             self._requests[stream_id] = Opcode.OPTIONS
             return UnsupportedVersionReceived(stream_id, version)
-        self._version = ProtocolVersion(version)
+        self._version = self._versions[version]
         body = self._body(flags, body)
         payload, position = read_request_prefix(body, flags, self._version)
         message = read_request(opcode, body, position, self._version)
