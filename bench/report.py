@@ -46,9 +46,8 @@ def _ratios(own: float, samples: Sequence[Samples], value: str) -> list[str]:
 def throughput(title: str, samples: Sequence[Samples], unit: str) -> Table:
     """Rates with their ratios to the peers (higher is better), and memory."""
     table = Table(title=title, title_justify="left")
-    table.add_column("client")
-    table.add_column("version")
-    table.add_column("protocol")
+    table.add_column("client", no_wrap=True)
+    table.add_column("version", no_wrap=True)
     for column in (
         f"{unit}/s (min - max)",
         *(f"/ {peer}" for peer in PEERS),
@@ -56,13 +55,12 @@ def throughput(title: str, samples: Sequence[Samples], unit: str) -> Table:
         "peak MiB",
         "rise MiB",
     ):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for sample in samples:
         first, rate = sample.outcomes[0], sample.rate
         table.add_row(
             sample.client,
-            first.version,
-            first.protocol,
+            f"{first.version}, {first.protocol}",
             spread(rate),
             *_ratios(rate.median, samples, "rate"),
             f"{sample.cpu.median:.2f}",

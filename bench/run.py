@@ -246,7 +246,7 @@ def _plan(arguments: Sequence[str] | None) -> Plan:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; the status is 1 if any part of it was left out or failed."""
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = Console(width=None if sys.stdout.isatty() else 150)
     bench = Bench(_plan(arguments), console)
     try:
         bench.run()
