@@ -66,6 +66,9 @@ class Waiting:
         self.done = True
 
 
+_Future = asyncio.Future
+
+
 class AsyncioWaiting(Waiting):
     """Waits in a future of the running loop."""
 
@@ -73,7 +76,8 @@ class AsyncioWaiting(Waiting):
 
     def __await__(self) -> Generator[Any, Any, Any]:
         if not self.done:
-            self._waiter = future = asyncio.get_running_loop().create_future()
+            future: asyncio.Future[None] = _Future()  # of the running loop
+            self._waiter = future
             try:
                 yield from future
             except BaseException:

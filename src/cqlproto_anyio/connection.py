@@ -92,7 +92,9 @@ class Connection:
         self._started = backend.clock()
         self._requests: dict[int, Request] = {}
         self._queue: OrderedDict[Request, None] = OrderedDict()
+        self._orphans = 0
         self._writer: Waiting | None = None
+        self._writing = False
         self._scope: anyio.CancelScope | None = None
 
     @property
@@ -118,8 +120,8 @@ class Connection:
         if self.lost is not None:
             raise self._loss(request)
         request.connection = self
-        core = self._core
-        if self._queue or core.in_flight >= self._max_in_flight or core.unsent >= self._max_unsent:
+        if self._queue or self._is_full():
+            core = self._core
             if len(self._queue) >= self._config.max_waiting:
                 error = Overloaded(
                     f"{len(self._queue)} requests wait for {self.endpoint} already,"
@@ -139,7 +141,15 @@ class Connection:
             return False
         if self._requests.pop(stream_id, None) is None:
             return True
-        return self._core.abandon(stream_id)
+        sent = self._core.abandon(stream_id)
+        self._orphans = self._core.orphans
+        return sent
+
+    def _is_full(self) -> bool:
+        """Whether a request has to wait; bytes pile up only while the writer is held up."""
+        return len(self._requests) + self._orphans >= self._max_in_flight or (
+            self._writing and self._core.unsent >= self._max_unsent
+        )
 
     def start(self, request: Request) -> None:
         """Send a request that has its turn; raises as :meth:`submit` does."""
@@ -166,10 +176,7 @@ class Connection:
 
     def _start_waiting(self) -> None:
         """Send requests that wait, as far as there is room now."""
-        core = self._core
-        while (
-            self._queue and core.in_flight < self._max_in_flight and core.unsent < self._max_unsent
-        ):
+        while self._queue and not self._is_full():
             request, _ = self._queue.popitem(last=False)
             try:
                 self.start(request)
@@ -211,7 +218,9 @@ class Connection:
             while True:
                 data = core.data_to_send()
                 if data:
+                    self._writing = True
                     await send(data)
+                    self._writing = False
                     if self._queue:
                         self._start_waiting()
                 else:
@@ -237,6 +246,8 @@ class Connection:
                             request.complete(event)
                     else:
                         self._unasked(event)
+                if self._orphans:
+                    self._orphans = core.orphans
                 if self._queue:
                     self._start_waiting()
         except RemoteProtocolError as exc:

@@ -7,10 +7,12 @@ and the options before the values and after them. An execution adds the values a
 from __future__ import annotations
 
 from struct import Struct
+from struct import error as StructError
 from typing import TYPE_CHECKING, Any
 
 from cqlproto._state import Expectation
 from cqlproto.cqltypes import encoder
+from cqlproto.cqltypes.scalars import SCALARS
 from cqlproto.enums import Opcode, ProtocolVersion
 from cqlproto.exceptions import LocalProtocolError, ValueConversionError
 from cqlproto.frames import HEADER
@@ -18,8 +20,9 @@ from cqlproto.messages.requests import pack_parameters_around
 from cqlproto.wire import MAX_SHORT, UNSET, write_short_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from cqlproto.cqltypes import CQLType
     from cqlproto.messages.requests import QueryParameters
     from cqlproto.messages.results import Prepared
     from cqlproto.wire import Unset
@@ -31,6 +34,36 @@ _UNSET = b"\xff\xff\xff\xfe"
 _pack_length = Struct(">i").pack
 _pack_count = Struct(">H").pack
 _pack_header = HEADER.pack
+_EXECUTE = Opcode.EXECUTE.value
+
+
+def _writer(cql_type: CQLType, encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """Return what writes a value as [bytes]: its length and its cell.
+
+    Numbers of the usual class are packed together with their length; everything else, and whatever
+    doesn't fit, goes through the type's encoder.
+    """
+    scalar = SCALARS.get(str(cql_type))
+
+    def write(value: Any) -> bytes:
+        cell = encode(value)
+        return _pack_length(len(cell)) + cell
+
+    if scalar is None or not scalar.code or scalar.width is None:
+        return write
+    pack = Struct(f">i{scalar.code}").pack
+    width = scalar.width
+    plain = scalar.plain
+
+    def write_number(value: Any) -> bytes:
+        if type(value) is plain:
+            try:
+                return pack(width, value)
+            except (StructError, OverflowError):
+                pass  # out of range: the encoder says so
+        return write(value)
+
+    return write_number
 
 
 class Binder:
@@ -52,6 +85,7 @@ class Binder:
         "_columns",
         "_encoders",
         "_version",
+        "_writers",
         "count",
         "expectation",
     )
@@ -62,6 +96,10 @@ class Binder:
         self._columns = prepared.bind.columns
         self.count = len(self._columns)
         self._encoders = [encoder(column.type) for column in self._columns]
+        self._writers = [
+            _writer(column.type, encode)
+            for column, encode in zip(self._columns, self._encoders, strict=True)
+        ]
         self._version = version
         self.expectation = Expectation(Opcode.EXECUTE, prepared.result)
         head = bytearray()
@@ -83,29 +121,20 @@ class Binder:
         """
         if len(values) != self.count:
             raise LocalProtocolError(f"{len(values)} values for {self.count} bind markers")
-        parts = [b"", self._before]
-        append = parts.append
-        size = len(self._before) + len(self._after)
-        for encode, value in zip(self._encoders, values, strict=True):
-            if value is None:
-                append(_NULL)
-                size += 4
-            elif value is UNSET:
-                if not self._version.has_unset:
-                    raise LocalProtocolError("a bound value cannot be unset before v4")
-                append(_UNSET)
-                size += 4
-            else:
-                try:
-                    cell = encode(value)
-                except ValueConversionError as exc:
-                    raise self._named(exc, values) from exc.__cause__
-                append(_pack_length(len(cell)))
-                append(cell)
-                size += 4 + len(cell)
-        append(self._after)
-        parts[0] = _pack_header(self._version, 0, stream_id, Opcode.EXECUTE, size)
-        return b"".join(parts)
+        try:
+            body = b"".join(
+                [
+                    self._before,
+                    *[
+                        _NULL if value is None else _UNSET if value is UNSET else write(value)
+                        for write, value in zip(self._writers, values, strict=True)
+                    ],
+                    self._after,
+                ]
+            )
+        except ValueConversionError as exc:
+            raise self._named(exc, values) from exc.__cause__
+        return _pack_header(self._version, 0, stream_id, _EXECUTE, len(body)) + body
 
     def cells(self, values: Sequence[Any]) -> list[bytes | None | Unset]:
         """Return the values as a message holds them; raises as :meth:`frame` does."""
