@@ -135,6 +135,22 @@ class Profile:
             raise ConfigError(f"page_size is {self.page_size!r}, not a positive number of rows")
         if type(self.max_rows) is not int or self.max_rows < 1:
             raise ConfigError(f"max_rows is {self.max_rows!r}, not a positive number of rows")
+        for name, bits in (("timestamp", 64), ("now_in_seconds", 32)):
+            value = getattr(self, name)
+            if value is not None and not _is_integer(value, bits):
+                raise ConfigError(f"{name} is {value!r}, not an int of {bits} bits")
+        if self.payload is not None and not _is_payload(self.payload):
+            raise ConfigError("payload is not a mapping of str to bytes")
+
+
+def _is_integer(value: object, bits: int) -> bool:
+    return type(value) is int and -(1 << bits - 1) <= value < 1 << bits - 1
+
+
+def _is_payload(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(key, str) and isinstance(item, bytes) for key, item in value.items()
+    )
 
 
 class Options(TypedDict, total=False):
@@ -212,7 +228,7 @@ class Settings:
     Compared by identity, so that it is a cheap key of what is made for it.
     """
 
-    __slots__ = ("parameters", "payload", "plain", "profile", "timeout", "trace")
+    __slots__ = ("max_rows", "parameters", "payload", "plain", "profile", "timeout", "trace")
 
     def __init__(self, profile: Profile, version: ProtocolVersion) -> None:
         if profile.keyspace is not None and not version.has_keyspace_option:
@@ -223,6 +239,7 @@ class Settings:
             )
         self.profile = profile
         self.timeout = profile.timeout
+        self.max_rows = profile.max_rows
         self.trace = profile.trace
         self.payload = profile.payload
         self.plain = not profile.trace and profile.payload is None

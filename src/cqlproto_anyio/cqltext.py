@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["StatementText", "read_statement", "tokens"]
 
 # No alternative can match the empty string or back-track into another, so scanning is linear. A
-# string or comment that isn't closed runs to the end of the text.
+# string or comment that isn't closed runs to the end of the text. The possessive loops keep no
+# state per character, which would be gigabytes for a literal of some megabytes.
 _TOKEN = re.compile(
     r"""
       (?P<space>\s+)
-    | (?P<comment>--[^\r\n]*|//[^\r\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z))
-    | (?P<string>'(?:[^']|'')*(?:'|\Z)|\$\$(?:[^$]|\$(?!\$))*(?:\$\$|\Z))
-    | (?P<name>"(?:[^"]|"")*(?:"|\Z))
+    | (?P<comment>--[^\r\n]*|//[^\r\n]*|/\*(?:[^*]++|\*(?!/))*+(?:\*/|\Z))
+    | (?P<string>'(?:[^']++|'')*+(?:'|\Z)|\$\$(?:[^$]++|\$(?!\$))*+(?:\$\$|\Z))
+    | (?P<name>"(?:[^"]++|"")*+(?:"|\Z))
     | (?P<word>[A-Za-z][A-Za-z0-9_]*)
     | (?P<number>[0-9][A-Za-z0-9_.]*)
-    | (?P<marker>\?|:(?:[A-Za-z][A-Za-z0-9_]*|"(?:[^"]|"")*"))
+    | (?P<marker>\?|:(?:[A-Za-z][A-Za-z0-9_]*|"(?:[^"]++|"")*+"))
     | (?P<other>.)
     """,
     re.VERBOSE | re.DOTALL,
@@ -64,9 +65,21 @@ def tokens(text: str) -> Iterator[tuple[str, str]]:
             yield kind, match.group()
 
 
-@lru_cache(maxsize=1024)
+# A text with values in it is long and seldom comes twice: kept, a thousand would take much memory.
+_MAX_KEPT = 8192
+
+
 def read_statement(text: str) -> StatementText:
     """Return what the text of a statement says."""
+    return _read_kept(text) if len(text) <= _MAX_KEPT else _read(text)
+
+
+@lru_cache(maxsize=1024)
+def _read_kept(text: str) -> StatementText:
+    return _read(text)
+
+
+def _read(text: str) -> StatementText:
     verb = ""
     conditional = False
     named = True

@@ -9,6 +9,7 @@ more pages, tokens, errors.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from cqlproto.enums import BatchKind, ErrorCode
@@ -30,7 +31,7 @@ from cqlproto_anyio.prepared import Prepared, Statement, refuse_use
 from cqlproto_anyio.results import APPLIED, Page, PageToken, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from cqlproto._events import ResponseReceived
     from cqlproto.messages import Request as Message
@@ -215,13 +216,11 @@ class Call(_Attempts):
         if columns and columns[0].name == APPLIED:
             return self._conditional(message, first, host)
         rows = self.rows(message)
-        limit = self.settings.profile.max_rows
-        while message.paging_state is not None:
+        limit = self.settings.max_rows
+        while message.paging_state is not None and len(rows) <= limit:
             event, host = await self.fetch(message.paging_state)
             message = rows_of(event)
             rows += self.rows(message)
-            if len(rows) > limit:
-                break
         if len(rows) > limit:
             raise ResultTooLarge(
                 f"the result has more than max_rows={limit:,} rows: stream() has no such limit"

@@ -202,7 +202,8 @@ class Session:
             statement: Statement | None = query._statement
             target = query._row if row is None else row
         else:
-            statement = runtime.statements.get(query) if parameters is not None else None
+            known = parameters is not None and type(query) is str
+            statement = runtime.statements.get(query) if known else None
             target = Row if row is None else row
         if statement is None or connection is None or connection.lost or not settings.plain:
             return await self._execute(query, parameters, row, settings)
@@ -222,8 +223,15 @@ class Session:
             metadata = message.metadata
             if metadata is statement.prepared.result:
                 columns = metadata.columns
-                decode = metadata.cache.get(target)
-                if decode is not None and columns[0].name != APPLIED:
+                try:
+                    decode = metadata.cache.get(target)
+                except TypeError:  # it can't be hashed
+                    decode = None
+                if (
+                    decode is not None
+                    and columns[0].name != APPLIED
+                    and message.row_count <= settings.max_rows
+                ):
                     return Result(decode(message), columns, event, connection.name)
         call = Call(runtime, query, parameters, row, settings)
         call.statement, call.values, call.deadline = statement, values, request.deadline

@@ -73,7 +73,10 @@ def decode_rows(rows: Rows, target: Any = Row) -> list[Any]:
     metadata = rows.metadata
     if metadata is None:
         raise LocalProtocolError("rows without metadata: pass what PREPARE returned")
-    decode = metadata.cache.get(target)
+    try:
+        decode = metadata.cache.get(target)
+    except TypeError:  # it can't be hashed, so nothing is kept for it
+        return decoder(metadata.columns, target)(rows)
     if decode is None:
         if len(metadata.cache) >= MAX_TARGETS:
             metadata.cache.clear()
