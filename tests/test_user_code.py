@@ -25,7 +25,7 @@ if typing.TYPE_CHECKING:
 
     from tests.cassandra.conftest import Node
 
-pytestmark = pytest.mark.cassandra
+pytestmark = [pytest.mark.cassandra, pytest.mark.uvloop]
 
 
 @dataclasses.dataclass
