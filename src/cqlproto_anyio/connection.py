@@ -94,7 +94,6 @@ class Connection:
         self._queue: OrderedDict[Request, None] = OrderedDict()
         self._orphans = 0
         self._writer: Waiting | None = None
-        self._writing = False
         self._scope: anyio.CancelScope | None = None
 
     @property
@@ -143,12 +142,15 @@ class Connection:
             return True
         sent = self._core.abandon(stream_id)
         self._orphans = self._core.orphans
+        if not sent and self._queue:
+            self._start_waiting()  # it has made room, and nothing else may happen for long
         return sent
 
     def _is_full(self) -> bool:
-        """Whether a request has to wait; bytes pile up only while the writer is held up."""
-        return len(self._requests) + self._orphans >= self._max_in_flight or (
-            self._writing and self._core.unsent >= self._max_unsent
+        """Whether a request has to wait; one turn of the loop alone can queue too many bytes."""
+        return (
+            len(self._requests) + self._orphans >= self._max_in_flight
+            or self._core.unsent >= self._max_unsent
         )
 
     def start(self, request: Request) -> None:
@@ -210,6 +212,10 @@ class Connection:
         if self._scope is not None:
             self._scope.cancel()
 
+    def give_up(self, reason: str) -> None:
+        """End a connection that must not be used any more, as if it were lost."""
+        self._lose(reason, None)
+
     async def _write(self) -> None:
         core = self._core
         send = self._stream.send
@@ -218,9 +224,7 @@ class Connection:
             while True:
                 data = core.data_to_send()
                 if data:
-                    self._writing = True
                     await send(data)
-                    self._writing = False
                     if self._queue:
                         self._start_waiting()
                 else:

@@ -22,7 +22,6 @@ from cqlproto_anyio.exceptions import (
     DatabaseError,
     ResultTooLarge,
     RowMappingError,
-    SessionClosed,
     UsageError,
     database_error,
 )
@@ -188,7 +187,7 @@ class Call(_Attempts):
         """The connection has changed its keyspace behind our back: no one must use it any more."""
         reason = "a statement changed the connection's keyspace, which was closed for it"
         if request.connection is not None:
-            request.connection.close(SessionClosed(reason))
+            request.connection.give_up(reason)
         raise UsageError(reason)
 
     # -- results
