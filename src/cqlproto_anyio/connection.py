@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "open_connection"]
 
 DRIVER_NAME = "cqlproto"
+_HINT = "(it may want TLS or a client certificate, or not speak CQL)"
 
 
 class Connection:
@@ -119,8 +120,12 @@ class Connection:
         if self.lost is not None:
             raise self._loss(request)
         request.connection = self
-        if self._queue or self._is_full():
-            core = self._core
+        core = self._core
+        if (
+            self._queue
+            or len(self._requests) + self._orphans >= self._max_in_flight
+            or core.unsent >= self._max_unsent
+        ):
             if len(self._queue) >= self._config.max_waiting:
                 error = Overloaded(
                     f"{len(self._queue)} requests wait for {self.endpoint} already,"
@@ -130,7 +135,7 @@ class Connection:
                 raise error
             self._queue[request] = None
             return
-        self.start(request)
+        self._start(request)
 
     def abandon(self, request: Request) -> bool:
         """Nobody waits for this request any more; return whether it may have been sent."""
@@ -153,7 +158,7 @@ class Connection:
             or self._core.unsent >= self._max_unsent
         )
 
-    def start(self, request: Request) -> None:
+    def _start(self, request: Request) -> None:
         """Send a request that has its turn; raises as :meth:`submit` does."""
         core = self._core
         try:
@@ -181,7 +186,7 @@ class Connection:
         while self._queue and not self._is_full():
             request, _ = self._queue.popitem(last=False)
             try:
-                self.start(request)
+                self._start(request)
             except Exception as exc:
                 request.fail(exc)
 
@@ -431,7 +436,6 @@ async def _exchange(stream: ByteStream, core: ClientConnection, attempt: Attempt
             raise attempt.failure("the server speaks TLS: pass tls=", TLSFailed) from exc
         raise attempt.failure(str(exc), NotCQL) from exc
     except anyio.EndOfStream:
-        reason = "the server closed the connection (it may want TLS, or not speak CQL)"
-        raise attempt.failure(reason) from None
+        raise attempt.failure(f"the server closed the connection {_HINT}") from None
     except (anyio.BrokenResourceError, OSError) as exc:
-        raise attempt.failure(_cause(exc)) from exc
+        raise attempt.failure(f"{_cause(exc)} {_HINT}") from exc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -107,4 +108,6 @@ def _reason(exc: BaseException) -> str:
     while isinstance(cause, BaseExceptionGroup) and cause.exceptions:
         cause = cause.exceptions[0]
     told = cause if isinstance(cause, OSError) else exc
-    return getattr(told, "strerror", None) or str(told) or type(told).__name__
+    if isinstance(told, OSError) and told.errno is not None and told.errno > 0:
+        return os.strerror(told.errno)  # asyncio's own text says "Connect call failed"
+    return str(told) or type(told).__name__
