@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from ipaddress import IPv6Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cqlproto import ClientConnection, Consistency, HandshakeCompleted, Opcode, ProtocolVersion
+import pytest
+
+from cqlproto import (
+    ClientConnection,
+    Consistency,
+    HandshakeCompleted,
+    LocalProtocolError,
+    Opcode,
+    ProtocolVersion,
+    RemoteProtocolError,
+)
+from cqlproto._state import State
 from cqlproto.cqltypes import NATIVE_TYPES
 from cqlproto.enums import RESPONSE_BIT, BatchKind, ErrorCode
 from cqlproto.frames import write_frame
@@ -140,3 +151,20 @@ def sent(client: ClientConnection, message: Request = REQUESTS["QUERY"]) -> int:
     stream_id = client.send(message)
     assert client.data_to_send()[4] == Opcode(message.opcode)
     return stream_id
+
+
+def answered(client: ClientConnection, message: Response, stream: int, **more: Any) -> Any:
+    client.receive_data(response_frame(message, stream, **more))
+    return client.next_event()
+
+
+def refused(client: ClientConnection, data: bytes, match: str) -> RemoteProtocolError:
+    """The bytes are a protocol error, for good."""
+    client.receive_data(data)
+    for _ in range(2):
+        with pytest.raises(RemoteProtocolError, match=match) as info:
+            client.next_event()
+    assert client.state is State.FAILED
+    with pytest.raises(LocalProtocolError, match="not ready: failed"):
+        client.send(Options())
+    return info.value

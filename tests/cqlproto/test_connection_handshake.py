@@ -366,7 +366,7 @@ def test_who_does_not_speak_cql_is_found_out_at_the_first_byte(
     name: str, offsets: list[int]
 ) -> None:
     client = at(State.OPTIONS_SENT)
-    errors = set()
+    errors: set[str] = set()
     for piece in cut(GARBAGE[name], offsets):
         client.receive_data(piece)
         if piece or errors:
