@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+import pytest_asyncio
 
 import cqlproto_anyio as cql
 
@@ -135,6 +136,18 @@ async def test_a_failed_condition_tells_the_columns_of_the_condition(session: cq
     assert missing.existing is None
     exists = await session.execute("DELETE FROM users WHERE id = ? IF EXISTS", (next(fresh),))
     assert (exists.applied, exists.existing) == (False, None)
+
+
+async def test_a_row_class_that_a_refusal_does_not_fit(session: cql.Session) -> None:
+    id = next(fresh)
+    update = await session.prepare("UPDATE users SET age = 5 WHERE id = ? IF name = ?", row=User)
+    missing = await session.execute(update, (id, "Abe"))
+    assert (missing.applied, missing.existing, missing.rows) == (False, None, [])
+    await session.execute("INSERT INTO users (id, name) VALUES (?, 'Zoe')", (id,))
+    for _ in range(2):
+        refused = await session.execute(update, (id, "Abe"))
+        assert (refused.applied, refused.existing, refused.rows) == (False, {"name": "Zoe"}, [])
+    assert (await session.execute(update, (id, "Zoe"))).applied
 
 
 async def test_a_condition_on_null(session: cql.Session) -> None:
@@ -452,3 +465,17 @@ async def test_cancelled_calls_leave_the_session_whole(session: cql.Session) -> 
     insert = "INSERT INTO users (id, name) VALUES (?, ?)"
     await session.execute(insert, (1, "still here"))
     assert (await session.execute(query, (1,))).one().name == "still here"
+
+
+@pytest_asyncio.fixture
+async def native(cassandra: Node) -> AsyncIterator[cql.Session]:
+    async with cql.connect(cassandra.host, port=cassandra.port) as session:
+        yield session
+
+
+@pytest.mark.asyncio
+async def test_a_fixture_of_pytest_asyncio(native: cql.Session) -> None:
+    result = await native.execute("SELECT key FROM system.local WHERE key = ?", ("local",))
+    assert result.one().key == "local"
+    with pytest.raises(cql.InvalidSyntax):
+        await native.execute("SELEKT")
