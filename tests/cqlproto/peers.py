@@ -74,7 +74,7 @@ REQUESTS: Mapping[str, Request] = {
     "QUERY": Query("SELECT * FROM t", ONE),
     "PREPARE": Prepare("SELECT * FROM t"),
     "EXECUTE": Execute(b"id", ONE),
-    "BATCH": Batch(BatchKind.LOGGED, [BatchStatement("INSERT")], Consistency.ONE),
+    "BATCH": Batch(BatchKind.LOGGED, [BatchStatement("INSERT", [])], Consistency.ONE),
 }
 
 RESPONSES: Mapping[str, Response] = {
