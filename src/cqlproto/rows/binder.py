@@ -84,6 +84,7 @@ class Binder:
         "_before",
         "_columns",
         "_encoders",
+        "_has_unset",
         "_version",
         "_writers",
         "count",
@@ -101,6 +102,7 @@ class Binder:
             for column, encode in zip(self._columns, self._encoders, strict=True)
         ]
         self._version = version
+        self._has_unset = version.has_unset
         self.expectation = Expectation(Opcode.EXECUTE, prepared.result)
         head = bytearray()
         write_short_bytes(head, prepared.statement_id)
@@ -121,6 +123,8 @@ class Binder:
         """
         if len(values) != self.count:
             raise LocalProtocolError(f"{len(values)} values for {self.count} bind markers")
+        if not self._has_unset and any(value is UNSET for value in values):
+            raise LocalProtocolError("a bound value cannot be unset before v4")
         try:
             body = b"".join(
                 [
