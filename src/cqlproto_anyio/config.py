@@ -144,7 +144,8 @@ class Profile:
 
 
 def _is_integer(value: object, bits: int) -> bool:
-    return type(value) is int and -(1 << bits - 1) <= value < 1 << bits - 1
+    # The lowest number is left out: servers keep it for "no timestamp" and refuse it.
+    return type(value) is int and abs(value) < 1 << bits - 1
 
 
 def _is_payload(value: object) -> bool:

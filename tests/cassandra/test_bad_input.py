@@ -285,6 +285,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"serial_consistency": cql.Consistency.ONE}, cql.ConfigError, "SERIAL"),
     ({"timestamp": 1.5}, cql.ConfigError, "timestamp is 1.5"),
     ({"timestamp": 1 << 63}, cql.ConfigError, "timestamp"),
+    ({"timestamp": -(1 << 63)}, cql.ConfigError, "timestamp"),
     ({"timestamp": "now"}, cql.ConfigError, "timestamp is 'now'"),
     ({"payload": {"a": 1}}, cql.ConfigError, "payload"),
     ({"payload": 5}, cql.ConfigError, "payload"),

@@ -8,16 +8,17 @@ import itertools
 import json
 import uuid
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 import pytest_asyncio
 
 import cqlproto_anyio as cql
+from tests.cassandra.concurrently import all_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from tests.cassandra.conftest import Node
 
@@ -49,19 +50,6 @@ async def session(
         for statement in TABLES:
             await session.execute(statement)
         yield session
-
-
-async def all_of(calls: list[Callable[[], Awaitable[Any]]]) -> list[Any]:
-    """Run calls concurrently and return what each returned, in order."""
-    found: list[Any] = [None] * len(calls)
-
-    async def one(position: int, call: Callable[[], Awaitable[Any]]) -> None:
-        found[position] = await call()
-
-    async with anyio.create_task_group() as group:
-        for position, call in enumerate(calls):
-            group.start_soon(one, position, call)
-    return found
 
 
 # -- many at a time
@@ -304,103 +292,6 @@ async def test_a_trace_can_be_found(session: cql.Session) -> None:
                 one = cql.Consistency.ONE
                 found = len(await session.execute(find, (result.tracing_id,), consistency=one))
     assert (await session.execute("SELECT * FROM users WHERE id = 1")).tracing_id is None
-
-
-# -- statements that the server has forgotten or that mean something else now
-
-
-async def test_a_table_that_was_made_again(session: cql.Session) -> None:
-    table = f"again_{next(fresh)}"
-    await session.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, a int)")
-    insert = await session.prepare(f"INSERT INTO {table} (id, a) VALUES (?, ?)")
-    select = await session.prepare(f"SELECT * FROM {table} WHERE id = ?")
-    await session.execute(insert, (1, 2))
-    assert (await session.execute(select, (1,), row=dict)).one() == {"id": 1, "a": 2}
-    await session.execute(f"DROP TABLE {table}")
-    with pytest.raises(cql.InvalidQuery, match="does not exist"):
-        await session.execute(select, (1,))
-    await session.execute(f"CREATE TABLE {table} (id text PRIMARY KEY, a text, b int)")
-    # What the markers take has changed, which the client learns from UNPREPARED.
-    with pytest.raises(cql.ValueConversionError):
-        await session.execute(insert, (1, 2))
-    await session.execute(insert, ("one", "two"))
-    await session.batch([(insert, ("three", "four"))])
-    with pytest.raises(cql.ValueConversionError):
-        await session.execute(select, (1,))
-    found = await session.execute(select, ("one",), row=dict)
-    assert found.one() == {"id": "one", "a": "two", "b": None}
-    page = await session.page(select, ("three",), row=dict)
-    assert page.rows == [{"id": "three", "a": "four", "b": None}]
-
-
-@pytest.mark.uvloop
-async def test_tables_change_while_they_are_read(
-    session: cql.Session, cassandra: Node, keyspace: str
-) -> None:
-    """A second client prepares anew after each change, so that the server never says UNPREPARED."""
-    table = f"changing_{next(fresh)}"
-    await session.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, a int, z text)")
-    for id in range(4):
-        await session.execute(f"INSERT INTO {table} (id, a, z) VALUES ({id}, {id}, 'z{id}')")
-    query = f"SELECT * FROM {table} WHERE id = ?"
-    ended = anyio.Event()
-    reads = 0
-
-    async def read(reader: cql.Session, id: int) -> None:
-        nonlocal reads
-        prepared = await reader.prepare(query)
-        while not ended.is_set():
-            row = (await reader.execute(prepared, (id,))).one()
-            assert (row.id, row.a, row.z) == (id, id, f"z{id}")
-            named = (await reader.execute(query, (id,), row=dict)).one()
-            assert (named["a"], named["z"]) == (id, f"z{id}")
-            assert named.get("m") in (None, 7)
-            reads += 1
-
-    async with (
-        cql.connect(cassandra.host, port=cassandra.port, keyspace=keyspace) as other,
-        anyio.create_task_group() as group,
-    ):
-        for id in range(4):
-            group.start_soon(read, session, id)
-            group.start_soon(read, other, id)
-        for number in range(3):
-            await anyio.sleep(0.1)
-            await session.execute(f"ALTER TABLE {table} ADD m int")
-            await session.execute(f"UPDATE {table} SET m = 7 WHERE id = {number}")
-            await anyio.sleep(0.1)
-            row = (await session.execute(query, (number,))).one()
-            assert row._fields == ("id", "a", "m", "z")
-            assert row.m == 7
-            await session.execute(f"ALTER TABLE {table} DROP m")
-        await anyio.sleep(0.1)
-        ended.set()
-    assert reads > 20
-
-
-async def test_an_evicted_statement_goes_on(cassandra: Node, keyspace: str) -> None:
-    """The client keeps two statements; a handle is good for longer than that."""
-    config = cql.Config(max_prepared=2)
-    async with cql.connect(
-        cassandra.host, port=cassandra.port, keyspace=keyspace, config=config
-    ) as session:
-        table = f"evicted_{next(fresh)}"
-        await session.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, a int)")
-        await session.execute(f"INSERT INTO {table} (id, a) VALUES (1, 1)")
-        handle = await session.prepare(f"SELECT * FROM {table} WHERE id = ?")
-        for number in range(5):
-            await session.execute(f"SELECT a AS a{number} FROM {table} WHERE id = ?", (1,))
-        await session.execute(f"ALTER TABLE {table} ADD b int")
-        for _ in range(3):
-            row = (await session.execute(handle, (1,), row=dict)).one()
-            assert row == {"id": 1, "a": 1, "b": None}
-        both = await all_of(
-            [
-                lambda: session.execute(handle, (1,), row=tuple),
-                lambda: session.execute(handle.query, (1,), row=tuple),
-            ]
-        )
-        assert [result.rows for result in both] == [[(1, 1, None)]] * 2
 
 
 # -- sessions
