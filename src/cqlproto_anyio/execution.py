@@ -53,7 +53,11 @@ class _Attempts:
     def __init__(self, runtime: Runtime, settings: Settings) -> None:
         self.runtime = runtime
         self.settings = settings
-        self.deadline = runtime.deadline(settings.timeout)
+        self.restart()
+
+    def restart(self) -> None:
+        """Let the time that the call may take begin now."""
+        self.deadline = self.runtime.deadline(self.settings.timeout)
 
     def new_request(self, query: str) -> Request:
         """Return a request of this call, due when the call is."""

@@ -47,14 +47,19 @@ class PageStream(Generic[R]):
                 return rows
 
     async def _page(self) -> list[R]:
+        call = self._call
         if not self._started:
             self._started = True
-            await self._call.ready()
+            call.restart()
+            await call.ready()
             self._ask(None)
         request = self._next
         if request is None:
             raise StopAsyncIteration
-        call = self._call
+        if request.done or self._next_is_unsent():
+            # what may have to be sent now doesn't pay for the time that the caller took
+            call.restart()
+            request.deadline = call.deadline
         try:
             if self._next_is_unsent():
                 await call.submit(request)
@@ -82,7 +87,7 @@ class PageStream(Generic[R]):
         """Send the request for a page, if that takes no waiting; the deadline is the page's own."""
         call = self._call
         runtime = call.runtime
-        call.deadline = runtime.deadline(call.settings.timeout)
+        call.restart()
         self._paging_state = paging_state
         self._next = request = call.request(paging_state)
         connection = runtime.connection

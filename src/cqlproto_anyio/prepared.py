@@ -51,7 +51,7 @@ class Statement:
         version: the protocol version.
     """
 
-    __slots__ = ("_binders", "_version", "count", "names", "prepared", "query", "text")
+    __slots__ = ("_version", "binders", "count", "names", "prepared", "query", "text")
 
     def __init__(self, query: str, prepared: PreparedMessage, version: ProtocolVersion) -> None:
         self.query = query
@@ -63,7 +63,7 @@ class Statement:
         self.prepared = prepared
         self.names = tuple(column.name for column in prepared.bind.columns)
         self.count = len(self.names)
-        self._binders: dict[Settings, Binder] = {}
+        self.binders: dict[Settings, Binder] = {}
 
     def renew(self, prepared: PreparedMessage) -> None:
         """Swap in what the server says now.
@@ -85,12 +85,12 @@ class Statement:
 
     def binder(self, settings: Settings) -> Binder:
         """Return what packs executions under these settings."""
-        binder = self._binders.get(settings)
+        binder = self.binders.get(settings)
         if binder is None:
-            if len(self._binders) >= _MAX_BINDERS:
-                self._binders.clear()
+            if len(self.binders) >= _MAX_BINDERS:
+                self.binders.clear()
             binder = Binder(self.prepared, settings.parameters, self._version)
-            self._binders[settings] = binder
+            self.binders[settings] = binder
         return binder
 
     def values(self, parameters: Parameters) -> Sequence[Any]:

@@ -30,6 +30,8 @@ __all__ = ["Request", "request_class"]
 class Request(Waiting):
     """One execution; awaiting it gives the ResponseReceived that answers it.
 
+    Made with a binder and values, it executes a prepared statement: the hot path.
+
     Attributes:
         query: the statement, for errors.
         timeout: how long the call may take, in seconds, or None.
@@ -55,7 +57,14 @@ class Request(Waiting):
         "values",
     )
 
-    def __init__(self, deadlines: Deadlines, query: str, timeout: float | None) -> None:
+    def __init__(
+        self,
+        deadlines: Deadlines,
+        query: str,
+        timeout: float | None,
+        binder: Binder | None = None,
+        values: Sequence[Any] = (),
+    ) -> None:
         self._waiter = None
         self.done = False
         self.result = None
@@ -67,10 +76,11 @@ class Request(Waiting):
         self.connection: Connection | None = None
         self.stream_id = 0
         self.sent = False
-        self.binder: Binder | None = None
+        self.binder = binder
+        self.values = values
 
     def bind(self, binder: Binder, values: Sequence[Any]) -> None:
-        """Execute a prepared statement: the hot path."""
+        """Execute a prepared statement."""
         self.binder = binder
         self.values = values
 

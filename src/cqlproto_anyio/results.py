@@ -194,21 +194,21 @@ class PageToken:
         self, query: str, keyspace: str | None, cells: Sequence[bytes | None | Unset]
     ) -> None:
         digest = hashlib.blake2b(digest_size=_DIGEST_SIZE, person=b"cqlproto.page.1")
-        # a query that no UTF-8 can be had of is refused when it is sent, not here
-        text = query.encode(errors="surrogatepass")
-        for part in (text, (keyspace or "").encode(), *cells):
+        for part in (query.encode(), (keyspace or "").encode(), *cells):
             if isinstance(part, bytes):
                 digest.update(b"%d:" % len(part))
                 digest.update(part)
             else:
                 digest.update(b"-" if part is None else b"~")
-        self._digest = digest.digest()
+        self._digest = digest
 
     def write(self, paging_state: bytes | None) -> str | None:
         """Return the token of the page that a paging state leads to."""
         if paging_state is None:
             return None
-        return base64.urlsafe_b64encode(self._digest + paging_state).decode().rstrip("=")
+        digest = self._digest.copy()
+        digest.update(b"=" + paging_state)
+        return base64.urlsafe_b64encode(digest.digest() + paging_state).decode().rstrip("=")
 
     def read(self, token: str) -> bytes:
         """Return the paging state in a token.
@@ -220,10 +220,11 @@ class PageToken:
             data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError) as exc:
             raise PageTokenMismatch("the page token is damaged") from exc
-        if len(data) <= _DIGEST_SIZE:
-            raise PageTokenMismatch("the page token is damaged")
-        if data[:_DIGEST_SIZE] != self._digest:
+        paging_state = data[_DIGEST_SIZE:]
+        # compared as text, for several texts stand for the same bytes
+        if token != self.write(paging_state):
             raise PageTokenMismatch(
-                "the page token belongs to another query, other parameters or keyspace"
+                "the page token is damaged, or belongs to another query, other parameters or"
+                " keyspace"
             )
-        return data[_DIGEST_SIZE:]
+        return paging_state

@@ -42,14 +42,19 @@ __all__ = ["Runtime"]
 
 
 class _Detached(Request):
-    """A request that no task awaits: a function is called when it is done."""
+    """A request that no task awaits: a function is called when it is done.
 
-    __slots__ = ()
+    Attributes:
+        waiters: the requests of those who wait for what comes of it.
+    """
 
-    def call(self, function: Callable[[Request], None]) -> None:
+    __slots__ = ("waiters",)
+
+    def call(self, function: Callable[[_Detached], None]) -> None:
+        self.waiters: list[Request] = []
         self._waiter = function
 
-    def _wake(self, waiter: Callable[[Request], None]) -> None:
+    def _wake(self, waiter: Callable[[_Detached], None]) -> None:
         waiter(self)
 
 
@@ -77,7 +82,7 @@ class Runtime:
         self.endpoints = endpoints
         self._auth = auth
         self._tls = tls
-        self._preparing: dict[str, list[Request]] = {}
+        self._preparing: dict[str, _Detached] = {}
         self._connecting: list[Request] | None = None
         self._closed: str | None = None
         self._group: anyio.abc.TaskGroup | None = None
@@ -154,7 +159,7 @@ class Runtime:
         """
         connection.submit(request)
         if self.deadlines.add(request, self.clock()):
-            self._rearm()
+            self.rearm()
 
     def resume_request(self, request: Request, connection: Connection) -> None:
         """Submit a request that has a deadline already: another page, or another attempt."""
@@ -164,9 +169,10 @@ class Runtime:
     def keep_deadline(self, request: Request) -> None:
         """Let a request expire at the deadline that it has."""
         if self.deadlines.add_until(request):
-            self._rearm()
+            self.rearm()
 
-    def _rearm(self) -> None:
+    def rearm(self) -> None:
+        """Let the timer wake for a deadline that is nearer than those before."""
         if self._timer is not None:
             self._timer.deadline = self.deadlines.next
 
@@ -277,14 +283,17 @@ class Runtime:
             if statement is not None:
                 return statement
         connection = await self.connected(query, timeout, deadline)
-        waiters = self._preparing.get(query)
-        if waiters is None:
-            waiters = []
-            self._send_prepare(query, timeout, connection, waiters, renew)
-            self._preparing[query] = waiters
+        preparing = self._preparing.get(query)
+        if preparing is None:
+            preparing = self._send_prepare(query, timeout, deadline, connection, renew)
+            self._preparing[query] = preparing
+        elif deadline > preparing.deadline:  # it ends when all who wait for it have given up
+            self.deadlines.remove(preparing)
+            preparing.deadline = deadline
+            self.keep_deadline(preparing)
         request = self.request_class(self.deadlines, query, timeout)
         request.deadline = deadline
-        waiters.append(request)
+        preparing.waiters.append(request)
         self.keep_deadline(request)
         result: Statement = await request
         return result
@@ -293,26 +302,27 @@ class Runtime:
         self,
         query: str,
         timeout: float | None,
+        deadline: float,
         connection: Connection,
-        waiters: list[Request],
         renew: Statement | None,
-    ) -> None:
+    ) -> _Detached:
         """PREPARE belongs to no task: the first to ask may be cancelled, the others go on."""
 
-        def arrived(request: Request) -> None:
-            if self._preparing.get(query) is waiters:
+        def arrived(request: _Detached) -> None:
+            if self._preparing.get(query) is request:
                 del self._preparing[query]
-            self._tell_prepared(request, waiters, renew, connection)
+            self._tell_prepared(request, renew, connection)
 
         request = _Detached(self.deadlines, query, timeout)
+        request.deadline = deadline
         request.call(arrived)
         request.carry(Prepare(query))
-        self.start_request(request, connection)
+        self.resume_request(request, connection)
+        return request
 
     def _tell_prepared(
         self,
-        request: Request,
-        waiters: list[Request],
+        request: _Detached,
         renew: Statement | None,
         connection: Connection,
     ) -> None:
@@ -330,10 +340,10 @@ class Runtime:
             except CQLError as exc:
                 error = exc
             else:
-                for waiter in waiters:
+                for waiter in request.waiters:
                     waiter.complete(statement)
                 return
-        for waiter in waiters:
+        for waiter in request.waiters:
             waiter.fail(copy(error))
 
     def _keep(

@@ -211,9 +211,14 @@ class Session:
             values: Sequence[Any] = parameters
         else:
             values = statement.values(parameters)
-        request = runtime.request_class(runtime.deadlines, statement.query, settings.timeout)
-        request.bind(statement.binder(settings), values)
-        runtime.start_request(request, connection)
+        binder = statement.binders.get(settings) or statement.binder(settings)
+        deadlines = runtime.deadlines
+        request = runtime.request_class(
+            deadlines, statement.query, settings.timeout, binder, values
+        )
+        connection.submit(request)
+        if deadlines.add(request, runtime.clock()):
+            runtime.rearm()
         event = await request
         message = event.message
         kind = type(message)
