@@ -1,0 +1,222 @@
+"""Binding: the frame is the one that the message would make of the same values."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cqlproto import (
+    EMPTY,
+    UNSET,
+    Consistency,
+    LocalProtocolError,
+    Opcode,
+    ProtocolVersion,
+    ValueConversionError,
+)
+from cqlproto.cqltypes import NATIVE_TYPES, ListType, UserType, encoder
+from cqlproto.frames import HEADER_SIZE, write_frame
+from cqlproto.messages import (
+    BindMetadata,
+    Column,
+    Execute,
+    Prepared,
+    QueryParameters,
+    ResultMetadata,
+    read_request,
+)
+from cqlproto.rows import Binder
+from cqlproto.testing import cql_types, values_of
+from tests.cqlproto.messages.strategies import parameters
+
+V3, V4, V5 = ProtocolVersion
+ONE = QueryParameters(Consistency.ONE)
+INT, TEXT = NATIVE_TYPES["int"], NATIVE_TYPES["text"]
+RESULT = ResultMetadata.of([Column("k", "t", "x", INT)], V4)
+
+
+def prepared(
+    *types: Any, statement_id: bytes = b"id", metadata_id: bytes | None = None
+) -> Prepared:
+    columns = tuple(Column("k", "t", f"c{n}", cql_type) for n, cql_type in enumerate(types))
+    return Prepared(statement_id, metadata_id, BindMetadata(columns), RESULT)
+
+
+@st.composite
+def options(draw: st.DrawFn, version: ProtocolVersion) -> QueryParameters:
+    drawn = draw(parameters(version))
+    drawn.names = None
+    drawn.values = None
+    return drawn
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_the_frame_is_that_of_the_message(data: st.DataObject) -> None:
+    """In every version, with every option, for values of all types, nulls and UNSET."""
+    version = data.draw(st.sampled_from(ProtocolVersion))
+    types = data.draw(st.lists(cql_types(max_leaves=3), max_size=4))
+    chosen = data.draw(options(version))
+    metadata_id = data.draw(st.binary(max_size=5)) if version.has_result_metadata_id else None
+    statement = prepared(
+        *types, statement_id=data.draw(st.binary(max_size=5)), metadata_id=metadata_id
+    )
+    binder = Binder(statement, chosen, version)
+    nothing = st.sampled_from([None, UNSET] if version.has_unset else [None])
+    for _ in range(2):
+        values = [data.draw(nothing | values_of(cql_type)) for cql_type in types]
+        stream_id = data.draw(st.integers(1, 32_767))
+        cells = [
+            value if value is None or value is UNSET else encoder(cql_type)(value)
+            for value, cql_type in zip(values, types, strict=True)
+        ]
+        assert binder.cells(values) == cells
+        with_values = QueryParameters(
+            **{name: getattr(chosen, name) for name in chosen.__slots__ if name != "values"},
+            values=cells,
+        )
+        message = Execute(statement.statement_id, with_values, metadata_id)
+        body = bytearray()
+        message.write_body(body, version)
+        frame = binder.frame(stream_id, values)
+        assert frame == write_frame(version, 0, stream_id, Opcode.EXECUTE, bytes(body))
+        assert read_request(Opcode.EXECUTE, frame[HEADER_SIZE:], 0, version) == message
+
+
+ODD_VALUES = [
+    *(True, False, 0, 1, -1, 127, 128, 2**15, 2**31, 2**63, -(2**63) - 1, Consistency.TWO),
+    *(0.5, 1e300, -0.0, float("inf"), float("nan"), Decimal("1.5"), "1", b"1", object(), EMPTY),
+    *(date(2020, 2, 29), [1], {1: 2}, ()),
+]
+
+
+@pytest.mark.parametrize("name", NATIVE_TYPES)
+def test_frames_take_what_cells_take(name: str) -> None:
+    binder = Binder(prepared(TEXT, NATIVE_TYPES[name], INT), ONE, V4)
+    for value in ODD_VALUES:
+        values = ["a", value, 1]
+        try:
+            cells = binder.cells(values)
+        except ValueConversionError as exc:
+            with pytest.raises(ValueConversionError) as info:
+                binder.frame(1, values)
+            assert str(info.value) == str(exc)
+            assert info.value.column == "c1"
+        else:
+            request = read_request(Opcode.EXECUTE, binder.frame(1, values)[HEADER_SIZE:], 0, V4)
+            assert isinstance(request, Execute)
+            assert request.parameters.values == cells
+
+
+@pytest.mark.parametrize("values", [[], [1], [1, "a", None]], ids=len)
+def test_as_many_values_as_bind_markers(values: list[Any]) -> None:
+    binder = Binder(prepared(INT, TEXT), ONE, V4)
+    assert binder.count == 2
+    for bind in (binder.cells, lambda given: binder.frame(1, given)):
+        with pytest.raises(LocalProtocolError, match=f"{len(values)} values for 2 bind markers"):
+            bind(values)
+        assert bind((1, "a"))
+
+
+def test_no_bind_markers() -> None:
+    binder = Binder(prepared(), ONE, V4)
+    frame = binder.frame(7, ())
+    assert frame.hex(" ", 1).startswith("04 00 00 07 0a")
+    request = read_request(Opcode.EXECUTE, frame[HEADER_SIZE:], 0, V4)
+    assert isinstance(request, Execute)
+    assert request.parameters.values == []
+
+
+@pytest.mark.parametrize(
+    ("values", "column", "cql_type", "bad"),
+    [
+        (["x", "a", None], "c0", "int", "x"),
+        ([None, 1, None], "c1", "text", 1),
+        ([UNSET, 1, 2], "c1", "text", 1),
+        ([1, "a", [1, "b"]], "c2", "list<int>", None),
+        ([2**31, 1, None], "c0", "int", 2**31),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(
+    values: list[Any], column: str, cql_type: str, bad: Any
+) -> None:
+    binder = Binder(prepared(INT, TEXT, ListType(INT)), ONE, V4)
+    for bind in (binder.cells, lambda given: binder.frame(1, given)):
+        with pytest.raises(ValueConversionError) as info:
+            bind(values)
+        assert info.value.column == column
+        assert str(info.value).startswith(f"column '{column}' (")
+        assert cql_type in (info.value.cql_type, "list<int>")
+        assert bad is None or info.value.value == bad
+
+
+def test_of_two_bad_values_the_first_is_named() -> None:
+    binder = Binder(prepared(TEXT, INT, INT), ONE, V4)
+    with pytest.raises(ValueConversionError, match="column 'c1'"):
+        binder.frame(1, ["a", "b", "c"])
+
+
+class Moody:
+    """Has no __index__ the first time, and one from then on."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __index__(self) -> int:
+        self.asked += 1
+        if self.asked == 1:
+            raise TypeError("not now")
+        return 1
+
+
+def test_a_value_that_changes_between_two_looks() -> None:
+    value = Moody()
+    with pytest.raises(ValueConversionError):
+        Binder(prepared(INT), ONE, V4).frame(1, [value])
+
+
+def test_what_unset_and_null_look_like() -> None:
+    """v4 section 3: [value]"""
+    binder = Binder(prepared(INT, TEXT, TEXT), ONE, V4)
+    assert binder.frame(1, [None, UNSET, ""])[-12:].hex() == "fffffffffffffffe00000000"
+
+
+def test_unset_is_a_local_error_on_v3() -> None:
+    binder = Binder(prepared(INT), ONE, V3)
+    with pytest.raises(LocalProtocolError, match="unset before v4"):
+        binder.frame(1, [UNSET])
+    assert binder.frame(1, [None])[0] == 3
+
+
+def test_what_will_answer_is_known() -> None:
+    expectation = Binder(prepared(INT), ONE, V4).expectation
+    assert expectation.opcode is Opcode.EXECUTE
+    assert expectation.metadata is RESULT
+
+
+def test_what_cannot_be_bound() -> None:
+    with pytest.raises(LocalProtocolError, match="by position, not by name"):
+        Binder(prepared(INT), QueryParameters(Consistency.ONE, names=["c0"]), V4)
+    with pytest.raises(LocalProtocolError, match="65536 bind markers"):
+        Binder(prepared(*[INT] * 65_536), ONE, V4)
+    for wrong in ({"page_size": 0}, {"keyspace": "k"}, {"serial_consistency": Consistency.ONE}):
+        with pytest.raises(LocalProtocolError):
+            Binder(prepared(), QueryParameters(Consistency.ONE, **wrong), V4)
+
+
+def test_as_many_bind_markers_as_can_be() -> None:
+    binder = Binder(prepared(*[INT] * 65_535), ONE, V4)
+    assert len(binder.frame(1, range(65_535))) > 8 * 65_535
+
+
+def test_fields_of_user_types_are_named_by_their_place() -> None:
+    user = UserType("k", "address", (("street", TEXT), ("number", INT)))
+    binder = Binder(prepared(INT, user), ONE, V4)
+    with pytest.raises(ValueConversionError, match="column 'c1'") as info:
+        binder.frame(1, [1, {"street": "x", "number": "y"}])
+    assert "number" in str(info.value)
