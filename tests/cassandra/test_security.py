@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import anyio
@@ -271,16 +273,41 @@ async def refused(session: cql.Session, prepared: cql.Prepared[cql.Row]) -> None
         await anyio.sleep(0.01)
 
 
-async def test_a_session_outlives_a_restart(secure_cassandra: Node) -> None:
-    async with connecting(secure_cassandra) as session:
-        prepared = await session.prepare(LOCAL)
-        assert (await session.execute(prepared, ("local",))).one().key == "local"
-        await anyio.to_thread.run_sync(secure_cassandra.kill)
-        try:
+def test_sessions_outlive_a_restart(secure_cassandra: Node) -> None:
+    """One restart, which takes a while, for a session on each event loop."""
+    node = secure_cassandra
+    step = threading.Barrier(3, timeout=90)
+
+    async def outlive() -> None:
+        async with connecting(node) as session:
+            prepared = await session.prepare(LOCAL)
+            assert (await session.execute(prepared, ("local",))).one().key == "local"
+            await anyio.to_thread.run_sync(step.wait)  # it is killed
+            await anyio.to_thread.run_sync(step.wait)
             with anyio.fail_after(10):
                 await refused(session, prepared)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(secure_cassandra.up)
-        assert (await session.execute(prepared, ("local",))).one().key == "local"
-        assert (await session.execute("SELECT key FROM system.local")).one().key == "local"
+            await anyio.to_thread.run_sync(step.wait)  # it comes back
+            await anyio.to_thread.run_sync(step.wait)
+            assert (await session.execute(prepared, ("local",))).one().key == "local"
+            assert (await session.execute("SELECT key FROM system.local")).one().key == "local"
+
+    def run(backend: str) -> None:
+        try:
+            anyio.run(outlive, backend=backend)
+        except BaseException:
+            step.abort()
+            raise
+
+    with ThreadPoolExecutor() as pool:
+        sessions = [pool.submit(run, backend) for backend in ("asyncio", "trio")]
+        with contextlib.suppress(threading.BrokenBarrierError):
+            step.wait()
+            node.kill()
+            try:
+                step.wait()
+                step.wait()
+            finally:
+                node.up()
+            step.wait()
+        for each in sessions:
+            each.result()
