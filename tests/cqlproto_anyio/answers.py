@@ -10,6 +10,7 @@ from cqlproto.cqltypes import NATIVE_TYPES, encoder
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import (
     VOID,
+    Batch,
     BindMetadata,
     Column,
     Error,
@@ -99,5 +100,9 @@ def preparing(
 
 def unprepared(asked: Asked) -> Error:
     message = asked.message
-    assert isinstance(message, Execute)
-    return error(ErrorCode.UNPREPARED, "unknown", statement_id=message.statement_id)
+    if isinstance(message, Batch):
+        identity = next(each.query for each in message.statements if isinstance(each.query, bytes))
+    else:
+        assert isinstance(message, Execute)
+        identity = message.statement_id
+    return error(ErrorCode.UNPREPARED, "unknown", statement_id=identity)

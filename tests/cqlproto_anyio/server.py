@@ -76,8 +76,9 @@ class Asked:
     def state(self) -> bytes | None:
         """The paging state that was asked for."""
         message = self.message
-        assert isinstance(message, (Query, Execute))
-        return message.parameters.paging_state
+        if isinstance(message, (Query, Execute)):
+            return message.parameters.paging_state
+        return None
 
     def reply(self, message: Response, **prefix: Any) -> None:
         """Answer; ``prefix`` is what ServerConnection.reply takes."""

@@ -1,0 +1,368 @@
+"""Results of many pages: all at once, page by page, as a stream."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+import cqlproto_anyio as cql
+from cqlproto.cqltypes import NATIVE_TYPES
+from cqlproto.enums import ErrorCode
+from cqlproto.messages import VOID, Column, Prepare, ResultMetadata, Rows
+from tests.cqlproto_anyio.answers import (
+    V4,
+    cell,
+    columns,
+    echo,
+    error,
+    ints,
+    prepared,
+    rows_of,
+    unprepared,
+)
+from tests.cqlproto_anyio.server import IDLE, Server, idle, serving, state, turns, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cqlproto.messages import Response
+    from tests.cqlproto_anyio.server import Asked
+
+SELECT = "SELECT v FROM t WHERE k = ?"
+ROWS = [0, 1, 2, 3, 4, 5, 6]
+
+
+def paged(server: Server, *pages: list[int]) -> Callable[[Asked], Response | None]:
+    """Gives these pages, each with the number of the next as its state."""
+
+    def answer(asked: Asked) -> Response:
+        if isinstance(asked.message, Prepare):
+            return prepared(server, asked.text)
+        number = int(asked.state or b"0")
+        last = number + 1 == len(pages)
+        return ints(*pages[number], state=None if last else b"%d" % (number + 1))
+
+    return answer
+
+
+def states(server: Server) -> list[bytes | None]:
+    return [asked.state for asked in server.seen if not isinstance(asked.message, Prepare)]
+
+
+async def test_execute_follows_pages_also_empty_ones() -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = paged(server, [0, 1, 2], [], [], [3], [4, 5, 6], [])
+        for _ in range(2):
+            calls: list[Any] = [
+                lambda: session.execute(SELECT, (1,)),
+                lambda: session.execute("SELECT v FROM t"),
+            ]
+            for call in calls:
+                result = await call()
+                assert [row.v for row in result] == ROWS
+        assert states(server)[:6] == [None, b"1", b"2", b"3", b"4", b"5"]
+        assert len(server.seen) == 4 * 6 + 1
+        assert state(session) == IDLE
+
+
+@pytest.mark.parametrize("pages", [[[0, 1, 2, 3, 4]], [[0, 1], [2, 3], [4], [5]], [[0], [1] * 9]])
+async def test_too_many_rows(pages: list[list[int]]) -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = paged(server, *pages)
+        for _ in range(2):  # the second time it is prepared
+            with pytest.raises(cql.ResultTooLarge, match="max_rows=4"):
+                await session.execute(SELECT, (1,), max_rows=4)
+        total = sum(map(len, pages))
+        result = await session.execute(SELECT, (1,), max_rows=total)
+        assert len(result) == total
+        assert len([row async for row in session.stream(SELECT, (1,), max_rows=1)]) == total
+
+
+async def test_pages_and_their_tokens() -> None:
+    async with serving() as server, server.session(keyspace="shop") as session:
+        server.answer = paged(server, [0, 1, 2], [], [3, 4])
+        found, token = [], None
+        while True:
+            page = await session.page(SELECT, (1,), token=token, page_size=3)
+            found.append([row.v for row in page])
+            token = page.next_token
+            if token is None:
+                break
+        assert found == [[0, 1, 2], [], [3, 4]]
+        first = await session.page(SELECT, (1,))
+        assert first.next_token is not None
+        calls: list[Any] = [
+            lambda: session.page(SELECT, (2,), token=first.next_token),
+            lambda: session.page(SELECT + " ", (1,), token=first.next_token),
+            lambda: session.page(SELECT, (1,), token=f"{first.next_token}A"),
+            lambda: session.page(SELECT, (1,), token=""),
+        ]
+        for call in calls:
+            before = len(states(server))
+            with pytest.raises(cql.PageTokenMismatch):
+                await call()
+            assert before == len(states(server))
+        with pytest.raises(TypeError, match="token is a bytes"):
+            await session.page(SELECT, (1,), token=b"abc")  # type: ignore[call-overload]
+        other = cql.connect("node", config=server.config(), keyspace="other")
+        async with other as another:
+            with pytest.raises(cql.PageTokenMismatch):
+                await another.page(SELECT, (1,), token=first.next_token)
+        again = await session.page(SELECT, (1,), token=first.next_token)
+        assert [row.v for row in again] == []
+
+
+async def test_a_stream_asks_one_page_ahead_and_no_more() -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = paged(server, [0, 1], [2, 3], [4, 5], [6])
+        stream = session.stream(SELECT, (1,))
+        await turns()
+        assert states(server) == []
+        assert (await anext(stream)).v == 0
+        await until(lambda: states(server) == [None, b"1"])
+        await turns(30)
+        assert states(server) == [None, b"1"]
+        assert (await anext(stream)).v == 1
+        await turns(30)
+        assert states(server) == [None, b"1"]
+        assert (await anext(stream)).v == 2
+        await until(lambda: states(server) == [None, b"1", b"2"])
+        assert [row.v async for row in stream] == [3, 4, 5, 6]
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        assert state(session) == IDLE
+
+
+async def test_a_stream_by_pages_passes_over_empty_ones() -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = paged(server, [], [0, 1], [], [], [2], [])
+        pages = [[row.v for row in page] async for page in session.stream(SELECT, (1,)).pages()]
+        assert pages == [[0, 1], [2]]
+        rows = [row.v async for row in session.stream("SELECT v FROM t")]
+        assert rows == [0, 1, 2]
+        server.answer = paged(server, [])
+        assert [row async for row in session.stream(SELECT, (1,))] == []
+        server.answer = lambda asked: VOID
+        assert [row async for row in session.stream("INSERT INTO t (k) VALUES (1)")] == []
+
+
+async def test_leaving_a_stream_early_leaves_nothing_behind() -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = paged(server, [0, 1], [2, 3], [4])
+        async for row in session.stream(SELECT, (1,)):
+            if row.v == 1:
+                break
+        await idle(session)
+        assert states(server) == [None, b"1"]
+
+
+async def test_a_stream_is_closed_with_a_page_on_its_way() -> None:
+    async with serving() as server, server.session() as session:
+        answer = paged(server, [0, 1], [2, 3])
+        server.answer = lambda asked: None if asked.state else answer(asked)
+        async with session.stream("SELECT v FROM t") as stream:
+            assert (await anext(stream)).v == 0
+            asked = await server.next()
+            assert state(session).deadlines == 1
+        assert state(session)[:4] == (1, 1, 0, 0)
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        await stream.aclose()
+        asked.reply(ints(2, 3))
+        await idle(session)
+        unused = session.stream("SELECT v FROM t")
+        await unused.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await anext(unused)
+
+
+async def test_an_error_in_mid_stream_comes_after_the_rows_before_it_and_once() -> None:
+    async with serving() as server, server.session() as session:
+        answer = paged(server, [0, 1], [2], [3])
+        server.answer = lambda asked: (
+            error(ErrorCode.SERVER_ERROR, "lost a disk") if asked.state == b"2" else answer(asked)
+        )
+        stream = session.stream("SELECT v FROM t")
+        seen = []
+        with pytest.raises(cql.ServerError, match="lost a disk"):
+            async for row in stream:
+                seen.append(row.v)  # noqa: PERF401  # what came before the error is the point
+        assert seen == [0, 1, 2]
+        assert [row async for row in stream] == []
+        assert state(session) == IDLE
+
+
+async def test_a_connection_lost_in_mid_stream() -> None:
+    async with serving() as server, server.session() as session:
+        answer = paged(server, [0, 1], [2], [3])
+        server.answer = lambda asked: None if asked.state else answer(asked)
+        stream = session.stream("SELECT v FROM t")
+        assert (await anext(stream)).v == 0
+        (await server.next()).peer.close()
+        assert (await anext(stream)).v == 1
+        with pytest.raises(cql.ConnectionLost) as info:
+            await anext(stream)
+        assert info.value.maybe_applied is False
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+
+
+async def test_a_stream_goes_on_when_the_connection_was_lost_between_pages() -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = paged(server, [0], [1], [2])
+        stream = session.stream("SELECT v FROM t")
+        assert (await anext(stream)).v == 0
+        await idle(session)
+        server.peers[0].close()
+        await until(lambda: session._runtime.connection.lost)  # type: ignore[union-attr]
+        # page 1 is here; page 2 can't be asked for ahead, so it is asked for when it is wanted
+        assert [row.v async for row in stream] == [1, 2]
+        assert len(server.peers) == 2
+
+
+async def test_the_timeout_is_of_each_page() -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = paged(server, [0], [1], [2], [3])
+        stream = session.stream(SELECT, (1,), timeout=0.15)
+        await anyio.sleep(0.2)  # not begun
+        seen = []
+        async for row in stream:
+            seen.append(row.v)
+            await anyio.sleep(0.1)
+        assert seen == [0, 1, 2, 3]
+        answer = paged(server, [0], [1])
+        server.answer = lambda asked: None if asked.state else answer(asked)
+        stream = session.stream("SELECT v FROM t", timeout=0.05)
+        assert (await anext(stream)).v == 0
+        with pytest.raises(cql.RequestTimeout):
+            await anext(stream)
+
+
+async def test_a_slow_reader_and_a_server_that_forgot() -> None:
+    """What has to be sent again for a page starts with a time of its own."""
+    async with serving() as server, server.session() as session:
+        answer = paged(server, [0], [1], [2])
+        forgotten = False
+
+        def forgetting(asked: Asked) -> Response | None:
+            nonlocal forgotten
+            if asked.state == b"1" and not forgotten:
+                forgotten = True
+                return unprepared(asked)
+            return answer(asked)
+
+        server.answer = forgetting
+        seen = []
+        async for row in session.stream(SELECT, (1,), timeout=0.15):
+            seen.append(row.v)
+            await anyio.sleep(0.2)
+        assert seen == [0, 1, 2]
+        assert forgotten
+
+
+async def test_a_slow_reader_and_a_connection_that_was_lost() -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = paged(server, [0], [1], [2])
+        stream = session.stream("SELECT v FROM t", timeout=0.15)
+        assert (await anext(stream)).v == 0
+        await idle(session)
+        server.peers[0].close()
+        await until(lambda: session._runtime.connection.lost)  # type: ignore[union-attr]
+        assert (await anext(stream)).v == 1
+        await anyio.sleep(0.2)
+        assert (await anext(stream)).v == 2
+
+
+async def test_rows_or_pages_but_not_both() -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = paged(server, [0], [1])
+        stream = session.stream("SELECT v FROM t")
+        async for _ in stream:
+            break
+        with pytest.raises(cql.UsageError, match="not both"):
+            stream.pages()
+        stream = session.stream("SELECT v FROM t")
+        stream.pages()
+        with pytest.raises(cql.UsageError, match="not both"):
+            aiter(stream)
+
+
+async def test_rows_that_do_not_fit_their_class() -> None:
+    class Odd:
+        def __init__(self, other: int) -> None:
+            self.other = other
+
+    async with serving() as server, server.session() as session:
+        server.answer = paged(server, [0], [1])
+        calls: list[Any] = [
+            lambda: session.execute("SELECT v FROM t", row=Odd),
+            lambda: session.page("SELECT v FROM t", row=Odd),
+            lambda: anext(session.stream("SELECT v FROM t", row=Odd)),
+        ]
+        for call in calls:
+            with pytest.raises(cql.RowMappingError):
+                await call()
+            await idle(session)
+
+
+async def test_what_comes_with_a_reply() -> None:
+    trace = uuid.uuid4()
+    async with serving() as server, server.session() as session:
+
+        def answer(asked: Asked) -> None:
+            if isinstance(asked.message, Prepare):
+                asked.reply(prepared(server, asked.text))
+            elif asked.tracing:
+                asked.reply(ints(1), tracing_id=trace, warnings=["slow"], payload={"a": b"b"})
+            else:
+                asked.reply(VOID, warnings=["many", "tombstones"], payload=asked.payload)
+
+        async def replied() -> None:
+            while True:
+                answer(await server.next())
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(replied)
+            for _ in range(2):
+                for query, parameters in [(SELECT, (1,)), ("SELECT v FROM t", None)]:
+                    result = await session.execute(query, parameters, trace=True)
+                    assert result.tracing_id == trace
+                    assert list(result.warnings) == ["slow"]
+                    assert result.payload == {"a": b"b"}
+                    assert result.host == "node:9042"
+                    page = await session.page(query, parameters, trace=True)
+                    assert (page.tracing_id, list(page.warnings)) == (trace, ["slow"])
+            plain = await session.execute(SELECT, (1,))
+            assert (plain.tracing_id, list(plain.warnings)) == (None, ["many", "tombstones"])
+            assert plain.payload is None
+            paid = await session.execute(SELECT, (1,), payload={"x": b"y"})
+            assert paid.payload == {"x": b"y"}
+            batch = await session.batch(["INSERT INTO t (k) VALUES (1)"], payload={"x": b"z"})
+            assert batch.payload == {"x": b"z"}
+            assert list(batch.warnings) == ["many", "tombstones"]
+            group.cancel_scope.cancel()
+
+
+async def test_applied_and_existing() -> None:
+    insert = "INSERT INTO t (k) VALUES (?) IF NOT EXISTS"
+    async with serving() as server, server.session() as session:
+        flag = Column("ks", "t", "[applied]", NATIVE_TYPES["boolean"])
+        yes, no = b"\0\0\0\x01\x01", b"\0\0\0\x01\0"
+        applied = Rows.of(ResultMetadata.of([flag], V4), 1, yes)
+        refused = Rows.of(ResultMetadata.of([flag, *columns("k")], V4), 1, no + cell(7))
+        for reply, was in [(applied, True), (refused, False)] * 2:
+            server.answer = lambda asked, reply=reply: (  # type: ignore[misc]
+                prepared(server, asked.text) if isinstance(asked.message, Prepare) else reply
+            )
+            result = await session.execute(insert, (7,))
+            assert result.applied is was
+            assert result.existing == (None if was else {"k": 7})
+        server.answer = echo(server)
+        with pytest.raises(cql.ResultError):
+            _ = (await session.execute(SELECT, (1,))).applied
+        nothing = rows_of(columns("v"), [])
+        server.answer = lambda asked: nothing
+        assert (await session.execute("SELECT v FROM t")).first() is None
