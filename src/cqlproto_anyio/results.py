@@ -194,7 +194,9 @@ class PageToken:
         self, query: str, keyspace: str | None, cells: Sequence[bytes | None | Unset]
     ) -> None:
         digest = hashlib.blake2b(digest_size=_DIGEST_SIZE, person=b"cqlproto.page.1")
-        for part in (query.encode(), (keyspace or "").encode(), *cells):
+        # a query that no UTF-8 can be had of is refused when it is sent, not here
+        text = query.encode(errors="surrogatepass")
+        for part in (text, (keyspace or "").encode(), *cells):
             if isinstance(part, bytes):
                 digest.update(b"%d:" % len(part))
                 digest.update(part)

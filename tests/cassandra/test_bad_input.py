@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import decimal
 import ipaddress
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -391,7 +392,9 @@ async def test_a_request_over_the_limit_is_not_sent(session: cql.Session) -> Non
     with pytest.raises(cql.RequestTooLarge, match=r"17,825,\d+ bytes, at most 16,777,216"):
         await session.execute(INSERT, (1, 1, text))
     with pytest.raises(cql.RequestTooLarge, match="at most 16,777,216"):
+        started = time.monotonic()
         await session.execute(f"INSERT INTO items (id, at, name) VALUES (1, 1, '{text}')")
+    assert time.monotonic() - started < 4, "looking into a long text takes long"
     with pytest.raises(cql.RequestTooLarge, match="at most 16,777,216"):
         await session.batch([(INSERT, (1, 1, "x" * (9 << 20)))] * 2)
 
@@ -412,8 +415,10 @@ async def test_the_servers_own_limit_leaves_the_connection(cassandra: Node, keys
 async def test_more_rows_than_execute_collects(session: cql.Session) -> None:
     for at in range(12):
         await session.execute(INSERT, (4, at, "a"))
-    with pytest.raises(cql.ResultTooLarge, match="stream"):
-        await session.execute(SELECT, (4,), max_rows=10)
+    for _ in range(2):  # the second time the statement and its decoder are known
+        assert len(await session.execute(SELECT, (4,))) == 12
+        with pytest.raises(cql.ResultTooLarge, match="stream"):
+            await session.execute(SELECT, (4,), max_rows=10)
     with pytest.raises(cql.ResultTooLarge, match="stream"):
         await session.execute(SELECT, (4,), max_rows=10, page_size=3)
     assert len(await session.execute(SELECT, (4,), max_rows=12, page_size=3)) == 12
@@ -442,13 +447,14 @@ async def test_a_foreign_page_token(session: cql.Session) -> None:
     assert len((await session.page(SELECT, (5,), page_size=5, token=token)).rows) == 2
 
 
-async def test_a_token_cut_short_is_an_error_of_the_request(session: cql.Session) -> None:
+async def test_a_token_cut_short(session: cql.Session) -> None:
     for at in range(4):
         await session.execute(INSERT, (5, at, "a"))
     token = (await session.page(SELECT, (5,), page_size=2)).next_token
     assert token is not None
-    with pytest.raises((cql.PageTokenMismatch, cql.DatabaseError)):
-        await session.page(SELECT, (5,), token=token[:-8])
+    for damaged in (token[:-8], token[:-1], token + "A", token + "AAAA"):
+        with pytest.raises(cql.PageTokenMismatch):
+            await session.page(SELECT, (5,), token=damaged)
 
 
 # -- results and sessions

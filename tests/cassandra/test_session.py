@@ -8,7 +8,7 @@ import itertools
 import json
 import uuid
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -18,7 +18,7 @@ import cqlproto_anyio as cql
 from tests.cassandra.concurrently import all_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from tests.cassandra.conftest import Node
 
@@ -263,6 +263,28 @@ async def test_results_of_schema_changes_and_descriptions(session: cql.Session) 
     assert (await session.execute("DESCRIBE CLUSTER")).one().cluster
     assert (await session.execute(f"TRUNCATE {name}")).rows == []
     assert (await session.execute(f"DROP TABLE {name}")).rows == []
+
+
+@dataclasses.dataclass
+class Joined:
+    """A row target that can't be hashed, so that nothing can be kept for it."""
+
+    between: str
+
+    def row_maker(self, columns: Sequence[Any]) -> Callable[[tuple[Any, ...]], str]:
+        return lambda values: self.between.join(map(str, values))
+
+
+async def test_a_row_target_of_ones_own(session: cql.Session) -> None:
+    id = next(fresh)
+    await session.execute("INSERT INTO users (id, name) VALUES (?, 'Kit')", (id,))
+    query = "SELECT id, name FROM users WHERE id = ?"
+    prepared = await session.prepare(query, row=Joined("+"))
+    for _ in range(2):
+        assert (await session.execute(query, (id,), row=Joined("-"))).rows == [f"{id}-Kit"]
+        assert (await session.execute(prepared, (id,))).one() == f"{id}+Kit"
+        assert (await session.page(prepared, (id,))).rows == [f"{id}+Kit"]
+        assert [row async for row in session.stream(prepared, (id,))] == [f"{id}+Kit"]
 
 
 async def test_the_server_warns(session: cql.Session) -> None:
