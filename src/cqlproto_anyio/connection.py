@@ -412,7 +412,8 @@ async def _use(stream: ByteStream, core: ClientConnection, attempt: Attempt, key
     query = f'USE "{escaped}"'
     core.send(Query(query, QueryParameters(Consistency.ONE)))
     event = await _exchange(stream, core, attempt)
-    assert isinstance(event, ResponseReceived)
+    while not isinstance(event, ResponseReceived):
+        event = await _exchange(stream, core, attempt)  # a push that nobody asked for
     if isinstance(event.message, Error):
         raise database_error(event.message, host=str(attempt.endpoint), query=query)
 

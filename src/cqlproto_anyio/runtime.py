@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from copy import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
@@ -253,9 +253,7 @@ class Runtime:
             if isinstance(outcome, Connection):
                 waiting.complete(outcome)
             else:
-                error = copy(outcome)  # a traceback of its own for each task
-                error.__cause__ = outcome.__cause__
-                waiting.fail(error)
+                waiting.fail(_copied(outcome))
 
     # -- prepared statements
 
@@ -344,7 +342,7 @@ class Runtime:
                     waiter.complete(statement)
                 return
         for waiter in request.waiters:
-            waiter.fail(copy(error))
+            waiter.fail(_copied(error))
 
     def _keep(
         self,
@@ -360,3 +358,16 @@ class Runtime:
             statement.renew(message)
         self.statements.put(statement)
         return statement
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def _copied(error: E) -> E:
+    """Return the error for one of several tasks, so that each has a traceback of its own."""
+    try:
+        mine = copy(error)
+    except Exception:  # a class of the user's, whose constructor takes other arguments: shared
+        return error
+    mine.__cause__ = error.__cause__
+    return mine
