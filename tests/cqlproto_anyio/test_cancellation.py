@@ -1,0 +1,230 @@
+"""Cancelled at each await in turn: whatever was under way, nothing is left of it.
+
+A scenario's coroutine is driven step by step. Where it suspends for the n-th time, its scope (or
+its task) is cancelled; n goes from 1 until the scenario gets through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+import cqlproto_anyio as cql
+from cqlproto.enums import ErrorCode
+from cqlproto.messages import VOID, Batch, Execute, Prepare
+from tests.cqlproto_anyio.answers import error, ints, prepared, unprepared
+from tests.cqlproto_anyio.server import IDLE, Server, idle, serving, state, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+
+    from cqlproto.messages import Response
+    from tests.cqlproto_anyio.server import Asked
+
+pytestmark = pytest.mark.uvloop
+
+MOST = 60
+
+
+class Stepped:
+    """Awaits a coroutine and calls a function where it suspends for the n-th time."""
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, Any], at: int, call: Callable[[], object]
+    ) -> None:
+        self.coroutine = coroutine
+        self.at = at
+        self.call = call
+        self.count = 0
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        value: Any = None
+        thrown: BaseException | None = None
+        while True:
+            try:
+                if thrown is None:
+                    item = self.coroutine.send(value)
+                else:
+                    item = self.coroutine.throw(thrown)
+            except StopIteration as stop:
+                return stop.value
+            self.count += 1
+            if self.count == self.at:
+                self.call()
+            value, thrown = None, None
+            try:
+                value = yield item
+            except BaseException as exc:
+                thrown = exc
+
+
+async def cancelled_at(at: int, coroutine: Coroutine[Any, Any, Any], native: bool) -> bool:
+    """Run a coroutine, cancelled where it suspends for the n-th time; whether it got there."""
+    if native:
+
+        async def run() -> int:
+            task = asyncio.current_task()
+            assert task is not None
+            stepped = Stepped(coroutine, at, task.cancel)
+            try:
+                await stepped
+            finally:
+                counts.append(stepped.count)
+            return stepped.count
+
+        counts: list[int] = []
+        await asyncio.wait([task := asyncio.create_task(run())])
+        if not task.cancelled():
+            task.result()
+        return counts[0] >= at
+    with anyio.CancelScope() as scope:
+        stepped = Stepped(coroutine, at, scope.cancel)
+        await stepped
+    return stepped.count >= at
+
+
+def answers(server: Server) -> Callable[[Asked], Response]:
+    """Three pages of rows; every statement is forgotten once."""
+    forgotten: set[bytes] = set()
+
+    def answer(asked: Asked) -> Response:
+        message = asked.message
+        if isinstance(message, Prepare):
+            return prepared(server, asked.text)
+        if isinstance(message, Execute) and message.statement_id not in forgotten:
+            forgotten.add(message.statement_id)
+            return unprepared(asked)
+        if isinstance(message, Batch):
+            for each in message.statements:
+                if isinstance(each.query, bytes) and each.query not in forgotten:
+                    forgotten.add(each.query)
+                    return error(ErrorCode.UNPREPARED, "gone", statement_id=each.query)
+            return VOID
+        number = int(asked.state or b"0")
+        return ints(number, state=b"%d" % (number + 1) if number < 2 else None)
+
+    return answer
+
+
+async def execute(session: cql.Session, unique: int) -> None:
+    result = await session.execute(f"SELECT a{unique} FROM t WHERE k = ?", (1,))
+    assert [row.v for row in result] == [0, 1, 2]
+
+
+async def execute_text(session: cql.Session, unique: int) -> None:
+    result = await session.execute(f"SELECT a{unique} FROM t")
+    assert [row.v for row in result] == [0, 1, 2]
+
+
+async def page(session: cql.Session, unique: int) -> None:
+    query = f"SELECT b{unique} FROM t WHERE k = ?"
+    first = await session.page(query, (1,))
+    second = await session.page(query, (1,), token=first.next_token)
+    assert [row.v for row in second] == [1]
+
+
+async def stream(session: cql.Session, unique: int) -> None:
+    rows = session.stream(f"SELECT c{unique} FROM t WHERE k = ?", (1,))
+    assert [row.v async for row in rows] == [0, 1, 2]
+
+
+async def closed_stream(session: cql.Session, unique: int) -> None:
+    async with session.stream(f"SELECT d{unique} FROM t WHERE k = ?", (1,)) as rows:
+        async for row in rows:
+            assert row.v == 0
+            break
+
+
+async def batch(session: cql.Session, unique: int) -> None:
+    items = [(f"INSERT INTO t{unique}_{number} (k) VALUES (?)", (1,)) for number in range(2)]
+    await session.batch(items)
+
+
+async def prepare(session: cql.Session, unique: int) -> None:
+    await session.prepare(f"SELECT e{unique} FROM t")
+
+
+SCENARIOS = [execute, execute_text, page, stream, closed_stream, batch, prepare]
+NATIVE = [("asyncio", False), ("asyncio", True), ("trio", False)]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(("anyio_backend", "native"), NATIVE, indirect=["anyio_backend"])
+@pytest.mark.parametrize("lost", [False, True], ids=["connected", "lost"])
+async def test_verbs(scenario: Any, native: bool, lost: bool) -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = answers(server)
+        for at in range(1, MOST):
+            if lost:
+                await until(lambda: session._runtime._connecting is None)
+                server.peers[-1].close()
+                await until(lambda: session._runtime.connection.lost)  # type: ignore[union-attr]
+            got_there = await cancelled_at(at, scenario(session, at), native)
+            await idle(session)
+            if not got_there:
+                break
+        else:
+            pytest.fail("the scenario never got through")
+        assert at > 1
+        await scenario(session, MOST)
+        assert state(session) == IDLE
+        assert session._runtime._connecting is None
+
+
+@pytest.mark.parametrize(("anyio_backend", "native"), NATIVE, indirect=["anyio_backend"])
+async def test_connect_and_close(native: bool) -> None:
+    async with serving() as server:
+        server.verify = lambda token: True
+        server.answer = answers(server)
+        auth = cql.PlainAuth("ann", "secret")
+
+        async def life() -> None:
+            config = server.config()
+            async with cql.connect("node", auth=auth, keyspace="ks", config=config) as session:
+                await execute_text(session, 0)
+
+        for at in range(1, MOST):
+            got_there = await cancelled_at(at, life(), native)
+            await until(lambda: all(client.closed for client in server.clients))
+            await until(lambda: all(peer.ended.is_set() for peer in server.peers))
+            if not got_there:
+                break
+        else:
+            pytest.fail("the scenario never got through")
+        assert at > 3
+        await life()
+
+
+@pytest.mark.parametrize(("anyio_backend", "native"), NATIVE, indirect=["anyio_backend"])
+async def test_aclose(native: bool) -> None:
+    async with serving() as server:
+        server.answer = answers(server)
+        for at in range(1, MOST):
+            connecting = cql.connect("node", config=server.config())
+            session = await connecting.__aenter__()
+            got_there = await cancelled_at(at, session.aclose(), native)
+            with pytest.raises(cql.SessionClosed):
+                await session.execute("SELECT v FROM t")
+            await connecting.__aexit__(None, None, None)
+            assert all(client.closed for client in server.clients)
+            if not got_there:
+                break
+        else:
+            pytest.fail("the scenario never got through")
+
+
+async def rows_until_cancelled(session: cql.Session) -> AsyncIterator[int]:
+    async for row in session.stream("SELECT v FROM t"):
+        yield row.v
+
+
+async def test_a_generator_around_a_stream_is_left_early() -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = answers(server)
+        generator = rows_until_cancelled(session)
+        assert await anext(generator) == 0
+        await generator.aclose()  # type: ignore[attr-defined]
+        await idle(session)
