@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import dataclasses
+import importlib.util
 import pickle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from cqlproto import RowMappingError
 from cqlproto.cqltypes import NATIVE_TYPES, ListType
 from cqlproto.messages import Column, ResultMetadata, Rows
-from cqlproto.rows import Row, RowTarget, decode_rows, decoder
+from cqlproto.rows import Row, RowTarget, decode_rows, decoder, targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,6 +132,20 @@ def test_any_names_do(names: list[str]) -> None:
         assert again._fields == row._fields == tuple(names)
 
 
+def test_rows_where_tuples_have_no_getter_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not every Python has what CPython's namedtuple uses: a copy of the module goes without."""
+    monkeypatch.delattr(collections, "_tuplegetter")
+    spec = importlib.util.spec_from_file_location("targets_again", targets.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    row = module.row_maker(columns("id", "count"), module.Row)([1, 2])
+    assert (row.id, row["id"], row.count, row[1]) == (1, 1, 2, 2)
+    with pytest.raises(AttributeError):
+        row.id = 2
+
+
 def test_rows_of_the_same_columns_share_their_class() -> None:
     assert type(one("a", "b")) is type(one("a", "b"))
     assert type(one("a", "b")) is not type(one("b", "a"))
@@ -141,6 +157,7 @@ def test_rows_of_the_same_columns_share_their_class() -> None:
 def test_tuples_and_dicts() -> None:
     assert decoded(tuple, "a", "b") == [(1, 2), (3, 4)]
     assert type(decoded(tuple, "a")[0]) is tuple
+    assert targets.row_maker(columns("a", "b"), tuple)([1, 2]) == (1, 2)
     assert decoded(tuple, "a", "a") == [(1, 2), (3, 4)]
     assert decoded(dict, "b", "a") == [{"b": 1, "a": 2}, {"b": 3, "a": 4}]
     assert [*decoded(dict, "b", "a")[0]] == ["b", "a"]

@@ -178,6 +178,9 @@ def test_it_runs_until_nothing_happens() -> None:
     ]
     assert pair.client.in_flight == 1
     assert pair.run(answer) == []
+    pair.server.receive_eof()
+    assert pair.run(answer) == []
+    assert pair.server.next_event() is None, "its end has been told"
 
 
 def test_a_run_that_meets_an_error_returns_what_came_before() -> None:
