@@ -119,9 +119,7 @@ class Profile:
     payload: Mapping[str, bytes] | None = None
 
     def __post_init__(self) -> None:
-        if self.timeout is not None and not (
-            isinstance(self.timeout, (int, float)) and self.timeout > 0
-        ):
+        if self.timeout is not None and not _is_seconds(self.timeout):
             raise ConfigError(f"timeout is {self.timeout!r}, not a positive number of seconds")
         if not isinstance(self.consistency, Consistency):
             raise ConfigError(f"consistency is {self.consistency!r}, not a Consistency")
@@ -139,8 +137,17 @@ class Profile:
             value = getattr(self, name)
             if value is not None and not _is_integer(value, bits):
                 raise ConfigError(f"{name} is {value!r}, not an int of {bits} bits")
-        if self.payload is not None and not _is_payload(self.payload):
+        for name in ("idempotent", "trace"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, not True or False")
+        if self.keyspace is not None and not isinstance(self.keyspace, str):
+            raise ConfigError(f"keyspace is {self.keyspace!r}, not a str")
+        if self.payload is not None and not _is_map(self.payload, bytes):
             raise ConfigError("payload is not a mapping of str to bytes")
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
 def _is_integer(value: object, bits: int) -> bool:
@@ -148,9 +155,9 @@ def _is_integer(value: object, bits: int) -> bool:
     return type(value) is int and abs(value) < 1 << bits - 1
 
 
-def _is_payload(value: object) -> bool:
+def _is_map(value: object, kind: type) -> bool:
     return isinstance(value, Mapping) and all(
-        isinstance(key, str) and isinstance(item, bytes) for key, item in value.items()
+        isinstance(key, str) and isinstance(item, kind) for key, item in value.items()
     )
 
 
@@ -209,11 +216,26 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in ("connect_timeout", "close_timeout"):
-            if not getattr(self, name) > 0:
+            if not _is_seconds(getattr(self, name)):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, not a number of seconds")
-        for name in ("max_in_flight", "max_unsent", "max_prepared"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}, not a positive number")
+        for name, least in (
+            ("max_in_flight", 1),
+            ("max_waiting", 0),
+            ("max_unsent", 1),
+            ("max_prepared", 1),
+        ):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ConfigError(f"{name} is {value!r}, not a number of at least {least}")
+        if not isinstance(self.limits, Limits):
+            raise ConfigError(f"limits is a {type(self.limits).__name__}, not Limits")
+        if self.connector is not None and not callable(self.connector):
+            raise ConfigError(f"connector is a {type(self.connector).__name__}, not a function")
+        for name in ("application_name", "application_version"):
+            if not isinstance(getattr(self, name), (str, type(None))):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, not a str")
+        if not _is_map(self.startup_options, str):
+            raise ConfigError("startup_options is not a mapping of str to str")
         if self.max_in_flight > self.limits.max_streams:
             raise ConfigError(
                 f"max_in_flight is {self.max_in_flight}, more than the"

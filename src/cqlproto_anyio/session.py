@@ -494,6 +494,7 @@ def connect(
             ``config.connect_timeout`` seconds each.
         DatabaseError: the keyspace can't be used (when entered).
     """
+    check_arguments(hosts, keyspace, auth, tls, local_dc, profile, config)
     names = [hosts] if isinstance(hosts, str) else list(hosts)
     if not names:
         raise ConfigError("hosts is empty: name at least one contact point")
@@ -514,6 +515,32 @@ def connect(
     )
 
 
+def check_arguments(
+    hosts: object,
+    keyspace: object,
+    auth: object,
+    tls: object,
+    local_dc: object,
+    profile: object,
+    config: object,
+) -> None:
+    """Raise ConfigError for what :func:`connect` can't take, before it fails somewhere inside."""
+    import ssl
+
+    texts = (str, type(None))
+    for name, value, fits in (
+        ("hosts", hosts, hasattr(hosts, "__iter__")),
+        ("keyspace", keyspace, isinstance(keyspace, texts) and keyspace != ""),
+        ("auth", auth, auth is None or hasattr(auth, "authenticator")),
+        ("tls", tls, isinstance(tls, (bool, ssl.SSLContext))),
+        ("local_dc", local_dc, isinstance(local_dc, texts)),
+        ("profile", profile, isinstance(profile, (Profile, type(None)))),
+        ("config", config, isinstance(config, (Config, type(None)))),
+    ):
+        if not fits:
+            raise ConfigError(f"{name} can't be a {type(value).__name__}")
+
+
 def parse_endpoint(name: str, port: int) -> Endpoint:
     """Read ``host``, ``host:port``, ``::1`` or ``[::1]:port``.
 
@@ -524,8 +551,8 @@ def parse_endpoint(name: str, port: int) -> Endpoint:
         raise ConfigError(f"a contact point is a str, not a {type(name).__name__}")
     address, text = name, ""
     if name.startswith("["):
-        address, _, text = name[1:].partition("]")
-        if text and not text.startswith(":"):
+        address, closed, text = name[1:].partition("]")
+        if not closed or (text and not text.startswith(":")):
             raise ConfigError(f"{name!r} is no contact point")
         text = text[1:]
     elif name.count(":") == 1:
