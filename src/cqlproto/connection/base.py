@@ -1,0 +1,142 @@
+"""What both ends of a connection share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from cqlproto._events import ConnectionEnded
+from cqlproto._state import State
+from cqlproto.enums import FLAG_COMPRESSED, Opcode, ProtocolVersion
+from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
+from cqlproto.frames import FrameReader, write_frame
+
+if TYPE_CHECKING:
+    from cqlproto._events import Event
+    from cqlproto.compression import Compressor
+
+__all__ = ["EVENT_STREAM", "SPOKEN", "Connection", "Limits"]
+
+SPOKEN = (ProtocolVersion.V4,)
+EVENT_STREAM = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a connection accepts and sends.
+
+    Attributes:
+        max_response: the longest body to accept, in bytes, before and after decompression.
+            Responses are not bounded by the server's own frame limit.
+        max_request: the longest frame to send, in bytes; a server refuses more than 16 MiB unless
+            it is configured otherwise.
+        max_streams: how many requests may be in flight, at most 32,767: stream 0 is kept for the
+            handshake.
+    """
+
+    max_response: int = 256 * 1024 * 1024
+    max_request: int = 16 * 1024 * 1024
+    max_streams: int = 32_767
+
+
+class Connection:
+    """What both ends share: buffers, frames and the error that ends everything."""
+
+    __slots__ = (
+        "_compressor",
+        "_eof",
+        "_error",
+        "_limits",
+        "_max_body",
+        "_out",
+        "_reader",
+        "_unsent",
+        "_version",
+        "state",
+    )
+
+    def __init__(
+        self, version: ProtocolVersion, limits: Limits, max_body: int, *, responses: bool
+    ) -> None:
+        self._version = version
+        self._limits = limits
+        self._max_body = max_body
+        self._reader = FrameReader(max_body=max_body, responses=responses)
+        self._compressor: Compressor | None = None
+        self._error: RemoteProtocolError | None = None
+        self._eof = False
+        self._out: dict[int, bytes] = {}  # the client's by stream id, to drop abandoned requests
+        self._unsent = 0
+        self.state = State.NEW
+
+    @property
+    def version(self) -> ProtocolVersion:
+        """The protocol version in use."""
+        return self._version
+
+    @property
+    def unsent(self) -> int:
+        """About how many bytes wait for :meth:`data_to_send`: before compression, and those of
+        requests that were abandoned included."""
+        return self._unsent
+
+    def receive_data(self, data: bytes) -> None:
+        """Keep bytes that came from the peer; :meth:`next_event` parses them.
+
+        Raises:
+            LocalProtocolError: the end was reported before.
+        """
+        if self._eof:
+            raise LocalProtocolError("data after receive_eof()")
+        self._reader.feed(data)
+
+    def receive_eof(self) -> None:
+        """The peer will send nothing more; ConnectionEnded follows what came before."""
+        self._eof = True
+
+    def next_event(self) -> Event | None:
+        """Return the next event, or None until more bytes come.
+
+        Raises:
+            RemoteProtocolError: the peer broke the protocol. What came before was delivered; asked
+                again, it is raised again.
+        """
+        raise NotImplementedError
+
+    def data_to_send(self) -> bytes:
+        """Return all bytes that are to go to the peer now, at most once."""
+        out = self._out
+        if not out:
+            return b""
+        data = b"".join(out.values())
+        out.clear()
+        self._unsent = 0
+        return data
+
+    def _body(self, flags: int, body: bytes) -> bytes:
+        """Return the body decompressed."""
+        if flags & FLAG_COMPRESSED:
+            if self._compressor is None:
+                raise RemoteProtocolError("a compressed frame, and no compression was agreed on")
+            return self._compressor.decompress(body, self._max_body)
+        return body
+
+    def _pack(self, version: int, flags: int, stream: int, opcode: int, body: bytes) -> bytes:
+        """Return the frame, compressed if that makes it shorter."""
+        if self._compressor is not None and body and opcode != Opcode.STARTUP:
+            shorter = self._compressor.compress(body)
+            if len(shorter) < len(body):
+                return write_frame(version, flags | FLAG_COMPRESSED, stream, opcode, shorter)
+        return write_frame(version, flags, stream, opcode, body)
+
+    def _end(self) -> ConnectionEnded | None:
+        """Return the event of the end, once, when nothing is left to parse."""
+        if not self._eof or self.state is State.CLOSED:
+            return None
+        self.state = State.CLOSED
+        return ConnectionEnded(clean=self._reader.pending == 0)
+
+    def _broken(self, error: RemoteProtocolError) -> NoReturn:
+        self._error = error
+        self.state = State.FAILED
+        raise error

@@ -1,0 +1,122 @@
+"""The client's part of the handshake: given a reply, what is said next or what became of it.
+
+The table in ``_state`` decides; this carries out its actions (v4 sections 4.1.1 and 4.1.2).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from cqlproto._events import HandshakeCompleted, HandshakeFailed
+from cqlproto._state import HANDSHAKE, Action, State
+from cqlproto.enums import ErrorCode, Opcode
+from cqlproto.messages.errors import Error
+from cqlproto.messages.requests import AuthResponse, Options, Startup
+from cqlproto.messages.responses import AuthChallenge, Authenticate, Supported
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cqlproto.compression import Compressor
+    from cqlproto.connection.sasl import Authenticator
+    from cqlproto.enums import ProtocolVersion
+    from cqlproto.messages import Response
+
+__all__ = ["ClientHandshake"]
+
+
+class ClientHandshake:
+    """Where the handshake stands, and how it goes on.
+
+    Arguments:
+        version: the protocol version that is asked for.
+        compression: what shall be agreed on, or None.
+        authenticator: answers AUTHENTICATE, or None.
+        options: more options for STARTUP.
+    """
+
+    __slots__ = ("_authenticator", "_options", "_supported", "_version", "compression", "state")
+
+    def __init__(
+        self,
+        version: ProtocolVersion,
+        compression: Compressor | None,
+        authenticator: Authenticator | None,
+        options: Mapping[str, str],
+    ) -> None:
+        self._version = version
+        self._authenticator = authenticator
+        self._options = options
+        self._supported: Mapping[str, Sequence[str]] = {}
+        self.compression = compression
+        self.state = State.NEW
+
+    def begin(self) -> Options:
+        """Return the first message."""
+        self.state = State.OPTIONS_SENT
+        return Options()
+
+    def expects(self, opcode: int) -> bool:
+        """Whether a reply of this kind may come now."""
+        known = opcode in Opcode._value2member_map_
+        return known and (self.state, Opcode(opcode)) in HANDSHAKE
+
+    def step(
+        self, message: Response
+    ) -> Startup | AuthResponse | HandshakeCompleted | HandshakeFailed:
+        """Return what to send next, or how the handshake ended."""
+        action, self.state = HANDSHAKE[self.state, Opcode(message.opcode)]
+        if action is Action.SEND_STARTUP:
+            assert isinstance(message, Supported)
+            return self._startup(message.options)
+        if action is Action.COMPLETE:
+            name = self.compression.name if self.compression else None
+            return HandshakeCompleted(self._version, self._supported, name)
+        if action is Action.FAIL:
+            assert isinstance(message, Error)
+            return _failed(message)
+        return self._authenticate(message)
+
+    def _startup(self, supported: Mapping[str, Sequence[str]]) -> Startup | HandshakeFailed:
+        self._supported = supported
+        options = {"CQL_VERSION": "3.0.0", **self._options}
+        if self.compression is not None:
+            name = self.compression.name
+            offered = supported.get("COMPRESSION", ())
+            if name not in offered:
+                self.state = State.FAILED
+                return HandshakeFailed(
+                    f"the server doesn't offer {name} compression, but"
+                    f" {', '.join(offered) or 'none'}"
+                )
+            options["COMPRESSION"] = name
+        return Startup(options)
+
+    def _authenticate(self, message: Response) -> AuthResponse | HandshakeFailed:
+        if self._authenticator is None:
+            self.state = State.FAILED
+            mechanism = getattr(message, "authenticator", "")
+            return HandshakeFailed(
+                f"the server asks for authentication ({mechanism})", authentication=True
+            )
+        if isinstance(message, Authenticate):
+            return AuthResponse(self._authenticator.initial_response(message.authenticator))
+        assert isinstance(message, AuthChallenge)
+        return AuthResponse(self._authenticator.evaluate_challenge(message.token))
+
+
+def _failed(error: Error) -> HandshakeFailed:
+    rejected = error.code == ErrorCode.PROTOCOL_ERROR
+    return HandshakeFailed(
+        error.message,
+        error=error,
+        supported_versions=_versions_in(error.message) if rejected else (),
+        authentication=error.code == ErrorCode.BAD_CREDENTIALS,
+    )
+
+
+def _versions_in(text: str) -> tuple[int, ...]:
+    """Read "supported versions are (3/v3, 4/v4, 5/v5, 6/v6-beta)", betas left out."""
+    found = re.findall(r"(\d{1,3})/v\d{1,3}(-beta)?", text)
+    return tuple(sorted(int(number) for number, beta in found if not beta))

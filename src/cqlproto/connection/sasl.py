@@ -1,0 +1,40 @@
+"""The client's side of authentication (v4 section 4.1.2)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = ["Authenticator", "PlainAuthenticator"]
+
+
+class Authenticator(Protocol):
+    """The client's side of a SASL exchange (v4 section 4.1.2); one per connection."""
+
+    def initial_response(self, mechanism: str) -> bytes:
+        """Return the first token, given the class name in AUTHENTICATE."""
+        ...
+
+    def evaluate_challenge(self, challenge: bytes | None) -> bytes:
+        """Return the answer to the token in AUTH_CHALLENGE."""
+        ...
+
+
+class PlainAuthenticator:
+    """SASL PLAIN: a name and a password, as Cassandra's PasswordAuthenticator wants them."""
+
+    __slots__ = ("_password", "_username")
+
+    def __init__(self, username: str, password: str) -> None:
+        self._username = username
+        self._password = password
+
+    def __repr__(self) -> str:
+        return f"PlainAuthenticator({self._username!r}, ...)"
+
+    def initial_response(self, mechanism: str) -> bytes:
+        """Return the token of RFC 4616, whatever the mechanism is called."""
+        return f"\0{self._username}\0{self._password}".encode()
+
+    def evaluate_challenge(self, challenge: bytes | None) -> bytes:
+        """PLAIN has no challenge; answer with the same token, as other drivers do."""
+        return self.initial_response("")

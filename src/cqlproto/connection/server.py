@@ -1,0 +1,158 @@
+"""The server's end: it reads requests, writes what it is told to, and never answers by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cqlproto._events import RequestReceived, UnsupportedVersionReceived
+from cqlproto._state import EXPECTATIONS, State
+from cqlproto.compression import compressor
+from cqlproto.connection.base import EVENT_STREAM, SPOKEN, Connection, Limits
+from cqlproto.enums import FLAG_TRACING, RESPONSE_BIT, ErrorCode, Opcode, ProtocolVersion
+from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
+from cqlproto.frames import HEADER_SIZE
+from cqlproto.messages import read_request, read_request_prefix, write_prefix
+from cqlproto.messages.errors import Error
+from cqlproto.messages.events import Event as EventMessage
+from cqlproto.messages.requests import AuthResponse, Options, Startup
+from cqlproto.messages.responses import READY, Authenticate, AuthSuccess, Ready, Supported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from uuid import UUID
+
+    from cqlproto._events import Event
+    from cqlproto.messages import Request, Response
+    from cqlproto.messages.events import ServerEvent
+
+__all__ = ["ServerConnection", "handshake_reply"]
+
+
+class ServerConnection(Connection):
+    """The server's end. It never answers by itself, so that proxies and faults can be made of it.
+
+    Arguments:
+        limits: sizes; ``max_request`` bounds the frames that are received here.
+        versions: the versions that are accepted.
+    """
+
+    __slots__ = ("_agreed", "_requests", "_serial", "_versions")
+
+    def __init__(
+        self, *, limits: Limits | None = None, versions: Sequence[ProtocolVersion] = SPOKEN
+    ) -> None:
+        limits = limits or Limits()
+        super().__init__(
+            ProtocolVersion.V4, limits, limits.max_request - HEADER_SIZE, responses=False
+        )
+        self._requests: dict[int, Opcode] = {}
+        self._versions = {int(version): version for version in versions}
+        self._agreed: str | None = None
+        self._serial = 0
+        self.state = State.READY
+
+    @property
+    def versions(self) -> Sequence[ProtocolVersion]:
+        """The versions that are accepted."""
+        return tuple(self._versions.values())
+
+    def next_event(self) -> Event | None:
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        try:
+            parts = self._reader.take()
+            if parts is None:
+                return self._end()
+            return self._request(*parts)
+        except RemoteProtocolError as exc:
+            self._broken(exc)
+
+    def _request(self, version: int, flags: int, stream_id: int, opcode: int, body: bytes) -> Event:
+        if stream_id < 0:
+            raise RemoteProtocolError(f"a request on stream {stream_id}")
+        if stream_id in self._requests:
+            raise RemoteProtocolError(f"a request on stream {stream_id}, which is taken")
+        if version not in self._versions:
+            self._requests[stream_id] = Opcode.OPTIONS
+            return UnsupportedVersionReceived(stream_id, version)
+        self._version = self._versions[version]
+        body = self._body(flags, body)
+        payload, position = read_request_prefix(body, flags, self._version)
+        message = read_request(opcode, body, position, self._version)
+        if isinstance(message, Startup):
+            self._agreed = message.options.get("COMPRESSION")
+            if self._agreed is not None and self._agreed not in ("lz4", "snappy"):
+                raise RemoteProtocolError(f"unknown compression {self._agreed!r}")
+        self._requests[stream_id] = Opcode(message.opcode)
+        return RequestReceived(
+            stream_id, message, tracing=bool(flags & FLAG_TRACING), payload=payload
+        )
+
+    def reply(
+        self,
+        stream_id: int,
+        message: Response,
+        *,
+        warnings: Sequence[str] = (),
+        tracing_id: UUID | None = None,
+        payload: Mapping[str, bytes | None] | None = None,
+    ) -> None:
+        """Queue the answer to a request.
+
+        Raises:
+            LocalProtocolError: nothing was asked on this stream, or the message can't answer it.
+        """
+        asked = self._requests.get(stream_id)
+        if asked is None:
+            raise LocalProtocolError(f"nothing was asked on stream {stream_id}")
+        expectation = EXPECTATIONS[asked]
+        legal = message.opcode in expectation.replies
+        if message.opcode == Opcode.RESULT:
+            legal = type(message) in expectation.results
+        if not legal:
+            raise LocalProtocolError(f"{message!r} can't answer {asked.name}")
+        if isinstance(message, (Ready, Authenticate)) and self._agreed is not None:
+            self._compressor = compressor(self._agreed)
+        body = bytearray()
+        flags = write_prefix(body, self._version, tracing_id, warnings, payload)
+        message.write_body(body, self._version)
+        self._append(stream_id, flags, message.opcode, bytes(body))
+        del self._requests[stream_id]
+
+    def push(self, event: ServerEvent) -> None:
+        """Queue an event for a client that registered for it."""
+        body = bytearray()
+        EventMessage(event).write_body(body, self._version)
+        self._append(EVENT_STREAM, 0, Opcode.EVENT, bytes(body))
+
+    def _append(self, stream_id: int, flags: int, opcode: int, body: bytes) -> None:
+        frame = self._pack(self._version | RESPONSE_BIT, flags, stream_id, opcode, body)
+        self._out[self._serial] = frame  # in order: several may wait for one stream
+        self._serial += 1
+        self._unsent += len(frame)
+
+
+def handshake_reply(
+    request: Request,
+    *,
+    supported: Mapping[str, Sequence[str]],
+    verify: Callable[[bytes], bool] | None = None,
+) -> Response | None:
+    """Return what an ordinary server answers to a request of the handshake, or None to others.
+
+    Arguments:
+        request: the request.
+        supported: what SUPPORTED shall list.
+        verify: checks the token of an AUTH_RESPONSE; None for a server that lets everyone in.
+    """
+    if isinstance(request, Options):
+        return Supported({name: list(values) for name, values in supported.items()})
+    if isinstance(request, Startup):
+        if verify is None:
+            return READY
+        return Authenticate("org.apache.cassandra.auth.PasswordAuthenticator")
+    if isinstance(request, AuthResponse):
+        if verify is not None and verify(request.token or b""):
+            return AuthSuccess(None)
+        return Error(ErrorCode.BAD_CREDENTIALS, "Provided username or password are incorrect")
+    return None
