@@ -115,6 +115,17 @@ def test_frames_may_be_read_one_by_one_between_pieces(sent: list[RawFrame], most
     assert found + drain(frame_reader) == sent
 
 
+def test_a_short_frame_does_not_wait_for_the_length_of_a_long_one_before_it() -> None:
+    frame_reader = reader()
+    long, short = RawFrame(0x84, 0, 1, 8, bytes(100)), RawFrame(0x84, 0, 2, 8, b"")
+    frame_reader.feed(bytes(long)[:50])
+    assert frame_reader.read() is None
+    frame_reader.feed(bytes(long)[50:] + bytes(short))
+    assert frame_reader.read() == long
+    frame_reader.feed(bytes(short))
+    assert drain(frame_reader) == [short, short]
+
+
 def test_two_pieces_at_every_split_and_byte_by_byte() -> None:
     sent = [RawFrame(0x84, 0, stream, 8, b"x" * stream) for stream in range(12)]
     data = b"".join(map(bytes, sent))
