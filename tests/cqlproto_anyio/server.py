@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import anyio
 import anyio.abc
 import anyio.lowlevel
+from anyio.streams.tls import TLSStream
 
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion, RequestReceived, ServerConnection, handshake_reply
@@ -24,6 +25,7 @@ from cqlproto.messages import VOID, Execute, Prepare, Query
 from tests.cqlproto_anyio.streams import MemoryStream
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from cqlproto.messages import Request, Response
@@ -214,16 +216,20 @@ class Server:
         self._group.start_soon(peer.serve)
         return peer
 
-    async def listen(self) -> int:
+    async def listen(self, tls: ssl.SSLContext | None = None) -> int:
         """Serve on TCP as well; return the port."""
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
         assert self._group is not None
-        self._group.start_soon(self._accept, listener)
+        self._group.start_soon(self._accept, listener, tls)
         port: int = listener.extra(anyio.abc.SocketAttribute.local_port)
         return port
 
-    async def _accept(self, listener: Any) -> None:
-        async def serve(stream: anyio.abc.SocketStream) -> None:
+    async def _accept(self, listener: Any, tls: ssl.SSLContext | None) -> None:
+        async def serve(stream: anyio.abc.ByteStream) -> None:
+            if tls is not None:
+                stream = await TLSStream.wrap(
+                    stream, ssl_context=tls, server_side=True, standard_compatible=False
+                )
             peer = Peer(self, stream)
             self.peers.append(peer)
             await peer.serve()

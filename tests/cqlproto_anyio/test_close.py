@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import ssl
+import subprocess
 import time
 from typing import Any
 
@@ -188,11 +190,35 @@ async def test_closed_while_reconnecting() -> None:
         assert all(type(outcome.error) is cql.SessionClosed for outcome in outcomes)
 
 
-async def test_closing_is_bounded_when_the_peer_is_silent() -> None:
+@pytest.fixture(scope="session")
+def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context with a certificate of its own, and a client's that trusts it."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=node"
+        " -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
+    )
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    mine = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    mine.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    theirs.load_verify_locations(folder / "cert.pem")
+    return mine, theirs
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+async def test_closing_is_bounded_when_the_peer_is_silent(
+    encrypted: bool, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    mine, theirs = contexts
     async with serving() as server:
-        port = await server.listen()
+        port = await server.listen(mine if encrypted else None)
         config = cql.Config(close_timeout=0.3)
-        async with cql.connect("127.0.0.1", port=port, config=config) as session:
+        tls: ssl.SSLContext | bool = theirs if encrypted else False
+        async with cql.connect("127.0.0.1", port=port, config=config, tls=tls) as session:
+            server.answer = echo(server)
+            assert (await session.execute(SELECT, (1,))).one().v == 1
+            server.answer = lambda asked: None
             server.peers[0].pause()
             async with anyio.create_task_group() as group:
                 # more than the sockets' buffers take, so that the writer is stuck
@@ -228,6 +254,7 @@ async def test_everything_ends_with_the_session() -> None:
         before = tasks()
         for broken in (False, True):
             async with cql.connect("127.0.0.1", port=port) as session:
+                assert tasks() > before
                 server.answer = echo(server)
                 await session.execute(SELECT, (1,))
                 server.answer = preparing(server)
