@@ -226,12 +226,12 @@ async def test_a_stream_goes_on_when_the_connection_was_lost_between_pages() -> 
 async def test_the_timeout_is_of_each_page() -> None:
     async with serving() as server, server.session() as session:
         server.answer = paged(server, [0], [1], [2], [3])
-        stream = session.stream(SELECT, (1,), timeout=0.15)
-        await anyio.sleep(0.2)  # not begun
+        stream = session.stream(SELECT, (1,), timeout=0.5)
+        await anyio.sleep(0.6)  # not begun
         seen = []
         async for row in stream:
             seen.append(row.v)
-            await anyio.sleep(0.1)
+            await anyio.sleep(0.3)
         assert seen == [0, 1, 2, 3]
         answer = paged(server, [0], [1])
         server.answer = lambda asked: None if asked.state else answer(asked)
@@ -256,9 +256,9 @@ async def test_a_slow_reader_and_a_server_that_forgot() -> None:
 
         server.answer = forgetting
         seen = []
-        async for row in session.stream(SELECT, (1,), timeout=0.15):
+        async for row in session.stream(SELECT, (1,), timeout=0.5):
             seen.append(row.v)
-            await anyio.sleep(0.2)
+            await anyio.sleep(0.6)
         assert seen == [0, 1, 2]
         assert forgotten
 
@@ -266,13 +266,13 @@ async def test_a_slow_reader_and_a_server_that_forgot() -> None:
 async def test_a_slow_reader_and_a_connection_that_was_lost() -> None:
     async with serving() as server, server.session() as session:
         server.answer = paged(server, [0], [1], [2])
-        stream = session.stream("SELECT v FROM t", timeout=0.15)
+        stream = session.stream("SELECT v FROM t", timeout=0.5)
         assert (await anext(stream)).v == 0
         await idle(session)
         server.peers[0].close()
         await until(lambda: session._runtime.connection.lost)  # type: ignore[union-attr]
         assert (await anext(stream)).v == 1
-        await anyio.sleep(0.2)
+        await anyio.sleep(0.6)
         assert (await anext(stream)).v == 2
 
 
