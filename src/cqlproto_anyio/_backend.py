@@ -13,14 +13,21 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import anyio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
 
-__all__ = ["AsyncioWaiting", "Backend", "TrioWaiting", "Waiting", "current_backend"]
+__all__ = [
+    "AsyncioBackend",
+    "AsyncioWaiting",
+    "Backend",
+    "TrioWaiting",
+    "Waiting",
+    "current_backend",
+]
 
 
 class Waiting:
@@ -71,13 +78,14 @@ _Future = asyncio.Future
 
 
 class AsyncioWaiting(Waiting):
-    """Waits in a future of the running loop."""
+    """Waits in a future of its loop, which subclasses name: asking for it costs more."""
 
     __slots__ = ()
+    loop: ClassVar[asyncio.AbstractEventLoop]
 
     def __await__(self) -> Generator[Any, Any, Any]:
         if not self.done:
-            future: asyncio.Future[None] = _Future()  # of the running loop
+            future: asyncio.Future[None] = _Future(loop=self.loop)
             self._waiter = future
             try:
                 yield from future
@@ -107,18 +115,24 @@ class Backend(Protocol):
         ...
 
 
-class _AsyncioBackend:
+class AsyncioBackend:
+    """The running loop, its clock and its futures."""
+
     name = "asyncio"
-    waiting: type[Waiting] = AsyncioWaiting
     # what the selector loop reads at a time: less would make anyio split what has come
     receive_size = 262_144
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
+        self.waiting: type[Waiting] = self.bound(AsyncioWaiting)
         # asyncio's own loops ask the monotonic clock; without the way through them it is cheaper
         plain = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
         self.clock: Callable[[], float] = time.monotonic if plain else loop.time
+
+    def bound(self, kind: type[AsyncioWaiting]) -> type[Any]:
+        """Return a subclass whose objects wait in this loop."""
+        return type(kind.__name__, (kind,), {"__slots__": (), "loop": self._loop})
 
     def host(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
         return self._loop.create_task(function(), name=name)
@@ -136,7 +150,7 @@ def current_backend() -> Backend:
         if _trio.running():
             return _trio.TrioBackend()
     try:
-        return _AsyncioBackend()
+        return AsyncioBackend()
     except RuntimeError:
         raise RuntimeError("no event loop is running: use asyncio.run or trio.run") from None
 

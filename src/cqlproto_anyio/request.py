@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from cqlproto_anyio._backend import AsyncioWaiting, Waiting
+from cqlproto_anyio._backend import AsyncioBackend, AsyncioWaiting, Waiting
 from cqlproto_anyio.cqltext import read_statement
 from cqlproto_anyio.exceptions import RequestTimeout
 
@@ -161,8 +161,8 @@ class AsyncioRequest(AsyncioWaiting, Request):
 
 def request_class(backend: Backend) -> type[Request]:
     """Return the kind of request that can be awaited on this backend."""
-    if backend.name == "asyncio":
-        return AsyncioRequest
+    if isinstance(backend, AsyncioBackend):
+        return backend.bound(AsyncioRequest)
     from cqlproto_anyio._trio import TrioRequest
 
     return TrioRequest
