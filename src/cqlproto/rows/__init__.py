@@ -1,8 +1,8 @@
 """From the body of a Rows message to Python objects, and from Python values to an EXECUTE.
 
-A decoder is made once per (columns, target) and kept with the metadata. There is one way to decode
-so far, the plain loop of ``reference``; a decoder compiled per column list takes its place here,
-behind :func:`decoder`, and the plain loop stays as its oracle.
+A decoder is made once per (columns, target) and kept with the metadata: the plain loop of
+``reference`` at first, one compiled for the column list when enough rows have come. The plain loop
+stays as the oracle of the compiled ones.
 """
 
 from __future__ import annotations
@@ -11,21 +11,34 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cqlproto.exceptions import LocalProtocolError
 from cqlproto.rows.binder import Binder
+from cqlproto.rows.compile import compiled_decoder, decoder_source
 from cqlproto.rows.reference import reference_decoder
 from cqlproto.rows.targets import Row, RowTarget, row_maker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cqlproto.messages.results import Column, Rows
+    from cqlproto.messages.results import Column, ResultMetadata, Rows
 
-__all__ = ["Binder", "Row", "RowTarget", "decode_rows", "decoder", "reference_decoder"]
+__all__ = [
+    "ROWS_BEFORE_COMPILING",
+    "Binder",
+    "Row",
+    "RowTarget",
+    "decode_rows",
+    "decoder",
+    "decoder_source",
+    "reference_decoder",
+]
 
 R = TypeVar("R")
 
 # How many targets one column list keeps its decoders for. Classes made anew for every call would
 # otherwise pile up on the metadata of a statement that lives long.
 MAX_TARGETS = 32
+
+# Compiling costs as much as some hundred rows gain by it.
+ROWS_BEFORE_COMPILING = 256
 
 
 @overload
@@ -53,6 +66,11 @@ def decoder(columns: Sequence[Column], target: Any = Row) -> Callable[[Rows], li
     The function raises RemoteProtocolError if the body isn't made of such rows.
     """
     columns = tuple(columns)
+    return _compiled(columns, target, _plain(columns, target))
+
+
+def _plain(columns: tuple[Column, ...], target: Any) -> Callable[[Rows], list[Any]]:
+    """Return the decoder that takes one cell after the other."""
     if target is tuple:
         return reference_decoder(columns)
     make = row_maker(columns, target)
@@ -60,6 +78,40 @@ def decoder(columns: Sequence[Column], target: Any = Row) -> Callable[[Rows], li
         return reference_decoder(columns, make)
     plain = reference_decoder(columns)
     return lambda rows: [make(values) for values in plain(rows)]
+
+
+def _compiled(
+    columns: tuple[Column, ...], target: Any, plain: Callable[[Rows], list[Any]]
+) -> Callable[[Rows], list[Any]]:
+    """Return the decoder that was written for these columns."""
+    make = row_maker(columns, target)
+    if target is tuple or target is Row:
+        return compiled_decoder(columns, make, plain)
+    decode = compiled_decoder(columns, tuple, reference_decoder(columns))
+    return lambda rows: [make(values) for values in decode(rows)]
+
+
+class _Tiered:
+    """A decoder that is compiled when enough rows have come to make up for it.
+
+    It then puts the compiled one in its own place, so that nothing of it is left on the way.
+    """
+
+    __slots__ = ("_left", "_metadata", "_plain", "_target")
+
+    def __init__(self, metadata: ResultMetadata, target: Any) -> None:
+        self._metadata = metadata
+        self._target = target
+        self._plain = _plain(metadata.columns, target)
+        self._left = ROWS_BEFORE_COMPILING
+
+    def __call__(self, rows: Rows) -> list[Any]:
+        self._left -= rows.row_count
+        if self._left >= 0:
+            return self._plain(rows)
+        decode = _compiled(self._metadata.columns, self._target, self._plain)
+        self._metadata.cache[self._target] = decode
+        return decode(rows)
 
 
 def decode_rows(rows: Rows, target: Any = Row) -> list[Any]:
@@ -80,5 +132,5 @@ def decode_rows(rows: Rows, target: Any = Row) -> list[Any]:
     if decode is None:
         if len(metadata.cache) >= MAX_TARGETS:
             metadata.cache.clear()
-        decode = metadata.cache[target] = decoder(metadata.columns, target)
+        decode = metadata.cache[target] = _Tiered(metadata, target)
     return decode(rows)

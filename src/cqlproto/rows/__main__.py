@@ -1,0 +1,27 @@
+"""Shows the decoder that is written for a column list: ``python -m cqlproto.rows "int, text"``."""
+
+from __future__ import annotations
+
+import sys
+
+from cqlproto.cqltypes import TupleType, parse_type
+from cqlproto.exceptions import LocalProtocolError
+from cqlproto.rows.compile import decoder_source
+
+
+def main(arguments: list[str]) -> int:
+    """Write the source to the standard output; 2 for arguments that are no types."""
+    try:
+        if len(arguments) != 1:
+            raise LocalProtocolError('give the types of the columns, such as "int, text, uuid"')
+        types = parse_type(f"tuple<{arguments[0]}>")
+    except LocalProtocolError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    assert isinstance(types, TupleType)
+    sys.stdout.write(decoder_source(types.elements))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
