@@ -39,7 +39,16 @@ from cqlproto.cqltypes.values import EMPTY, UNSET, Date, Duration, Time, Timesta
 from cqlproto.cqltypes.vints import read_vint, write_vint
 from cqlproto.exceptions import RemoteProtocolError, ValueConversionError
 
-__all__ = ["SCALARS", "Decoder", "Encoder", "Scalar", "malformed", "refuse", "vector_width"]
+__all__ = [
+    "SCALARS",
+    "Decoder",
+    "Encoder",
+    "Scalar",
+    "malformed",
+    "refuse",
+    "uuid_of",
+    "vector_width",
+]
 
 Encoder = Callable[[Any], bytes]
 Decoder = Callable[[bytes], Any]
@@ -474,7 +483,7 @@ def _uuid(cql_type: str, version: int | None) -> Scalar:
     def decode(data: bytes) -> Any:
         if len(data) != 16:
             return _wrong_size(cql_type, data, "16")
-        return _uuid_of(data)
+        return uuid_of(data)
 
     return Scalar(encode, decode, 16)
 
@@ -488,7 +497,7 @@ def _make_uuid(data: bytes) -> UUID:
 
 
 _UNKNOWN_SAFETY = UUID(int=0).is_safe
-_uuid_of: Callable[[bytes], UUID]
+uuid_of: Callable[[bytes], UUID]
 try:
     _new_uuid = object.__new__
     _set_int = UUID.__dict__["int"].__set__
@@ -499,10 +508,10 @@ try:
 except (KeyError, AttributeError, TypeError):
     _same = False
 if _same:
-    _uuid_of = _make_uuid
+    uuid_of = _make_uuid
 else:
 
-    def _uuid_of(data: bytes) -> UUID:
+    def uuid_of(data: bytes) -> UUID:
         return UUID(bytes=data)
 
 

@@ -2,8 +2,8 @@
 
 The source is made of the templates below and of integer indexes, never of names or anything else
 that came from the wire; ``python -m cqlproto.rows "int, text, uuid"`` shows it. It handles the
-usual page, with nulls; where a cell is cut off or malformed, the whole page is given to the plain loop,
-which says what is wrong. So whatever a compiled decoder returns, the plain one returns too.
+usual page, with nulls; where a cell is cut off or malformed, the whole page is given to the plain
+loop, which says what is wrong. So whatever a compiled decoder returns, the plain one returns too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from cqlproto.cqltypes import decoder as cell_decoder
-from cqlproto.cqltypes.scalars import SCALARS
+from cqlproto.cqltypes.scalars import SCALARS, uuid_of
 from cqlproto.exceptions import RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ __all__ = ["compiled_decoder", "decoder_source"]
 MAX_COLUMNS = 250
 
 _HEAD = """\
-def make_decoder(cells, structs, make, plain, length_at, Malformed):
+def make_decoder(cells, structs, make, plain, length_at, uuid_of, Malformed):
 {names}
     def decode(rows):
         body = rows.body{padding}
@@ -71,14 +71,19 @@ _CELL = """\
                     p += n
 """
 
-_TEXT = "body[p : p + n].decode()"
+# How the cells of a kind are read; every other kind goes through the decoder of its type.
+_READ = {
+    "T": "body[p : p + n].decode()",
+    "U": "uuid_of(body[p : p + n]) if n == 16 else cell{i}(body[p : p + n])",
+    ".": "cell{i}(body[p : p + n])",
+}
 
 
 class _Plan:
     """How the columns of one shape are read.
 
     Arguments:
-        shape: per column the struct code of a number, "T" for text, "." for everything else.
+        shape: per column the struct code of a number, or a kind of :data:`_READ`.
         bare: whether a row is a plain tuple.
     """
 
@@ -92,8 +97,8 @@ class _Plan:
         start = 0
         while start < len(self.shape):
             stop = start + 1
-            if self.shape[start] not in "T.":
-                while stop < len(self.shape) and self.shape[stop] not in "T.":
+            if self.shape[start] not in _READ:
+                while stop < len(self.shape) and self.shape[stop] not in _READ:
                     stop += 1
             yield start, stop
             start = stop
@@ -103,16 +108,18 @@ class _Plan:
         body = "".join(self._run(start, stop) for start, stop in self.runs())
         # a run is read whole although its last cells may be null: behind the last row, too
         longest = max([Struct(text).size for text in self.formats], default=0)
-        padding = f" + bytes({longest})" if longest else ""
+        padding = " + padding" if longest else ""
         names = [f"    cell{i} = cells[{i}]" for i, kind in enumerate(self.shape) if kind != "T"]
         names += [f"    struct{n} = structs[{n}]" for n in range(len(self.formats))]
+        if longest:
+            names.append(f"    padding = bytes({longest})")
         values = "".join(f"v{i}, " for i in range(len(self.shape)))
         row = f"({values})" if self.bare else f"make(({values}))"
         head = _HEAD.format(names="\n".join(names), padding=padding)
         return head + body + _TAIL.format(row=row)
 
     def _run(self, start: int, stop: int) -> str:
-        if self.shape[start] in "T.":
+        if self.shape[start] in _READ:
             return self._cell(start)
         lengths = [Struct(f">{code}").size for code in self.shape[start:stop]]
         self.formats.append(">" + "".join(f"i{code}" for code in self.shape[start:stop]))
@@ -127,14 +134,17 @@ class _Plan:
         )
 
     def _cell(self, index: int) -> str:
-        read = _TEXT if self.shape[index] == "T" else f"cell{index}(body[p : p + n])"
+        read = _READ.get(self.shape[index], _READ["."]).format(i=index)
         return _CELL.format(i=index, read=read)
+
+
+_KINDS = {"text": "T", "uuid": "U", "timeuuid": "U"}
 
 
 def _kind(cql_type: CQLType) -> str:
     name = str(cql_type)
-    if name == "text":
-        return "T"
+    if name in _KINDS:
+        return _KINDS[name]
     scalar = SCALARS.get(name)
     return scalar.code if scalar is not None and scalar.code else "."
 
@@ -170,4 +180,4 @@ def compiled_decoder(
     make_decoder, structs = _maker(shape, make is tuple)
     cells = [cell_decoder(column.type) for column in columns]
     malformed = (StructError, RemoteProtocolError, UnicodeDecodeError)
-    return make_decoder(cells, structs, make, plain, Struct(">i").unpack_from, malformed)
+    return make_decoder(cells, structs, make, plain, Struct(">i").unpack_from, uuid_of, malformed)
