@@ -103,7 +103,7 @@ class PageStream(Generic[R]):
         self._started = True
         request, self._next = self._next, None
         if request is not None:
-            request.abandon()
+            request.give_up(UsageError("the stream was closed"))
 
 
 class RowStream(Generic[R]):

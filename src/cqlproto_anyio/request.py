@@ -132,6 +132,12 @@ class Request(Waiting):
                 self.deadlines.remove(self)
             self._leave()
 
+    def give_up(self, error: Exception) -> None:
+        """End the request from another task; whoever awaits it gets the error."""
+        if not self.done:
+            self._leave()
+            self.fail(error)
+
     def expire(self) -> None:
         """The deadline has passed."""
         if not self.done:

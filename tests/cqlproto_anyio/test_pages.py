@@ -179,6 +179,28 @@ async def test_a_stream_is_closed_with_a_page_on_its_way() -> None:
             await anext(unused)
 
 
+async def test_a_stream_is_closed_while_another_task_waits_for_it() -> None:
+    async with serving() as server, server.session() as session:
+        full = paged(server, [0, 1], [2, 3])
+        server.answer = lambda asked: None if asked.state else full(asked)
+        stream = session.stream(SELECT, (1,), row=tuple)
+        assert [await anext(stream), await anext(stream)] == [(0,), (1,)]
+
+        async def wait() -> None:
+            with pytest.raises(cql.UsageError, match="the stream was closed"):
+                await anext(stream)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await turns()
+            await stream.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        (asked,) = server.asked
+        asked.reply(ints(2, 3))
+        await idle(session)
+
+
 async def test_an_error_in_mid_stream_comes_after_the_rows_before_it_and_once() -> None:
     async with serving() as server, server.session() as session:
         answer = paged(server, [0, 1], [2], [3])
