@@ -46,14 +46,17 @@ async def test_requests_wait_for_their_turn_in_order() -> None:
 async def test_overloaded_when_too_many_wait() -> None:
     async with serving() as server, server.session(max_in_flight=2, max_waiting=3) as session:
         async with anyio.create_task_group() as group:
-            accepted = [start(group, lambda: session.execute(TEXT.format(1))) for _ in range(5)]
+            for _ in range(2):
+                start(group, lambda: session.execute(TEXT.format(1)))
             await server.until(lambda: len(server.asked) == 2)
+            waiting = [start(group, lambda: session.execute(TEXT.format(1))) for _ in range(3)]
+            await until_waiting(session, 3)
             with pytest.raises(cql.Overloaded, match="3 requests wait for node:9042") as info:
                 await session.execute("INSERT INTO t (k) VALUES (1)")
             assert info.value.maybe_applied is False
             assert info.value.host == "node:9042"
             # one leaves, so there is room for one
-            accepted[-1].scope.cancel()
+            waiting[-1].scope.cancel()
             await until_waiting(session, 2)
             last = start(group, lambda: session.execute(TEXT.format(2)))
             await until_waiting(session, 3)

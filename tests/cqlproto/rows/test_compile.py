@@ -124,18 +124,13 @@ def test_a_decoder_is_compiled_when_it_has_paid(target: type) -> None:
 def test_the_source_has_nothing_of_what_came_from_outside(types: list[Any]) -> None:
     """Only names of the templates and indexes; the same shape gives the same source."""
     tree = ast.parse(decoder_source(types))
-    names = {
-        node.id.rstrip("0123456789")
-        for node in ast.walk(tree)
-        if type(node) is ast.Name
-    }
+    names = {node.id.rstrip("0123456789") for node in ast.walk(tree) if type(node) is ast.Name}
     assert names <= {
         "rows", "body", "p", "n", "v", "result", "_", "range", "len", "bytes", "cells", "cell",
-        "structs", "struct", "length_at", "uuid_of", "padding", "make", "plain", "Malformed", "decode",
+        "structs", "struct", "length_at", "uuid_of", "padding", "make", "plain",
+        "Malformed", "decode",
     }  # fmt: skip
-    assert not any(
-        isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree)
-    )
+    assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree))
 
 
 def test_the_source_can_be_looked_at() -> None:
