@@ -1,4 +1,4 @@
-"""Shows the decoder that is written for a column list: ``python -m cqlproto.rows "int, text"``."""
+"""Shows what is compiled for a list of types: ``python -m cqlproto.rows "int, text"``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from cqlproto.cqltypes import TupleType, parse_type
 from cqlproto.exceptions import LocalProtocolError
 from cqlproto.rows.compile import decoder_source
+from cqlproto.rows.pack import packer_source
 
 
 def main(arguments: list[str]) -> int:
@@ -19,7 +20,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     assert isinstance(types, TupleType)
-    sys.stdout.write(decoder_source(types.elements))
+    sys.stdout.write(f"{decoder_source(types.elements)}\n\n{packer_source(types.elements)}")
     return 0
 
 

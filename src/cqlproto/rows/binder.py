@@ -17,6 +17,7 @@ from cqlproto.enums import Opcode, ProtocolVersion
 from cqlproto.exceptions import LocalProtocolError, ValueConversionError
 from cqlproto.frames import HEADER
 from cqlproto.messages.requests import pack_parameters_around
+from cqlproto.rows.pack import compiled_packer
 from cqlproto.wire import MAX_SHORT, UNSET, write_short_bytes
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ _pack_length = Struct(">i").pack
 _pack_count = Struct(">H").pack
 _pack_header = HEADER.pack
 _EXECUTE = Opcode.EXECUTE.value
+
+# Compiling costs as much as some hundred frames gain by it.
+FRAMES_BEFORE_COMPILING = 256
 
 
 def _writer(cql_type: CQLType, encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
@@ -76,6 +80,8 @@ class Binder:
 
     Attributes:
         expectation: what will answer, for the connection.
+        frame: takes a stream id and values, returns the EXECUTE frame, uncompressed; raises as
+            :meth:`plain_frame` does. Compiled once it was used often.
         count: how many values are needed.
     """
 
@@ -85,11 +91,16 @@ class Binder:
         "_columns",
         "_encoders",
         "_has_unset",
+        "_left",
         "_version",
         "_writers",
         "count",
         "expectation",
+        "frame",
     )
+
+    #: Returns the EXECUTE frame for a stream id and values, uncompressed.
+    frame: Callable[[int, Sequence[Any]], bytes]
 
     def __init__(
         self, prepared: Prepared, parameters: QueryParameters, version: ProtocolVersion
@@ -101,7 +112,7 @@ class Binder:
             _writer(column.type, encode)
             for column, encode in zip(self._columns, self._encoders, strict=True)
         ]
-        self._version = version
+        self._version = int(version)
         self._has_unset = version.has_unset
         self.expectation = Expectation(Opcode.EXECUTE, prepared.result)
         head = bytearray()
@@ -113,9 +124,26 @@ class Binder:
             raise LocalProtocolError(f"{self.count} bind markers, at most {MAX_SHORT} fit")
         self._before = bytes(head) + before + _pack_count(self.count)
         self._after = after
+        self._left = FRAMES_BEFORE_COMPILING
+        self.frame = self._early_frame
 
-    def frame(self, stream_id: int, values: Sequence[Any]) -> bytes:
-        """Return the EXECUTE frame with these values, uncompressed.
+    def _early_frame(self, stream_id: int, values: Sequence[Any]) -> bytes:
+        """Pack by the plain loop until so many frames make a compiled packer worth its making."""
+        self._left -= 1
+        if self._left < 0:
+            self.frame = compiled_packer(
+                [column.type for column in self._columns],
+                version=self._version,
+                opcode=_EXECUTE,
+                before=self._before,
+                after=self._after,
+                plain=self.plain_frame,
+                named=self._named,
+            )
+        return self.plain_frame(stream_id, values)
+
+    def plain_frame(self, stream_id: int, values: Sequence[Any]) -> bytes:
+        """Return the same as :attr:`frame`, by the plain loop.
 
         Raises:
             LocalProtocolError: there are more or fewer values than bind markers, or UNSET on v3.
