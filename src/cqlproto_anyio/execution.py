@@ -20,6 +20,7 @@ from cqlproto.rows import Row, decode_rows
 from cqlproto_anyio.cqltext import read_statement
 from cqlproto_anyio.exceptions import (
     DatabaseError,
+    RemoteProtocolError,
     ResultTooLarge,
     RowMappingError,
     UsageError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from cqlproto._events import ResponseReceived
     from cqlproto.messages import Request as Message
+    from cqlproto.messages.results import Column
     from cqlproto.wire import Unset
     from cqlproto_anyio.config import Settings
     from cqlproto_anyio.connection import Connection
@@ -199,6 +201,7 @@ class Call(_Attempts):
     def rows(self, message: Rows) -> list[Any]:
         """Decode one page."""
         statement = self.statement
+        columns_of(message)
         rows = decode_rows(message, self.row)
         if statement is not None and message.metadata is not statement.prepared.result:
             adopt(statement, message)
@@ -214,8 +217,7 @@ class Call(_Attempts):
         message = event.message
         if type(message) is not Rows:
             return Result([], (), event, host)
-        assert message.metadata is not None
-        columns = message.metadata.columns
+        columns = columns_of(message)
         if columns and columns[0].name == APPLIED:
             return self._conditional(message, first, host)
         rows = self.rows(message)
@@ -235,8 +237,7 @@ class Call(_Attempts):
 
         Its rows are then left out: ``applied`` and ``existing`` tell what happened all the same.
         """
-        assert message.metadata is not None
-        columns = message.metadata.columns
+        columns = columns_of(message)
         plain = decode_rows(message, tuple)
         outcome = plain[0] if plain else None
         try:
@@ -253,9 +254,8 @@ class Call(_Attempts):
         message = event.message
         if type(message) is not Rows:
             return Page([], (), event, host, None)
-        assert message.metadata is not None
         next_token = tokens.write(message.paging_state)
-        return Page(self.rows(message), message.metadata.columns, event, host, next_token)
+        return Page(self.rows(message), columns_of(message), event, host, next_token)
 
 
 class BatchCall(_Attempts):
@@ -321,11 +321,12 @@ class BatchCall(_Attempts):
             raise self.error(event.message, request)
         host = host_of(request)
         message = event.message
-        if type(message) is not Rows or message.metadata is None:
+        if type(message) is not Rows:
             return Result([], (), event, host)
+        columns = columns_of(message)
         rows = decode_rows(message, Row)
         outcome = tuple(rows[0]) if rows else None
-        return Result(rows, message.metadata.columns, event, host, outcome)
+        return Result(rows, columns, event, host, outcome)
 
     async def _prepare_again(self, message: Error, request: Request) -> None:
         unknown = message.fields.get("statement_id")
@@ -344,11 +345,20 @@ def host_of(request: Request) -> str:
     return "" if connection is None else connection.name
 
 
+def columns_of(message: Rows) -> tuple[Column, ...]:
+    """Return the columns of a reply, which the server was not allowed to leave out."""
+    if message.metadata is None:
+        raise RemoteProtocolError("rows came without their columns, which nobody else knows")
+    return message.metadata.columns
+
+
 def rows_of(event: ResponseReceived) -> Rows:
     """Return the rows of a page after the first, which can be nothing else."""
     message = event.message
     if type(message) is not Rows:
-        raise UsageError(f"{type(message).__name__} came where a page of rows was asked for")
+        raise RemoteProtocolError(
+            f"{type(message).__name__} came where a page of rows was asked for"
+        )
     return message
 
 

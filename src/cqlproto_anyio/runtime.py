@@ -229,7 +229,7 @@ class Runtime:
         self._tell_connected(connection)
 
     async def _open_first(self) -> Connection:
-        """Try the contact points in their order; wrong credentials are wrong everywhere."""
+        """Try the contact points in their order."""
         failures: list[Exception] = []
         for endpoint in self.endpoints:
             try:

@@ -298,6 +298,31 @@ async def test_a_slow_reader_and_a_connection_that_was_lost() -> None:
         assert (await anext(stream)).v == 2
 
 
+async def test_rows_without_their_columns_are_the_servers_mistake() -> None:
+    metadata = ResultMetadata.of([Column("k", "t", "v", NATIVE_TYPES["int"])], V4)
+    async with serving() as server, server.session() as session:
+        server.answer = lambda asked: Rows.of(metadata, 1, cell(1), skip_metadata=True)
+        stream = session.stream("SELECT v FROM t")
+        calls: list[Any] = [
+            lambda: session.execute("SELECT v FROM t"),
+            lambda: session.page("SELECT v FROM t"),
+            lambda: anext(stream),
+            lambda: session.batch(["INSERT INTO t (k) VALUES (1)"]),
+        ]
+        for call in calls:
+            with pytest.raises(cql.RemoteProtocolError, match="without their columns"):
+                await call()
+        await idle(session)
+
+
+async def test_a_page_that_is_no_rows() -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = lambda asked: VOID if asked.state else ints(1, state=b"1")
+        with pytest.raises(cql.RemoteProtocolError, match="Void came"):
+            await session.execute("SELECT v FROM t")
+        await idle(session)
+
+
 async def test_rows_or_pages_but_not_both() -> None:
     async with serving() as server, server.session() as session:
         server.answer = paged(server, [0], [1])
