@@ -9,10 +9,11 @@ from cqlproto.rows import Row, RowTarget
 from cqlproto_anyio import exceptions
 from cqlproto_anyio.config import Auth, Config, Endpoint, Options, PlainAuth, Profile
 from cqlproto_anyio.exceptions import *  # noqa: F403  # the error tree is part of the surface
+from cqlproto_anyio.executor import Executor
 from cqlproto_anyio.paging import RowStream
 from cqlproto_anyio.prepared import Prepared
 from cqlproto_anyio.results import Page, Result
-from cqlproto_anyio.session import Executor, Session, connect
+from cqlproto_anyio.session import Session, connect
 
 __all__ = [
     "EMPTY",

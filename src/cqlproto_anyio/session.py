@@ -9,11 +9,11 @@ statement up, pack the values, wait for the reply, decode it. What is not simple
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cqlproto.enums import ProtocolVersion
 from cqlproto.messages.results import Rows, Void
-from cqlproto.rows import Row, RowTarget
+from cqlproto.rows import Row
 from cqlproto_anyio._backend import current_backend
 from cqlproto_anyio.config import Auth, Config, Endpoint, Options, Profile, Settings, merged
 from cqlproto_anyio.exceptions import ConfigError, UsageError
@@ -29,103 +29,14 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
-__all__ = ["Executor", "Session", "connect"]
+    from cqlproto_anyio.executor import BatchItem, BatchName, Target
+
+__all__ = ["Session", "connect"]
 
 R = TypeVar("R")
-Target = type[R] | RowTarget[R]
-BatchItem = str | Prepared[Any] | tuple[str | Prepared[Any], Parameters]
-BatchName = Literal["logged", "unlogged", "counter"]
 
 # How many combinations of options are kept ready; a program has a handful.
 _MAX_SETTINGS = 256
-
-
-class Executor(Protocol):
-    """What patterns need, and what a session and a scripted one for tests both are."""
-
-    @overload
-    async def execute(
-        self,
-        query: str | Prepared[Any],
-        parameters: Parameters = None,
-        /,
-        *,
-        row: Target[R],
-        **options: Unpack[Options],
-    ) -> Result[R]: ...
-    @overload
-    async def execute(
-        self, query: Prepared[R], parameters: Parameters = None, /, **options: Unpack[Options]
-    ) -> Result[R]: ...
-    @overload
-    async def execute(
-        self, query: str, parameters: Parameters = None, /, **options: Unpack[Options]
-    ) -> Result[Row]: ...
-
-    @overload
-    async def page(
-        self,
-        query: str | Prepared[Any],
-        parameters: Parameters = None,
-        /,
-        *,
-        row: Target[R],
-        token: str | None = None,
-        **options: Unpack[Options],
-    ) -> Page[R]: ...
-    @overload
-    async def page(
-        self,
-        query: Prepared[R],
-        parameters: Parameters = None,
-        /,
-        *,
-        token: str | None = None,
-        **options: Unpack[Options],
-    ) -> Page[R]: ...
-    @overload
-    async def page(
-        self,
-        query: str,
-        parameters: Parameters = None,
-        /,
-        *,
-        token: str | None = None,
-        **options: Unpack[Options],
-    ) -> Page[Row]: ...
-
-    @overload
-    def stream(
-        self,
-        query: str | Prepared[Any],
-        parameters: Parameters = None,
-        /,
-        *,
-        row: Target[R],
-        **options: Unpack[Options],
-    ) -> RowStream[R]: ...
-    @overload
-    def stream(
-        self, query: Prepared[R], parameters: Parameters = None, /, **options: Unpack[Options]
-    ) -> RowStream[R]: ...
-    @overload
-    def stream(
-        self, query: str, parameters: Parameters = None, /, **options: Unpack[Options]
-    ) -> RowStream[Row]: ...
-
-    @overload
-    async def prepare(self, query: str, /, *, row: Target[R]) -> Prepared[R]: ...
-    @overload
-    async def prepare(self, query: str, /) -> Prepared[Row]: ...
-
-    async def batch(
-        self,
-        items: Iterable[BatchItem],
-        /,
-        *,
-        kind: BatchName = "logged",
-        **options: Unpack[Options],
-    ) -> Result[Row]: ...
 
 
 class Session:

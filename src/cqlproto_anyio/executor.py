@@ -1,0 +1,111 @@
+"""The verbs and their types: what patterns, scripted sessions for tests and the session share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
+
+from cqlproto.rows import Row, RowTarget
+from cqlproto_anyio.prepared import Parameters, Prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Unpack
+
+    from cqlproto_anyio.config import Options
+    from cqlproto_anyio.paging import RowStream
+    from cqlproto_anyio.results import Page, Result
+
+__all__ = ["BatchItem", "BatchName", "Executor", "Target"]
+
+R = TypeVar("R")
+Target = type[R] | RowTarget[R]
+BatchItem = str | Prepared[Any] | tuple[str | Prepared[Any], Parameters]
+BatchName = Literal["logged", "unlogged", "counter"]
+
+
+class Executor(Protocol):
+    """What patterns need, and what a session and a scripted one for tests both are."""
+
+    @overload
+    async def execute(
+        self,
+        query: str | Prepared[Any],
+        parameters: Parameters = None,
+        /,
+        *,
+        row: Target[R],
+        **options: Unpack[Options],
+    ) -> Result[R]: ...
+    @overload
+    async def execute(
+        self, query: Prepared[R], parameters: Parameters = None, /, **options: Unpack[Options]
+    ) -> Result[R]: ...
+    @overload
+    async def execute(
+        self, query: str, parameters: Parameters = None, /, **options: Unpack[Options]
+    ) -> Result[Row]: ...
+
+    @overload
+    async def page(
+        self,
+        query: str | Prepared[Any],
+        parameters: Parameters = None,
+        /,
+        *,
+        row: Target[R],
+        token: str | None = None,
+        **options: Unpack[Options],
+    ) -> Page[R]: ...
+    @overload
+    async def page(
+        self,
+        query: Prepared[R],
+        parameters: Parameters = None,
+        /,
+        *,
+        token: str | None = None,
+        **options: Unpack[Options],
+    ) -> Page[R]: ...
+    @overload
+    async def page(
+        self,
+        query: str,
+        parameters: Parameters = None,
+        /,
+        *,
+        token: str | None = None,
+        **options: Unpack[Options],
+    ) -> Page[Row]: ...
+
+    @overload
+    def stream(
+        self,
+        query: str | Prepared[Any],
+        parameters: Parameters = None,
+        /,
+        *,
+        row: Target[R],
+        **options: Unpack[Options],
+    ) -> RowStream[R]: ...
+    @overload
+    def stream(
+        self, query: Prepared[R], parameters: Parameters = None, /, **options: Unpack[Options]
+    ) -> RowStream[R]: ...
+    @overload
+    def stream(
+        self, query: str, parameters: Parameters = None, /, **options: Unpack[Options]
+    ) -> RowStream[Row]: ...
+
+    @overload
+    async def prepare(self, query: str, /, *, row: Target[R]) -> Prepared[R]: ...
+    @overload
+    async def prepare(self, query: str, /) -> Prepared[Row]: ...
+
+    async def batch(
+        self,
+        items: Iterable[BatchItem],
+        /,
+        *,
+        kind: BatchName = "logged",
+        **options: Unpack[Options],
+    ) -> Result[Row]: ...
