@@ -395,7 +395,7 @@ def connect(
         auth: credentials, such as ``PlainAuth("name", "password")``.
         tls: True for TLS that verifies certificates and host names as the system is set up to, or a
             context of one's own.
-        local_dc: the data centre to prefer.
+        local_dc: the data centre to prefer; without effect while a session has one connection.
         profile: the defaults of requests.
         config: everything else.
 
