@@ -4,7 +4,7 @@
 PYTHON ?= $(shell sh tools/find-python.sh 3.11)
 BIN := .venv/bin
 PIP := -m pip install --quiet --disable-pip-version-check
-CHECKED := $(wildcard src tests examples bench)
+CHECKED := $(wildcard src tests examples bench fuzz docs)
 # Other CPythons of this machine, for the unit tests.
 OTHERS := $(shell sh tools/find-python.sh --others)
 
@@ -15,7 +15,7 @@ demo: .venv/.demo ## run examples/demo.py, on CQLPROTO_HOSTS or on a Cassandra t
 	@if [ -n "$$CQLPROTO_HOSTS" ]; then $(BIN)/python examples/demo.py; \
 	else $(BIN)/python -m tests.cassandra run -- $(BIN)/python examples/demo.py; fi
 
-test: lint types tests units ## everything: lint, types, all tests, unit tests on every CPython here
+test: lint types tests units docs fuzz-short ## everything: lint, types, all tests, docs, a little fuzzing
 
 lint: .venv/.dev ## style, format and the layers of the sources
 	$(BIN)/ruff check $(CHECKED)
@@ -33,6 +33,15 @@ units: $(OTHERS:%=unit-%) ## the unit tests on the other CPythons of this machin
 unit-%: .venv-%/.unit
 	.venv-$*/bin/pytest -q -p no:cacheprovider -m "not cassandra" $(wildcard tests/cqlproto tests/cqlproto_anyio)
 
+docs: .venv/.dev ## the documentation as HTML in build/docs; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs
+
+fuzz: .venv/.fuzz ## fuzz every parser, so many SECONDS in all
+	$(BIN)/python -m fuzz --seconds $(or $(SECONDS),600)
+
+fuzz-short: .venv/.fuzz
+	$(BIN)/python -m fuzz --seconds 40
+
 bench: .venv/.bench ## measure beside acsylla and cassandra-driver; ARGS=--quick for less
 	$(BIN)/python -m bench $(ARGS)
 
@@ -41,7 +50,7 @@ format: .venv/.dev ## let ruff format the sources
 	$(BIN)/ruff format $(CHECKED)
 
 clean: ## remove virtual environments and caches
-	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # An environment is made once, and filled again when pyproject.toml changes.
 .venv/bin/python:
@@ -56,5 +65,5 @@ clean: ## remove virtual environments and caches
 	.venv-$*/bin/python $(PIP) --editable '.[unit]'
 	@touch $@
 
-.PHONY: help demo test lint types tests units bench format clean
+.PHONY: help demo test lint types tests units docs fuzz fuzz-short bench format clean
 .PRECIOUS: .venv/.% .venv-%/.unit
