@@ -46,7 +46,9 @@ from cqlproto.exceptions import (
     RowMappingError,
     ValueConversionError,
 )
+from cqlproto.frames import EnvelopeReader, FrameReader, RawFrame, write_frame
 from cqlproto.rows import Binder, Row, RowTarget, decoder
+from cqlproto.segments import Segment, SegmentReader, write_segment, write_segments
 
 __all__ = [
     "EMPTY",
@@ -60,8 +62,10 @@ __all__ = [
     "Consistency",
     "Date",
     "Duration",
+    "EnvelopeReader",
     "ErrorCode",
     "Event",
+    "FrameReader",
     "HandshakeCompleted",
     "HandshakeFailed",
     "Limits",
@@ -72,6 +76,7 @@ __all__ = [
     "ProtocolError",
     "ProtocolVersion",
     "PushReceived",
+    "RawFrame",
     "RemoteProtocolError",
     "RequestReceived",
     "ResponseReceived",
@@ -79,6 +84,8 @@ __all__ = [
     "Row",
     "RowMappingError",
     "RowTarget",
+    "Segment",
+    "SegmentReader",
     "ServerConnection",
     "Time",
     "Timestamp",
@@ -87,4 +94,7 @@ __all__ = [
     "__version__",
     "decoder",
     "handshake_reply",
+    "write_frame",
+    "write_segment",
+    "write_segments",
 ]

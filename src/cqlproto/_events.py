@@ -62,11 +62,13 @@ class HandshakeFailed(_Report):
         reason: what was wrong, as text.
         error: the server's ERROR, or None where the client found the reason itself.
         supported_versions: the versions that a server which refused ours says it speaks, betas
-            left out; empty if the reason is another one.
+            left out; empty if the reason is another one, or if they could not be read.
+        next_version: the version to ask for next, on a new connection; None if the reason is
+            another one, or no version is left.
         authentication: whether credentials were missing or refused.
     """
 
-    __slots__ = ("reason", "error", "supported_versions", "authentication")
+    __slots__ = ("reason", "error", "supported_versions", "next_version", "authentication")
 
     def __init__(
         self,
@@ -74,11 +76,13 @@ class HandshakeFailed(_Report):
         *,
         error: Error | None = None,
         supported_versions: Sequence[int] = (),
+        next_version: ProtocolVersion | None = None,
         authentication: bool = False,
     ) -> None:
         self.reason = reason
         self.error = error
         self.supported_versions = supported_versions
+        self.next_version = next_version
         self.authentication = authentication
 
 

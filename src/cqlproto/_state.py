@@ -6,7 +6,7 @@ Three tables say what may happen, and nothing else in the package decides it:
 - :data:`RESULTS`: which kinds of RESULT may answer it;
 - :data:`HANDSHAKE`: what the client does next when a reply of the handshake arrives.
 
-The handshake of v3 and v4 (v4 section 2.3 and 4.1.1)::
+The handshake (v4 sections 2.3 and 4.1.1)::
 
     NEW --OPTIONS--> OPTIONS_SENT --SUPPORTED, STARTUP--> STARTUP_SENT --READY--> READY
                                                                |                    ^
@@ -15,7 +15,8 @@ The handshake of v3 and v4 (v4 section 2.3 and 4.1.1)::
                       AUTH_CHALLENGE, AUTH_RESPONSE /----> AUTHENTICATING --AUTH_SUCCESS
                                                     \\--------/
 
-ERROR in any of these ends in FAILED; so does anything that no table allows.
+ERROR in any of these ends in FAILED; so does anything that no table allows. On v5 everything that
+follows one of :data:`OPENS_SEGMENTS` travels in segments, in both directions (v5 section 2.3.1).
 """
 
 from __future__ import annotations
@@ -31,7 +32,16 @@ if TYPE_CHECKING:
 
     from cqlproto.messages.results import Result, ResultMetadata
 
-__all__ = ["HANDSHAKE", "ORPHAN", "REPLIES", "RESULTS", "Action", "Expectation", "State"]
+__all__ = [
+    "HANDSHAKE",
+    "OPENS_SEGMENTS",
+    "ORPHAN",
+    "REPLIES",
+    "RESULTS",
+    "Action",
+    "Expectation",
+    "State",
+]
 
 
 class State(enum.Enum):
@@ -72,6 +82,9 @@ HANDSHAKE: Mapping[tuple[State, Opcode], tuple[Action, State]] = {
     (State.STARTUP_SENT, Opcode.ERROR): (Action.FAIL, State.FAILED),
     (State.AUTHENTICATING, Opcode.ERROR): (Action.FAIL, State.FAILED),
 }
+
+# The replies to STARTUP that say the version is accepted.
+OPENS_SEGMENTS: frozenset[int] = frozenset({Opcode.READY, Opcode.AUTHENTICATE})
 
 REPLIES: Mapping[Opcode, frozenset[int]] = {
     Opcode.OPTIONS: frozenset({Opcode.SUPPORTED, Opcode.ERROR}),

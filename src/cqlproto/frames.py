@@ -10,17 +10,25 @@
 :class:`FrameReader` keeps what has come and gives whole frames. What it keeps grows with the bytes
 that came, never with the length that a header announces, and every byte is copied a bounded number
 of times however the stream is cut: the usual read, which ends with a whole frame, is parsed where
-    it lies.
+it lies.
+
+Version 5 calls all of this an *envelope*, and what carries envelopes a frame. Here a frame is what
+it was, and the outer thing a segment; :class:`EnvelopeReader` takes frames out of segments.
 """
 
 from __future__ import annotations
 
 from struct import Struct
+from typing import TYPE_CHECKING
 
 from cqlproto.enums import RESPONSE_BIT
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
+from cqlproto.segments import SegmentReader
 
-__all__ = ["HEADER_SIZE", "FrameReader", "RawFrame", "write_frame"]
+if TYPE_CHECKING:
+    from cqlproto.compression import Compressor
+
+__all__ = ["HEADER_SIZE", "EnvelopeReader", "FrameReader", "RawFrame", "write_frame"]
 
 HEADER = Struct(">BBhBi")
 HEADER_SIZE = HEADER.size
@@ -137,6 +145,15 @@ class FrameReader:
             if not self._refill(needed):
                 return None
 
+    def take_back(self) -> bytes:
+        """Return all bytes that no frame has been made of, and forget them."""
+        rest = self._data[self._pos :] + self._partial
+        self._data = b""
+        self._pos = 0
+        self._partial.clear()
+        self._needed = 1
+        return rest
+
     def _refill(self, needed: int) -> bool:
         """Put what is left of the data before the partial bytes; True if ``needed`` are there."""
         partial = self._partial
@@ -160,3 +177,63 @@ class FrameReader:
         raise RemoteProtocolError(
             f"a frame body of {length} bytes is announced, at most {self._max_body} are accepted"
         )
+
+
+class EnvelopeReader:
+    """Cuts the bytes from a peer into segments, and those into frames (v5 section 2).
+
+    A segment that says it is self-contained holds whole frames; the others hold parts of one frame
+    that is too long for one segment.
+
+    Arguments:
+        max_body: the longest body of a frame to accept, in bytes.
+        responses: whether the peer is a server; decides the highest bit of the version byte.
+        compressor: LZ4, if the connection agreed on it.
+    """
+
+    __slots__ = ("_frames", "_segments", "_whole")
+
+    def __init__(
+        self, *, max_body: int, responses: bool, compressor: Compressor | None = None
+    ) -> None:
+        self._segments = SegmentReader(compressor)
+        self._frames = FrameReader(max_body=max_body, responses=responses)
+        self._whole = True  # whether the last segment was self-contained
+
+    @property
+    def pending(self) -> int:
+        """How many bytes are kept that no frame has been made of."""
+        return self._segments.pending + self._frames.pending
+
+    def feed(self, data: bytes) -> None:
+        """Keep ``data``, the next bytes of the stream."""
+        self._segments.feed(data)
+
+    def read(self) -> RawFrame | None:
+        """Return the next frame, or None until more bytes come.
+
+        Raises:
+            RemoteProtocolError: the bytes are no segment, what it holds is no frame or one longer
+                than ``max_body``, or frames end where segments don't.
+        """
+        parts = self.take()
+        return None if parts is None else RawFrame(*parts)
+
+    def take(self) -> tuple[int, int, int, int, bytes] | None:
+        """As :meth:`read`, as (version, flags, stream, opcode, body): cheaper by an object."""
+        frames = self._frames
+        while True:
+            parts = frames.take()
+            if parts is not None:
+                if not self._whole and frames.pending:
+                    raise RemoteProtocolError("more than one envelope in segments of a long one")
+                return parts
+            if self._whole and frames.pending:
+                raise RemoteProtocolError("a self-contained segment ends within an envelope")
+            segment = self._segments.read()
+            if segment is None:
+                return None
+            if segment.self_contained and frames.pending:
+                raise RemoteProtocolError("a self-contained segment within a long envelope")
+            self._whole = segment.self_contained
+            frames.feed(segment.payload)

@@ -25,7 +25,7 @@ from cqlproto._events import (
     ResponseReceived,
 )
 from cqlproto.connection import ClientConnection
-from cqlproto.enums import Consistency
+from cqlproto.enums import Consistency, ProtocolVersion
 from cqlproto.exceptions import LocalProtocolError, MessageTooLarge, RemoteProtocolError
 from cqlproto.messages.errors import Error
 from cqlproto.messages.requests import Query, QueryParameters
@@ -339,6 +339,7 @@ async def open_connection(
             authenticator = None if auth is None else await _authenticator(auth, attempt)
             try:
                 core = ClientConnection(
+                    version=ProtocolVersion.V4,
                     compression=config.compression,
                     authenticator=authenticator,
                     options=_startup_options(config),

@@ -127,15 +127,18 @@ def connected(
     limits: Limits | None = None,
     authenticator: Authenticator | None = None,
     split: int | Sequence[int] | None = None,
+    version: ProtocolVersion = V4,
 ) -> LinkedPair:
     """A pair whose handshake is done."""
-    client = ClientConnection(compression=compression, limits=limits, authenticator=authenticator)
+    client = ClientConnection(
+        version=version, compression=compression, limits=limits, authenticator=authenticator
+    )
     return linked_pair(client, split=split)
 
 
 def ready_client(limits: Limits | None = None) -> ClientConnection:
     """A client at the end of its handshake, for a server played by hand."""
-    client = ClientConnection(limits=limits)
+    client = ClientConnection(version=V4, limits=limits)
     client.initiate()
     client.data_to_send()
     client.receive_data(response_frame(RESPONSES["SUPPORTED"], 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -65,7 +66,7 @@ class Recorder:
 
 def at(state: State) -> ClientConnection:
     """A client whose handshake has come this far."""
-    client = ClientConnection(authenticator=Recorder())
+    client = ClientConnection(version=V4, authenticator=Recorder())
     if state is State.NEW:
         return client
     client.initiate()
@@ -135,12 +136,17 @@ def test_stream_0_is_that_of_the_handshake(state: State, stream: int) -> None:
 
 
 @pytest.mark.parametrize("version", [0, 3, 5, 6, 127])
-def test_a_reply_of_another_version_is_refused_unless_it_is_an_error(version: int) -> None:
+def test_a_reply_of_another_version_is_refused_unless_versions_do_not_differ_in_it(
+    version: int,
+) -> None:
     for state, opcode in HANDSHAKE:
         client = at(state)
         client.receive_data(response_frame(RESPONSES[opcode.name], 0, version=version))
         if opcode is Opcode.ERROR:
             assert isinstance(client.next_event(), HandshakeFailed)
+        elif opcode is Opcode.SUPPORTED:
+            assert client.next_event() is None
+            assert client.state is State.STARTUP_SENT
         else:
             with pytest.raises(RemoteProtocolError, match=f"version 0x{version | 0x80:02x}"):
                 client.next_event()
@@ -148,7 +154,9 @@ def test_a_reply_of_another_version_is_refused_unless_it_is_an_error(version: in
 
 def test_without_authentication() -> None:
     """v4 section 4.1.1"""
-    client = ClientConnection(options={"DRIVER_NAME": "cqlproto", "THROW_ON_OVERLOAD": "1"})
+    client = ClientConnection(
+        version=V4, options={"DRIVER_NAME": "cqlproto", "THROW_ON_OVERLOAD": "1"}
+    )
     assert client.data_to_send() == b""
     client.initiate()
     assert client.data_to_send().hex() == "040000000500000000"
@@ -172,7 +180,7 @@ def test_without_authentication() -> None:
 def test_with_authentication_and_challenges() -> None:
     """v4 section 4.1.2"""
     recorder = Recorder()
-    client = ClientConnection(authenticator=recorder)
+    client = ClientConnection(version=V4, authenticator=recorder)
     client.initiate()
     replies = [SUPPORTED, Authenticate("a.b.C"), AuthChallenge(b"1"), AuthChallenge(None)]
     for message in replies:
@@ -198,7 +206,7 @@ def test_the_plain_authenticator() -> None:
 def test_the_password_is_verified(compression: str | None, split: int | None) -> None:
     for password in ("right", "wrong"):
         client = ClientConnection(
-            compression=compression, authenticator=PlainAuthenticator("me", password)
+            version=V4, compression=compression, authenticator=PlainAuthenticator("me", password)
         )
         event = LinkedPair(client, split=split).handshake(verify=b"\0me\0right".__eq__)
         if password == "right":
@@ -212,7 +220,7 @@ def test_the_password_is_verified(compression: str | None, split: int | None) ->
 
 
 def test_no_authenticator() -> None:
-    client = ClientConnection()
+    client = ClientConnection(version=V4)
     event = LinkedPair(client).handshake(verify=lambda _: True)
     assert isinstance(event, HandshakeFailed)
     assert event.authentication
@@ -265,15 +273,17 @@ def test_an_unsupported_version(text: str, versions: tuple[int, ...], header: in
 
 
 def test_a_server_that_does_not_speak_our_version() -> None:
-    pair = LinkedPair(server=ServerConnection(versions=(ProtocolVersion.V3, ProtocolVersion.V5)))
+    spoken = (ProtocolVersion.V3, ProtocolVersion.V5)
+    pair = LinkedPair(ClientConnection(version=V4), ServerConnection(versions=spoken))
     event = pair.handshake()
     assert isinstance(event, HandshakeFailed)
     assert event.supported_versions == (3, 5)
+    assert event.next_version is ProtocolVersion.V3
 
 
 @pytest.mark.parametrize("offered", [["snappy"], ["LZ4"], [], None])
 def test_a_compression_that_the_server_lacks(offered: list[str] | None) -> None:
-    client = ClientConnection(compression="lz4")
+    client = ClientConnection(version=V4, compression="lz4")
     supported = {} if offered is None else {"COMPRESSION": offered}
     event = LinkedPair(client).handshake(supported=supported)
     assert isinstance(event, HandshakeFailed)
@@ -287,7 +297,7 @@ def test_a_compression_that_the_server_lacks(offered: list[str] | None) -> None:
 @pytest.mark.parametrize(("name", "empty"), [("lz4", "0000000000"), ("snappy", "00")])
 def test_ready_itself_comes_compressed_and_startup_never_is(name: str, empty: str) -> None:
     """v4 section 2.2, and what servers do"""
-    client = ClientConnection(compression=name, options={"long": "x" * 1000})
+    client = ClientConnection(version=V4, compression=name, options={"long": "x" * 1000})
     client.initiate()
     assert client.data_to_send().hex() == "040000000500000000"
     client.receive_data(response_frame(SUPPORTED, 0))
@@ -319,7 +329,7 @@ def test_a_reply_with_warnings_and_a_payload() -> None:
 
 
 def test_initiate_only_once_and_nothing_but_that_before() -> None:
-    client = ClientConnection()
+    client = ClientConnection(version=V4)
     with pytest.raises(LocalProtocolError, match="not ready: new"):
         client.send(Options())
     client.initiate()
@@ -334,15 +344,15 @@ def test_initiate_only_once_and_nothing_but_that_before() -> None:
         assert client.data_to_send() == b""
 
 
-@pytest.mark.parametrize("version", [ProtocolVersion.V3, ProtocolVersion.V5])
-def test_a_version_that_is_not_spoken(version: ProtocolVersion) -> None:
+@pytest.mark.parametrize("version", [0, 2, 6, 66])
+def test_a_version_that_is_not_spoken(version: Any) -> None:
     with pytest.raises(LocalProtocolError, match="not spoken"):
         ClientConnection(version=version)
 
 
 def test_arguments_that_cannot_be() -> None:
     with pytest.raises(LocalProtocolError, match="zstd"):
-        ClientConnection(compression="zstd")
+        ClientConnection(version=V4, compression="zstd")
     for count in (0, -1, 32_768):
         with pytest.raises(LocalProtocolError, match=str(count)):
             ClientConnection(limits=Limits(max_streams=count))
@@ -409,6 +419,8 @@ def test_what_came_before_an_error_is_delivered_first() -> None:
 
 def test_handshakes_work_at_every_split() -> None:
     for split in range(1, 60):
-        client = ClientConnection(compression="lz4", authenticator=PlainAuthenticator("a", "b"))
+        client = ClientConnection(
+            version=V4, compression="lz4", authenticator=PlainAuthenticator("a", "b")
+        )
         linked_pair(client, split=split, verify=lambda _: True)
         assert client.state is State.READY

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cqlproto._events import ConnectionEnded
 from cqlproto._state import State
+from cqlproto.compression import compressor
 from cqlproto.enums import FLAG_COMPRESSED, Opcode, ProtocolVersion
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
-from cqlproto.frames import FrameReader, write_frame
+from cqlproto.frames import EnvelopeReader, FrameReader, write_frame
+from cqlproto.segments import write_segments
 
 if TYPE_CHECKING:
     from cqlproto._events import Event
     from cqlproto.compression import Compressor
 
-__all__ = ["EVENT_STREAM", "SPOKEN", "Connection", "Limits"]
+__all__ = ["EVENT_STREAM", "SPOKEN", "Connection", "Limits", "named_compressor"]
 
-SPOKEN = (ProtocolVersion.V4,)
+SPOKEN = tuple(ProtocolVersion)
 EVENT_STREAM = -1
 
 
@@ -39,6 +41,17 @@ class Limits:
     max_streams: int = 32_767
 
 
+def named_compressor(name: str, version: ProtocolVersion) -> Compressor:
+    """Return the compressor that STARTUP names.
+
+    Raises:
+        LocalProtocolError: it is unknown, the version doesn't allow it, or its codec is missing.
+    """
+    if name == "snappy" and not version.has_snappy:
+        raise LocalProtocolError(f"v{version:d} knows no compression but lz4: snappy was asked for")
+    return compressor(name)
+
+
 class Connection:
     """What both ends share: buffers, frames and the error that ends everything."""
 
@@ -50,6 +63,10 @@ class Connection:
         "_max_body",
         "_out",
         "_reader",
+        "_responses",
+        "_sealed",
+        "_segment_compressor",
+        "_segmented",
         "_unsent",
         "_version",
         "state",
@@ -61,8 +78,13 @@ class Connection:
         self._version = version
         self._limits = limits
         self._max_body = max_body
+        self._responses = responses
+        self._reader: FrameReader | EnvelopeReader
         self._reader = FrameReader(max_body=max_body, responses=responses)
-        self._compressor: Compressor | None = None
+        self._compressor: Compressor | None = None  # of frames, on v3 and v4
+        self._segment_compressor: Compressor | None = None  # on v5
+        self._segmented = False
+        self._sealed = b""  # what was said before segments began
         self._error: RemoteProtocolError | None = None
         self._eof = False
         self._out: dict[int, bytes] = {}  # the client's by stream id, to drop abandoned requests
@@ -107,15 +129,33 @@ class Connection:
         """Return all bytes that are to go to the peer now, at most once."""
         out = self._out
         if not out:
-            return b""
-        data = b"".join(out.values())
+            data, self._sealed = self._sealed, b""
+            return data
+        if self._segmented:
+            data = self._sealed + write_segments(out.values(), self._segment_compressor)
+            self._sealed = b""
+        else:
+            data = b"".join(out.values())
         out.clear()
         self._unsent = 0
         return data
 
+    def _begin_segments(self, compressor: Compressor | None) -> None:
+        """Let everything from here on travel in segments, both ways (v5 section 2.3.1)."""
+        self._sealed = b"".join(self._out.values())
+        self._out.clear()
+        self._segmented = True
+        self._segment_compressor = compressor
+        assert isinstance(self._reader, FrameReader)
+        rest = self._reader.take_back()
+        self._reader = EnvelopeReader(
+            max_body=self._max_body, responses=self._responses, compressor=compressor
+        )
+        self._reader.feed(rest)
+
     def _body(self, flags: int, body: bytes) -> bytes:
-        """Return the body decompressed."""
-        if flags & FLAG_COMPRESSED:
+        """Return the body decompressed; v5 ignores the flag (v5 section 2.4.1.2)."""
+        if flags & FLAG_COMPRESSED and not self._version.has_segments:
             if self._compressor is None:
                 raise RemoteProtocolError("a compressed frame, and no compression was agreed on")
             return self._compressor.decompress(body, self._max_body)

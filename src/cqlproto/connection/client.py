@@ -14,9 +14,8 @@ from cqlproto._events import (
     PushReceived,
     ResponseReceived,
 )
-from cqlproto._state import EXPECTATIONS, ORPHAN, Expectation, State
-from cqlproto.compression import compressor
-from cqlproto.connection.base import EVENT_STREAM, SPOKEN, Connection, Limits
+from cqlproto._state import EXPECTATIONS, OPENS_SEGMENTS, ORPHAN, Expectation, State
+from cqlproto.connection.base import EVENT_STREAM, SPOKEN, Connection, Limits, named_compressor
 from cqlproto.connection.handshake import ClientHandshake
 from cqlproto.enums import (
     FLAG_PAYLOAD,
@@ -64,15 +63,18 @@ class ClientConnection(Connection):
     """The client's end.
 
     Arguments:
-        version: the protocol version to ask for.
-        compression: ``"lz4"``, ``"snappy"`` or None. A server that lacks it fails the handshake.
+        version: the protocol version to ask for. A server that doesn't speak it fails the
+            handshake, and :attr:`HandshakeFailed.next_version` says which one to try next, on a new
+            connection.
+        compression: ``"lz4"``, ``"snappy"`` (not on v5) or None. A server that lacks it fails the
+            handshake.
         authenticator: answers AUTHENTICATE; one that asks, with none here, fails the handshake.
         options: more options for STARTUP, such as DRIVER_NAME.
         limits: sizes and counts.
 
     Raises:
-        LocalProtocolError: the version isn't spoken, the compression's package isn't installed, or
-            there can't be so many streams.
+        LocalProtocolError: the version isn't spoken, it doesn't know the compression, the
+            compression's package isn't installed, or there can't be so many streams.
     """
 
     __slots__ = (
@@ -87,21 +89,22 @@ class ClientConnection(Connection):
     def __init__(
         self,
         *,
-        version: ProtocolVersion = ProtocolVersion.V4,
+        version: ProtocolVersion = ProtocolVersion.V5,
         compression: str | None = None,
         authenticator: Authenticator | None = None,
         options: Mapping[str, str] | None = None,
         limits: Limits | None = None,
     ) -> None:
         if version not in SPOKEN:
-            raise LocalProtocolError(f"protocol version {version} is not spoken, v4 is")
+            raise LocalProtocolError(f"protocol version {version} is not spoken, v3 to v5 are")
+        version = ProtocolVersion(version)
         limits = limits or Limits()
         if not 1 <= limits.max_streams <= MAX_STREAMS:
             raise LocalProtocolError(f"{limits.max_streams} streams, 1 to {MAX_STREAMS} can be")
         super().__init__(version, limits, limits.max_response, responses=True)
         self._handshake = ClientHandshake(
             version,
-            compressor(compression) if compression else None,
+            named_compressor(compression, version) if compression else None,
             authenticator,
             dict(options or {}),
         )
@@ -353,9 +356,9 @@ class ClientConnection(Connection):
     ) -> Event | None:
         """Hand a reply to the handshake, and send what it answers."""
         body = self._body(flags, body)
-        # A server may refuse a version in a version of its own choice: codes and texts of errors
-        # stand at the same place in all of them.
-        if version != self._version_byte and opcode != Opcode.ERROR:
+        # A server may refuse a version in a version of its own choice, or say in it what it offers:
+        # these two messages are the same in all of them.
+        if version != self._version_byte and opcode not in (Opcode.ERROR, Opcode.SUPPORTED):
             raise RemoteProtocolError(
                 f"a reply of version 0x{version:02x} in a handshake of v{self._version}"
             )
@@ -367,6 +370,9 @@ class ClientConnection(Connection):
         _, _, _, position = read_prefix(body, flags, self._version)
         message = read_response(opcode, body, position, self._version)
         self._pending.clear()
+        begun = self.state is State.STARTUP_SENT and opcode in OPENS_SEGMENTS
+        if begun and self._version.has_segments:
+            self._begin_segments(self._handshake.compression)
         outcome = self._handshake.step(message)
         self.state = self._handshake.state
         if isinstance(outcome, HandshakeCompleted | HandshakeFailed):
@@ -381,7 +387,7 @@ class ClientConnection(Connection):
         self._out[0] = self._pack(self._version, 0, 0, opcode, bytes(body))
         self._pending[0] = EXPECTATIONS[opcode]
         self.state = self._handshake.state
-        if opcode is Opcode.STARTUP:
+        if opcode is Opcode.STARTUP and not self._version.has_segments:
             # READY itself comes compressed (v4 section 5)
             self._compressor = self._handshake.compression
 

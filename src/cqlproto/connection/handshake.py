@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cqlproto._events import HandshakeCompleted, HandshakeFailed
 from cqlproto._state import HANDSHAKE, Action, State
-from cqlproto.enums import ErrorCode, Opcode
+from cqlproto.enums import ErrorCode, Opcode, ProtocolVersion
 from cqlproto.messages.errors import Error
 from cqlproto.messages.requests import AuthResponse, Options, Startup
 from cqlproto.messages.responses import AuthChallenge, Authenticate, Supported
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from cqlproto.compression import Compressor
     from cqlproto.connection.sasl import Authenticator
-    from cqlproto.enums import ProtocolVersion
     from cqlproto.messages import Response
 
 __all__ = ["ClientHandshake"]
@@ -66,7 +65,8 @@ class ClientHandshake:
         self, message: Response
     ) -> Startup | AuthResponse | HandshakeCompleted | HandshakeFailed:
         """Return what to send next, or how the handshake ended."""
-        action, self.state = HANDSHAKE[self.state, Opcode(message.opcode)]
+        before = self.state
+        action, self.state = HANDSHAKE[before, Opcode(message.opcode)]
         if action is Action.SEND_STARTUP:
             assert isinstance(message, Supported)
             return self._startup(message.options)
@@ -75,11 +75,19 @@ class ClientHandshake:
             return HandshakeCompleted(self._version, self._supported, name)
         if action is Action.FAIL:
             assert isinstance(message, Error)
-            return _failed(message)
+            return _failed(message, self._version, before)
         return self._authenticate(message)
 
     def _startup(self, supported: Mapping[str, Sequence[str]]) -> Startup | HandshakeFailed:
         self._supported = supported
+        versions = _versions_in(" ".join(supported.get("PROTOCOL_VERSIONS", ())))
+        if versions and self._version not in versions:
+            self.state = State.FAILED
+            return HandshakeFailed(
+                f"the server doesn't speak v{self._version:d}, but {_listed(versions)}",
+                supported_versions=versions,
+                next_version=_next_version(self._version, versions),
+            )
         options = {"CQL_VERSION": "3.0.0", **self._options}
         if self.compression is not None:
             name = self.compression.name
@@ -106,12 +114,20 @@ class ClientHandshake:
         return AuthResponse(self._authenticator.evaluate_challenge(message.token))
 
 
-def _failed(error: Error) -> HandshakeFailed:
-    rejected = error.code == ErrorCode.PROTOCOL_ERROR
+def _failed(error: Error, version: ProtocolVersion, state: State) -> HandshakeFailed:
+    supported: tuple[int, ...] = ()
+    next_version = None
+    if error.code == ErrorCode.PROTOCOL_ERROR:
+        supported = _versions_in(error.message)
+        # What refuses OPTIONS, the first message, refuses the version. Later ones have other faults
+        # too, of which only the text tells.
+        if supported or state is State.OPTIONS_SENT or "protocol version" in error.message:
+            next_version = _next_version(version, supported)
     return HandshakeFailed(
         error.message,
         error=error,
-        supported_versions=_versions_in(error.message) if rejected else (),
+        supported_versions=supported,
+        next_version=next_version,
         authentication=error.code == ErrorCode.BAD_CREDENTIALS,
     )
 
@@ -120,3 +136,13 @@ def _versions_in(text: str) -> tuple[int, ...]:
     """Read "supported versions are (3/v3, 4/v4, 5/v5, 6/v6-beta)", betas left out."""
     found = re.findall(r"(\d{1,3})/v\d{1,3}(-beta)?", text)
     return tuple(sorted(int(number) for number, beta in found if not beta))
+
+
+def _next_version(version: ProtocolVersion, supported: Sequence[int]) -> ProtocolVersion | None:
+    """Return the highest version below this one that is supported; the next one if nobody knows."""
+    lower = [known for known in ProtocolVersion if known < version]
+    return max((known for known in lower if not supported or known in supported), default=None)
+
+
+def _listed(versions: Sequence[int]) -> str:
+    return ", ".join(f"v{version:d}" for version in versions)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cqlproto._events import RequestReceived, UnsupportedVersionReceived
-from cqlproto._state import EXPECTATIONS, State
-from cqlproto.compression import compressor
-from cqlproto.connection.base import EVENT_STREAM, SPOKEN, Connection, Limits
+from cqlproto._state import EXPECTATIONS, OPENS_SEGMENTS, State
+from cqlproto.connection.base import EVENT_STREAM, SPOKEN, Connection, Limits, named_compressor
 from cqlproto.enums import FLAG_TRACING, RESPONSE_BIT, ErrorCode, Opcode, ProtocolVersion
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
 from cqlproto.frames import HEADER_SIZE
@@ -15,7 +14,7 @@ from cqlproto.messages import read_request, read_request_prefix, write_prefix
 from cqlproto.messages.errors import Error
 from cqlproto.messages.events import Event as EventMessage
 from cqlproto.messages.requests import AuthResponse, Options, Startup
-from cqlproto.messages.responses import READY, Authenticate, AuthSuccess, Ready, Supported
+from cqlproto.messages.responses import READY, Authenticate, AuthSuccess, Supported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,23 +30,27 @@ __all__ = ["ServerConnection", "handshake_reply"]
 class ServerConnection(Connection):
     """The server's end. It never answers by itself, so that proxies and faults can be made of it.
 
+    The version is that of STARTUP; before it, that of each request. Once STARTUP has been answered
+    by READY or AUTHENTICATE, frames of another version are refused, and v5 travels in segments.
+    Between a STARTUP of v5 and its answer nothing is parsed, for nobody can know yet how.
+
     Arguments:
         limits: sizes; ``max_request`` bounds the frames that are received here.
         versions: the versions that are accepted.
     """
 
-    __slots__ = ("_agreed", "_requests", "_serial", "_versions")
+    __slots__ = ("_agreed", "_awaited", "_requests", "_serial", "_started", "_versions")
 
     def __init__(
         self, *, limits: Limits | None = None, versions: Sequence[ProtocolVersion] = SPOKEN
     ) -> None:
         limits = limits or Limits()
-        super().__init__(
-            ProtocolVersion.V4, limits, limits.max_request - HEADER_SIZE, responses=False
-        )
+        super().__init__(max(versions), limits, limits.max_request - HEADER_SIZE, responses=False)
         self._requests: dict[int, Opcode] = {}
         self._versions = {int(version): version for version in versions}
-        self._agreed: str | None = None
+        self._agreed: str | None = None  # the compression that STARTUP asks for
+        self._awaited: int | None = None  # the stream of a STARTUP of v5 that isn't answered yet
+        self._started = False
         self._serial = 0
         self.state = State.READY
 
@@ -60,7 +63,7 @@ class ServerConnection(Connection):
         if self._error is not None:
             raise self._error.with_traceback(None)
         try:
-            parts = self._reader.take()
+            parts = self._reader.take() if self._awaited is None else None
             if parts is None:
                 return self._end()
             return self._request(*parts)
@@ -72,6 +75,10 @@ class ServerConnection(Connection):
             raise RemoteProtocolError(f"a request on stream {stream_id}")
         if stream_id in self._requests:
             raise RemoteProtocolError(f"a request on stream {stream_id}, which is taken")
+        if self._started and version != self._version:
+            raise RemoteProtocolError(
+                f"a request of version 0x{version:02x} on a connection of v{self._version:d}"
+            )
         if version not in self._versions:
             self._requests[stream_id] = Opcode.OPTIONS
             return UnsupportedVersionReceived(stream_id, version)
@@ -79,14 +86,25 @@ class ServerConnection(Connection):
         body = self._body(flags, body)
         payload, position = read_request_prefix(body, flags, self._version)
         message = read_request(opcode, body, position, self._version)
-        if isinstance(message, Startup):
-            self._agreed = message.options.get("COMPRESSION")
-            if self._agreed is not None and self._agreed not in ("lz4", "snappy"):
-                raise RemoteProtocolError(f"unknown compression {self._agreed!r}")
+        if isinstance(message, Startup) and not self._started:
+            self._agree(stream_id, message)
         self._requests[stream_id] = Opcode(message.opcode)
         return RequestReceived(
             stream_id, message, tracing=bool(flags & FLAG_TRACING), payload=payload
         )
+
+    def _agree(self, stream_id: int, startup: Startup) -> None:
+        """Keep what STARTUP asks for until it is granted."""
+        name = startup.options.get("COMPRESSION")
+        if name is not None:
+            name = name.lower()  # as servers read it
+            if name not in ("lz4", "snappy"):
+                raise RemoteProtocolError(f"unknown compression {name!r}")
+            if name == "snappy" and not self._version.has_snappy:
+                raise RemoteProtocolError(f"snappy compression on v{self._version:d}")
+        self._agreed = name
+        if self._version.has_segments:
+            self._awaited = stream_id
 
     def reply(
         self,
@@ -100,7 +118,9 @@ class ServerConnection(Connection):
         """Queue the answer to a request.
 
         Raises:
-            LocalProtocolError: nothing was asked on this stream, or the message can't answer it.
+            LocalProtocolError: nothing was asked on this stream, the message can't answer it or be
+                written in this version, or the codec of the compression isn't installed. Nothing
+                was queued, so another answer may be given.
         """
         asked = self._requests.get(stream_id)
         if asked is None:
@@ -111,13 +131,23 @@ class ServerConnection(Connection):
             legal = type(message) in expectation.results
         if not legal:
             raise LocalProtocolError(f"{message!r} can't answer {asked.name}")
-        if isinstance(message, (Ready, Authenticate)) and self._agreed is not None:
-            self._compressor = compressor(self._agreed)
+        starts = asked is Opcode.STARTUP and message.opcode in OPENS_SEGMENTS and not self._started
+        agreed = None
+        if starts and self._agreed is not None:
+            agreed = named_compressor(self._agreed, self._version)
+            if not self._version.has_segments:
+                self._compressor = agreed  # READY itself is compressed (v4 section 5)
         body = bytearray()
         flags = write_prefix(body, self._version, tracing_id, warnings, payload)
         message.write_body(body, self._version)
         self._append(stream_id, flags, message.opcode, bytes(body))
         del self._requests[stream_id]
+        if stream_id == self._awaited:
+            self._awaited = None
+        if starts:
+            self._started = True
+            if self._version.has_segments:
+                self._begin_segments(agreed)
 
     def push(self, event: ServerEvent) -> None:
         """Queue an event for a client that registered for it."""
