@@ -4,7 +4,7 @@ Strategies need the extra ``testing``, for Hypothesis:
 
 - :func:`cql_types` and :func:`values_of`: types, and the values of a type;
 - :func:`requests` and :func:`responses`: messages of every kind, as a version has them;
-  :func:`query_parameters`, :func:`errors` and :func:`server_events` are parts of them;
+  :func:`query_parameters`, :func:`columns`, :func:`errors`, :func:`server_events` are of them;
 - :func:`request_frames` and :func:`response_frames`: whole frames, with what stands around a
   message, and :func:`segmented`: the segments of version 5 around frames;
 - :func:`splits`, :func:`offsets`: ways to cut bytes; :func:`every_split` goes through all of them;
@@ -37,16 +37,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cqlproto.testing.client_messages import query_parameters, requests
     from cqlproto.testing.frames import Framed, request_frames, response_frames, segmented
     from cqlproto.testing.linked import LinkedPair, linked_pair
     from cqlproto.testing.pieces import corrupted, every_split, noise, offsets, splits
-    from cqlproto.testing.requests import query_parameters, requests
-    from cqlproto.testing.responses import errors, responses, server_events
+    from cqlproto.testing.server_messages import columns, errors, responses, server_events
     from cqlproto.testing.values import cql_types, values_of
 
 __all__ = [
     "Framed",
     "LinkedPair",
+    "columns",
     "corrupted",
     "cql_types",
     "errors",
@@ -69,15 +70,15 @@ _MODULES = {
     "frames": ("Framed", "request_frames", "response_frames", "segmented"),
     "linked": ("LinkedPair", "linked_pair"),
     "pieces": ("corrupted", "every_split", "noise", "offsets", "splits"),
-    "requests": ("query_parameters", "requests"),
-    "responses": ("errors", "responses", "server_events"),
+    "client_messages": ("query_parameters", "requests"),
+    "server_messages": ("columns", "errors", "responses", "server_events"),
     "values": ("cql_types", "values_of"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    # A submodule is an attribute once it has been imported, and is not looked for here.
+    # No submodule has the name of one of these, which it would hide once it was imported.
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

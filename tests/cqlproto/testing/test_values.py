@@ -1,13 +1,11 @@
-from __future__ import annotations
+"""Types of all kinds come, and values that can be written."""
 
-import subprocess
-import sys
+from __future__ import annotations
 
 import pytest
 from hypothesis import find, given
 from hypothesis import strategies as st
 
-import cqlproto.testing
 from cqlproto.cqltypes import (
     NATIVE_TYPES,
     CQLType,
@@ -22,22 +20,8 @@ from cqlproto.cqltypes import (
     decoder,
     encoder,
 )
-from cqlproto.testing import cql_types, values_of
-
-
-def test_nothing_imports_hypothesis_before_it_is_needed() -> None:
-    program = (
-        "import sys, cqlproto.cqltypes, cqlproto.testing;"
-        "assert 'hypothesis' not in sys.modules;"
-        "cqlproto.testing.cql_types;"
-        "assert 'hypothesis' in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-
-
-def test_there_is_nothing_else() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'anything'"):
-        _ = cqlproto.testing.anything
+from cqlproto.testing import cql_types, values, values_of
+from tests.cqlproto.testing.examples import run_examples
 
 
 @pytest.mark.parametrize(
@@ -59,3 +43,7 @@ def test_values_can_be_written(data: st.DataObject) -> None:
 def test_values_that_datetime_cannot_hold_come_too(name: str) -> None:
     found = find(values_of(NATIVE_TYPES[name]), lambda value: type(value).__module__ != "datetime")
     assert type(found).__name__.lower() == name
+
+
+def test_the_examples_run() -> None:
+    run_examples(values, "cql_types", "values_of")
