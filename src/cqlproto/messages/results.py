@@ -147,7 +147,7 @@ class Prepared(Message):
             write_short_bytes(out, self.result_metadata_id)
         self.bind.write(out, version)
         result = self.result
-        if not result.column_count:
+        if not result.raw:
             out += b"\0\0\0\x04\0\0\0\0"  # NO_METADATA and no columns, as servers say it
             return
         write_int(out, ROWS_GLOBAL_TABLE if result.global_table else 0)

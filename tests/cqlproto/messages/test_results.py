@@ -270,6 +270,16 @@ def test_key_indices_came_with_v4() -> None:
     assert read == Prepared(b"id", None, BindMetadata((A, B)), KNOWN)
 
 
+def test_a_table_named_for_no_columns_is_passed_on() -> None:
+    """A proxy must not lose what a server says, even if that is of no use."""
+    body = bytes.fromhex(
+        "00000004" + "000169"
+        "00000000" + "00000000" + "00000000"
+        "00000001" + "00000000" + "00026b73" + "000174"
+    )
+    assert body_of(read_result(body, 0, V4)) == body
+
+
 @pytest.mark.parametrize(
     ("bind", "result"),
     [
