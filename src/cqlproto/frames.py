@@ -191,7 +191,7 @@ class EnvelopeReader:
         compressor: LZ4, if the connection agreed on it.
     """
 
-    __slots__ = ("_frames", "_segments", "_whole")
+    __slots__ = ("_error", "_frames", "_segments", "_whole")
 
     def __init__(
         self, *, max_body: int, responses: bool, compressor: Compressor | None = None
@@ -199,6 +199,7 @@ class EnvelopeReader:
         self._segments = SegmentReader(compressor)
         self._frames = FrameReader(max_body=max_body, responses=responses)
         self._whole = True  # whether the last segment was self-contained
+        self._error: RemoteProtocolError | None = None
 
     @property
     def pending(self) -> int:
@@ -214,26 +215,35 @@ class EnvelopeReader:
 
         Raises:
             RemoteProtocolError: the bytes are no segment, what it holds is no frame or one longer
-                than ``max_body``, or frames end where segments don't.
+                than ``max_body``, or frames end where segments don't. Asked again, it is raised
+                again.
         """
         parts = self.take()
         return None if parts is None else RawFrame(*parts)
 
     def take(self) -> tuple[int, int, int, int, bytes] | None:
         """As :meth:`read`, as (version, flags, stream, opcode, body): cheaper by an object."""
+        if self._error is not None:
+            raise self._error.with_traceback(None)
         frames = self._frames
-        while True:
-            parts = frames.take()
-            if parts is not None:
-                if not self._whole and frames.pending:
-                    raise RemoteProtocolError("more than one envelope in segments of a long one")
-                return parts
-            if self._whole and frames.pending:
-                raise RemoteProtocolError("a self-contained segment ends within an envelope")
-            segment = self._segments.read()
-            if segment is None:
-                return None
-            if segment.self_contained and frames.pending:
-                raise RemoteProtocolError("a self-contained segment within a long envelope")
-            self._whole = segment.self_contained
-            frames.feed(segment.payload)
+        try:
+            while True:
+                parts = frames.take()
+                if parts is not None:
+                    if not self._whole and frames.pending:
+                        raise RemoteProtocolError(
+                            "more than one envelope in segments of a long one"
+                        )
+                    return parts
+                if self._whole and frames.pending:
+                    raise RemoteProtocolError("a self-contained segment ends within an envelope")
+                segment = self._segments.read()
+                if segment is None:
+                    return None
+                if segment.self_contained and frames.pending:
+                    raise RemoteProtocolError("a self-contained segment within a long envelope")
+                self._whole = segment.self_contained
+                frames.feed(segment.payload)
+        except RemoteProtocolError as exc:
+            self._error = exc
+            raise

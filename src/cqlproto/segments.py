@@ -166,7 +166,8 @@ class SegmentReader:
         """Return the next segment, or None until more bytes come.
 
         Raises:
-            RemoteProtocolError: a checksum is wrong, or the payload is malformed.
+            RemoteProtocolError: a checksum is wrong, or the payload is malformed. Asked again, it
+                is raised again.
         """
         data = self._data
         head_size = self._head
@@ -190,11 +191,13 @@ class SegmentReader:
                 f"the checksum of a segment's payload is {crc32(payload, _CRC32_INITIAL):08x},"
                 f" not {expected:08x}"
             )
-        del data[: stop + 4]
         if self._compressor is None:
-            return Segment(payload, bool(bits >> 17 & 1))
-        plain_size = bits >> 17 & _LENGTH_MASK
-        if plain_size:
-            block = _PLAIN_LENGTH.pack(plain_size) + payload
-            payload = self._compressor.decompress(block, MAX_PAYLOAD)
-        return Segment(payload, bool(bits >> 34 & 1))
+            self_contained = bits >> 17 & 1
+        else:
+            self_contained = bits >> 34 & 1
+            plain_size = bits >> 17 & _LENGTH_MASK
+            if plain_size:
+                block = _PLAIN_LENGTH.pack(plain_size) + payload
+                payload = self._compressor.decompress(block, MAX_PAYLOAD)
+        del data[: stop + 4]
+        return Segment(payload, bool(self_contained))

@@ -128,14 +128,13 @@ class Connection:
     def data_to_send(self) -> bytes:
         """Return all bytes that are to go to the peer now, at most once."""
         out = self._out
-        if not out:
-            data, self._sealed = self._sealed, b""
-            return data
-        if self._segmented:
-            data = self._sealed + write_segments(out.values(), self._segment_compressor)
-            self._sealed = b""
+        if self._segmented and out:
+            data = write_segments(out.values(), self._segment_compressor)
         else:
             data = b"".join(out.values())
+        if self._sealed:
+            data = self._sealed + data
+            self._sealed = b""
         out.clear()
         self._unsent = 0
         return data

@@ -323,7 +323,7 @@ class ClientConnection(Connection):
         self, version: int, flags: int, stream_id: int, opcode: int, body: bytes
     ) -> Event | None:
         """Everything but a reply to a request of the caller's."""
-        if self.state not in (State.READY, State.CLOSED):
+        if self.state is not _READY:
             return self._handshake_reply(version, flags, stream_id, opcode, body)
         if version != self._version_byte and opcode != Opcode.ERROR:
             raise RemoteProtocolError(
@@ -362,7 +362,7 @@ class ClientConnection(Connection):
             raise RemoteProtocolError(
                 f"a reply of version 0x{version:02x} in a handshake of v{self._version}"
             )
-        if stream_id not in (0, *self._pending) or not self._handshake.expects(opcode):
+        if stream_id != 0 or not self._handshake.expects(opcode):
             raise RemoteProtocolError(
                 f"opcode 0x{opcode:02x} on stream {stream_id} while the handshake is"
                 f" at {self.state.value!r}"

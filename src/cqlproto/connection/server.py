@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cqlproto._events import RequestReceived, UnsupportedVersionReceived
 from cqlproto._state import EXPECTATIONS, OPENS_SEGMENTS, State
@@ -27,28 +27,42 @@ if TYPE_CHECKING:
 __all__ = ["ServerConnection", "handshake_reply"]
 
 
+class _Asked(NamedTuple):
+    """A request that isn't answered yet.
+
+    Attributes:
+        opcode: what it is.
+        version: the version that it came in, and its answer leaves in.
+        compression: of the STARTUP that may open the connection, the compression it asks for.
+    """
+
+    opcode: Opcode
+    version: ProtocolVersion
+    compression: str | None = None
+
+
 class ServerConnection(Connection):
     """The server's end. It never answers by itself, so that proxies and faults can be made of it.
 
-    The version is that of STARTUP; before it, that of each request. Once STARTUP has been answered
-    by READY or AUTHENTICATE, frames of another version are refused, and v5 travels in segments.
-    Between a STARTUP of v5 and its answer nothing is parsed, for nobody can know yet how.
+    An answer has the version of its request. Once STARTUP has been answered by READY or
+    AUTHENTICATE, its version is that of the connection: requests of another are refused, and v5
+    travels in segments. Between a STARTUP of v5 and its answer nothing is parsed, for nobody can
+    know yet how.
 
     Arguments:
         limits: sizes; ``max_request`` bounds the frames that are received here.
         versions: the versions that are accepted.
     """
 
-    __slots__ = ("_agreed", "_awaited", "_requests", "_serial", "_started", "_versions")
+    __slots__ = ("_awaited", "_requests", "_serial", "_started", "_versions")
 
     def __init__(
         self, *, limits: Limits | None = None, versions: Sequence[ProtocolVersion] = SPOKEN
     ) -> None:
         limits = limits or Limits()
         super().__init__(max(versions), limits, limits.max_request - HEADER_SIZE, responses=False)
-        self._requests: dict[int, Opcode] = {}
+        self._requests: dict[int, _Asked] = {}
         self._versions = {int(version): version for version in versions}
-        self._agreed: str | None = None  # the compression that STARTUP asks for
         self._awaited: int | None = None  # the stream of a STARTUP of v5 that isn't answered yet
         self._started = False
         self._serial = 0
@@ -80,31 +94,33 @@ class ServerConnection(Connection):
                 f"a request of version 0x{version:02x} on a connection of v{self._version:d}"
             )
         if version not in self._versions:
-            self._requests[stream_id] = Opcode.OPTIONS
+            self._requests[stream_id] = _Asked(Opcode.OPTIONS, self._version)
             return UnsupportedVersionReceived(stream_id, version)
         self._version = self._versions[version]
         body = self._body(flags, body)
         payload, position = read_request_prefix(body, flags, self._version)
         message = read_request(opcode, body, position, self._version)
+        compression = None
         if isinstance(message, Startup) and not self._started:
-            self._agree(stream_id, message)
-        self._requests[stream_id] = Opcode(message.opcode)
+            compression = self._compression_in(message)
+            if self._version.has_segments:
+                self._awaited = stream_id
+        self._requests[stream_id] = _Asked(Opcode(message.opcode), self._version, compression)
         return RequestReceived(
             stream_id, message, tracing=bool(flags & FLAG_TRACING), payload=payload
         )
 
-    def _agree(self, stream_id: int, startup: Startup) -> None:
-        """Keep what STARTUP asks for until it is granted."""
+    def _compression_in(self, startup: Startup) -> str | None:
+        """Return what STARTUP asks for."""
         name = startup.options.get("COMPRESSION")
-        if name is not None:
-            name = name.lower()  # as servers read it
-            if name not in ("lz4", "snappy"):
-                raise RemoteProtocolError(f"unknown compression {name!r}")
-            if name == "snappy" and not self._version.has_snappy:
-                raise RemoteProtocolError(f"snappy compression on v{self._version:d}")
-        self._agreed = name
-        if self._version.has_segments:
-            self._awaited = stream_id
+        if name is None:
+            return None
+        name = name.lower()  # as servers read it
+        if name not in ("lz4", "snappy"):
+            raise RemoteProtocolError(f"unknown compression {name!r}")
+        if name == "snappy" and not self._version.has_snappy:
+            raise RemoteProtocolError(f"snappy compression on v{self._version:d}")
+        return name
 
     def reply(
         self,
@@ -125,38 +141,43 @@ class ServerConnection(Connection):
         asked = self._requests.get(stream_id)
         if asked is None:
             raise LocalProtocolError(f"nothing was asked on stream {stream_id}")
-        expectation = EXPECTATIONS[asked]
+        expectation = EXPECTATIONS[asked.opcode]
         legal = message.opcode in expectation.replies
         if message.opcode == Opcode.RESULT:
             legal = type(message) in expectation.results
         if not legal:
-            raise LocalProtocolError(f"{message!r} can't answer {asked.name}")
-        starts = asked is Opcode.STARTUP and message.opcode in OPENS_SEGMENTS and not self._started
-        agreed = None
-        if starts and self._agreed is not None:
-            agreed = named_compressor(self._agreed, self._version)
-            if not self._version.has_segments:
-                self._compressor = agreed  # READY itself is compressed (v4 section 5)
+            raise LocalProtocolError(f"{message!r} can't answer {asked.opcode.name}")
+        version = asked.version
         body = bytearray()
-        flags = write_prefix(body, self._version, tracing_id, warnings, payload)
-        message.write_body(body, self._version)
-        self._append(stream_id, flags, message.opcode, bytes(body))
+        flags = write_prefix(body, version, tracing_id, warnings, payload)
+        message.write_body(body, version)
+        starts = asked.opcode is Opcode.STARTUP and message.opcode in OPENS_SEGMENTS
+        starts = starts and not self._started
+        codec = None
+        if starts and asked.compression is not None:
+            codec = named_compressor(asked.compression, version)
+            if not version.has_segments:
+                self._compressor = codec  # READY itself is compressed (v4 section 5)
+        self._append(version, stream_id, flags, message.opcode, bytes(body))
         del self._requests[stream_id]
         if stream_id == self._awaited:
             self._awaited = None
         if starts:
             self._started = True
-            if self._version.has_segments:
-                self._begin_segments(agreed)
+            self._version = version
+            if version.has_segments:
+                self._begin_segments(codec)
 
     def push(self, event: ServerEvent) -> None:
         """Queue an event for a client that registered for it."""
         body = bytearray()
         EventMessage(event).write_body(body, self._version)
-        self._append(EVENT_STREAM, 0, Opcode.EVENT, bytes(body))
+        self._append(self._version, EVENT_STREAM, 0, Opcode.EVENT, bytes(body))
 
-    def _append(self, stream_id: int, flags: int, opcode: int, body: bytes) -> None:
-        frame = self._pack(self._version | RESPONSE_BIT, flags, stream_id, opcode, body)
+    def _append(
+        self, version: ProtocolVersion, stream_id: int, flags: int, opcode: int, body: bytes
+    ) -> None:
+        frame = self._pack(version | RESPONSE_BIT, flags, stream_id, opcode, body)
         self._out[self._serial] = frame  # in order: several may wait for one stream
         self._serial += 1
         self._unsent += len(frame)

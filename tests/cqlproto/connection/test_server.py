@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cqlproto import (
-    ConnectionEnded,
     ErrorCode,
-    Limits,
     LocalProtocolError,
     Opcode,
     ProtocolVersion,
-    RemoteProtocolError,
     RequestReceived,
     ServerConnection,
     UnsupportedVersionReceived,
     handshake_reply,
 )
-from cqlproto._state import State
 from cqlproto.compression import compressor
 from cqlproto.enums import FLAG_COMPRESSED, FLAG_PAYLOAD, FLAG_TRACING
 from cqlproto.frames import HEADER_SIZE, FrameReader, write_frame
@@ -40,9 +35,21 @@ from cqlproto.messages import (
     Supported,
     read_response,
 )
-from tests.cqlproto.messages.strategies import requests
-from tests.cqlproto.peers import ONE, REQUESTS, RESPONSES, V4, connected, request_frame
-from tests.cqlproto.test_frames import cut
+from tests.cqlproto.peers import (
+    AGREEMENTS,
+    ONE,
+    REQUESTS,
+    RESPONSES,
+    V3,
+    V4,
+    V5,
+    Agreement,
+    agreements,
+    on_wire,
+    ready_server,
+    refused,
+    request_frame,
+)
 
 if TYPE_CHECKING:
     from cqlproto.messages import Request
@@ -56,14 +63,6 @@ HANDSHAKES: dict[str, Request] = {
 def asked(server: ServerConnection, message: Any, stream: int, **more: Any) -> Any:
     server.receive_data(request_frame(message, stream, **more))
     return server.next_event()
-
-
-def refused(server: ServerConnection, data: bytes, match: str) -> None:
-    server.receive_data(data)
-    for _ in range(2):
-        with pytest.raises(RemoteProtocolError, match=match):
-            server.next_event()
-    assert server.state is State.FAILED
 
 
 @pytest.mark.parametrize(
@@ -86,28 +85,72 @@ def test_tracing_and_payload_are_told() -> None:
     assert (event.tracing, event.payload) == (True, {"k": None})
 
 
-@pytest.mark.parametrize("version", [0, 3, 5, 6, 0x7F])
-def test_an_unsupported_version_is_told_and_can_be_refused(version: int) -> None:
-    server = ServerConnection()
+@pytest.mark.parametrize("spoken", [tuple(ProtocolVersion), (V4,), (V3, V5)], ids=str)
+@pytest.mark.parametrize("version", [0, 2, 3, 4, 5, 6, 0x7F])
+def test_an_unsupported_version_is_told_and_can_be_refused(
+    spoken: tuple[ProtocolVersion, ...], version: int
+) -> None:
+    if version in spoken:
+        return
+    server = ServerConnection(versions=spoken)
+    assert server.versions == spoken
     server.receive_data(write_frame(version, 0xFF, 9, 0x77, b"whatever"))
     event = server.next_event()
     assert isinstance(event, UnsupportedVersionReceived)
     assert (event.stream_id, event.version) == (9, version)
     assert server.data_to_send() == b""
     server.reply(9, Error(ErrorCode.PROTOCOL_ERROR, "no"))
-    assert server.data_to_send()[:4] == bytes([0x84, 0, 0, 9])
+    assert server.data_to_send()[:4] == bytes([0x80 | max(spoken), 0, 0, 9])
     # the client may try again with another version
-    assert isinstance(asked(server, Options(), 9), RequestReceived)
+    for again in spoken:
+        assert isinstance(asked(server, Options(), again, version=again), RequestReceived)
 
 
 def test_the_version_of_a_request_is_that_of_its_answer() -> None:
-    server = ServerConnection(versions=list(ProtocolVersion))
-    assert server.versions == tuple(ProtocolVersion)
+    """Also if requests of another one came meanwhile."""
+    server = ServerConnection()
     for version in ProtocolVersion:
         asked(server, Options(), 1, version=version)
         assert server.version is version
         server.reply(1, RESPONSES["SUPPORTED"])
         assert server.data_to_send()[0] == 0x80 | version
+    for version in ProtocolVersion:
+        asked(server, Options(), version, version=version)
+    for version in ProtocolVersion:
+        server.reply(version, RESPONSES["SUPPORTED"])
+        assert server.data_to_send()[0] == 0x80 | version
+
+
+@agreements
+def test_the_version_is_that_of_startup_once_that_is_answered(agreement: Agreement) -> None:
+    for version in (0, 3, 4, 5, 6, 127):
+        if version == agreement.version:
+            continue
+        server = ready_server(agreement=agreement)
+        assert server.version is agreement.version
+        frame = request_frame(Options(), 1, version=version)
+        refused(
+            server,
+            on_wire(agreement, frame),
+            f"version 0x{version:02x} on a connection of v{agreement.version}",
+        )
+
+
+@pytest.mark.parametrize("answer", [READY, RESPONSES["AUTHENTICATE"]], ids=["READY", "AUTH"])
+def test_requests_of_other_versions_before_the_answer_to_startup_do_not_change_it(
+    answer: Any,
+) -> None:
+    """STARTUP of v4, then OPTIONS of v5 and v3: the connection is one of v4."""
+    server = ServerConnection()
+    asked(server, Startup({"COMPRESSION": "lz4"}), 0, version=4)
+    asked(server, Options(), 1, version=5)
+    asked(server, Options(), 2, version=3)
+    server.reply(0, answer)
+    assert server.data_to_send()[0] == 0x84
+    assert server.version is V4
+    server.push(StatusChange("UP", (IPv6Address("::1"), 9042)))
+    assert server.data_to_send()[0] == 0x84
+    refused(server, request_frame(Options(), 3, version=3), "version 0x03 on a connection of v4")
 
 
 @pytest.mark.parametrize("stream", [-1, -7])
@@ -118,7 +161,7 @@ def test_a_negative_stream_is_refused(stream: int, version: int) -> None:
     refused(ServerConnection(), frame, f"stream {stream}")
 
 
-@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("version", [4, 5, 6])
 def test_a_stream_that_is_taken_is_refused(version: int) -> None:
     server = ServerConnection()
     asked(server, REQUESTS["QUERY"], 5)
@@ -132,6 +175,17 @@ def test_responses_are_no_requests(name: str) -> None:
     response.write_body(body, V4)
     frame = write_frame(4, 0, 1, response.opcode, bytes(body))
     refused(ServerConnection(), frame, "is no request")
+
+
+def test_an_answer_that_is_not_the_requests_is_refused() -> None:
+    server = ServerConnection()
+    asked(server, REQUESTS["QUERY"], 1)
+    for answer in (READY, RESPONSES["Prepared"]):
+        with pytest.raises(LocalProtocolError, match="can't answer QUERY"):
+            server.reply(1, answer)
+    assert server.data_to_send() == b""
+    server.reply(1, VOID)
+    assert len(server.data_to_send()) == HEADER_SIZE + 4
 
 
 def test_nothing_was_asked() -> None:
@@ -200,99 +254,85 @@ def test_compression_begins_with_the_answer_to_startup(name: str, answer: Any) -
     assert event.message == AuthResponse(b"xxxxx")
 
 
-def test_an_error_to_startup_is_not_compressed() -> None:
+def test_an_error_to_startup_is_not_compressed_and_another_startup_may_follow() -> None:
     server = ServerConnection()
     asked(server, Startup({"COMPRESSION": "lz4"}), 0)
     server.reply(0, Error(ErrorCode.PROTOCOL_ERROR, "x" * 1000))
     assert server.data_to_send()[1] == 0
+    asked(server, Startup({"COMPRESSION": "snappy"}), 0)
+    server.reply(0, Authenticate("x" * 1000))
+    frame = server.data_to_send()
+    assert frame[1] == FLAG_COMPRESSED
+    assert b"x" * 1000 in compressor("snappy").decompress(frame[9:], 2000)
 
 
-def test_an_unknown_compression_is_refused() -> None:
-    refused(ServerConnection(), request_frame(Startup({"COMPRESSION": "zstd"}), 0), "zstd")
+def test_an_answer_that_cannot_be_written_agrees_on_nothing() -> None:
+    server = ServerConnection()
+    asked(server, Startup({"COMPRESSION": "lz4"}), 0)
+    with pytest.raises(LocalProtocolError, match="too long|65536"):
+        server.reply(0, Authenticate("x" * 65_536))
+    server.reply(0, Error(ErrorCode.PROTOCOL_ERROR, "x" * 1000))
+    assert server.data_to_send()[1] == 0
+
+
+@pytest.mark.parametrize("agreement", [one for one in AGREEMENTS if one.compression], ids=str)
+def test_compressions_are_known_in_capitals_too(agreement: Agreement) -> None:
+    name = agreement.compression or ""
+    for spelled in (name.upper(), name.title()):
+        server = ready_server(agreement=Agreement(agreement.version, spelled))
+        frame = request_frame(Query("x" * 1000, ONE), 1, version=agreement.version)
+        if agreement.version is not V5:
+            body = compressor(name).compress(frame[9:])
+            frame = write_frame(frame[0], FLAG_COMPRESSED, 1, frame[4], body)
+        server.receive_data(on_wire(agreement, frame))
+        assert isinstance(server.next_event(), RequestReceived)
+        server.reply(1, Error(0, "y" * 1000))
+        assert len(server.data_to_send()) < 100
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "reason"),
+    [
+        (V3, "zstd", "unknown compression 'zstd'"),
+        (V4, "", "unknown compression ''"),
+        (V5, "deflate", "unknown compression 'deflate'"),
+        (V5, "snappy", "snappy compression on v5"),
+        (V5, "SNAPPY", "snappy compression on v5"),
+    ],
+)
+def test_a_compression_that_cannot_be_is_refused(
+    version: ProtocolVersion, name: str, reason: str
+) -> None:
+    """v5 section 2.3.1: v5 has LZ4 alone."""
+    frame = request_frame(Startup({"COMPRESSION": name}), 0, version=version)
+    refused(ServerConnection(), frame, reason)
+
+
+@pytest.mark.parametrize("agreement", [one for one in AGREEMENTS if one.compression], ids=str)
+def test_a_codec_that_is_not_installed(
+    agreement: Agreement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is refused, nothing is queued, and an ERROR may be given instead."""
+    monkeypatch.setitem(sys.modules, "lz4.block", None)
+    monkeypatch.setitem(sys.modules, "cramjam", None)
+    server = ServerConnection()
+    startup = Startup({"COMPRESSION": agreement.compression or ""})
+    asked(server, startup, 0, version=agreement.version)
+    for answer in (READY, RESPONSES["AUTHENTICATE"]):
+        with pytest.raises(LocalProtocolError, match="pip install"):
+            server.reply(0, answer)
+        assert (server.data_to_send(), server.unsent) == (b"", 0)
+    server.reply(0, Error(ErrorCode.PROTOCOL_ERROR, "x" * 1000))
+    assert server.data_to_send()[:2] == bytes([0x80 | agreement.version, 0])
+    # without compression it works, on the same connection
+    asked(server, Startup({}), 0, version=agreement.version)
+    server.reply(0, READY)
+    assert server.data_to_send()[4] == Opcode.READY
 
 
 def test_a_compressed_request_before_startup_is_refused() -> None:
     frame = write_frame(4, FLAG_COMPRESSED, 0, Opcode.OPTIONS, bytes(5))
     refused(ServerConnection(), frame, "no compression was agreed on")
-
-
-# -- limits and the end
-
-
-@pytest.mark.parametrize("compression", [None, "lz4"])
-def test_requests_are_bounded(compression: str | None) -> None:
-    """By the limit of requests, plain and as they come."""
-    pair = connected(compression=compression)
-    limits = Limits(max_request=1000, max_response=10)
-    for length, fits in ((1000, True), (1001, False)):
-        server = ServerConnection(limits=limits)
-        if compression is not None:
-            asked(server, Startup({"COMPRESSION": compression}), 0)
-            server.reply(0, READY)
-        pair.client.send(Query("x" * (length - HEADER_SIZE - 7), ONE))
-        data = pair.client.data_to_send()
-        assert (len(data) < 100) is (compression is not None)
-        if fits:
-            server.receive_data(data)
-            assert isinstance(server.next_event(), RequestReceived)
-        else:
-            refused(server, data, "limit is 991|at most 991")
-
-
-def test_the_end() -> None:
-    for data, clean in ((b"", True), (b"\4", False), (request_frame(Options(), 0)[:-1], False)):
-        server = ServerConnection()
-        server.receive_data(data)
-        server.receive_eof()
-        event = server.next_event()
-        assert isinstance(event, ConnectionEnded)
-        assert event.clean is clean
-        assert server.next_event() is None
-        with pytest.raises(LocalProtocolError, match="after receive_eof"):
-            server.receive_data(b"")
-
-
-@given(st.lists(requests(V4), max_size=4), st.lists(st.integers(0, 300)))
-def test_requests_come_whole_however_they_are_cut(messages: list[Any], offsets: list[int]) -> None:
-    server = ServerConnection()
-    messages = [m for m in messages if not isinstance(m, Startup) or "COMPRESSION" not in m.options]
-    data = b"".join(request_frame(message, n) for n, message in enumerate(messages))
-    events = []
-    for piece in cut(data, offsets):
-        server.receive_data(piece)
-        while (event := server.next_event()) is not None:
-            assert isinstance(event, RequestReceived)
-            events.append((event.stream_id, event.message))
-    assert events == [*enumerate(messages)]
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from([4, 4, 4, 5, 0x84]),
-            st.sampled_from([0, 0, FLAG_COMPRESSED, FLAG_PAYLOAD | FLAG_TRACING]),
-            st.integers(-1, 6),
-            st.sampled_from([*Opcode, 0x04, 0x7F]),
-            st.binary(max_size=40) | requests(V4).map(lambda m: request_frame(m, 0)[9:]),
-        ),
-        max_size=8,
-    ),
-    st.binary(max_size=12),
-)
-def test_nothing_but_events_and_protocol_errors(
-    frames: list[tuple[int, int, int, int, bytes]], rest: bytes
-) -> None:
-    server = ServerConnection()
-    server.receive_data(b"".join(write_frame(*frame) for frame in frames) + rest)
-    try:
-        while (event := server.next_event()) is not None:
-            assert isinstance(event, (RequestReceived, UnsupportedVersionReceived))
-            repr(event)
-    except RemoteProtocolError as exc:
-        with pytest.raises(RemoteProtocolError) as info:
-            server.next_event()
-        assert info.value is exc
-    assert server.data_to_send() == b""
 
 
 # -- what an ordinary server says

@@ -42,19 +42,20 @@ from cqlproto.messages import (
     TopologyChange,
 )
 from cqlproto.rows import Binder, decode_rows
-from tests.cqlproto.messages.strategies import responses
+from cqlproto.testing import responses
 from tests.cqlproto.peers import (
+    GARBAGE,
     METADATA,
     ONE,
     PREPARED,
     REQUESTS,
     V4,
     connected,
+    cut,
     ready_client,
     response_frame,
     sent,
 )
-from tests.cqlproto.test_frames import GARBAGE, cut
 
 if TYPE_CHECKING:
     from cqlproto.testing import LinkedPair

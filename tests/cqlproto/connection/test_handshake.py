@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,8 +14,6 @@ from cqlproto import (
     ErrorCode,
     HandshakeCompleted,
     HandshakeFailed,
-    Limits,
-    LocalProtocolError,
     Opcode,
     PlainAuthenticator,
     ProtocolVersion,
@@ -33,56 +30,26 @@ from cqlproto.messages import (
     AuthResponse,
     AuthSuccess,
     Error,
-    Options,
     Startup,
     Supported,
     read_request,
 )
 from cqlproto.testing import LinkedPair, linked_pair
-from tests.cqlproto.peers import REQUESTS, RESPONSES, V4, response_frame
-from tests.cqlproto.test_frames import GARBAGE, cut
+from tests.cqlproto.peers import (
+    GARBAGE,
+    REQUESTS,
+    RESPONSES,
+    V4,
+    WAITING,
+    Recorder,
+    at,
+    cut,
+    response_frame,
+)
 
 REFUSED = "Invalid or unsupported protocol version (7); supported versions are"
 SUPPORTED = RESPONSES["SUPPORTED"]
 AUTHENTICATE = RESPONSES["AUTHENTICATE"]
-# The states in which the client waits for the server.
-WAITING = [State.OPTIONS_SENT, State.STARTUP_SENT, State.AUTHENTICATING]
-
-
-class Recorder:
-    """An authenticator that writes down what it is asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[str | bytes | None] = []
-
-    def initial_response(self, mechanism: str) -> bytes:
-        self.asked.append(mechanism)
-        return b"first"
-
-    def evaluate_challenge(self, challenge: bytes | None) -> bytes:
-        self.asked.append(challenge)
-        return b"next"
-
-
-def at(state: State) -> ClientConnection:
-    """A client whose handshake has come this far."""
-    client = ClientConnection(version=V4, authenticator=Recorder())
-    if state is State.NEW:
-        return client
-    client.initiate()
-    steps = {
-        State.OPTIONS_SENT: [],
-        State.STARTUP_SENT: [SUPPORTED],
-        State.AUTHENTICATING: [SUPPORTED, AUTHENTICATE],
-        State.FAILED: [RESPONSES["ERROR"]],
-    }
-    for message in steps[state]:
-        client.data_to_send()
-        client.receive_data(response_frame(message, 0))
-        client.next_event()
-    client.data_to_send()
-    assert client.state is state
-    return client
 
 
 def requests_of(data: bytes) -> list[object]:
@@ -326,36 +293,6 @@ def test_a_reply_with_warnings_and_a_payload() -> None:
     prefix = bytes.fromhex("0001 0001 77  0001 0001 6b 00000001 76")
     client.receive_data(response_frame(READY, 0, flags=0x0C, prefix=prefix))
     assert isinstance(client.next_event(), HandshakeCompleted)
-
-
-def test_initiate_only_once_and_nothing_but_that_before() -> None:
-    client = ClientConnection(version=V4)
-    with pytest.raises(LocalProtocolError, match="not ready: new"):
-        client.send(Options())
-    client.initiate()
-    for _ in range(2):
-        with pytest.raises(LocalProtocolError, match="called before"):
-            client.initiate()
-    for state in (State.OPTIONS_SENT, State.STARTUP_SENT, State.AUTHENTICATING, State.FAILED):
-        client = at(state)
-        for message in REQUESTS.values():
-            with pytest.raises(LocalProtocolError, match=f"not ready: {state.value}"):
-                client.send(message)
-        assert client.data_to_send() == b""
-
-
-@pytest.mark.parametrize("version", [0, 2, 6, 66])
-def test_a_version_that_is_not_spoken(version: Any) -> None:
-    with pytest.raises(LocalProtocolError, match="not spoken"):
-        ClientConnection(version=version)
-
-
-def test_arguments_that_cannot_be() -> None:
-    with pytest.raises(LocalProtocolError, match="zstd"):
-        ClientConnection(version=V4, compression="zstd")
-    for count in (0, -1, 32_768):
-        with pytest.raises(LocalProtocolError, match=str(count)):
-            ClientConnection(limits=Limits(max_streams=count))
 
 
 @pytest.mark.parametrize("state", WAITING)

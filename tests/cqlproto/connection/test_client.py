@@ -1,0 +1,468 @@
+"""The client's end once it is ready: stream ids, replies, what is refused on either side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cqlproto import (
+    ClientConnection,
+    ErrorCode,
+    HandshakeCompleted,
+    HandshakeFailed,
+    Limits,
+    LocalProtocolError,
+    MessageTooLarge,
+    ProtocolVersion,
+    RequestReceived,
+    ResponseReceived,
+)
+from cqlproto._state import HANDSHAKE, State
+from cqlproto.enums import (
+    FLAG_BETA,
+    FLAG_COMPRESSED,
+    FLAG_PAYLOAD,
+    FLAG_TRACING,
+    FLAG_WARNING,
+    Opcode,
+)
+from cqlproto.frames import HEADER_SIZE, write_frame
+from cqlproto.messages import (
+    VOID,
+    AuthResponse,
+    Error,
+    Event,
+    Execute,
+    Options,
+    Query,
+    QueryParameters,
+    ResultMetadata,
+    Rows,
+    Startup,
+)
+from cqlproto.rows import Binder, decode_rows
+from tests.cqlproto.peers import (
+    COLUMNS,
+    CONTENT,
+    METADATA,
+    ONE,
+    PREPARED,
+    REQUESTS,
+    RESPONSES,
+    ROWS,
+    TRACE,
+    V4,
+    V5,
+    WAITING,
+    Agreement,
+    agreements,
+    answered,
+    at,
+    connected,
+    execute,
+    on_wire,
+    prepared,
+    ready_client,
+    ready_server,
+    refused,
+    request_frame,
+    response_frame,
+    responses_in,
+    sent,
+    versions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+# -- what it refuses to be
+
+
+def test_initiate_only_once_and_nothing_but_that_before() -> None:
+    client = ClientConnection(version=V4)
+    with pytest.raises(LocalProtocolError, match="not ready: new"):
+        client.send(Options())
+    client.initiate()
+    for _ in range(2):
+        with pytest.raises(LocalProtocolError, match="called before"):
+            client.initiate()
+    for state in (State.OPTIONS_SENT, State.STARTUP_SENT, State.AUTHENTICATING, State.FAILED):
+        client = at(state)
+        for message in REQUESTS.values():
+            with pytest.raises(LocalProtocolError, match=f"not ready: {state.value}"):
+                client.send(message)
+        assert client.data_to_send() == b""
+
+
+@pytest.mark.parametrize("version", [0, 2, 6, 66])
+def test_a_version_that_is_not_spoken(version: Any) -> None:
+    with pytest.raises(LocalProtocolError, match="not spoken"):
+        ClientConnection(version=version)
+
+
+def test_arguments_that_cannot_be() -> None:
+    with pytest.raises(LocalProtocolError, match="zstd"):
+        ClientConnection(version=V4, compression="zstd")
+    for count in (0, -1, 32_768):
+        with pytest.raises(LocalProtocolError, match=str(count)):
+            ClientConnection(limits=Limits(max_streams=count))
+
+
+def test_a_trace_and_a_payload_are_asked_for_in_the_frame() -> None:
+    """v4 section 2.2; v3 has no payloads"""
+    for version in ProtocolVersion:
+        client = ready_client(agreement=Agreement(version))
+        stream_id = client.send(Options(), trace=True)
+        frame = request_frame(Options(), stream_id, version=version, flags=FLAG_TRACING)
+        assert client.data_to_send() == on_wire(Agreement(version), frame)
+        if version.has_warnings:
+            stream_id = client.send(Options(), payload={"k": None})
+            prefix = bytes.fromhex("0001 0001 6b ffffffff")
+            frame = request_frame(
+                Options(), stream_id, version=version, flags=FLAG_PAYLOAD, prefix=prefix
+            )
+            assert client.data_to_send() == on_wire(Agreement(version), frame)
+        else:
+            with pytest.raises(LocalProtocolError, match="payload"):
+                client.send(Options(), payload={})
+            assert (client.in_flight, client.data_to_send()) == (1, b"")
+
+
+# -- what may answer what
+
+
+@agreements
+def test_an_illegal_answer_is_refused_with_flags_and_without(agreement: Agreement) -> None:
+    response, version = prepared(agreement.version), agreement.version
+    for flags, prefix in ((0, b""), (FLAG_BETA, b""), (FLAG_TRACING, TRACE.bytes)):
+        client = ready_client(agreement=agreement)
+        frame = response_frame(response, sent(client), version=version, flags=flags, prefix=prefix)
+        refused(client, on_wire(agreement, frame), "Prepared answers QUERY")
+
+
+def test_flags_that_say_nothing_of_a_reply_are_passed_over() -> None:
+    client = ready_client()
+    event = answered(client, ROWS, sent(client), flags=FLAG_BETA)
+    assert event.message == ROWS
+
+
+@pytest.mark.parametrize("opcode", [0x04, 0x07, 0x11, 0xFF])
+def test_opcodes_that_are_no_answer_at_all(opcode: int) -> None:
+    client = ready_client()
+    stream_id = sent(client)
+    refused(client, write_frame(0x84, 0, stream_id, opcode, b""), f"opcode 0x{opcode:02x}")
+
+
+@pytest.mark.parametrize(
+    "message", [Startup({}), AuthResponse(b""), *RESPONSES.values()], ids=lambda m: type(m).__name__
+)
+def test_send_refuses_handshakes_and_responses(message: Any) -> None:
+    client = ready_client()
+    with pytest.raises(LocalProtocolError, match="belongs to the handshake|is no request"):
+        client.send(message)
+    assert (client.data_to_send(), client.in_flight, client.unsent) == (b"", 0, 0)
+    assert client.send(Options()) == 1
+
+
+# -- stream ids
+
+
+@agreements
+def test_ids_are_free_again_when_the_reply_has_come(agreement: Agreement) -> None:
+    client = ready_client(Limits(max_streams=3), agreement=agreement)
+    assert (client.in_flight, client.available) == (0, 3)
+    ids = {sent(client) for _ in range(3)}
+    assert ids == {1, 2, 3}
+    assert (client.in_flight, client.available) == (3, 0)
+    for _ in range(2):
+        with pytest.raises(LocalProtocolError, match="all 3 stream ids are in use"):
+            client.send(REQUESTS["QUERY"])
+        binder = Binder(prepared(agreement.version), ONE, agreement.version)
+        with pytest.raises(LocalProtocolError, match="all 3 stream ids are in use"):
+            client.send_bound(binder, [1, "a"])
+    assert client.data_to_send() == b""
+    for stream_id in (2, 3, 2, 1):
+        assert answered(client, VOID, stream_id, agreement=agreement).stream_id == stream_id
+        assert sent(client) == stream_id
+
+
+def test_as_many_requests_as_ids_have_bits_for() -> None:
+    client = ready_client()
+    for stream_id in range(1, 32_768):
+        assert client.send(Options()) == stream_id
+    with pytest.raises(LocalProtocolError, match="all 32767 stream ids"):
+        client.send(Options())
+    assert client.available == 0
+    assert len(client.data_to_send()) == 32_767 * HEADER_SIZE
+    assert isinstance(answered(client, RESPONSES["SUPPORTED"], 32_767), ResponseReceived)
+    assert client.send(Options()) == 32_767
+
+
+@agreements
+def test_an_abandoned_id_is_taken_until_its_reply_comes(agreement: Agreement) -> None:
+    client = ready_client(Limits(max_streams=2), agreement=agreement)
+    first, second = sent(client), sent(client)
+    assert client.abandon(first)
+    assert (client.orphans, client.in_flight, client.available) == (1, 2, 0)
+    assert client.abandon(first), "again"
+    assert client.orphans == 1
+    with pytest.raises(LocalProtocolError, match="in use"):
+        client.send(Options())
+    assert answered(client, ROWS, first, agreement=agreement) is None, "nobody wants it"
+    assert (client.orphans, client.in_flight, client.available) == (0, 1, 1)
+    assert sent(client) == first
+    assert answered(client, VOID, first, agreement=agreement).stream_id == first
+    assert answered(client, VOID, second, agreement=agreement).stream_id == second
+
+
+def test_the_reply_to_an_abandoned_request_is_not_even_read() -> None:
+    client = ready_client()
+    stream_id = sent(client)
+    client.abandon(stream_id)
+    client.receive_data(write_frame(0x84, 0xFF, stream_id, Opcode.READY, b"garbage"))
+    assert client.next_event() is None
+    assert client.orphans == 0
+
+
+@agreements
+def test_an_abandoned_request_that_was_not_sent_is_dropped(agreement: Agreement) -> None:
+    client = ready_client(Limits(max_streams=2), agreement=agreement)
+    kept, dropped = client.send(Query("kept", ONE)), client.send(Query("dropped", ONE))
+    assert client.unsent > 0
+    assert not client.abandon(dropped)
+    assert (client.orphans, client.in_flight) == (0, 1)
+    assert client.send(Query("later", ONE)) == dropped
+    data = client.data_to_send()
+    server = ready_server(agreement=agreement)
+    server.receive_data(data)
+    asked: list[Any] = [server.next_event(), server.next_event()]
+    assert [event.message.query for event in asked] == ["kept", "later"]
+    assert server.next_event() is None
+    assert client.data_to_send() == b""
+    assert client.abandon(kept)
+
+
+@agreements
+def test_abandoning_what_is_not_in_flight_does_nothing(agreement: Agreement) -> None:
+    client = ready_client(agreement=agreement)
+    stream_id = sent(client)
+    assert answered(client, VOID, stream_id, agreement=agreement).stream_id == stream_id
+    for number in (stream_id, 0, -1, 77):
+        assert client.abandon(number)
+    assert (client.orphans, client.in_flight) == (0, 0)
+    assert sent(client) == stream_id
+
+
+def test_unsent_bytes_are_counted_and_forgotten() -> None:
+    client = ready_client()
+    assert client.unsent == 0
+    first, second = client.send(Query("x" * 1000, ONE)), client.send(Query("y" * 1000, ONE))
+    assert client.unsent == 2000 + 2 * (HEADER_SIZE + 4 + 3)
+    client.abandon(first)
+    client.abandon(second)
+    assert client.unsent == 0
+    client.send_bound(Binder(PREPARED, ONE, V4), [1, "a"])
+    assert client.unsent == len(client.data_to_send())
+    assert client.unsent == 0
+
+
+# -- answers to nothing
+
+
+@agreements
+@pytest.mark.parametrize("stream", [0, 1, 5, -1, -2, 32_767])
+@pytest.mark.parametrize("version", [3, 4, 5, 6])
+def test_an_error_about_the_connection_ends_it_in_the_servers_words(
+    agreement: Agreement, stream: int, version: int
+) -> None:
+    client = ready_client(agreement=agreement)
+    pending = [sent(client) for _ in range(3)]
+    assert isinstance(answered(client, VOID, 1, agreement=agreement), ResponseReceived)
+    error = Error(ErrorCode.PROTOCOL_ERROR, "I give up")
+    flags = FLAG_BETA if version == 6 else 0
+    frame = response_frame(error, stream, version=version, flags=flags)
+    exc = refused(client, on_wire(agreement, frame), r"I give up \(0x000a\)")
+    assert exc.error == error
+    assert all(client.abandon(stream_id) for stream_id in pending)
+
+
+def test_such_an_error_may_come_with_warnings_and_compressed() -> None:
+    pair = connected(compression="lz4")
+    body = bytearray(bytes.fromhex("0001 0001 77"))
+    Error(ErrorCode.OVERLOADED, "x" * 99).write_body(body, V4)
+    packed = bytes(4) + b"\x6a"  # a body that can't be unpacked
+    frame = write_frame(0x84, FLAG_WARNING, 0, Opcode.ERROR, bytes(body))
+    assert refused(pair.client, frame, "x" * 99).error is not None
+    pair = connected(compression="lz4")
+    frame = write_frame(0x84, FLAG_COMPRESSED, 0, Opcode.ERROR, packed)
+    assert refused(pair.client, frame, "LZ4").error is None
+
+
+@pytest.mark.parametrize("name", sorted(RESPONSES.keys() - {"ERROR"}))
+@pytest.mark.parametrize("stream", [0, 1, 2, -2])
+def test_any_other_answer_to_nothing_is_refused(name: str, stream: int) -> None:
+    client = ready_client()
+    assert isinstance(answered(client, VOID, sent(client)), ResponseReceived)
+    exc = refused(client, response_frame(RESPONSES[name], stream), f"on stream {stream}, where")
+    assert exc.error is None
+
+
+@agreements
+def test_a_second_answer_is_refused(agreement: Agreement) -> None:
+    client = ready_client(agreement=agreement)
+    frame = response_frame(VOID, sent(client), version=agreement.version)
+    client.receive_data(on_wire(agreement, frame, frame))
+    assert isinstance(client.next_event(), ResponseReceived)
+    refused(client, b"", "where nothing was asked")
+
+
+@agreements
+@pytest.mark.parametrize("version", [0, 3, 4, 5, 127])
+def test_an_answer_in_another_version_is_refused(agreement: Agreement, version: int) -> None:
+    client = ready_client(agreement=agreement)
+    if version != agreement.version:
+        frame = response_frame(VOID, sent(client), version=version)
+        refused(client, on_wire(agreement, frame), f"version 0x{version | 0x80:02x}")
+
+
+# -- events
+
+
+def test_an_event_with_warnings_is_read_behind_them() -> None:
+    client = ready_client()
+    event = RESPONSES["EVENT"]
+    prefix = bytes.fromhex("0001 0001 77")
+    pushed = answered(client, event, -1, flags=FLAG_WARNING, prefix=prefix)
+    assert isinstance(event, Event)
+    assert pushed.event == event.event
+
+
+@pytest.mark.parametrize("stream", [-2, 0, 1])
+def test_an_event_on_another_stream_is_refused(stream: int) -> None:
+    refused(ready_client(), response_frame(RESPONSES["EVENT"], stream), f"on stream {stream}")
+
+
+# -- metadata
+
+
+def test_metadata_captured_when_sent_describes_rows_that_come_without() -> None:
+    client = ready_client()
+    first = client.send(Execute(b"id", ONE), metadata=METADATA)
+    other = ResultMetadata.of(COLUMNS[::-1], V4)
+    second = client.send(Execute(b"id", ONE), metadata=other)
+    third = client.send(Execute(b"id", ONE))
+    client.data_to_send()
+    bare = Rows.of(METADATA, 2, CONTENT, skip_metadata=True)
+    for stream_id, known in ((second, other), (first, METADATA), (third, None)):
+        event = answered(client, bare, stream_id)
+        assert event.message.metadata is known
+
+
+@agreements
+@pytest.mark.parametrize("flags", [0, FLAG_TRACING], ids=["hot", "traced"])
+def test_unchanged_metadata_is_not_parsed_again_and_changed_metadata_serves(
+    agreement: Agreement, flags: int
+) -> None:
+    client = ready_client(agreement=agreement)
+    version = agreement.version
+    known = prepared(version)
+    binder = Binder(known, ONE, version)
+    prefix = TRACE.bytes if flags else b""
+    changed = Rows.of(ResultMetadata.of(COLUMNS[:1], V4), 1, bytes.fromhex("00000004 00000007"))
+    sends: list[Callable[[], int]] = [
+        lambda: client.send(execute(version), metadata=known.result),
+        lambda: client.send_bound(binder, [1, "a"]),
+    ]
+    for send in sends:
+        for reply, same in ((ROWS, True), (changed, False), (ROWS, True)):
+            event = answered(client, reply, send(), agreement=agreement, flags=flags, prefix=prefix)
+            assert (event.message.metadata is known.result) is same
+            assert event.message.metadata == reply.metadata
+            assert decode_rows(event.message) == decode_rows(reply)
+
+
+# -- limits
+
+
+@agreements
+def test_a_message_too_large_leaves_the_connection_usable(agreement: Agreement) -> None:
+    limits = Limits(max_request=100, max_streams=1)
+    pair = connected(*agreement, limits=limits)
+    overhead = len(request_frame(Query("", ONE), 1, version=agreement.version))
+    binder = Binder(prepared(agreement.version), ONE, agreement.version)
+    fits = 100 - len(binder.frame(1, [1, ""]))
+    for _ in range(3):
+        with pytest.raises(MessageTooLarge) as info:
+            pair.client.send(Query("x" * (101 - overhead), ONE))
+        assert (info.value.size, info.value.limit) == (101, 100)
+        with pytest.raises(MessageTooLarge) as info:
+            pair.client.send_bound(binder, [1, "x" * (fits + 1)])
+        assert (info.value.size, info.value.limit) == (101, 100)
+        assert (pair.client.data_to_send(), pair.client.in_flight) == (b"", 0)
+        assert pair.client.unsent == 0
+    sends: list[Callable[[], int]] = [
+        lambda: pair.client.send(Query("x" * (100 - overhead), ONE)),
+        lambda: pair.client.send_bound(binder, [1, "x" * fits]),
+    ]
+    for send in sends:
+        assert send() == 1
+        [asked] = pair.to_server()
+        assert isinstance(asked, RequestReceived)
+        pair.server.reply(1, VOID)
+        assert len(pair.to_client()) == 1
+
+
+def test_a_message_that_cannot_be_written_leaks_nothing() -> None:
+    client = ready_client(Limits(max_streams=1))
+    bad = Query("x", QueryParameters(ONE.consistency, page_size=0))
+    with pytest.raises(LocalProtocolError, match="page"):
+        client.send(bad)
+    binder = Binder(PREPARED, ONE, V4)
+    for values in ([1], ["not an int", "x"], [1, object()]):
+        with pytest.raises((LocalProtocolError, ValueError)):
+            client.send_bound(binder, values)
+    assert (client.in_flight, client.unsent, client.data_to_send()) == (0, 0, b"")
+    assert sent(client) == 1
+
+
+# -- the handshake, as far as frames go
+
+
+@pytest.mark.parametrize("state", WAITING)
+@versions
+def test_only_two_replies_of_a_handshake_may_have_another_version(
+    state: State, version: ProtocolVersion
+) -> None:
+    """What is the same in all versions: ERROR and SUPPORTED."""
+    other = V4 if version is not V4 else V5
+    for name, response in responses_in(other).items():
+        client = at(state, version)
+        frame = response_frame(response, 0, version=other)
+        expected = (state, Opcode(response.opcode)) in HANDSHAKE
+        if version is V5 and state is State.AUTHENTICATING:
+            frame = on_wire(Agreement(V5), frame)
+        if name == "ERROR":
+            client.receive_data(frame)
+            assert isinstance(client.next_event(), HandshakeFailed)
+        elif name == "SUPPORTED":
+            client.receive_data(frame)
+            if expected:
+                assert client.next_event() is None
+                assert client.state is State.STARTUP_SENT
+            else:
+                refused(client, b"", "while the handshake is at")
+        else:
+            refused(client, frame, f"a reply of version 0x8{other} in a handshake of v{version}")
+
+
+@agreements
+def test_the_handshake_by_hand(agreement: Agreement) -> None:
+    client = ready_client(agreement=agreement)
+    assert (client.version, client.state) == (agreement.version, State.READY)
+    assert (client.in_flight, client.orphans, client.unsent) == (0, 0, 0)
+    client = at(State.AUTHENTICATING, agreement.version)
+    frame = response_frame(RESPONSES["AUTH_SUCCESS"], 0, version=agreement.version)
+    client.receive_data(on_wire(Agreement(agreement.version), frame))
+    assert isinstance(client.next_event(), HandshakeCompleted)
