@@ -23,8 +23,8 @@ from cqlproto.messages import (
     read_request,
     write_parameters,
 )
+from cqlproto.testing import query_parameters
 from cqlproto.wire import UNSET, Reader, write_short, write_value
-from tests.cqlproto.messages import strategies as messages
 
 if TYPE_CHECKING:
     from cqlproto.messages import Value
@@ -46,14 +46,14 @@ def body_of(message: Message, version: ProtocolVersion) -> bytes:
     return bytes(out)
 
 
-@given(messages.versions, st.data())
+@given(st.sampled_from(ProtocolVersion), st.data())
 def test_parameters_packed_apart_surround_the_values(
     version: ProtocolVersion, data: st.DataObject
 ) -> None:
     """v4 section 4.1.4"""
-    params = data.draw(messages.parameters(version))
+    params = data.draw(query_parameters(version))
     params.names = None
-    params.values = values = data.draw(messages.values(version))
+    params.values = values = params.values or []
     before, after = pack_parameters_around(params, version)
     packed = bytearray(before)
     write_short(packed, len(values))

@@ -32,7 +32,7 @@ from cqlproto.messages import (
     read_response,
     read_result,
 )
-from tests.cqlproto.messages import strategies as messages
+from cqlproto.testing import columns, responses
 
 V3, V4, V5 = ProtocolVersion
 
@@ -135,39 +135,45 @@ def test_metadata_that_differs_is_read() -> None:
         [A, ELSEWHERE],
         [A, Column("ks", "t", "b", NATIVE_TYPES["blob"])],
     ]
-    for columns in others:
-        sent = Rows.of(ResultMetadata.of(columns, V4), 0, b"")
+    for other in others:
+        sent = Rows.of(ResultMetadata.of(other, V4), 0, b"")
         rows = read_rows(body_of(sent), KNOWN)
         assert rows.metadata is not KNOWN
         assert rows.metadata is not None
-        assert rows.metadata.columns == tuple(columns)
+        assert rows.metadata.columns == tuple(other)
         assert rows.metadata.cache == {}
 
 
-@given(messages.versions, st.data())
+@given(st.sampled_from(ProtocolVersion), st.data())
 def test_known_metadata_changes_nothing_but_identity(
     version: ProtocolVersion, data: st.DataObject
 ) -> None:
-    sent = data.draw(messages.rows(version))
-    assert sent.metadata is not None
-    columns = data.draw(messages.columns() | st.just(sent.metadata.columns))
-    known = ResultMetadata.of(columns, version)
-    assert read_rows(body_of(sent, version), known, version) == sent
+    """If the rows come without metadata, it describes them, if it is of as many columns."""
+    sent = data.draw(responses(version, Rows))
+    described = data.draw(columns())
+    if sent.metadata is not None and data.draw(st.booleans()):
+        described = sent.metadata.columns
+    known = ResultMetadata.of(described, version)
+    read = read_rows(body_of(sent, version), known, version)
+    if sent.metadata is None:
+        assert read.metadata is (known if len(described) == sent.column_count else None)
+        sent.metadata = read.metadata
+    assert read == sent
 
 
-@given(messages.versions, messages.columns())
+@given(st.sampled_from(ProtocolVersion), columns())
 def test_metadata_keeps_the_bytes_that_it_was_read_from(
-    version: ProtocolVersion, columns: tuple[Column, ...]
+    version: ProtocolVersion, described: tuple[Column, ...]
 ) -> None:
     """v4 section 4.2.5.2: a table that all columns share is named once."""
-    metadata = ResultMetadata.of(columns, version)
-    assert metadata.global_table is (len({(c.keyspace, c.table) for c in columns}) == 1)
+    metadata = ResultMetadata.of(described, version)
+    assert metadata.global_table is (len({(c.keyspace, c.table) for c in described}) == 1)
     sent = Rows.of(metadata, 0, b"")
     assert read_rows(body_of(sent, version), None, version).metadata == metadata
     flags = ROWS_GLOBAL_TABLE if metadata.global_table else 0
-    assert metadata.matches(flags, len(columns), b"x" + metadata.raw + b"y", 1)
-    assert not metadata.matches(flags ^ ROWS_GLOBAL_TABLE, len(columns), metadata.raw, 0)
-    assert not metadata.matches(flags, len(columns) + 1, metadata.raw, 0)
+    assert metadata.matches(flags, len(described), b"x" + metadata.raw + b"y", 1)
+    assert not metadata.matches(flags ^ ROWS_GLOBAL_TABLE, len(described), metadata.raw, 0)
+    assert not metadata.matches(flags, len(described) + 1, metadata.raw, 0)
 
 
 def test_the_cache_does_not_count_when_metadata_is_compared() -> None:

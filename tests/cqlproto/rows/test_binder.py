@@ -31,8 +31,7 @@ from cqlproto.messages import (
     read_request,
 )
 from cqlproto.rows import Binder
-from cqlproto.testing import cql_types, values_of
-from tests.cqlproto.messages.strategies import parameters
+from cqlproto.testing import cql_types, query_parameters, values_of
 
 V3, V4, V5 = ProtocolVersion
 ONE = QueryParameters(Consistency.ONE)
@@ -49,7 +48,7 @@ def prepared(
 
 @st.composite
 def options(draw: st.DrawFn, version: ProtocolVersion) -> QueryParameters:
-    drawn = draw(parameters(version))
+    drawn = draw(query_parameters(version))
     drawn.names = None
     drawn.values = None
     return drawn
