@@ -85,7 +85,8 @@ def write_segment(
     """Return a segment.
 
     Arguments:
-        payload: whole envelopes, or a part of one; at most :data:`~cqlproto.segments.MAX_PAYLOAD` bytes.
+        payload: whole envelopes, or a part of one; at most
+            :data:`~cqlproto.segments.MAX_PAYLOAD` bytes.
         self_contained: whether they are whole.
         compressor: LZ4, if the connection agreed on it. What it would make longer is stored plain.
 
