@@ -1,0 +1,62 @@
+"""Puts lengths and checksums right after a mutation.
+
+A stream whose first length or checksum is wrong says nothing of what lies behind it, and chance
+finds no CRC32. So most mutated streams are repaired: what was cut off or grew is announced as it
+is, and checksums are those of what they cover.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from zlib import crc32
+
+from cqlproto.segments import crc24
+
+__all__ = ["repair_frames", "repair_segments"]
+
+_LENGTH = Struct(">i")
+_HEAD = 9
+_LENGTH_BITS = (1 << 17) - 1
+_CRC32_INITIAL = crc32(b"\xfa\x2d\x55\xca")
+
+
+def repair_frames(data: bytes) -> bytes:
+    """Return the same with a length of the last frame that ends where the bytes do."""
+    position = 0
+    size = len(data)
+    while position + _HEAD <= size:
+        (length,) = _LENGTH.unpack_from(data, position + 5)
+        stop = position + _HEAD + length
+        if length < 0 or stop > size:
+            fitting = _LENGTH.pack(size - position - _HEAD)
+            return data[: position + 5] + fitting + data[position + _HEAD :]
+        position = stop
+    return data
+
+
+def repair_segments(data: bytes, *, compressed: bool) -> bytes:
+    """Return the same with right checksums, the last segment ending where the bytes do.
+
+    Arguments:
+        data: segments, from the first byte on.
+        compressed: whether their headers are those of LZ4. What is stored plain holds frames whose
+            lengths are put right, too.
+    """
+    head_size = 5 if compressed else 3
+    out = bytearray()
+    position = 0
+    while position + head_size + 7 <= len(data):
+        bits = int.from_bytes(data[position : position + head_size], "little")
+        start = position + head_size + 3
+        length = min(bits & _LENGTH_BITS, len(data) - start - 4)
+        bits = bits & ~_LENGTH_BITS | length
+        payload = data[start : start + length]
+        plain = not bits >> 17 & _LENGTH_BITS if compressed else True
+        whole = bits >> (34 if compressed else 17) & 1
+        if plain and whole:
+            payload = repair_frames(payload)
+        head = bits.to_bytes(head_size, "little")
+        out += head + crc24(head).to_bytes(3, "little") + payload
+        out += crc32(payload, _CRC32_INITIAL).to_bytes(4, "little")
+        position = start + length + 4
+    return bytes(out) + data[position:]

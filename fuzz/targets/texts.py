@@ -1,0 +1,70 @@
+"""Texts: statements as the client looks at them, and the tokens of pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cqlproto_anyio.cqltext import read_statement, tokens
+from cqlproto_anyio.exceptions import PageTokenMismatch
+from cqlproto_anyio.results import PageToken
+from fuzz.checks import require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NOTHING = (" ", "/* USE ? IF */", "-- USE '\n", "//\r")
+_VERBS = ("INSERT", "UPDATE", "DELETE", "BEGIN")
+
+
+def statements(data: bytes) -> None:
+    """Statements: tokens stand in the text in their order, and what is no token says nothing."""
+    text = data.decode(errors="replace")
+    position = 0
+    for kind, token in tokens(text):
+        require(token, "an empty token", kind)
+        found = text.find(token, position)
+        require(found >= 0, "a token that is not there", token)
+        position = found + len(token)
+    said = read_statement(text)
+    require(said.verb == said.verb.upper(), "a verb in lower case", said)
+    require(not said.conditional or said.verb in _VERBS, "conditional without a verb", said)
+    before = _NOTHING[len(data) % len(_NOTHING)]
+    require(read_statement(before + text) == said, "a comment changes it", before, text)
+
+
+_TOKENS = PageToken("SELECT * FROM t WHERE a = ?", "ks", [b"cell", None])
+
+
+def page_tokens(data: bytes) -> None:
+    """Tokens: only one that was written is read, and as what it was written of."""
+    written = _TOKENS.write(data)
+    require(written is not None and _TOKENS.read(written) == data, "another state", written)
+    try:
+        state = _TOKENS.read(data.decode("latin-1"))
+    except PageTokenMismatch:
+        return
+    require(_TOKENS.write(state) == data.decode("latin-1"), "a token that was not written", data)
+
+
+def statement_seeds() -> Iterator[bytes]:
+    """Statements of several kinds, with strings, names and comments."""
+    yield b"SELECT * FROM t WHERE a = ? AND b = :b -- why\n ALLOW FILTERING"
+    yield b"INSERT INTO \"T \"\"x\" (a) VALUES ('it''s', $$ do $ $$) IF NOT EXISTS // end"
+    yield b"BEGIN BATCH UPDATE t SET a = 1.5e-3 WHERE k = 0xff IF EXISTS; APPLY BATCH /* * / */"
+    yield b' ; use "Ks"'
+    yield b'DELETE FROM t WHERE k = :"K"" k" /* open'
+
+
+def token_seeds() -> Iterator[bytes]:
+    """Tokens, and what they stand for."""
+    for state in (b"", b"\0\x10state", bytes(range(64))):
+        written = _TOKENS.write(state)
+        assert written is not None
+        yield written.encode()
+        yield state
+
+
+STATEMENT_WORDS = (
+    *[b"USE ", b"SELECT ", b"INSERT ", b"BEGIN ", b" IF ", b"--", b"//", b"/*", b"*/", b"$$"],
+    *[b"'", b"''", b'"', b'""', b":a", b':"', b"?", b";", b"\r", b"\n"],
+)

@@ -1,0 +1,357 @@
+"""Types and their cells: names and options, and the decoder and encoder of each type."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Context, Decimal, InvalidOperation
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from cqlproto.cqltypes import (
+    EMPTY,
+    NATIVE_TYPES,
+    UNSET,
+    CQLType,
+    CustomType,
+    Duration,
+    ListType,
+    MapType,
+    SetType,
+    TupleType,
+    UserType,
+    VectorType,
+    class_name,
+    decoder,
+    encoder,
+    parse_class_name,
+    parse_type,
+    read_option,
+    write_option,
+)
+from cqlproto.enums import ProtocolVersion
+from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError, ValueConversionError
+from cqlproto.wire import Reader
+from fuzz import vectors
+from fuzz.checks import Finding, require, same_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_KEYSPACE = "ks"
+_INT, _TEXT = NATIVE_TYPES["int"], NATIVE_TYPES["text"]
+_UDTS = {
+    name: UserType(_KEYSPACE, name, ((f"{name}1", _INT), ("tags", SetType(_TEXT)), ('"', _TEXT)))
+    for name in ("address", "int", "frozen", "a b", 'q"q', "Größe")
+}
+_UDTS["nested"] = UserType(
+    _KEYSPACE, "nested", (("inner", _UDTS["address"]), ("all", ListType(_UDTS["a b"])))
+)
+_PERSON = UserType(_KEYSPACE, "person", (("name", _TEXT), ("address", _UDTS["address"])))
+
+# Types that are quickly named by one byte; the first are the native ones.
+TYPES: tuple[CQLType, ...] = (
+    *NATIVE_TYPES.values(),
+    CustomType("com.example.Opaque"),
+    *_UDTS.values(),
+    _PERSON,
+    TupleType(()),
+    *[ListType(NATIVE_TYPES[name]) for name in ("int", "text", "double", "smallint", "decimal")],
+    *[SetType(NATIVE_TYPES[name]) for name in ("int", "float", "decimal", "uuid", "text")],
+    *[SetType(NATIVE_TYPES[name]) for name in ("inet", "timeuuid", "varint", "time", "boolean")],
+    MapType(_TEXT, _INT),
+    MapType(NATIVE_TYPES["double"], ListType(_INT)),
+    MapType(SetType(_INT), MapType(_TEXT, NATIVE_TYPES["timestamp"])),
+    SetType(ListType(_INT)),
+    SetType(MapType(NATIVE_TYPES["date"], SetType(_TEXT))),
+    SetType(TupleType((_INT, NATIVE_TYPES["duration"]))),
+    SetType(_PERSON),
+    ListType(ListType(SetType(NATIVE_TYPES["tinyint"]))),
+    TupleType((_INT, _TEXT, NATIVE_TYPES["boolean"])),
+    TupleType((TupleType((_INT,)), ListType(TupleType((_TEXT, _TEXT))))),
+    VectorType(NATIVE_TYPES["float"], 3),
+    VectorType(NATIVE_TYPES["boolean"], 2),
+    VectorType(NATIVE_TYPES["uuid"], 2),
+    VectorType(NATIVE_TYPES["smallint"], 2),
+    VectorType(_TEXT, 2),
+    VectorType(VectorType(_INT, 2), 2),
+    VectorType(ListType(_INT), 2),
+    SetType(VectorType(NATIVE_TYPES["double"], 1)),
+    SetType(VectorType(_TEXT, 1)),
+    VectorType(_UDTS["address"], 1),
+)
+
+# What a peer may send in a cell and nobody may bind: the reasons of the encoders say so.
+_REFUSED = (
+    "null is not possible in a collection",
+    "a UUID of version 1 is needed, this has ",
+)
+
+
+def _type_of(mode: int, data: bytes) -> tuple[CQLType, bytes] | None:
+    """Take a type from the front of ``data``: by number, as an option, as CQL or as a class."""
+    if not data:
+        return None
+    if mode == 0:
+        return TYPES[data[0] % len(TYPES)], data[1:]
+    text, rest = data[1 : 1 + data[0]], data[1 + data[0] :]
+    try:
+        if mode == 1:
+            return read_option(Reader(text)), rest
+        if mode == 2:
+            return parse_type(text.decode(errors="replace"), _KEYSPACE, _UDTS), rest
+    except (RemoteProtocolError, LocalProtocolError):
+        return None
+    return parse_class_name(text.decode(errors="replace")), rest
+
+
+def cells(data: bytes) -> None:
+    """Decoders: a value or RemoteProtocolError; the value is written, and reads as the same."""
+    named = _type_of(data[0] & 3, data[1:]) if data else None
+    if named is None:
+        return
+    cql_type, cell = named
+    decode, encode = decoder(cql_type), encoder(cql_type)
+    try:
+        value = decode(cell)
+    except RemoteProtocolError:
+        return
+    try:
+        written = encode(value)
+    except ValueConversionError as exc:
+        require(any(reason in exc.reason for reason in _REFUSED), "refused", cql_type, exc)
+        return
+    again = decode(written)
+    require(same_value(value, again), "another value", cql_type, value, again)
+    require(encode(again) == written, "another cell", cql_type, written)
+
+
+def _number(data: bytes) -> Any:
+    return int.from_bytes(data, "big", signed=True)
+
+
+_PRECISE = Context(prec=1000)
+
+
+def _decimal(data: bytes) -> Any:
+    try:
+        return _PRECISE.create_decimal(data.decode(errors="replace"))
+    except InvalidOperation:
+        return Decimal(0)
+
+
+def _instant(data: bytes) -> Any:
+    seconds = int.from_bytes(data[:5], "big") % 253_402_300_800
+    micros = int.from_bytes(data[5:8], "big") % 1_000_000
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds, microseconds=micros)
+
+
+def _duration(data: bytes) -> Any:
+    days, seconds = _number(data[:3]), _number(data[3:10])
+    try:
+        return timedelta(days=days, seconds=seconds)
+    except OverflowError:
+        return Duration(abs(days))
+
+
+# Values that a user may bind, whatever the type of the marker.
+_MAKERS: tuple[Callable[[bytes], Any], ...] = (
+    bytes,
+    lambda data: data.decode(errors="replace"),
+    lambda data: data.decode(errors="surrogateescape"),
+    _number,
+    lambda data: _number(data) / 7 if len(data) < 100 else float("inf"),
+    _decimal,
+    _instant,
+    lambda data: _instant(data).date(),
+    lambda data: _instant(data).time(),
+    _duration,
+    lambda data: UUID(bytes=(data + bytes(16))[:16]),
+    lambda data: IPv6Address((data + bytes(16))[:16]),
+    lambda data: list(data),
+    lambda data: set(data),
+    lambda data: tuple(map(str, data)),
+    lambda data: {str(number): number for number in data},
+    lambda data: {number: [bytes(number)] for number in data},
+    lambda data: [date.fromordinal(1 + number) for number in data],
+    lambda data: {"name": data.decode(errors="replace"), "address": (data[:1], None)},
+    lambda data: [None, UNSET, EMPTY, True, object(), 1.5, Decimal("NaN"), []][len(data) % 8],
+    lambda data: [[data.decode(errors="replace")] * 2, [len(data)]],
+    memoryview,
+)
+
+
+def bindings(data: bytes) -> None:
+    """Encoders: any value is written, and then reads and writes as the same, or refused.
+
+    The value is one of several kinds, made of the bytes, or what they mean to another type.
+    """
+    if len(data) < 3:
+        return
+    value: Any
+    if data[0] < 128:
+        value = _MAKERS[data[0] % len(_MAKERS)](data[2:])
+    else:
+        try:
+            value = decoder(TYPES[data[0] % len(TYPES)])(data[2:])
+        except RemoteProtocolError:
+            return
+    cql_type = TYPES[data[1] % len(TYPES)]
+    encode, decode = encoder(cql_type), decoder(cql_type)
+    try:
+        written = encode(value)
+    except ValueConversionError as exc:
+        require(str(exc), "no text for an error")
+        return
+    again = encode(decode(written))
+    # A set of the same members may be bound in any order, by an iterable, and is read as a set.
+    require(len(again) == len(written), "another cell", cql_type, value, written, again)
+
+
+def options(data: bytes) -> None:
+    """[option]: a type or RemoteProtocolError; what is written reads as the same type."""
+    reader = Reader(data)
+    try:
+        cql_type = read_option(reader)
+    except RemoteProtocolError:
+        return
+    _usable(cql_type)
+    for version in ProtocolVersion:
+        out = bytearray()
+        try:
+            write_option(out, cql_type, version)
+        except LocalProtocolError:
+            continue
+        again = Reader(bytes(out))
+        require(read_option(again) == cql_type, "another type", version, cql_type, out)
+        require(not again.remaining, "bytes are left", out)
+
+
+def _usable(cql_type: CQLType) -> None:
+    """Check that a type from a peer can be printed, kept and given a decoder and an encoder."""
+    require(str(cql_type) or cql_type == CustomType(""), "no text for a type")
+    decoder(cql_type)
+    encoder(cql_type)
+
+
+def class_names(data: bytes) -> None:
+    """Java class names: always a type, which has a name that stands for it."""
+    cql_type = parse_class_name(data.decode(errors="replace"))
+    _usable(cql_type)
+    name = class_name(cql_type)
+    require(parse_class_name(name) == cql_type, "another type", name, cql_type)
+
+
+def type_strings(data: bytes) -> None:
+    """CQL: a type or LocalProtocolError; its text stands for it."""
+    try:
+        cql_type = parse_type(data.decode(errors="replace"), _KEYSPACE, _UDTS)
+    except LocalProtocolError:
+        return
+    _usable(cql_type)
+    if not _can_be_said(cql_type):
+        return
+    text = str(cql_type)
+    try:
+        again = parse_type(text, _KEYSPACE, _UDTS)
+    except LocalProtocolError as exc:
+        raise Finding(f"no text of a type: {text}") from exc
+    require(again == cql_type, "another type", text, cql_type, again)
+    require(str(again) == text, "another text", text, str(again))
+
+
+def _can_be_said(cql_type: CQLType) -> bool:
+    """Whether CQL has words for a type: a quoted class can stand for one that it does not know."""
+    if isinstance(cql_type, ListType | SetType | VectorType):
+        return _can_be_said(cql_type.element)
+    if isinstance(cql_type, MapType):
+        return _can_be_said(cql_type.key) and _can_be_said(cql_type.value)
+    if isinstance(cql_type, TupleType):
+        return bool(cql_type.elements) and all(map(_can_be_said, cql_type.elements))
+    if isinstance(cql_type, UserType):
+        return _UDTS.get(cql_type.name) is cql_type
+    return True
+
+
+def cell_seeds() -> Iterator[bytes]:
+    """The cells of the vectors, under their type by number, option, text and class."""
+    for cql_type, cell in vectors.values():
+        if cql_type in TYPES:
+            yield bytes((0, TYPES.index(cql_type))) + cell
+        option = bytearray()
+        write_option(option, cql_type, ProtocolVersion.V5)
+        for mode, text in (
+            (1, bytes(option)),
+            (2, str(cql_type).encode()),
+            (3, class_name(cql_type).encode()),
+        ):
+            if len(text) < 256:
+                yield bytes((mode, len(text))) + text + cell
+    for number in range(len(TYPES)):
+        for cell in (b"", bytes(4), b"\0\0\0\x01\0\0\0\x04\0\0\0\x05", b"\x01a\x01b", bytes(16)):
+            yield bytes((0, number)) + cell
+
+
+def binding_seeds() -> Iterator[bytes]:
+    """Every way to make a value, for every type, and the cells of the vectors."""
+    for maker in range(len(_MAKERS)):
+        for number in range(len(TYPES)):
+            yield bytes((maker, number)) + b"1.5e3"
+    for cql_type, cell in vectors.values():
+        if cql_type in TYPES:
+            number = TYPES.index(cql_type)
+            head = next(head for head in range(128, 256) if head % len(TYPES) == number)
+            yield bytes((head, number)) + cell
+
+
+def option_seeds() -> Iterator[bytes]:
+    """The types of the table as options."""
+    for cql_type in TYPES:
+        for version in ProtocolVersion:
+            out = bytearray()
+            write_option(out, cql_type, version)
+            yield bytes(out)
+
+
+_PACKAGE = "org.apache.cassandra.db.marshal."
+
+
+def class_seeds() -> Iterator[bytes]:
+    """The types of the table as classes, with and without their package."""
+    for cql_type in TYPES:
+        name = class_name(cql_type)
+        yield name.encode()
+        yield name.replace(_PACKAGE, "").encode()
+    yield b"ReversedType(FrozenType(MapType(Int32Type, com.example.A(b => c, d)))) "
+
+
+def string_seeds() -> Iterator[bytes]:
+    """The types of the table in CQL."""
+    for cql_type in TYPES:
+        yield str(cql_type).encode()
+        yield f"frozen < list<\t{cql_type} > >".encode()
+    yield b"frozen<map<text, frozen<tuple<varchar, \"a b\", 'x''y', vector<int, 12>>>>>"
+
+
+CLASS_WORDS = tuple(
+    name.encode()
+    for name in (
+        _PACKAGE,
+        *[class_name(native).removeprefix(_PACKAGE) for native in NATIVE_TYPES.values()],
+        *["DateType", "LexicalUUIDType", "ListType(", "SetType(", "MapType(", "TupleType("],
+        *["VectorType(", "UserType(", "FrozenType(", "ReversedType(", " , 3)", "ks,6162,61:"],
+    )
+)
+STRING_WORDS = tuple(
+    word.encode()
+    for word in (
+        *NATIVE_TYPES,
+        *["varchar", "empty", "frozen<", "list<", "set<", "map<", "tuple<", "vector<", ", 3>"],
+        *["ks.", '"a b"', "'", '"', '""', "''", "address", "nested"],
+    )
+)
+OPTION_WORDS = (
+    *[number.to_bytes(2, "big") for number in range(0x16)],
+    *[number.to_bytes(2, "big") for number in (0x20, 0x21, 0x22, 0x30, 0x31)],
+)
+CELL_WORDS = (*OPTION_WORDS, b"\xff\xff\xff\xff", bytes(4), b"\x7f\xff\xff\xff", b"\x80" + bytes(7))
