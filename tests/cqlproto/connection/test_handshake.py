@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cqlproto import (
     ClientConnection,
@@ -21,7 +17,7 @@ from cqlproto import (
     ServerConnection,
 )
 from cqlproto._state import HANDSHAKE, State
-from cqlproto.enums import FLAG_COMPRESSED, RESPONSE_BIT
+from cqlproto.enums import FLAG_COMPRESSED
 from cqlproto.frames import FrameReader, write_frame
 from cqlproto.messages import (
     READY,
@@ -36,30 +32,50 @@ from cqlproto.messages import (
 )
 from cqlproto.testing import LinkedPair, linked_pair
 from tests.cqlproto.peers import (
-    GARBAGE,
     REQUESTS,
     RESPONSES,
+    V3,
     V4,
+    V5,
     WAITING,
+    Agreement,
     Recorder,
+    agreements,
     at,
-    cut,
+    on_wire,
     response_frame,
+    versions,
 )
 
+# Whatever an ERROR of any code needs.
+FIELDS = {
+    "consistency": 1,
+    "required": 1,
+    "alive": 1,
+    "received": 1,
+    "write_type": "SIMPLE",
+    "data_present": True,
+    "keyspace": "k",
+    "table": "t",
+    "statement_id": b"",
+    "failures": 0,
+    "reasons": {},
+    "function": "f",
+    "argument_types": [],
+}
 REFUSED = "Invalid or unsupported protocol version (7); supported versions are"
 SUPPORTED = RESPONSES["SUPPORTED"]
 AUTHENTICATE = RESPONSES["AUTHENTICATE"]
 
 
-def requests_of(data: bytes) -> list[object]:
+def requests_of(data: bytes, version: ProtocolVersion = V4) -> list[object]:
     """What a client has sent, plain."""
     reader = FrameReader(max_body=1 << 20, responses=False)
     reader.feed(data)
     found: list[object] = []
     while (frame := reader.read()) is not None:
-        assert (frame.version, frame.flags, frame.stream) == (V4, 0, 0)
-        found.append(read_request(frame.opcode, frame.body, 0, V4))
+        assert (frame.version, frame.flags, frame.stream) == (version, 0, 0)
+        found.append(read_request(frame.opcode, frame.body, 0, version))
     return found
 
 
@@ -160,34 +176,30 @@ def test_with_authentication_and_challenges() -> None:
     assert isinstance(client.next_event(), HandshakeCompleted)
 
 
-def test_the_plain_authenticator() -> None:
-    """RFC 4616, without an identity to act as"""
-    plain = PlainAuthenticator("Jörg", "secret\N{SNOWMAN}")
-    token = b"\0J\xc3\xb6rg\0secret\xe2\x98\x83"
-    assert plain.initial_response("anything") == plain.evaluate_challenge(None) == token
-    assert repr(plain) == "PlainAuthenticator('Jörg', ...)"
-
-
 @pytest.mark.parametrize("split", [None, 1, 5])
-@pytest.mark.parametrize("compression", [None, "lz4", "snappy"])
-def test_the_password_is_verified(compression: str | None, split: int | None) -> None:
+@agreements
+def test_the_password_is_verified(agreement: Agreement, split: int | None) -> None:
     for password in ("right", "wrong"):
         client = ClientConnection(
-            version=V4, compression=compression, authenticator=PlainAuthenticator("me", password)
+            version=agreement.version,
+            compression=agreement.compression,
+            authenticator=PlainAuthenticator("me", password),
         )
         event = LinkedPair(client, split=split).handshake(verify=b"\0me\0right".__eq__)
         if password == "right":
             assert isinstance(event, HandshakeCompleted)
-            assert event.compression == compression
+            assert (event.version, event.compression) == agreement
         else:
             assert isinstance(event, HandshakeFailed)
             assert event.authentication
+            assert event.next_version is None
             assert event.error is not None
             assert event.error.code == ErrorCode.BAD_CREDENTIALS
 
 
-def test_no_authenticator() -> None:
-    client = ClientConnection(version=V4)
+@versions
+def test_no_authenticator(version: ProtocolVersion) -> None:
+    client = ClientConnection(version=version)
     event = LinkedPair(client).handshake(verify=lambda _: True)
     assert isinstance(event, HandshakeFailed)
     assert event.authentication
@@ -215,37 +227,180 @@ def test_an_error_fails_the_handshake_with_the_servers_words(state: State, code:
     assert isinstance(client.next_event(), ConnectionEnded)
 
 
+# -- which version next
+
+ALL, OLD, UNREAD = "(3/v3, 4/v4, 5/v5, 6/v6-beta)", "(3/v3, 4/v4)", "highest supported is 3"
+BETA_ONLY = "Beta version of the protocol used (5/v5-beta), but USE_BETA flag is unset"
+
+
 @pytest.mark.parametrize(
-    ("text", "versions"),
+    ("version", "text", "supported", "next_version"),
     [
-        (f"{REFUSED} (3/v3, 4/v4, 5/v5, 6/v6-beta)", (3, 4, 5)),
-        ("Beta version of the protocol used (6/v6-beta), but USE_BETA flag is unset", ()),
-        ("supported versions are (5/v5-beta, 4/v4, 3/v3)", (3, 4)),
-        ("supported versions are (11/v11, 12/v12-beta)", (11,)),
-        ("Invalid or unsupported protocol version (4); highest supported is 3", ()),
-        ("", ()),
+        # the list can be read: the highest below ours
+        (V5, f"{REFUSED} {OLD}", (3, 4), V4),
+        (V5, f"{REFUSED} (3/v3)", (3,), V3),
+        (V4, f"{REFUSED} (3/v3, 5/v5, 4/v4-beta)", (3, 5), V3),
+        (V5, "supported versions are (5/v5-beta, 4/v4, 3/v3)", (3, 4), V4),
+        (V5, "supported versions are (2/v2, 3/v3)", (2, 3), V3),
+        # and nothing that we speak is in it, or nothing below ours
+        (V5, f"{REFUSED} (11/v11, 12/v12-beta)", (11,), None),
+        (V3, f"{REFUSED} (4/v4, 5/v5)", (4, 5), None),
+        (V4, f"{REFUSED} (1/v1, 2/v2)", (1, 2), None),
+        (V3, f"{REFUSED} {ALL}", (3, 4, 5), None),
+        # betas only, as Cassandra 3 says of v5, or no list: one down
+        (V5, BETA_ONLY, (), V4),
+        (V5, UNREAD, (), V4),
+        (V4, UNREAD, (), V3),
+        (V5, "", (), V4),
+        (V3, UNREAD, (), None),
+        (V3, "", (), None),
     ],
 )
 @pytest.mark.parametrize("header", [3, 4, 5, 6])
-def test_an_unsupported_version(text: str, versions: tuple[int, ...], header: int) -> None:
-    """The refusal comes under whatever version the server likes."""
-    client = at(State.OPTIONS_SENT)
-    error = Error(ErrorCode.PROTOCOL_ERROR, text)
-    client.receive_data(response_frame(error, 0, version=header, flags=0x10 if header == 6 else 0))
+def test_an_unsupported_version(
+    version: ProtocolVersion,
+    text: str,
+    supported: tuple[int, ...],
+    next_version: ProtocolVersion | None,
+    header: int,
+) -> None:
+    """The refusal comes under whatever version the server likes, before STARTUP or after it."""
+    states = [State.OPTIONS_SENT, *[State.STARTUP_SENT] * bool(supported)]
+    for state in states:
+        client = at(state, version)
+        error = Error(ErrorCode.PROTOCOL_ERROR, text)
+        flags = 0x10 if header == 6 else 0
+        client.receive_data(response_frame(error, 0, version=header, flags=flags))
+        event = client.next_event()
+        assert isinstance(event, HandshakeFailed)
+        assert (event.supported_versions, event.next_version) == (supported, next_version)
+        assert event.error == error
+        assert not event.authentication
+
+
+@pytest.mark.parametrize("state", [State.STARTUP_SENT, State.AUTHENTICATING])
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("Unknown compression algorithm: zstd", None),
+        ("Missing value CQL_VERSION in STARTUP message", None),
+        ("", None),
+        ("Invalid or unsupported protocol version (5); highest supported is 4", V4),
+    ],
+)
+def test_other_faults_of_startup_do_not_lead_to_another_version(
+    state: State, text: str, version: ProtocolVersion | None
+) -> None:
+    client = at(state, V5)
+    frame = response_frame(Error(ErrorCode.PROTOCOL_ERROR, text), 0, version=V5)
+    client.receive_data(frame if state is State.STARTUP_SENT else on_wire(Agreement(V5), frame))
     event = client.next_event()
     assert isinstance(event, HandshakeFailed)
-    assert event.supported_versions == versions
-    assert event.error == error
-    assert not event.authentication
+    assert (event.supported_versions, event.next_version) == ((), version)
 
 
-def test_a_server_that_does_not_speak_our_version() -> None:
-    spoken = (ProtocolVersion.V3, ProtocolVersion.V5)
-    pair = LinkedPair(ClientConnection(version=V4), ServerConnection(versions=spoken))
-    event = pair.handshake()
+@pytest.mark.parametrize("code", [c for c in ErrorCode if c is not ErrorCode.PROTOCOL_ERROR])
+def test_other_errors_do_not_lead_to_another_version(code: ErrorCode) -> None:
+    """Even if they list versions."""
+    for state in WAITING[:2]:
+        client = at(state, V5)
+        error = Error(code, f"{REFUSED} {OLD}", FIELDS)
+        client.receive_data(response_frame(error, 0, version=V5))
+        event = client.next_event()
+        assert isinstance(event, HandshakeFailed)
+        assert (event.supported_versions, event.next_version) == ((), None)
+
+
+@pytest.mark.parametrize(
+    ("version", "listed", "supported", "next_version"),
+    [
+        (V5, ["3/v3", "4/v4"], (3, 4), V4),
+        (V5, ["3/v3"], (3,), V3),
+        (V5, ["3/v3", "5/v5-beta"], (3,), V3),
+        (V4, ["5/v5", "6/v6"], (5, 6), None),
+        (V3, ["4/v4", "5/v5"], (4, 5), None),
+        (V5, ["11/v11"], (11,), None),
+    ],
+)
+@pytest.mark.parametrize("header", [3, 4, 5])
+def test_a_version_that_supported_does_not_list(
+    version: ProtocolVersion,
+    listed: list[str],
+    supported: tuple[int, ...],
+    next_version: ProtocolVersion | None,
+    header: int,
+) -> None:
+    """No STARTUP is sent: the server has said what would become of it."""
+    client = at(State.OPTIONS_SENT, version)
+    offered = Supported({"PROTOCOL_VERSIONS": listed})
+    client.receive_data(response_frame(offered, 0, version=header))
+    event = client.next_event()
     assert isinstance(event, HandshakeFailed)
-    assert event.supported_versions == (3, 5)
-    assert event.next_version is ProtocolVersion.V3
+    assert (event.supported_versions, event.next_version) == (supported, next_version)
+    assert f"doesn't speak v{version}, but v{supported[0]}" in event.reason
+    assert (event.error, event.authentication) == (None, False)
+    assert (client.state, client.data_to_send()) == (State.FAILED, b"")
+
+
+@versions
+@pytest.mark.parametrize("header", [3, 4, 5, 6, 127])
+@pytest.mark.parametrize("listed", [["3/v3", "4/v4", "5/v5"], ["6/v6-beta"], ["odd"], [], None])
+def test_supported_in_another_version_that_speaks_against_nothing(
+    version: ProtocolVersion, header: int, listed: list[str] | None
+) -> None:
+    client = at(State.OPTIONS_SENT, version)
+    offered = Supported({} if listed is None else {"PROTOCOL_VERSIONS": listed})
+    client.receive_data(response_frame(offered, 0, version=header))
+    assert client.next_event() is None
+    assert requests_of(client.data_to_send(), version) == [Startup({"CQL_VERSION": "3.0.0"})]
+
+
+@pytest.mark.parametrize("listing", [True, False], ids=["said by SUPPORTED", "said by ERROR"])
+@pytest.mark.parametrize(
+    ("spoken", "asked"),
+    [
+        ((V3, V4, V5), [V5]),
+        ((V3, V4), [V5, V4]),
+        ((V3,), [V5, V3]),
+        ((V3, V5), [V5]),
+        ((V4,), [V5, V4]),
+    ],
+)
+def test_from_the_newest_version_down_to_what_is_spoken(
+    spoken: tuple[ProtocolVersion, ...], asked: list[ProtocolVersion], listing: bool
+) -> None:
+    """One connection per version, as a client makes them."""
+    supported = {"PROTOCOL_VERSIONS": [f"{version:d}/v{version:d}" for version in spoken]}
+    tried = []
+    version: ProtocolVersion | None = V5
+    while version is not None:
+        tried.append(version)
+        # A server that reads v5 and says in SUPPORTED that it won't go on, or refuses it at once.
+        server = ServerConnection(versions=tuple(ProtocolVersion) if listing else spoken)
+        event = LinkedPair(ClientConnection(version=version), server).handshake(supported=supported)
+        if isinstance(event, HandshakeCompleted):
+            break
+        assert event.supported_versions == spoken
+        version = event.next_version
+    assert isinstance(event, HandshakeCompleted)
+    assert event.version is tried[-1]
+    assert tried == asked
+
+
+def test_one_version_down_at_a_time_where_nothing_is_said() -> None:
+    tried = []
+    version: ProtocolVersion | None = V5
+    while version is not None:
+        tried.append(version)
+        client = at(State.OPTIONS_SENT, version)
+        client.receive_data(response_frame(Error(ErrorCode.PROTOCOL_ERROR, "no"), 0, version=3))
+        event = client.next_event()
+        assert isinstance(event, HandshakeFailed)
+        version = event.next_version
+    assert tried == [V5, V4, V3]
+
+
+# -- what else the handshake is about
 
 
 @pytest.mark.parametrize("offered", [["snappy"], ["LZ4"], [], None])
@@ -308,44 +463,6 @@ def test_the_server_goes_away(state: State) -> None:
         assert client.next_event() is None
 
 
-@given(st.sampled_from(sorted(GARBAGE)), st.lists(st.integers(0, 100), max_size=5))
-def test_who_does_not_speak_cql_is_found_out_at_the_first_byte(
-    name: str, offsets: list[int]
-) -> None:
-    client = at(State.OPTIONS_SENT)
-    errors: set[str] = set()
-    for piece in cut(GARBAGE[name], offsets):
-        client.receive_data(piece)
-        if piece or errors:
-            with pytest.raises(RemoteProtocolError, match=re.escape("not a CQL response")) as info:
-                client.next_event()
-            errors.add(str(info.value))
-    assert len(errors) == 1
-    client.receive_eof()
-    with pytest.raises(RemoteProtocolError):
-        client.next_event()
-
-
-@given(
-    st.sampled_from(WAITING),
-    st.integers(0, 255),
-    st.sampled_from([V4 | RESPONSE_BIT, 0x83, 0x85, 0xFF]),
-    st.sampled_from(list(Opcode)),
-    st.binary(max_size=30),
-)
-def test_malformed_replies_are_refused_or_understood(
-    state: State, flags: int, version: int, opcode: Opcode, body: bytes
-) -> None:
-    client = at(state)
-    client.receive_data(write_frame(version, flags, 0, opcode, body))
-    try:
-        event = client.next_event()
-    except RemoteProtocolError:
-        assert client.state is State.FAILED
-    else:
-        assert event is None or isinstance(event, (HandshakeCompleted, HandshakeFailed))
-
-
 def test_what_came_before_an_error_is_delivered_first() -> None:
     client = at(State.STARTUP_SENT)
     client.receive_data(response_frame(READY, 0) + b"HTTP/1.1")
@@ -354,10 +471,13 @@ def test_what_came_before_an_error_is_delivered_first() -> None:
         client.next_event()
 
 
-def test_handshakes_work_at_every_split() -> None:
+@agreements
+def test_handshakes_work_at_every_split(agreement: Agreement) -> None:
     for split in range(1, 60):
         client = ClientConnection(
-            version=V4, compression="lz4", authenticator=PlainAuthenticator("a", "b")
+            version=agreement.version,
+            compression=agreement.compression,
+            authenticator=PlainAuthenticator("a", "b"),
         )
         linked_pair(client, split=split, verify=lambda _: True)
         assert client.state is State.READY
