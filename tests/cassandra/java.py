@@ -13,6 +13,10 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CASSANDRA_VERSION = os.environ.get("CASSANDRA_VERSION", "5.0.5")
 JAVA_VERSION = 17
@@ -109,7 +113,9 @@ def _fetch(library: Path) -> None:
         part.rename(library)
 
 
-def command(conf: Path, data: Path, heap: str, jmx_port: int | None) -> list[str]:
+def command(
+    conf: Path, data: Path, heap: str, jmx_port: int | None, more: Sequence[str] = ()
+) -> list[str]:
     """Return the command line of a node that reads its settings from `conf`.
 
     Args:
@@ -117,16 +123,28 @@ def command(conf: Path, data: Path, heap: str, jmx_port: int | None) -> list[str
         data: Folder of what no setting names a place for.
         heap: As Java writes it.
         jmx_port: On the loopback address; None for no JMX.
+        more: Further properties of the Java machine.
 
     Raises:
         LauncherError: Something is missing.
     """
+    properties = [*_PROPERTIES, f"-Dcassandra.storagedir={data}", *more]
+    if jmx_port is not None:
+        properties.append(f"-Dcassandra.jmx.local.port={jmx_port}")
+    machine = [_needed_java(), f"@{_OPTIONS}", f"-Xmx{heap}", f"-Xms{heap}", "-XX:+UseSerialGC"]
+    classes = ["-cp", f"{conf}:{jars()}/*", "org.apache.cassandra.service.CassandraDaemon"]
+    return [*machine, *properties, *classes]
+
+
+def nodetool_command(conf: Path, jmx_port: int, arguments: Sequence[str]) -> list[str]:
+    """Return the command line of Cassandra's nodetool, which talks to a node over JMX."""
+    machine = [_needed_java(), "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    classes = ["-cp", f"{conf}:{jars()}/*", "org.apache.cassandra.tools.NodeTool"]
+    return [*machine, *classes, "-h", "127.0.0.1", "-p", str(jmx_port), *arguments]
+
+
+def _needed_java() -> str:
     java = _java()
     if java is None:
         raise LauncherError(missing() or "no java")
-    properties = [*_PROPERTIES, f"-Dcassandra.storagedir={data}"]
-    if jmx_port is not None:
-        properties.append(f"-Dcassandra.jmx.local.port={jmx_port}")
-    machine = [java, f"@{_OPTIONS}", f"-Xmx{heap}", f"-Xms{heap}", "-XX:+UseSerialGC"]
-    classes = ["-cp", f"{conf}:{jars()}/*", "org.apache.cassandra.service.CassandraDaemon"]
-    return [*machine, *properties, *classes]
+    return java

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -34,7 +34,6 @@ from tests.cassandra.blocking import BlockingConnection, ErrorReply
 from tests.cassandra.java import LauncherError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
@@ -48,8 +47,8 @@ _LOGBACK = """<configuration>
 """
 
 
-def free_port(addresses: Sequence[str]) -> int:
-    """Return a TCP port that is free on all addresses.
+def free_port(addresses: Sequence[str], count: int = 1) -> int:
+    """Return a TCP port that is free on all addresses, and so are the `count` - 1 behind it.
 
     It lies below the range that the system takes for outgoing connections: there, a client that
     reconnects to a node that is down could meet itself.
@@ -58,7 +57,8 @@ def free_port(addresses: Sequence[str]) -> int:
         port = random.randrange(10_000, 30_000)
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             for address in addresses:
-                stack.enter_context(socket.socket()).bind((address, port))
+                for number in range(count):
+                    stack.enter_context(socket.socket()).bind((address, port + number))
             return port
 
 
@@ -70,10 +70,13 @@ class Options:
         nodes: How many, 1 to 3.
         port: CQL, the same on every node.
         storage_port: Between nodes, the same on every node.
-        jmx_port: Of the first node, the others count on from it; None for no JMX.
+        jmx_port: Of the first node, the others count on from it; None for no JMX, and so no
+            `Node.nodetool`.
         auth: Ask for a password and check permissions; the first role is cassandra/cassandra.
         tls: CQL in TLS only: "server" shows a certificate, "mutual" asks for the client's as well.
         settings: Further settings of cassandra.yaml, in place of those set here.
+        each: The same for single nodes, in their order, in place of `settings`.
+        first: How many nodes start with the cluster; the others by their `up`. None for all.
         heap: Of each node, as Java writes it.
         tokens: Per node.
         dc: Name of the data centre; racks are r1, r2, r3.
@@ -86,6 +89,8 @@ class Options:
     auth: bool = False
     tls: Literal["server", "mutual"] | None = None
     settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    each: Sequence[Mapping[str, object]] = ()
+    first: int | None = None
     heap: str = "768m"
     tokens: int = 16
     dc: str = "dc1"
@@ -146,9 +151,17 @@ class Node:
             for statement in statements:
                 connection.query(statement)
 
-    def up(self) -> None:
-        """Start it, on the data that it has, and wait until it serves CQL."""
-        self._cluster._start(self)
+    def up(self, *properties: str) -> None:
+        """Start it, on the data that it has, and wait until it serves CQL.
+
+        Args:
+            properties: Of the Java machine, such as "-Dcassandra.join_ring=false".
+        """
+        self._cluster._start(self, properties)
+
+    def nodetool(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command of nodetool; the cluster needs a `jmx_port`."""
+        return self._cluster._nodetool(self, arguments)
 
     def kill(self) -> None:
         """End it at once: SIGKILL."""
@@ -193,6 +206,9 @@ class Cluster:
             options,
             port=options.port or free_port(options.addresses),
             storage_port=options.storage_port or free_port(options.addresses),
+            jmx_port=options.jmx_port
+            if options.jmx_port != 0
+            else free_port(["127.0.0.1"], options.nodes),
         )
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._guard: subprocess.Popen[str] | None = None
@@ -259,6 +275,7 @@ class Cluster:
             certificates.make(self.folder / "tls", self.options.addresses)
         for node in self.nodes:
             self._configure(node)
+        for node in self.nodes[: self.options.first]:
             self._start(node)
 
     def stop(self) -> None:
@@ -329,18 +346,32 @@ class Cluster:
             ],
             **({"client_encryption_options": encryption} if options.tls else {}),
             **options.settings,
+            **dict(options.each[node.number - 1] if node.number <= len(options.each) else {}),
         }
 
-    def _command(self, node: Node) -> list[str]:
-        home, first = self._home(node), self.options.jmx_port
-        jmx_port = None if first is None else first + node.number - 1
-        return java.command(home / "conf", home / "data", self.options.heap, jmx_port)
+    def _jmx_port(self, node: Node) -> int | None:
+        first = self.options.jmx_port
+        return None if first is None else first + node.number - 1
 
-    def _start(self, node: Node) -> None:
+    def _command(self, node: Node, properties: Sequence[str]) -> list[str]:
+        home = self._home(node)
+        jmx_port = self._jmx_port(node)
+        return java.command(home / "conf", home / "data", self.options.heap, jmx_port, properties)
+
+    def _nodetool(self, node: Node, arguments: Sequence[str]) -> subprocess.Popen[str]:
+        jmx_port = self._jmx_port(node)
+        if jmx_port is None:
+            raise LauncherError("nodetool needs a cluster with a jmx_port")
+        return subprocess.Popen(
+            java.nodetool_command(self._home(node) / "conf", jmx_port, arguments),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def _start(self, node: Node, properties: Sequence[str] = ()) -> None:
         home = self._home(node)
         with open(home / "log", "ab") as log:
             process = subprocess.Popen(
-                self._command(node),
+                self._command(node, properties),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         self._processes[node.number] = process
