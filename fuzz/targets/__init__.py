@@ -42,9 +42,9 @@ TARGETS: dict[str, Target] = {
         messages.responses, messages.response_seeds, 600, words=messages.RESPONSE_WORDS
     ),
     "options": Target(types.options, types.option_seeds, 400, words=types.OPTION_WORDS),
-    "class_names": Target(types.class_names, types.class_seeds, 600, words=types.CLASS_WORDS),
-    "type_strings": Target(types.type_strings, types.string_seeds, 400, words=types.STRING_WORDS),
-    "cells": Target(types.cells, types.cell_seeds, 600, words=types.CELL_WORDS),
+    "class_names": Target(types.class_names, types.class_seeds, 1000, words=types.CLASS_WORDS),
+    "type_strings": Target(types.type_strings, types.string_seeds, 800, words=types.STRING_WORDS),
+    "cells": Target(types.cells, types.cell_seeds, 1300, words=types.CELL_WORDS),
     "bindings": Target(types.bindings, types.binding_seeds, 400, words=types.CELL_WORDS),
     "rows": Target(rows.rows, rows.row_seeds, 600, words=types.CELL_WORDS),
     "parameters": Target(rows.parameters, rows.parameter_seeds, 400, words=types.CELL_WORDS),

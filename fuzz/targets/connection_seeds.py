@@ -115,6 +115,9 @@ def handshake_seeds() -> Iterator[bytes]:
 
 def server_seeds() -> Iterator[bytes]:
     """Each request of the vectors after STARTUP, under every compression."""
+    for asked in (b"snappy", b"LZ4", b"zstd"):
+        wanted = b"\0\x01\0\x0bCOMPRESSION" + len(asked).to_bytes(2, "big") + asked
+        yield b"\x02\0\0" + write_frame(ProtocolVersion.V5, 0, 0, Opcode.STARTUP, wanted)
     for number in range(9):
         version, name = kind(number)
         options = {"CQL_VERSION": "3.0.0"} | ({"COMPRESSION": name} if name else {})

@@ -14,7 +14,7 @@ from cqlproto.exceptions import RemoteProtocolError
 from cqlproto.frames import EnvelopeReader, FrameReader, RawFrame, write_frame
 from cqlproto.segments import MAX_PAYLOAD, SegmentReader, write_segment, write_segments
 from fuzz import vectors
-from fuzz.checks import pieces, require
+from fuzz.checks import Finding, pieces, require
 from fuzz.repair import repair_frames, repair_segments
 
 if TYPE_CHECKING:
@@ -32,6 +32,19 @@ _Frames = tuple[list[RawFrame], bool, int]
 _Segments = tuple[list[tuple[bytes, bool]], bool, int]
 
 
+def _stays_broken(
+    reader: FrameReader | EnvelopeReader | SegmentReader, error: RemoteProtocolError
+) -> None:
+    """Check that an error comes again, whatever else comes."""
+    reader.feed(bytes(20))
+    try:
+        reader.read()
+    except RemoteProtocolError as again:
+        require(str(again) == str(error), "another error when asked again", error, again)
+    else:
+        raise Finding(f"no error when asked again: {error}")
+
+
 def _read_frames(reader: FrameReader | EnvelopeReader, parts: Iterable[bytes]) -> _Frames:
     found: list[RawFrame] = []
     try:
@@ -39,7 +52,8 @@ def _read_frames(reader: FrameReader | EnvelopeReader, parts: Iterable[bytes]) -
             reader.feed(part)
             while (frame := reader.read()) is not None:
                 found.append(frame)
-    except RemoteProtocolError:
+    except RemoteProtocolError as exc:
+        _stays_broken(reader, exc)
         return found, True, 0
     return found, False, reader.pending
 
@@ -86,7 +100,8 @@ def _read_segments(reader: SegmentReader, parts: Iterable[bytes]) -> _Segments:
             reader.feed(part)
             while (segment := reader.read()) is not None:
                 found.append((segment.payload, segment.self_contained))
-    except RemoteProtocolError:
+    except RemoteProtocolError as exc:
+        _stays_broken(reader, exc)
         return found, True, 0
     return found, False, reader.pending
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from cqlproto.cqltypes import (
     EMPTY,
+    MAX_DEPTH,
     NATIVE_TYPES,
     UNSET,
     CQLType,
@@ -273,6 +274,15 @@ def _can_be_said(cql_type: CQLType) -> bool:
     return True
 
 
+def _collection(cells: list[bytes], per_item: int) -> bytes:
+    parts = [len(cell).to_bytes(4, "big") + cell for cell in cells]
+    return (len(cells) // per_item).to_bytes(4, "big") + b"".join(parts)
+
+
+# As deep as types may be, and one deeper.
+_DEPTHS = (MAX_DEPTH, MAX_DEPTH + 1)
+
+
 def cell_seeds() -> Iterator[bytes]:
     """The cells of the vectors, under their type by number, option, text and class."""
     for cql_type, cell in vectors.values():
@@ -287,6 +297,18 @@ def cell_seeds() -> Iterator[bytes]:
         ):
             if len(text) < 256:
                 yield bytes((mode, len(text))) + text + cell
+    by_type: dict[CQLType, list[bytes]] = {}
+    for cql_type, cell in vectors.values():
+        by_type.setdefault(cql_type, []).append(cell)
+    for number, cql_type in enumerate(TYPES):
+        # In an order that is not the type's, and some of them twice.
+        if isinstance(cql_type, ListType | SetType):
+            members = by_type.get(cql_type.element, [])[-3:] * 2
+            yield bytes((0, number)) + _collection(members, 1)
+        if isinstance(cql_type, MapType):
+            keys = by_type.get(cql_type.key, [b""])[-2:] * 2
+            yield bytes((0, number)) + _collection([cell for key in keys for cell in (key, b"")], 2)
+    yield bytes((0, TYPES.index(NATIVE_TYPES["decimal"]))) + bytes(4) + bytes(range(1, 251)) * 5
     for number in range(len(TYPES)):
         for cell in (b"", bytes(4), b"\0\0\0\x01\0\0\0\x04\0\0\0\x05", b"\x01a\x01b", bytes(16)):
             yield bytes((0, number)) + cell
@@ -311,6 +333,9 @@ def option_seeds() -> Iterator[bytes]:
             out = bytearray()
             write_option(out, cql_type, version)
             yield bytes(out)
+    for depth in _DEPTHS:
+        yield b"\0\x20" * depth + b"\0\x09"
+        yield b"\0\x22" * (depth - 3) + b"\0\0\0\x29SetType(SetType(TupleType(Int32Type,A())))"
 
 
 _PACKAGE = "org.apache.cassandra.db.marshal."
@@ -322,6 +347,9 @@ def class_seeds() -> Iterator[bytes]:
         name = class_name(cql_type)
         yield name.encode()
         yield name.replace(_PACKAGE, "").encode()
+    for depth in _DEPTHS:
+        yield b"SetType(" * depth + b"Int32Type" + b")" * depth
+        yield b"TupleType(A()," * depth + b"B" + b")" * depth
     yield b"ReversedType(FrozenType(MapType(Int32Type, com.example.A(b => c, d)))) "
 
 
@@ -330,6 +358,9 @@ def string_seeds() -> Iterator[bytes]:
     for cql_type in TYPES:
         yield str(cql_type).encode()
         yield f"frozen < list<\t{cql_type} > >".encode()
+    for depth in _DEPTHS:
+        yield b"set<" * depth + b"int" + b">" * depth
+        yield b"frozen<list<" * (depth - 1) + b"'SetType(A)'" + b">>" * (depth - 1)
     yield b"frozen<map<text, frozen<tuple<varchar, \"a b\", 'x''y', vector<int, 12>>>>>"
 
 
