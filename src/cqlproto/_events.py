@@ -61,26 +61,36 @@ class HandshakeFailed(_Report):
     Attributes:
         reason: what was wrong, as text.
         error: the server's ERROR, or None where the client found the reason itself.
-        supported_versions: the versions that a server which refused ours says it speaks, betas
-            left out; empty if the reason is another one, or if they could not be read.
-        next_version: the version to ask for next, on a new connection; None if the reason is
-            another one, or no version is left.
+        version_rejected: whether the server doesn't speak the version.
+        supported_versions: the versions that such a server says it speaks, betas left out; empty if
+            that could not be read.
+        next_version: the version to ask such a server for next, on a new connection; None if none
+            is left.
         authentication: whether credentials were missing or refused.
     """
 
-    __slots__ = ("reason", "error", "supported_versions", "next_version", "authentication")
+    __slots__ = (
+        "reason",
+        "error",
+        "version_rejected",
+        "supported_versions",
+        "next_version",
+        "authentication",
+    )
 
     def __init__(
         self,
         reason: str,
         *,
         error: Error | None = None,
+        version_rejected: bool = False,
         supported_versions: Sequence[int] = (),
         next_version: ProtocolVersion | None = None,
         authentication: bool = False,
     ) -> None:
         self.reason = reason
         self.error = error
+        self.version_rejected = version_rejected
         self.supported_versions = supported_versions
         self.next_version = next_version
         self.authentication = authentication

@@ -140,8 +140,8 @@ class Profile:
         for name in ("idempotent", "trace"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, not True or False")
-        if self.keyspace is not None and not isinstance(self.keyspace, str):
-            raise ConfigError(f"keyspace is {self.keyspace!r}, not a str")
+        if self.keyspace is not None and (not isinstance(self.keyspace, str) or not self.keyspace):
+            raise ConfigError(f"keyspace is {self.keyspace!r}, not a name")
         if self.payload is not None and not _is_map(self.payload, bytes):
             raise ConfigError("payload is not a mapping of str to bytes")
 
@@ -189,7 +189,10 @@ class Config:
         connect_timeout: how long making one connection may take, in seconds: resolving, TCP, TLS,
             the handshake and choosing the keyspace.
         close_timeout: how long closing may take, in seconds.
-        compression: ``"lz4"`` or None.
+        compression: ``"lz4"``, ``"snappy"`` or None. v5 knows no Snappy: with it, v4 is the highest
+            version that is asked for.
+        protocol_version: the only version to speak; None takes the highest that the server does,
+            from v5 down.
         max_in_flight: how many requests may be under way on a connection.
         max_waiting: how many more may wait for their turn before Overloaded is raised.
         max_unsent: how many bytes may wait to be written, before requests have to wait.
@@ -204,6 +207,7 @@ class Config:
     connect_timeout: float = 5.0
     close_timeout: float = 2.0
     compression: str | None = None
+    protocol_version: ProtocolVersion | None = None
     max_in_flight: int = 4096
     max_waiting: int = 65_536
     max_unsent: int = 64 * 1024 * 1024
@@ -243,37 +247,87 @@ class Config:
             )
         if self.compression not in (None, "lz4", "snappy"):
             raise ConfigError(f"compression is {self.compression!r}, not 'lz4', 'snappy' or None")
+        version = self.protocol_version
+        if version is not None and version not in tuple(ProtocolVersion):
+            raise ConfigError(f"protocol_version is {version!r}, not a ProtocolVersion or None")
+        if self.compression == "snappy" and not self.highest_version.has_snappy:
+            raise ConfigError(f"protocol v{version:d} knows no snappy compression, but lz4")
+
+    @property
+    def highest_version(self) -> ProtocolVersion:
+        """The version that a session asks for first."""
+        if self.protocol_version is not None:
+            return ProtocolVersion(self.protocol_version)
+        with_snappy = self.compression == "snappy"
+        return max(each for each in ProtocolVersion if each.has_snappy or not with_snappy)
 
 
 class Settings:
     """A profile with one call's options, checked and in the forms that the wire needs.
 
     Compared by identity, so that it is a cheap key of what is made for it.
+
+    Arguments:
+        profile: the options.
+        keyspace: the keyspace that :meth:`Session.using` named, or None.
+        usual: the keyspace that ``connect`` named, or None.
+
+    Attributes:
+        keyspace: the keyspace of unqualified names, or None.
+        usual: whether that is the one that ``connect`` named.
     """
 
-    __slots__ = ("max_rows", "parameters", "payload", "plain", "profile", "timeout", "trace")
+    __slots__ = (
+        "_asks_keyspace",
+        "keyspace",
+        "max_rows",
+        "parameters",
+        "payload",
+        "plain",
+        "profile",
+        "timeout",
+        "trace",
+        "usual",
+    )
 
-    def __init__(self, profile: Profile, version: ProtocolVersion) -> None:
-        if profile.keyspace is not None and not version.has_keyspace_option:
-            raise UsageError(f"keyspace= needs protocol v5, this connection speaks v{version}")
-        if profile.now_in_seconds is not None and not version.has_now_in_seconds:
-            raise UsageError(
-                f"now_in_seconds= needs protocol v5, this connection speaks v{version}"
-            )
+    def __init__(self, profile: Profile, keyspace: str | None, usual: str | None) -> None:
+        asked = keyspace if profile.keyspace is None else profile.keyspace
+        self._asks_keyspace = asked is not None
+        self.keyspace = usual if asked is None else asked
+        self.usual = self.keyspace == usual
         self.profile = profile
         self.timeout = profile.timeout
         self.max_rows = profile.max_rows
         self.trace = profile.trace
         self.payload = profile.payload
         self.plain = not profile.trace and profile.payload is None
+        # without a keyspace: a prepared statement has its own
         self.parameters = QueryParameters(
             profile.consistency,
             page_size=profile.page_size,
             serial_consistency=profile.serial_consistency,
             timestamp=profile.timestamp,
-            keyspace=profile.keyspace,
             now_in_seconds=profile.now_in_seconds,
         )
+
+    def check(self, version: ProtocolVersion) -> None:
+        """Raise UsageError for an option that the version doesn't know."""
+        if self._asks_keyspace and not version.has_keyspace_option:
+            raise UsageError(
+                f"keyspace= needs protocol v5, this connection speaks v{version:d}:"
+                " pass keyspace= to connect(), or write keyspace.table"
+            )
+        if self.profile.now_in_seconds is not None and not version.has_now_in_seconds:
+            raise UsageError(
+                f"now_in_seconds= needs protocol v5, this connection speaks v{version:d}"
+            )
+
+    def wire_keyspace(self, version: ProtocolVersion) -> str | None:
+        """Return the keyspace that QUERY, PREPARE and BATCH carry, if the version lets them.
+
+        On v3 and v4 the connection has it, by USE.
+        """
+        return self.keyspace if version.has_keyspace_option else None
 
 
 _FIELDS = frozenset(item.name for item in dataclasses.fields(Profile))

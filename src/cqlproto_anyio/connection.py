@@ -321,11 +321,22 @@ async def open_connection(
     *,
     backend: Backend,
     config: Config,
+    version: ProtocolVersion,
     auth: Auth | None,
     tls: ssl.SSLContext | None,
     keyspace: str | None,
 ) -> Connection:
     """Connect to a node, within ``config.connect_timeout``.
+
+    Arguments:
+        endpoint: the node.
+        backend: what the event loop offers.
+        config: bounds, the transport, the compression.
+        version: the highest version to speak; lower ones are tried, each on a new socket, unless
+            ``config.protocol_version`` forbids it.
+        auth: credentials, or None.
+        tls: the TLS context, or None.
+        keyspace: the keyspace of unqualified names, or None.
 
     Raises:
         ConnectionFailed: one of its kinds, with the stage it got to and how long that took.
@@ -333,13 +344,12 @@ async def open_connection(
         ConfigError: the compression isn't to be had.
     """
     attempt = Attempt(endpoint, backend.clock)
-    stream: ByteStream | None = None
-    try:
-        with anyio.move_on_after(config.connect_timeout):
+    with anyio.move_on_after(config.connect_timeout):
+        while True:
             authenticator = None if auth is None else await _authenticator(auth, attempt)
             try:
                 core = ClientConnection(
-                    version=ProtocolVersion.V4,
+                    version=version,
                     compression=config.compression,
                     authenticator=authenticator,
                     options=_startup_options(config),
@@ -347,19 +357,36 @@ async def open_connection(
                 )
             except LocalProtocolError as exc:
                 raise ConfigError(str(exc)) from exc
-            stream = await open_stream(attempt, tls=tls, connector=config.connector)
-            attempt.stage = "handshake"
-            await _handshake(stream, core, attempt)
-            if keyspace is not None:
-                attempt.stage = "keyspace"
-                await _use(stream, core, attempt, keyspace)
-            connection = Connection(stream, core, endpoint, backend, config)
-            stream = None
-            return connection
-        raise attempt.failure(f"nothing happened within {config.connect_timeout:g} s")
-    finally:
-        if stream is not None:
-            await anyio.aclose_forcefully(stream)
+            try:
+                stream = await _open(core, attempt, config, tls, keyspace)
+            except VersionRejected as exc:
+                if config.protocol_version is not None or exc.next_version is None:
+                    raise
+                version = exc.next_version
+            else:
+                return Connection(stream, core, endpoint, backend, config)
+    raise attempt.failure(f"nothing happened within {config.connect_timeout:g} s")
+
+
+async def _open(
+    core: ClientConnection,
+    attempt: Attempt,
+    config: Config,
+    tls: ssl.SSLContext | None,
+    keyspace: str | None,
+) -> ByteStream:
+    """Return a transport whose handshake is done; one that fails or is cancelled is closed."""
+    stream = await open_stream(attempt, tls=tls, connector=config.connector)
+    try:
+        attempt.stage = "handshake"
+        await _handshake(stream, core, attempt)
+        if keyspace is not None:
+            attempt.stage = "keyspace"
+            await _choose(stream, core, attempt, keyspace)
+    except BaseException:
+        await anyio.aclose_forcefully(stream)
+        raise
+    return stream
 
 
 async def _authenticator(auth: Auth, attempt: Attempt) -> Any:
@@ -398,20 +425,32 @@ async def _handshake(stream: ByteStream, core: ClientConnection, attempt: Attemp
         if event.authentication:
             hint = "" if event.error is not None else ": pass auth="
             raise attempt.failure(f"{event.reason}{hint}", AuthenticationFailed)
-        if event.supported_versions:
+        if event.version_rejected:
             error = attempt.failure(event.reason, VersionRejected)
             assert isinstance(error, VersionRejected)
             error.supported_versions = event.supported_versions
+            error.next_version = event.next_version
             raise error
         raise attempt.failure(event.reason)
     raise attempt.failure(f"unexpected {event!r}")
 
 
-async def _use(stream: ByteStream, core: ClientConnection, attempt: Attempt, keyspace: str) -> None:
-    """On v3 and v4 the keyspace belongs to the connection; this is the only USE there is."""
-    escaped = keyspace.replace('"', '""')
-    query = f'USE "{escaped}"'
-    core.send(Query(query, QueryParameters(Consistency.ONE)))
+async def _choose(
+    stream: ByteStream, core: ClientConnection, attempt: Attempt, keyspace: str
+) -> None:
+    """On v3 and v4 the keyspace belongs to the connection; this is the only USE there is.
+
+    On v5 it travels with each request. Here the server is asked whether there is such a keyspace,
+    so that a wrong name is known as early.
+    """
+    parameters = QueryParameters(Consistency.ONE)
+    if core.version.has_keyspace_option:
+        query = "SELECT key FROM system.local"
+        parameters.keyspace = keyspace
+    else:
+        escaped = keyspace.replace('"', '""')
+        query = f'USE "{escaped}"'
+    core.send(Query(query, parameters))
     event = await _exchange(stream, core, attempt)
     while not isinstance(event, ResponseReceived):
         event = await _exchange(stream, core, attempt)  # a push that nobody asked for

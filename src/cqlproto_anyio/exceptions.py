@@ -34,7 +34,7 @@ from cqlproto.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cqlproto.enums import Consistency
+    from cqlproto.enums import Consistency, ProtocolVersion
     from cqlproto.messages.errors import Error
 
 __all__ = [
@@ -160,13 +160,16 @@ class TLSFailed(ConnectionFailed):
 
 
 class VersionRejected(ConnectionFailed):
-    """The server speaks none of the protocol versions that the client does.
+    """The server speaks none of the protocol versions that the client does, or not the one that
+    ``Config(protocol_version=)`` names.
 
     Attributes:
-        supported_versions: what the server says it speaks.
+        supported_versions: what the server says it speaks; empty if that could not be read.
+        next_version: the version to try next; None if none is left.
     """
 
     supported_versions: Sequence[int] = ()
+    next_version: ProtocolVersion | None = None
 
 
 class ConnectionLost(ConnectionFailed):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cqlproto._events import ResponseReceived
+    from cqlproto.enums import ProtocolVersion
     from cqlproto.messages import Request as Message
     from cqlproto.messages.results import Column
     from cqlproto.wire import Unset
@@ -67,14 +68,12 @@ class _Attempts:
         request.deadline = self.deadline
         return request
 
-    async def submit(self, request: Request) -> None:
-        """Submit the request, on a connection that is made anew if need be."""
+    async def connection(self, query: str) -> Connection:
+        """Return the connection, made anew if need be."""
         connection = self.runtime.connection
         if connection is None or connection.lost is not None:
-            connection = await self.runtime.connected(
-                request.query, self.settings.timeout, self.deadline
-            )
-        self.runtime.resume_request(request, connection)
+            return await self.runtime.connected(query, self.settings.timeout, self.deadline)
+        return connection
 
     def error(self, message: Error, request: Request) -> DatabaseError:
         """Return the exception for a server's ERROR."""
@@ -118,9 +117,7 @@ class Call(_Attempts):
     async def ready(self) -> None:
         """Prepare the statement if it has parameters and isn't prepared yet."""
         if self.statement is None and self._parameters is not None:
-            self.statement = await self.runtime.prepared(
-                self.query, self.settings.timeout, self.deadline
-            )
+            self.statement = await self.runtime.prepared(self.query, self.settings, self.deadline)
             self.values = self.statement.values(self._parameters)
 
     # -- requests
@@ -131,26 +128,36 @@ class Call(_Attempts):
             return []
         return self.statement.binder(self.settings).cells(self.values)
 
-    def request(self, paging_state: bytes | None = None) -> Request:
-        """Return the request for the first page, or for the one that a paging state leads to."""
-        request = self.new_request(self.query)
-        self.fill(request, paging_state)
-        return request
+    async def send(self, request: Request, paging_state: bytes | None) -> None:
+        """Send the request for a page, on a connection that is made anew if need be."""
+        connection = await self.connection(self.query)
+        self.fill(request, paging_state, connection.version)
+        self.runtime.resume_request(request, connection)
 
-    def fill(self, request: Request, paging_state: bytes | None) -> None:
-        """Say what to send; again, after the statement was prepared anew."""
+    def fill(self, request: Request, paging_state: bytes | None, version: ProtocolVersion) -> None:
+        """Say what to send for the first page, or for the one that a paging state leads to.
+
+        Raises:
+            UsageError: an option doesn't fit the version, or the statement.
+            ValueConversionError: a value doesn't fit its column.
+        """
         statement = self.statement
         settings = self.settings
-        if statement is not None and paging_state is None and settings.plain:
-            request.bind(statement.binder(settings), self.values)
-            return
+        if statement is not None:
+            statement.speak(version)
+            if paging_state is None and settings.plain:
+                request.bind(statement.binder(settings), self.values)
+                return
         message: Message
         if statement is None:
+            settings.check(version)
             parameters = with_values(settings.parameters, None, paging_state)
+            parameters.keyspace = settings.wire_keyspace(version)
             message = Query(self.query, parameters)
             request.carry(message, settings=settings)
             return
         parameters = with_values(settings.parameters, self.cells(), paging_state)
+        parameters.skip_metadata = statement.skips_metadata
         prepared = statement.prepared
         message = Execute(prepared.statement_id, parameters, prepared.result_metadata_id)
         request.carry(message, prepared.result, settings)
@@ -162,8 +169,8 @@ class Call(_Attempts):
             DatabaseError: the server refuses.
             RequestTimeout, ConnectionFailed, SessionClosed, Overloaded: no answer came.
         """
-        request = self.request(paging_state)
-        await self.submit(request)
+        request = self.new_request(self.query)
+        await self.send(request, paging_state)
         return await self.answer(request, await request, paging_state)
 
     async def answer(
@@ -179,11 +186,10 @@ class Call(_Attempts):
             if message.code != ErrorCode.UNPREPARED or self.statement is None:
                 break
             await self.runtime.prepared(
-                self.query, self.settings.timeout, self.deadline, renew=self.statement
+                self.query, self.settings, self.deadline, renew=self.statement
             )
             request.again()
-            self.fill(request, paging_state)
-            await self.submit(request)
+            await self.send(request, paging_state)
             event = await request
         if type(event.message) is Error:
             raise self.error(event.message, request)
@@ -248,7 +254,7 @@ class Call(_Attempts):
 
     async def page(self, token: str | None) -> Page[Any]:
         """Return one page."""
-        tokens = PageToken(self.query, self.runtime.keyspace, self.cells())
+        tokens = PageToken(self.query, self.settings.keyspace, self.cells())
         paging_state = None if token is None else tokens.read(token)
         event, host = await self.fetch(paging_state)
         message = event.message
@@ -282,13 +288,21 @@ class BatchCall(_Attempts):
             await call.ready()
             self._items.append((call.query, call.statement, call.values))
 
-    def _message(self) -> Batch:
+    async def _send(self, request: Request) -> None:
+        connection = await self.connection(request.query)
+        version = connection.version
+        self.settings.check(version)
+        request.carry(self._message(version), settings=self.settings)
+        self.runtime.resume_request(request, connection)
+
+    def _message(self, version: ProtocolVersion) -> Batch:
         profile = self.settings.profile
         statements = []
         for query, statement, values in self._items:
             if statement is None:
                 statements.append(BatchStatement(query, []))
             else:
+                statement.speak(version)
                 cells = statement.binder(self.settings).cells(values)
                 statements.append(BatchStatement(statement.prepared.statement_id, cells))
         return Batch(
@@ -297,15 +311,14 @@ class BatchCall(_Attempts):
             profile.consistency,
             serial_consistency=profile.serial_consistency,
             timestamp=profile.timestamp,
-            keyspace=profile.keyspace,
+            keyspace=self.settings.wire_keyspace(version),
             now_in_seconds=profile.now_in_seconds,
         )
 
     async def run(self) -> Result[Row]:
         """Send the batch; raises as :meth:`Call.fetch` does."""
         request = self.new_request(f"BEGIN {self._kind.name} BATCH of {len(self._items)}")
-        request.carry(self._message(), settings=self.settings)
-        await self.submit(request)
+        await self._send(request)
         event: ResponseReceived = await request
         # UNPREPARED names one statement; each may be unknown to the node
         for _ in range(len(self._items)):
@@ -314,8 +327,7 @@ class BatchCall(_Attempts):
                 break
             await self._prepare_again(message, request)
             request.again()
-            request.carry(self._message(), settings=self.settings)
-            await self.submit(request)
+            await self._send(request)
             event = await request
         if type(event.message) is Error:
             raise self.error(event.message, request)
@@ -332,9 +344,7 @@ class BatchCall(_Attempts):
         unknown = message.fields.get("statement_id")
         for query, statement, _ in self._items:
             if statement is not None and statement.prepared.statement_id == unknown:
-                await self.runtime.prepared(
-                    query, self.settings.timeout, self.deadline, renew=statement
-                )
+                await self.runtime.prepared(query, self.settings, self.deadline, renew=statement)
                 return
         raise self.error(message, request)
 
@@ -363,10 +373,20 @@ def rows_of(event: ResponseReceived) -> Rows:
 
 
 def adopt(statement: Statement, message: Rows) -> None:
-    """Remember columns that PREPARED didn't announce, unless they depend on the outcome."""
+    """Remember columns that PREPARED didn't announce, unless they serve this reply only.
+
+    On v5 the server says when others are to be expected from now on; on v4 it is those of an LWT
+    that depend on its outcome.
+    """
     metadata = message.metadata
-    if metadata is not None and metadata.columns and metadata.columns[0].name != APPLIED:
-        statement.adopt(metadata)
+    if metadata is None:
+        return
+    if statement.version.has_result_metadata_id:
+        lasting = message.metadata_id is not None
+    else:
+        lasting = bool(metadata.columns) and metadata.columns[0].name != APPLIED
+    if lasting:
+        statement.adopt(metadata, message.metadata_id)
 
 
 def with_values(
@@ -382,6 +402,5 @@ def with_values(
         paging_state=paging_state,
         serial_consistency=parameters.serial_consistency,
         timestamp=parameters.timestamp,
-        keyspace=parameters.keyspace,
         now_in_seconds=parameters.now_in_seconds,
     )

@@ -62,7 +62,7 @@ class PageStream(Generic[R]):
             request.deadline = call.deadline
         try:
             if self._next_is_unsent():
-                await call.submit(request)
+                await call.send(request, self._paging_state)
             elif request.done:
                 await anyio.lowlevel.checkpoint()  # or a fast server would starve other tasks
             event, _ = await call.answer(request, await request, self._paging_state)
@@ -89,14 +89,18 @@ class PageStream(Generic[R]):
         runtime = call.runtime
         call.restart()
         self._paging_state = paging_state
-        self._next = request = call.request(paging_state)
+        request = call.new_request(call.query)
         connection = runtime.connection
-        if connection is not None and connection.lost is None:
-            try:
-                runtime.resume_request(request, connection)
-            except CQLError:
-                # the page in hand comes first; asked for again, this raises where it belongs
-                request.connection = None
+        if connection is None or connection.lost is not None:
+            self._next = request
+            return
+        call.fill(request, paging_state, connection.version)
+        self._next = request
+        try:
+            runtime.resume_request(request, connection)
+        except CQLError:
+            # the page in hand comes first; asked for again, this raises where it belongs
+            request.connection = None
 
     async def aclose(self) -> None:
         """Give up the page that was asked for ahead; the stream is over."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cqlproto.rows import Binder
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from cqlproto.messages.results import Prepared as PreparedMessage
     from cqlproto_anyio.config import Settings
 
-__all__ = ["Parameters", "Prepared", "Statement", "StatementCache", "refuse_use"]
+__all__ = ["Key", "Parameters", "Prepared", "Statement", "StatementCache", "refuse_use"]
 
 R = TypeVar("R")
 
 Parameters = Any
 """A sequence, a mapping, or an object with fields (dataclass, msgspec, pydantic)."""
+
+Key = str | tuple[str | None, str]
 
 # Options that change with every call, such as timestamp=, make settings anew each time.
 _MAX_BINDERS = 64
@@ -47,16 +50,24 @@ class Statement:
 
     Arguments:
         query: its text.
+        keyspace: the keyspace of its unqualified names, or None.
         prepared: what PREPARED said.
         version: the protocol version.
     """
 
-    __slots__ = ("_version", "binders", "count", "names", "prepared", "query", "text")
+    __slots__ = ("binders", "count", "keyspace", "names", "prepared", "query", "text", "version")
 
-    def __init__(self, query: str, prepared: PreparedMessage, version: ProtocolVersion) -> None:
+    def __init__(
+        self,
+        query: str,
+        keyspace: str | None,
+        prepared: PreparedMessage,
+        version: ProtocolVersion,
+    ) -> None:
         self.query = query
+        self.keyspace = keyspace
         self.text = read_statement(query)
-        self._version = version
+        self.version = version
         self._take(prepared)
 
     def _take(self, prepared: PreparedMessage) -> None:
@@ -78,20 +89,55 @@ class Statement:
             )
         self._take(prepared)
 
-    def adopt(self, metadata: ResultMetadata) -> None:
-        """Expect these columns from now on: a reply has brought others than PREPARED announced."""
+    def adopt(self, metadata: ResultMetadata, metadata_id: bytes | None) -> None:
+        """Expect these columns from now on: a reply has brought others than PREPARED announced.
+
+        Arguments:
+            metadata: the columns.
+            metadata_id: their id, on v5. The two are swapped as one.
+        """
         old = self.prepared
-        self._take(type(old)(old.statement_id, old.result_metadata_id, old.bind, metadata))
+        new_id = old.result_metadata_id if metadata_id is None else metadata_id
+        self._take(type(old)(old.statement_id, new_id, old.bind, metadata))
+
+    def speak(self, version: ProtocolVersion) -> None:
+        """Be executed in this version from now on: the session has met an older node."""
+        if version is not self.version:
+            self.version = version
+            self.binders = {}
 
     def binder(self, settings: Settings) -> Binder:
-        """Return what packs executions under these settings."""
+        """Return what packs executions under these settings.
+
+        Raises:
+            UsageError: the settings don't fit the version, or name another keyspace.
+        """
         binder = self.binders.get(settings)
         if binder is None:
+            settings.check(self.version)
+            if settings.keyspace != self.keyspace:
+                raise UsageError(
+                    f"{self.query!r} was prepared in the keyspace {self.keyspace!r} and can't be"
+                    f" executed in {settings.keyspace!r}: prepare it there, or write keyspace.table"
+                )
             if len(self.binders) >= _MAX_BINDERS:
                 self.binders.clear()
-            binder = Binder(self.prepared, settings.parameters, self._version)
+            parameters = settings.parameters
+            if self.skips_metadata:
+                parameters = copy(parameters)
+                parameters.skip_metadata = True
+            binder = Binder(self.prepared, parameters, self.version)
             self.binders[settings] = binder
         return binder
+
+    @property
+    def skips_metadata(self) -> bool:
+        """Whether replies may leave the columns out.
+
+        On v5 the server sends them when they have changed. On v4 nothing would tell that they have,
+        so they always come; they are compared as bytes, not parsed again.
+        """
+        return self.version.has_result_metadata_id and bool(self.prepared.result.columns)
 
     def values(self, parameters: Parameters) -> Sequence[Any]:
         """Return one value per bind marker.
@@ -201,6 +247,9 @@ class Prepared(Generic[R]):
 class StatementCache:
     """The statements that were prepared lately.
 
+    A key is a text where the session's usual keyspace is meant, and (keyspace, text) elsewhere: the
+    short way through ``execute`` then makes no tuple.
+
     Arguments:
         size: how many; the one that was used longest ago goes first.
     """
@@ -209,21 +258,21 @@ class StatementCache:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._statements: OrderedDict[str, Statement] = OrderedDict()
+        self._statements: OrderedDict[Key, Statement] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._statements)
 
-    def get(self, query: str) -> Statement | None:
+    def get(self, key: Key) -> Statement | None:
         """Return the statement, now the last one used, or None."""
-        statement = self._statements.get(query)
+        statement = self._statements.get(key)
         if statement is not None:
-            self._statements.move_to_end(query)
+            self._statements.move_to_end(key)
         return statement
 
-    def put(self, statement: Statement) -> None:
+    def put(self, key: Key, statement: Statement) -> None:
         """Keep a statement; the least recently used one may go for it."""
-        self._statements[statement.query] = statement
-        self._statements.move_to_end(statement.query)
+        self._statements[key] = statement
+        self._statements.move_to_end(key)
         if len(self._statements) > self._size:
             self._statements.popitem(last=False)

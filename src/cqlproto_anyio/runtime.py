@@ -27,7 +27,7 @@ from cqlproto_anyio.exceptions import (
     SessionClosed,
     database_error,
 )
-from cqlproto_anyio.prepared import Statement, StatementCache
+from cqlproto_anyio.prepared import Key, Statement, StatementCache
 from cqlproto_anyio.request import Request, request_class
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from cqlproto.messages.results import Prepared as PreparedMessage
     from cqlproto_anyio._backend import Backend, Waiting
-    from cqlproto_anyio.config import Auth, Config, Endpoint
+    from cqlproto_anyio.config import Auth, Config, Endpoint, Settings
 
 __all__ = ["Runtime"]
 
@@ -79,10 +79,11 @@ class Runtime:
         self.statements = StatementCache(config.max_prepared)
         self.request_class = request_class(backend)
         self.connection: Connection | None = None
+        self.version = config.highest_version  # lowered when a node doesn't speak it
         self.endpoints = endpoints
         self._auth = auth
         self._tls = tls
-        self._preparing: dict[str, _Detached] = {}
+        self._preparing: dict[Key, _Detached] = {}
         self._connecting: list[Request] | None = None
         self._closed: str | None = None
         self._group: anyio.abc.TaskGroup | None = None
@@ -225,6 +226,7 @@ class Runtime:
                 await connection.run()
             return
         self.connection = connection
+        self.version = connection.version
         self._group.start_soon(connection.run)
         self._tell_connected(connection)
 
@@ -237,6 +239,7 @@ class Runtime:
                     endpoint,
                     backend=self.backend,
                     config=self.config,
+                    version=self.version,
                     auth=self._auth,
                     tls=self._tls,
                     keyspace=self.keyspace,
@@ -260,7 +263,7 @@ class Runtime:
     async def prepared(
         self,
         query: str,
-        timeout: float | None,
+        settings: Settings,
         deadline: float,
         renew: Statement | None = None,
     ) -> Statement:
@@ -268,23 +271,28 @@ class Runtime:
 
         Arguments:
             query: the text.
-            timeout: the whole call's timeout, in seconds.
+            settings: the options of the call, of which the keyspace and the timeout matter.
             deadline: when that ends, in seconds of the session's clock.
             renew: the statement, if the server has forgotten it.
 
         Raises:
             DatabaseError: the server refuses the statement.
+            UsageError: the keyspace can't be told in this version.
             RequestTimeout, ConnectionFailed, SessionClosed: no answer came.
         """
+        keyspace = settings.keyspace if renew is None else renew.keyspace
+        key = self.key(query, keyspace)
         if renew is None:
-            statement = self.statements.get(query)
+            statement = self.statements.get(key)
             if statement is not None:
                 return statement
+        timeout = settings.timeout
         connection = await self.connected(query, timeout, deadline)
-        preparing = self._preparing.get(query)
+        settings.check(connection.version)
+        preparing = self._preparing.get(key)
         if preparing is None:
-            preparing = self._send_prepare(query, timeout, deadline, connection, renew)
-            self._preparing[query] = preparing
+            preparing = self._send_prepare(key, timeout, deadline, connection, renew)
+            self._preparing[key] = preparing
         elif deadline > preparing.deadline:  # it ends when all who wait for it have given up
             self.deadlines.remove(preparing)
             preparing.deadline = deadline
@@ -296,9 +304,13 @@ class Runtime:
         result: Statement = await request
         return result
 
+    def key(self, query: str, keyspace: str | None) -> Key:
+        """Return the key of a statement: what is unqualified means another table elsewhere."""
+        return query if keyspace == self.keyspace else (keyspace, query)
+
     def _send_prepare(
         self,
-        query: str,
+        key: Key,
         timeout: float | None,
         deadline: float,
         connection: Connection,
@@ -306,21 +318,25 @@ class Runtime:
     ) -> _Detached:
         """PREPARE belongs to no task: the first to ask may be cancelled, the others go on."""
 
+        keyspace, query = (self.keyspace, key) if isinstance(key, str) else key
+
         def arrived(request: _Detached) -> None:
-            if self._preparing.get(query) is request:
-                del self._preparing[query]
-            self._tell_prepared(request, renew, connection)
+            if self._preparing.get(key) is request:
+                del self._preparing[key]
+            self._tell_prepared(request, key, renew, connection)
 
         request = _Detached(self.deadlines, query, timeout)
         request.deadline = deadline
         request.call(arrived)
-        request.carry(Prepare(query))
+        told = keyspace if connection.version.has_keyspace_option else None
+        request.carry(Prepare(query, told))
         self.resume_request(request, connection)
         return request
 
     def _tell_prepared(
         self,
         request: _Detached,
+        key: Key,
         renew: Statement | None,
         connection: Connection,
     ) -> None:
@@ -334,7 +350,7 @@ class Runtime:
             error = database_error(message, host=str(connection.endpoint), query=request.query)
         else:
             try:
-                statement = self._keep(request.query, request.result.message, renew, connection)
+                statement = self._keep(key, request.result.message, renew, connection)
             except CQLError as exc:
                 error = exc
             else:
@@ -346,17 +362,19 @@ class Runtime:
 
     def _keep(
         self,
-        query: str,
+        key: Key,
         message: PreparedMessage,
         renew: Statement | None,
         connection: Connection,
     ) -> Statement:
-        statement = renew or self.statements.get(query)
+        statement = renew or self.statements.get(key)
         if statement is None:
-            statement = Statement(query, message, connection.version)
+            keyspace, query = (self.keyspace, key) if isinstance(key, str) else key
+            statement = Statement(query, keyspace, message, connection.version)
         else:
+            statement.speak(connection.version)
             statement.renew(message)
-        self.statements.put(statement)
+        self.statements.put(key, statement)
         return statement
 
 

@@ -9,9 +9,9 @@ statement up, pack the values, wait for the reply, decode it. What is not simple
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from cqlproto.enums import ProtocolVersion
 from cqlproto.messages.results import Rows, Void
 from cqlproto.rows import Row
 from cqlproto_anyio._backend import current_backend
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
+    from cqlproto.enums import ProtocolVersion
     from cqlproto_anyio.executor import BatchItem, BatchName, Target
 
 __all__ = ["Session", "connect"]
@@ -54,11 +55,11 @@ class Session:
     - ConnectionFailed: the connection was lost, or can't be made; SessionClosed; Overloaded.
     """
 
-    def __init__(self, runtime: Runtime, profile: Profile) -> None:
+    def __init__(self, runtime: Runtime, profile: Profile, keyspace: str | None = None) -> None:
         self._runtime = runtime
         self._profile = profile
-        self._version = ProtocolVersion.V4
-        self._default = Settings(profile, self._version)
+        self._keyspace = keyspace
+        self._default = self._settings_of(profile)
         self._settings: dict[tuple[Any, ...], Settings] = {}
 
     def __repr__(self) -> str:
@@ -68,6 +69,11 @@ class Session:
     def profile(self) -> Profile:
         """The defaults of this session's requests."""
         return self._profile
+
+    @property
+    def protocol_version(self) -> ProtocolVersion:
+        """The version of the protocol that is spoken with the cluster."""
+        return self._runtime.version
 
     @overload
     async def execute(
@@ -114,9 +120,16 @@ class Session:
             target = query._row if row is None else row
         else:
             known = parameters is not None and type(query) is str
-            statement = runtime.statements.get(query) if known else None
+            key = query if settings.usual else (settings.keyspace, query)
+            statement = runtime.statements.get(key) if known else None
             target = Row if row is None else row
-        if statement is None or connection is None or connection.lost or not settings.plain:
+        if (
+            statement is None
+            or connection is None
+            or connection.lost
+            or connection.version is not statement.version
+            or not settings.plain
+        ):
             return await self._execute(query, parameters, row, settings)
         if type(parameters) is tuple and len(parameters) == statement.count:
             values: Sequence[Any] = parameters
@@ -274,11 +287,11 @@ class Session:
             raise TypeError(f"a query is a str, not a {type(query).__name__}")
         refuse_use(query)
         runtime = self._runtime
-        statement = runtime.statements.get(query)
+        settings = self._default
+        statement = runtime.statements.get(runtime.key(query, settings.keyspace))
         if statement is None:
-            timeout = self._default.timeout
-            deadline = runtime.deadline(timeout)
-            statement = await runtime.prepared(query, timeout, deadline)
+            deadline = runtime.deadline(settings.timeout)
+            statement = await runtime.prepared(query, settings, deadline)
         return Prepared(statement, row)
 
     async def batch(
@@ -310,15 +323,27 @@ class Session:
 
         Closing either closes both.
 
+        Arguments:
+            keyspace: the keyspace of unqualified names; None leaves it as it is. Needs protocol v5.
+            profile: the defaults of requests; None leaves them as they are.
+
         Raises:
             UsageError: ``keyspace`` needs protocol v5.
+            ConfigError: an argument is of another type.
         """
-        if keyspace is not None:
+        version = self._runtime.version
+        if profile is None:
+            profile = self._profile
+        elif not isinstance(profile, Profile):
+            raise ConfigError(f"profile is a {type(profile).__name__}, not a Profile")
+        if keyspace is None:
+            return Session(self._runtime, profile, self._keyspace)
+        if not version.has_keyspace_option:
             raise UsageError(
-                f"using(keyspace=) needs protocol v5, this connection speaks v{self._version}:"
+                f"using(keyspace=) needs protocol v5, this connection speaks v{version:d}:"
                 " pass keyspace= to connect(), or write keyspace.table"
             )
-        return Session(self._runtime, self._profile if profile is None else profile)
+        return Session(self._runtime, replace(profile, keyspace=keyspace), keyspace)
 
     async def aclose(self) -> None:
         """Close the session: bounded, idempotent, from any task.
@@ -333,13 +358,16 @@ class Session:
             key = tuple(options.items())
             settings = self._settings.get(key)
         except TypeError:  # a payload can't be hashed
-            return Settings(merged(self._profile, options), self._version)
+            return self._settings_of(merged(self._profile, options))
         if settings is None:
-            settings = Settings(merged(self._profile, options), self._version)
+            settings = self._settings_of(merged(self._profile, options))
             if len(self._settings) >= _MAX_SETTINGS:
                 self._settings.clear()
             self._settings[key] = settings
         return settings
+
+    def _settings_of(self, profile: Profile) -> Settings:
+        return Settings(profile, self._keyspace, self._runtime.keyspace)
 
 
 class _Connecting(AbstractAsyncContextManager[Session]):

@@ -43,12 +43,15 @@ def cell(value: Any) -> bytes:
 
 
 def rows_of(
-    described: Iterable[Column], values: Sequence[Sequence[Any]], state: bytes | None = None
+    described: Iterable[Column],
+    values: Sequence[Sequence[Any]],
+    state: bytes | None = None,
+    changed: bytes | None = None,
 ) -> Rows:
-    """A reply with columns that it describes itself."""
+    """A reply with columns that it describes itself; ``changed`` is their new id (v5)."""
     content = b"".join(cell(value) for row in values for value in row)
     metadata = ResultMetadata.of(described, V4)
-    return Rows.of(metadata, len(values), content, paging_state=state)
+    return Rows.of(metadata, len(values), content, paging_state=state, metadata_id=changed)
 
 
 def ints(*values: int, state: bytes | None = None) -> Rows:
@@ -73,7 +76,8 @@ def prepared(server: Server, text: str, result: Iterable[Column] | None = None) 
         result = columns("v") if text.startswith("SELECT") else ()
     described = tuple(result)
     metadata = ResultMetadata.of(described, V4) if described else ResultMetadata((), b"", False)
-    return Prepared(identity, None, bind, metadata)
+    server.described[identity] = metadata
+    return Prepared(identity, statement_id(repr(described)), bind, metadata)
 
 
 def echo(server: Server) -> Callable[[Asked], Response | None]:

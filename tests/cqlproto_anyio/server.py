@@ -21,18 +21,25 @@ from anyio.streams.tls import TLSStream
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion, RequestReceived, ServerConnection, handshake_reply
 from cqlproto.connection import Limits
-from cqlproto.messages import VOID, Execute, Prepare, Query
+from cqlproto.enums import RESPONSE_BIT, ROWS_NO_METADATA, ErrorCode, Opcode
+from cqlproto.frames import write_frame
+from cqlproto.messages import VOID, Error, Execute, Prepare, Query, Rows
+from cqlproto.segments import write_segments
 from tests.cqlproto_anyio.streams import MemoryStream
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from cqlproto.messages import Request, Response
+    from cqlproto.messages import Request, Response, ResultMetadata
 
 SUPPORTED = {"CQL_VERSION": ["3.4.7"], "COMPRESSION": ["lz4", "snappy"]}
-V4 = ProtocolVersion.V4
 _ENOUGH = 20.0  # seconds; what takes longer hangs
+
+
+# What sessions ask for unless a test says otherwise; ``each_version`` lets tests run once for each.
+asked_version = ProtocolVersion.V5
+CHECK_KEYSPACE = "SELECT key FROM system.local"
 
 
 class Asked:
@@ -83,7 +90,15 @@ class Asked:
         return None
 
     def reply(self, message: Response, **prefix: Any) -> None:
-        """Answer; ``prefix`` is what ServerConnection.reply takes."""
+        """Answer; ``prefix`` is what ServerConnection.reply takes.
+
+        Rows leave their columns out, as a server's do, if the client asks for that and knows them.
+        """
+        asked = self.message
+        if isinstance(message, Rows) and isinstance(asked, Execute):
+            known = self.peer.server.described.get(asked.statement_id)
+            if asked.parameters.skip_metadata and message.metadata == known:
+                message.flags |= ROWS_NO_METADATA
         self.peer.core.reply(self.stream_id, message, **prefix)
         self.peer.flush()
 
@@ -114,6 +129,12 @@ class Peer:
     def flush(self) -> None:
         self._raw += self.core.data_to_send()
         self._wake.set()
+
+    def frame(self, stream_id: int, opcode: Opcode, body: bytes) -> bytes:
+        """Return a frame as it travels here, whatever it holds."""
+        version = self.core.version
+        data = write_frame(version | RESPONSE_BIT, 0, stream_id, opcode, body)
+        return write_segments([data]) if version.has_segments else data
 
     def send_raw(self, data: bytes) -> None:
         """Send bytes that need not be CQL."""
@@ -166,6 +187,14 @@ class Peer:
             pass
 
 
+def _chooses_keyspace(message: Request) -> bool:
+    """Whether a new connection says which keyspace it is for."""
+    if not isinstance(message, Query):
+        return False
+    asks = message.parameters.keyspace is not None and message.query == CHECK_KEYSPACE
+    return asks or message.query.startswith('USE "')
+
+
 class Server:
     """What connections find at the other end.
 
@@ -185,13 +214,14 @@ class Server:
         self.supported = SUPPORTED
         self.verify: Callable[[bytes], bool] | None = None
         self.limits = Limits()
-        self.versions: Sequence[ProtocolVersion] = (V4,)
+        self.versions: Sequence[ProtocolVersion] = tuple(ProtocolVersion)
         self.capacity = 1 << 20
         self.asked: list[Asked] = []
         self.seen: list[Asked] = []
         self.peers: list[Peer] = []
         self.clients: list[MemoryStream] = []
         self.texts: dict[bytes, str] = {}
+        self.described: dict[bytes, ResultMetadata] = {}
         self.refuse: Exception | None = None
         self.rejected_versions: list[int] = []
         self._arrived = anyio.Event()
@@ -242,10 +272,13 @@ class Server:
     def take(self, peer: Peer, event: Any) -> None:
         if not isinstance(event, RequestReceived):
             self.rejected_versions.append(event.version)
+            named = ", ".join(f"{version:d}/v{version:d}" for version in self.versions)
+            text = f"Invalid or unsupported protocol version ({event.version}); ({named})"
+            peer.core.reply(event.stream_id, Error(ErrorCode.PROTOCOL_ERROR, text))
+            peer.flush()
             return
         asked = Asked(peer, event)
-        use = isinstance(event.message, Query) and event.message.query.startswith('USE "')
-        if event.stream_id == 0 or use:
+        if event.stream_id == 0 or _chooses_keyspace(event.message):
             self._offer(asked, self.handshake(asked))
         else:
             self.seen.append(asked)
@@ -288,6 +321,8 @@ class Server:
     # -- sessions
 
     def config(self, **fields: Any) -> cql.Config:
+        if asked_version is not ProtocolVersion.V5 and max(self.versions) >= asked_version:
+            fields.setdefault("protocol_version", asked_version)
         return cql.Config(connector=self.connector, **fields)
 
     @asynccontextmanager

@@ -10,6 +10,9 @@ from cqlproto.connection import Limits
 from tests.cqlproto_anyio.answers import echo, ints, preparing
 from tests.cqlproto_anyio.server import IDLE, State, idle, serving, start, state, turns, until
 
+pytestmark = pytest.mark.usefixtures("each_version")
+
+
 SELECT = "SELECT v FROM t WHERE k = ?"
 TEXT = "SELECT v FROM t WHERE k = {}"
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cqlproto.messages import Response
     from tests.cqlproto_anyio.server import Asked
 
-pytestmark = pytest.mark.uvloop
+pytestmark = [pytest.mark.uvloop, pytest.mark.usefixtures("each_version")]
 
 MOST = 60
 

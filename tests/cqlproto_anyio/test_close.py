@@ -18,7 +18,7 @@ import cqlproto_anyio as cql
 from tests.cqlproto_anyio.answers import echo, preparing
 from tests.cqlproto_anyio.server import open_sockets, serving, start, turns, until
 
-pytestmark = pytest.mark.uvloop
+pytestmark = [pytest.mark.uvloop, pytest.mark.usefixtures("each_version")]
 
 SELECT = "SELECT v FROM t WHERE k = ?"
 INSERT = "INSERT INTO t (k) VALUES (?)"

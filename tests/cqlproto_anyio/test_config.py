@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import cqlproto_anyio as cql
+from cqlproto import ProtocolVersion
 from cqlproto.connection import Limits
 from tests.cqlproto_anyio.answers import echo
 from tests.cqlproto_anyio.server import serving
@@ -23,7 +24,7 @@ BAD_OPTIONS: dict[str, list[Any]] = {
     "idempotent": ["yes", 1, None],
     "timestamp": ["now", 1.5, True, 1 << 63, -(1 << 63)],
     "now_in_seconds": ["now", 1.5, False, 1 << 31],
-    "keyspace": [5, b"ks"],
+    "keyspace": [5, b"ks", ""],
     "trace": ["yes", 1, None],
     "payload": ["x", [], {"a": "b"}, {1: b""}],
 }
@@ -39,6 +40,7 @@ BAD_CONFIG: dict[str, list[Any]] = {
     "connector": ["tcp", 5],
     "application_name": [5, b"x"],
     "application_version": [1.2, ["1"]],
+    "protocol_version": [2, 6, "v5", "5"],
     "startup_options": [None, ["x"], {"a": 1}, {1: "a"}],
 }
 BAD_ARGUMENTS: dict[str, list[Any]] = {
@@ -122,8 +124,32 @@ async def test_wrong_options_of_a_call() -> None:
         for call in verbs(profile={"timeout": 3}):
             with pytest.raises(cql.ConfigError, match="profile"):
                 await call()
+        for call in (lambda: session.using(profile={}), lambda: session.using(keyspace="")):  # type: ignore[arg-type]
+            with pytest.raises(cql.ConfigError):
+                call()
+        assert server.seen == []
+
+
+@pytest.mark.parametrize("version", [ProtocolVersion.V3, ProtocolVersion.V4])
+async def test_options_that_only_v5_knows(version: ProtocolVersion) -> None:
+    async with serving() as server, server.session(protocol_version=version) as session:
+        server.answer = echo(server)
+        query = "SELECT v FROM t"
+        handle = await session.prepare(query)
+        server.seen.clear()
         for options in ({"keyspace": "ks"}, {"now_in_seconds": 5}):
-            for call in verbs(**options):
+            calls: list[Any] = [
+                lambda o=options: session.execute(query, **o),
+                lambda o=options: session.execute(query, (), **o),
+                lambda o=options: session.execute(handle, **o),
+                lambda o=options: session.page(query, **o),
+                lambda o=options: session.batch([query], **o),
+                lambda o=options: session.batch([handle], **o),
+                lambda o=options: anext(session.stream(query, **o)),
+                lambda o=options: session.using(profile=cql.Profile(**o)).execute(query),
+                lambda o=options: session.using(profile=cql.Profile(**o)).prepare("SELECT w"),
+            ]
+            for call in calls:
                 with pytest.raises(cql.UsageError, match=r"needs protocol v5"):
                     await call()
         with pytest.raises(cql.UsageError, match="needs protocol v5"):

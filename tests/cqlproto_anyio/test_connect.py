@@ -15,12 +15,13 @@ import anyio.lowlevel
 import pytest
 
 import cqlproto_anyio as cql
+from cqlproto import ProtocolVersion
 from cqlproto.enums import ErrorCode
 from cqlproto.frames import write_frame
 from cqlproto.messages import VOID, AuthResponse, Options, Query, Startup, StatusChange
 from tests.cassandra.launcher import free_port
 from tests.cqlproto_anyio.answers import echo, error
-from tests.cqlproto_anyio.server import Server, open_sockets, serving, start, turns
+from tests.cqlproto_anyio.server import Server, open_sockets, serving, start, turns, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,7 +212,7 @@ def instead(kind: type, reply: Callable[[Asked], Response | None]) -> Callable[[
         write_frame(0x84, 0, 0, 0x55, b""),
         write_frame(0x84, 0, 0, 0x06, b"\xff\xff\0\x04"),
         write_frame(0x84, 0, 77, 0x02, b""),
-        write_frame(0x83, 0, 0, 0x06, b"\0\0"),
+        write_frame(0x83, 0, 0, 0x02, b""),
         write_frame(0x84, 1, 0, 0x06, b"\0\0\0\0"),
     ],
     ids=["text", "result", "opcode", "body", "stream", "version", "compressed"],
@@ -220,7 +221,7 @@ async def test_garbage_in_the_middle_of_the_handshake(step: type, garbage: bytes
     def send(asked: Asked) -> None:
         asked.peer.send_raw(garbage)
 
-    raised, _ = await scripted(instead(step, send))
+    raised, _ = await scripted(instead(step, send), protocol_version=ProtocolVersion.V4)
     assert described(raised) == (cql.NotCQL, "handshake", "node:9042")
 
 
@@ -237,20 +238,93 @@ async def test_a_rejected_version() -> None:
         " (3/v3, 5/v5, 6/v6-beta)"
     )
     raised, _ = await scripted(
-        instead(Options, lambda asked: error(ErrorCode.PROTOCOL_ERROR, text))
+        instead(Options, lambda asked: error(ErrorCode.PROTOCOL_ERROR, text)),
+        protocol_version=ProtocolVersion.V4,
     )
     assert described(raised) == (cql.VersionRejected, "handshake", "node:9042")
     assert isinstance(raised, cql.VersionRejected)
     assert list(raised.supported_versions) == [3, 5]
+    assert raised.next_version is ProtocolVersion.V3
 
 
-async def test_a_missing_keyspace() -> None:
+@pytest.mark.parametrize("newest", ProtocolVersion)
+async def test_the_version_is_negotiated_downwards(newest: ProtocolVersion) -> None:
+    """Each attempt on a socket of its own; those that were refused are closed by us."""
+    async with serving() as server:
+        server.versions = [version for version in ProtocolVersion if version <= newest]
+        async with server.session(compression="lz4") as session:
+            assert session.protocol_version is newest
+            server.answer = echo(server)
+            assert (await session.execute("SELECT v FROM t WHERE k = ?", (7,))).one().v == 7
+            assert server.rejected_versions == ([] if newest is ProtocolVersion.V5 else [5])
+            *refused, _ = server.clients
+            assert [client.closed for client in refused] == [True] * len(refused)
+
+
+async def test_versions_that_cannot_be_read_are_gone_through_one_by_one() -> None:
+    seen = []
+
+    def refuse(asked: Asked) -> Response:
+        seen.append(asked.peer.core.version)
+        return error(ErrorCode.PROTOCOL_ERROR, "Invalid or unsupported protocol version")
+
+    raised, _ = await scripted(instead(Options, refuse))
+    assert described(raised) == (cql.VersionRejected, "handshake", "node:9042")
+    assert seen == [5, 4, 3]
+
+
+async def test_a_fixed_version_is_not_negotiated() -> None:
+    async with serving() as server:
+        server.versions = (ProtocolVersion.V3, ProtocolVersion.V4)
+        with pytest.raises(cql.VersionRejected) as info:
+            async with server.session(protocol_version=ProtocolVersion.V5):
+                raise AssertionError
+        assert info.value.next_version is ProtocolVersion.V4
+        assert len(server.clients) == 1
+
+
+async def test_snappy_is_spoken_up_to_v4() -> None:
+    async with serving() as server, server.session(compression="snappy") as session:
+        assert session.protocol_version is ProtocolVersion.V4
+        assert server.rejected_versions == []
+
+
+async def test_a_node_of_an_older_version_lowers_that_of_the_session() -> None:
+    """Handles go on working; what only the newer version can say is refused from then on."""
+    async with serving() as server, server.session(keyspace="shop") as session:
+        server.answer = echo(server)
+        query = "SELECT v FROM t WHERE k = ?"
+        handle = await session.prepare(query)
+        assert (await session.execute(handle, (1,))).one().v == 1
+        assert (await session.execute(handle, (1,), now_in_seconds=5)).one().v == 1
+        server.versions = (ProtocolVersion.V3, ProtocolVersion.V4)
+        server.peers[0].close()
+        await until(lambda: session._runtime.connection.lost)  # type: ignore[union-attr]
+        for number in range(3):
+            assert (await session.execute(handle, (number,))).one().v == number
+            assert (await session.execute(query, (number,))).one().v == number
+        assert session.protocol_version is ProtocolVersion.V4
+        assert [row.v async for row in session.stream(handle, (4,))] == [4]
+        await session.batch([(handle, (1,))])
+        with pytest.raises(cql.UsageError, match="needs protocol v5"):
+            await session.execute(handle, (1,), now_in_seconds=5)
+        with pytest.raises(cql.UsageError, match="needs protocol v5"):
+            session.using(keyspace="other")
+
+
+@pytest.mark.parametrize("version", [ProtocolVersion.V5, ProtocolVersion.V4])
+async def test_a_missing_keyspace(version: ProtocolVersion) -> None:
     def refuse(asked: Asked) -> Response:
         assert isinstance(asked.message, Query)
-        assert asked.message.query == 'USE "Odd ""one"""'
+        if version is ProtocolVersion.V5:
+            assert asked.message.parameters.keyspace == 'Odd "one"'
+        else:
+            assert asked.message.query == 'USE "Odd ""one"""'
         return error(ErrorCode.INVALID, "Keyspace does not exist")
 
-    raised, _ = await scripted(instead(Query, refuse), client={"keyspace": 'Odd "one"'})
+    raised, _ = await scripted(
+        instead(Query, refuse), client={"keyspace": 'Odd "one"'}, protocol_version=version
+    )
     assert isinstance(raised, cql.InvalidQuery)
     assert raised.host == "node:9042"
     assert "Keyspace does not exist" in str(raised)

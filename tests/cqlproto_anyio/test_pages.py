@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from cqlproto.messages import Response
     from tests.cqlproto_anyio.server import Asked
 
+pytestmark = pytest.mark.usefixtures("each_version")
+
+
 SELECT = "SELECT v FROM t WHERE k = ?"
 ROWS = [0, 1, 2, 3, 4, 5, 6]
 

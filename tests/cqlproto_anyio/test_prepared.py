@@ -20,7 +20,8 @@ from tests.cqlproto_anyio.answers import V4, columns
 
 def statement(query: str, *names: str) -> Statement:
     bind = BindMetadata(columns(*names))
-    return Statement(query, Prepared(b"id", None, bind, ResultMetadata((), b"", False)), V4)
+    prepared = Prepared(b"id", None, bind, ResultMetadata((), b"", False))
+    return Statement(query, None, prepared, V4)
 
 
 BY_POSITION = statement("INSERT INTO t (a, b) VALUES (?, ?)", "a", "b")
@@ -161,7 +162,7 @@ def test_the_cache_keeps_what_was_used_last(size: int, steps: list[tuple[bool, i
         query = f"SELECT {number} FROM t"
         if put:
             made[query] = statement(query)
-            cache.put(made[query])
+            cache.put(query, made[query])
         else:
             assert cache.get(query) is (made[query] if query in model else None)
         if put or query in model:

@@ -9,8 +9,9 @@ import anyio
 import pytest
 
 import cqlproto_anyio as cql
+from cqlproto import ProtocolVersion
 from cqlproto.enums import ErrorCode
-from cqlproto.messages import VOID, Batch, Execute, Prepare, Prepared
+from cqlproto.messages import VOID, Batch, Execute, Prepare, Prepared, ResultMetadata
 from tests.cqlproto_anyio.answers import (
     columns,
     echo,
@@ -27,6 +28,11 @@ from tests.cqlproto_anyio.server import IDLE, serving, start, state, turns
 if TYPE_CHECKING:
     from cqlproto.messages import Response
     from tests.cqlproto_anyio.server import Asked
+
+V4, V5 = ProtocolVersion.V4, ProtocolVersion.V5
+
+pytestmark = pytest.mark.usefixtures("each_version")
+
 
 SELECT = "SELECT v FROM t WHERE k = ?"
 INSERT = "INSERT INTO t (k) VALUES (?)"
@@ -187,7 +193,7 @@ async def test_another_id_is_refused() -> None:
         def other(asked: Asked) -> Response:
             reply = prepared(server, SELECT)
             assert isinstance(reply, Prepared)
-            return Prepared(b"another", None, reply.bind, reply.result)
+            return Prepared(b"another", b"", reply.bind, reply.result)
 
         server.answer = lambda asked: (
             other(asked) if isinstance(asked.message, Prepare) else unprepared(asked)
@@ -236,27 +242,61 @@ async def test_what_a_batch_names_is_prepared_one_by_one() -> None:
         assert state(session) == IDLE
 
 
-async def test_columns_that_change_are_read_by_what_the_reply_says() -> None:
-    """After ALTER on v4, each reply is read by the columns that it brings itself."""
+@pytest.mark.parametrize("each_version", [V4, V5], ids=["v4", "v5"], indirect=True)
+async def test_columns_that_change_are_read_by_what_the_reply_says(
+    each_version: ProtocolVersion,
+) -> None:
+    """After ALTER each reply is read by the columns that it brings itself; on v5 it says besides
+    whether they last."""
     async with serving() as server, server.session() as session:
         server.answer = preparing(server)
         handle = await session.prepare("SELECT * FROM t WHERE k = ?")
         assert [column.name for column in handle.columns] == ["v"]
         old, new = columns("v"), columns("u", "v", kind="text")
+        changed = b"new" if each_version is V5 else None
         async with anyio.create_task_group() as group:
             outcomes = [start(group, lambda: session.execute(handle, (1,))) for _ in range(4)]
             asked = await server.take_all(4)
-            asked[2].reply(rows_of(new, [("a", "b"), (None, "d")]))
+            asked[2].reply(rows_of(new, [("a", "b"), (None, "d")], changed=changed))
             asked[0].reply(rows_of(old, [(7,)]))
-            asked[3].reply(rows_of(new, [("e", "f")]))
+            asked[3].reply(rows_of(new, [("e", "f")], changed=changed))
             asked[1].reply(rows_of(old, [(8,), (9,)]))
         found = sorted(([tuple(row) for row in outcome.result] for outcome in outcomes), key=str)
         assert found == [[("a", "b"), (None, "d")], [("e", "f")], [(7,)], [(8,), (9,)]]
         assert {outcome.result.columns for outcome in outcomes} == {("v",), ("u", "v")}
+        # from now on the client says that it knows them, and on v5 they stay away
+        server.described[statement_id(handle.query)] = ResultMetadata.of(new, V4)
         server.answer = lambda asked: rows_of(new, [("x", "y")])
         result = await session.execute(handle, (1,))
         assert result.one()._asdict() == {"u": "x", "v": "y"}
         assert [column.name for column in handle.columns] == ["u", "v"]
+        message = server.seen[-1].message
+        assert isinstance(message, Execute)
+        assert message.result_metadata_id == changed
+
+
+async def test_on_v5_columns_that_come_unannounced_serve_one_reply() -> None:
+    """As of an LWT, whose columns depend on its outcome."""
+    async with serving() as server, server.session() as session:
+        server.answer = preparing(server)
+        handle = await session.prepare("SELECT * FROM t WHERE k = ?")
+        server.answer = lambda asked: rows_of(columns("u", kind="text"), [("a",)])
+        for _ in range(2):
+            assert (await session.execute(handle, (1,))).one().u == "a"
+            assert [column.name for column in handle.columns] == (
+                ["v"] if session.protocol_version is V5 else ["u"]
+            )
+
+
+async def test_on_v5_the_columns_need_not_come_again() -> None:
+    """The server leaves them out; on v4 they come each time, for nothing would tell of others."""
+    async with serving() as server, server.session() as session:
+        server.answer = echo(server)
+        for number in range(3):
+            assert (await session.execute(SELECT, (number,))).one().v == number
+            message = server.seen[-1].message
+            assert isinstance(message, Execute)
+            assert message.parameters.skip_metadata is (session.protocol_version is V5)
 
 
 async def test_markers_that_change_are_bound_anew() -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.cqlproto_anyio.server import Server
 
-pytestmark = pytest.mark.uvloop
+pytestmark = [pytest.mark.uvloop, pytest.mark.usefixtures("each_version")]
 
 SELECT = "SELECT v FROM t WHERE k = ?"
 INSERT = "INSERT INTO t (k) VALUES (?)"

@@ -85,6 +85,7 @@ class ClientHandshake:
             self.state = State.FAILED
             return HandshakeFailed(
                 f"the server doesn't speak v{self._version:d}, but {_listed(versions)}",
+                version_rejected=True,
                 supported_versions=versions,
                 next_version=_next_version(self._version, versions),
             )
@@ -115,21 +116,20 @@ class ClientHandshake:
 
 
 def _failed(error: Error, version: ProtocolVersion, state: State) -> HandshakeFailed:
-    supported: tuple[int, ...] = ()
-    next_version = None
     if error.code == ErrorCode.PROTOCOL_ERROR:
         supported = _versions_in(error.message)
         # What refuses OPTIONS, the first message, refuses the version. Later ones have other faults
         # too, of which only the text tells.
         if supported or state is State.OPTIONS_SENT or "protocol version" in error.message:
-            next_version = _next_version(version, supported)
-    return HandshakeFailed(
-        error.message,
-        error=error,
-        supported_versions=supported,
-        next_version=next_version,
-        authentication=error.code == ErrorCode.BAD_CREDENTIALS,
-    )
+            return HandshakeFailed(
+                error.message,
+                error=error,
+                version_rejected=True,
+                supported_versions=supported,
+                next_version=_next_version(version, supported),
+            )
+    bad_credentials = error.code == ErrorCode.BAD_CREDENTIALS
+    return HandshakeFailed(error.message, error=error, authentication=bad_credentials)
 
 
 def _versions_in(text: str) -> tuple[int, ...]:
