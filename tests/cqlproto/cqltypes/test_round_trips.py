@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 from datetime import UTC, date, datetime, time, timedelta
 from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
@@ -20,15 +21,28 @@ from cqlproto.cqltypes import (
     Date,
     Duration,
     FrozenMap,
+    ListType,
     LosslessMap,
     LosslessSet,
+    MapType,
+    SetType,
     Time,
     Timestamp,
+    TupleType,
+    UserType,
+    VectorType,
     decoder,
     encoder,
+    read_option,
+    write_option,
 )
+from cqlproto.enums import ProtocolVersion
 from cqlproto.exceptions import RemoteProtocolError, ValueConversionError
 from cqlproto.testing import cql_types, values_of
+from cqlproto.wire import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @given(st.data())
@@ -50,6 +64,54 @@ def test_a_scalar_is_read_as_it_was_written(name: str, data: st.DataObject) -> N
     again = decoder(cql_type)(encoder(cql_type)(value))
     assert again == value
     assert type(again) is type(value)
+
+
+def check_crossing(cql_type: CQLType, version: ProtocolVersion, data: st.DataObject) -> None:
+    """Name a type as a version does, read it, and code values by what was read."""
+    out = bytearray()
+    write_option(out, cql_type, version)
+    reader = Reader(bytes(out))
+    named = read_option(reader)
+    reader.expect_end("the option")
+    assert named == cql_type
+    value = data.draw(values_of(cql_type))
+    cell = encoder(named)(value)
+    assert cell == encoder(cql_type)(value)
+    again = decoder(named)(cell)
+    assert again == value
+    assert type(again) is type(value)
+
+
+@pytest.mark.parametrize("version", ProtocolVersion)
+@given(data=st.data())
+def test_types_and_values_cross_in_every_version(
+    version: ProtocolVersion, data: st.DataObject
+) -> None:
+    check_crossing(data.draw(cql_types()), version, data)
+
+
+INSIDE: dict[str, Callable[[CQLType], CQLType]] = {
+    "alone": lambda inner: inner,
+    "list": ListType,
+    "set": SetType,
+    "key": lambda inner: MapType(inner, NATIVE_TYPES["int"]),
+    "value": lambda inner: MapType(NATIVE_TYPES["int"], inner),
+    "tuple": lambda inner: TupleType((inner, inner)),
+    "vector": lambda inner: VectorType(inner, 2),
+    "field": lambda inner: UserType("k", "u", (("a", inner), ("b", inner))),
+}
+
+
+@pytest.mark.parametrize("version", ProtocolVersion)
+@pytest.mark.parametrize("name", sorted(NATIVE_TYPES))
+@settings(max_examples=20)
+@given(data=st.data())
+def test_every_type_crosses_inside_all_others_in_every_version(
+    name: str, version: ProtocolVersion, data: st.DataObject
+) -> None:
+    """Those without a number in a version go by the name of their class."""
+    for outer in INSIDE.values():
+        check_crossing(outer(NATIVE_TYPES[name]), version, data)
 
 
 def check_any_bytes(cql_type: CQLType, cell: bytes) -> None:
