@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import hashlib
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -10,24 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cqlproto.compression import compressor
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
-from cqlproto.frames import HEADER_SIZE, FrameReader, RawFrame, write_frame
+from cqlproto.frames import HEADER_SIZE, EnvelopeReader, FrameReader, RawFrame, write_frame
+from cqlproto.segments import MAX_PAYLOAD, write_segment, write_segments
+from cqlproto.testing import segmented, splits
+from tests.cqlproto.peers import (
+    GARBAGE,
+    cut,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from cqlproto.compression import Compressor
 
 LIMIT = 1 << 16
-
-GARBAGE = {
-    "HTTP": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
-    "TLS alert": bytes.fromhex("15030100020228"),
-    "TLS ServerHello": bytes.fromhex("160303003d020000390303") + bytes(50),
-    "SSH": b"SSH-2.0-OpenSSH_9.6\r\n",
-    "SMTP": b"220 mail.example.org ESMTP\r\n",
-    "MySQL": bytes.fromhex("4a0000000a") + b"8.0.36\0" + bytes(67),
-    "zero": b"\0",
-    "a request": write_frame(4, 0, 0, 5, b""),
-}
+LZ4 = compressor("lz4")
 
 
 @st.composite
@@ -45,17 +42,15 @@ def reader(*, max_body: int = LIMIT, responses: bool = True) -> FrameReader:
     return FrameReader(max_body=max_body, responses=responses)
 
 
-def drain(frame_reader: FrameReader) -> list[RawFrame]:
+def envelopes(codec: Compressor | None, max_body: int = LIMIT) -> EnvelopeReader:
+    return EnvelopeReader(max_body=max_body, responses=True, compressor=codec)
+
+
+def drain(frame_reader: FrameReader | EnvelopeReader) -> list[RawFrame]:
     found = []
     while (frame := frame_reader.read()) is not None:
         found.append(frame)
     return found
-
-
-def cut(data: bytes, offsets: Iterable[int]) -> list[bytes]:
-    """Cut the data at offsets; two equal ones leave an empty piece."""
-    bounds = [0, *sorted(offset % (len(data) + 1) for offset in offsets), len(data)]
-    return [data[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
 
 
 def test_the_layout_of_a_frame() -> None:
@@ -222,6 +217,29 @@ def test_a_stream_id_that_does_not_fit_is_a_local_error(stream: int) -> None:
         write_frame(4, 0, stream, 5, b"")
 
 
+@given(sent=frames(), data=st.binary(max_size=60), offsets=st.lists(st.integers(0, 100)))
+def test_what_no_frame_was_made_of_can_be_taken_back(
+    sent: RawFrame, data: bytes, offsets: list[int]
+) -> None:
+    """And the reader is as new, whatever it was waiting for."""
+    whole = bytes(sent)
+    frame_reader = reader()
+    pieces = cut(whole + b"\x84" + data, offsets)
+    given_back = b""
+    for index, piece in enumerate(pieces):
+        frame_reader.feed(piece)
+        if frame_reader.pending >= len(whole) and frame_reader.read() == sent:
+            given_back = frame_reader.take_back() + b"".join(pieces[index + 1 :])
+            break
+    assert given_back == b"\x84" + data
+    assert (frame_reader.pending, frame_reader.take_back()) == (0, b"")
+    frame_reader.feed(whole[:4])
+    assert frame_reader.read() is None
+    assert frame_reader.take_back() == whole[:4]
+    frame_reader.feed(whole)
+    assert frame_reader.read() == sent
+
+
 def test_memory_grows_with_what_came_not_with_what_was_announced() -> None:
     frame_reader = reader(max_body=1 << 28)
     header = bytes.fromhex("84 00 0000 08") + (1 << 28).to_bytes(4, "big")
@@ -255,35 +273,156 @@ def test_memory_is_given_back() -> None:
         tracemalloc.stop()
 
 
-WORK = {
-    "one large frame in small pieces": (write_frame(0x84, 0, 0, 8, bytes(1 << 24)), 1024),
-    "large frames across pieces": (write_frame(0x84, 0, 0, 8, bytes(70_000)) * 300, 4096),
-    "small frames in one piece": (write_frame(0x84, 0, 0, 8, bytes(91)) * 40_000, 1 << 30),
-    "small frames across pieces": (write_frame(0x84, 0, 0, 8, bytes(91)) * 40_000, 299),
-    "small frames byte by byte": (write_frame(0x84, 0, 0, 8, bytes(91)) * 3000, 1),
+# -- envelopes
+
+
+codecs = pytest.mark.parametrize("codec", [None, LZ4], ids=["plain", "lz4"])
+
+
+def part(*payloads: bytes, codec: Compressor | None = None, whole: bool = False) -> bytes:
+    """Segments that are parts of a long envelope, or self-contained ones."""
+    return b"".join(
+        write_segment(payload, self_contained=whole, compressor=codec) for payload in payloads
+    )
+
+
+@codecs
+@given(sent=st.lists(frames(), max_size=6), data=st.data())
+def test_envelopes_are_the_same_however_they_are_segmented_and_cut(
+    codec: Compressor | None, sent: list[RawFrame], data: st.DataObject
+) -> None:
+    """v5 section 2: several in a segment, or one in several."""
+    stream = data.draw(segmented([bytes(frame) for frame in sent], codec))
+    frame_reader = envelopes(codec)
+    found = []
+    for piece in data.draw(splits(stream)):
+        frame_reader.feed(piece)
+        found += drain(frame_reader)
+    assert found == sent
+    assert frame_reader.pending == 0
+    assert frame_reader.take() is None
+
+
+@codecs
+def test_long_envelopes_and_short_ones_between_them(codec: Compressor | None) -> None:
+    noise = hashlib.shake_256(b"noise").digest(3 * MAX_PAYLOAD)
+    sizes = [5, MAX_PAYLOAD - 9, MAX_PAYLOAD - 8, 0, 3 * MAX_PAYLOAD - 9, 3 * MAX_PAYLOAD - 8, 7, 7]
+    sent = [RawFrame(0x85, 0, n, 8, (noise + b"x")[:size]) for n, size in enumerate(sizes)]
+    stream = write_segments([bytes(frame) for frame in sent], codec)
+    for step in (len(stream), 50_000):
+        frame_reader = envelopes(codec, 1 << 20)
+        found = []
+        for start in range(0, len(stream), step):
+            frame_reader.feed(stream[start : start + step])
+            found += drain(frame_reader)
+        assert found == sent
+        assert frame_reader.pending == 0
+
+
+@codecs
+def test_pending_are_the_bytes_of_segments_and_of_parts(codec: Compressor | None) -> None:
+    frame = write_frame(0x85, 0, 1, 8, b"0123456789")
+    first, second = part(frame[:12], codec=codec), part(frame[12:], codec=codec)
+    frame_reader = envelopes(codec)
+    frame_reader.feed(first[:3])
+    assert (frame_reader.take(), frame_reader.pending) == (None, 3)
+    frame_reader.feed(first[3:] + second[:4])
+    assert (frame_reader.take(), frame_reader.pending) == (None, 12 + 4)
+    frame_reader.feed(second[4:])
+    assert (frame_reader.take(), frame_reader.pending) == ((0x85, 0, 1, 8, b"0123456789"), 0)
+
+
+ONE = write_frame(0x85, 0, 1, 8, b"0123456789")
+LIES = {
+    "a part in a segment of its own": (part(ONE[:9], whole=True), "ends within an envelope"),
+    "a header cut short": (part(ONE[:4], whole=True), "ends within an envelope"),
+    "one and a half": (part(ONE + ONE[:-1], whole=True), "ends within an envelope"),
+    "a whole one between parts": (
+        part(ONE[:12]) + part(ONE, whole=True),
+        "self-contained segment within a long envelope",
+    ),
+    "the last part": (
+        part(ONE[:12]) + part(ONE[12:], whole=True),
+        "self-contained segment within a long envelope",
+    ),
+    "nothing between parts": (
+        part(ONE[:12]) + part(b"", whole=True),
+        "self-contained segment within a long envelope",
+    ),
+    "two that say they are one": (part(ONE + ONE), "more than one envelope"),
+    "more than the rest": (part(ONE[:12], ONE[12:] + b"\x85"), "more than one envelope"),
+    "no response": (part(b"HTTP/1.1 400", whole=True), "not a CQL response"),
+    "too long": (part(write_frame(0x85, 0, 1, 8, bytes(LIMIT + 1))[:9]), "is announced"),
+    "a wrong checksum": (part(ONE, whole=True)[:-1] + b"!", "checksum"),
 }
 
 
-@pytest.mark.parametrize("most", [1, 1_000_000], ids=["lagging", "keeping up"])
-@pytest.mark.parametrize("name", WORK)
-def test_work_grows_with_the_bytes_not_with_their_square(name: str, most: int) -> None:
-    """If all that is kept were copied for each piece or each frame, that would be gigabytes.
+@pytest.mark.parametrize("name", LIES)
+def test_segments_that_lie_are_refused_for_good(name: str) -> None:
+    """What came whole before is delivered first; asked again, the error is the same."""
+    lie, match = LIES[name]
+    true = part(ONE, whole=True) + part(ONE[:7], ONE[7:])
+    count = 2 + (name == "one and a half")
+    behind = part(ONE, whole=True) * 2
+    for step in (1, 7, 1 << 20):
+        frame_reader = envelopes(None, LIMIT)
+        found = []
+        errors = []
+        stream = true + lie + behind
+        for start in range(0, len(stream), step):
+            frame_reader.feed(stream[start : start + step])
+            try:
+                while (frame := frame_reader.read()) is not None:
+                    found.append(bytes(frame))
+            except RemoteProtocolError as exc:
+                errors.append(exc)
+        assert found == [ONE] * count
+        assert errors
+        assert len(set(map(id, errors))) == 1
+        with pytest.raises(RemoteProtocolError, match=match):
+            frame_reader.take()
 
-    Counted are seconds of the processor: 0.1 or less is usual, ten and more with such copying.
-    """
-    data, step = WORK[name]
-    frame_reader = reader(max_body=1 << 30)
-    count = 0
-    start = time.thread_time()
-    for begin in range(0, len(data), step):
-        frame_reader.feed(data[begin : begin + step])
-        for _ in range(most):
-            if frame_reader.take() is None:
-                break
-            count += 1
-    while frame_reader.take() is not None:
-        count += 1
-    spent = time.thread_time() - start
-    assert frame_reader.pending == 0
-    assert count * HEADER_SIZE < len(data)
-    assert spent < 2
+
+def test_malformed_lz4_under_right_checksums_is_refused_for_good() -> None:
+    class Wrong:
+        name = "lz4"
+
+        def compress(self, data: bytes) -> bytes:
+            return bytes(4) + b"\xff" * 3
+
+        def decompress(self, data: bytes, limit: int) -> bytes:
+            raise NotImplementedError
+
+    frame_reader = envelopes(LZ4)
+    frame_reader.feed(part(ONE, codec=Wrong(), whole=True) + part(ONE, codec=LZ4, whole=True))
+    errors = []
+    for _ in range(3):
+        with pytest.raises(RemoteProtocolError, match="LZ4") as info:
+            frame_reader.read()
+        errors.append(info.value)
+    assert errors == [errors[0]] * 3
+
+
+@codecs
+def test_empty_segments_say_nothing(codec: Compressor | None) -> None:
+    frame_reader = envelopes(codec)
+    frame_reader.feed(part(b"", codec=codec, whole=True) + part(b"", b"", codec=codec))
+    assert (frame_reader.take(), frame_reader.pending) == (None, 0)
+    frame_reader.feed(part(ONE[:3], b"", ONE[3:], codec=codec) + part(ONE, codec=codec, whole=True))
+    assert [bytes(frame) for frame in drain(frame_reader)] == [ONE, ONE]
+
+
+@codecs
+@given(data=st.binary(max_size=300), offsets=st.lists(st.integers(0, 300), max_size=4))
+def test_random_bytes_are_envelopes_or_refused(
+    codec: Compressor | None, data: bytes, offsets: list[int]
+) -> None:
+    frame_reader = envelopes(codec)
+    errors: list[RemoteProtocolError] = []
+    for piece in cut(data, offsets):
+        frame_reader.feed(piece)
+        try:
+            drain(frame_reader)
+        except RemoteProtocolError as exc:
+            errors.append(exc)
+    assert all(error is errors[0] for error in errors)

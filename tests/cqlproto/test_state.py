@@ -7,6 +7,7 @@ import pytest
 from cqlproto._state import (
     EXPECTATIONS,
     HANDSHAKE,
+    OPENS_SEGMENTS,
     ORPHAN,
     REPLIES,
     RESULTS,
@@ -15,7 +16,12 @@ from cqlproto._state import (
     State,
 )
 from cqlproto.enums import Opcode
-from tests.cqlproto.peers import LEGAL, METADATA, REQUESTS, RESPONSES
+from tests.cqlproto.peers import (
+    LEGAL,
+    METADATA,
+    REQUESTS,
+    RESPONSES,
+)
 
 ENDS = {State.READY, State.FAILED, State.CLOSED}
 SENT = {
@@ -74,6 +80,14 @@ def test_the_opcodes_are_requests_replies_or_the_event() -> None:
     replies: set[int] = set().union(*REPLIES.values())
     assert replies | set(REPLIES) | {Opcode.EVENT} == set(Opcode)
     assert not replies & set(REPLIES)
+
+
+def test_segments_begin_with_what_grants_startup() -> None:
+    """v5 section 2.3.1: READY and AUTHENTICATE, whatever else may answer it."""
+    assert REPLIES[Opcode.STARTUP] - OPENS_SEGMENTS == {Opcode.ERROR}
+    for (before, opcode), (_, after) in HANDSHAKE.items():
+        if before is State.STARTUP_SENT:
+            assert (opcode in OPENS_SEGMENTS) == (after is not State.FAILED)
 
 
 def test_a_kind_of_result_is_named_for_whatever_may_be_answered_by_one() -> None:
