@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 import cqlproto_anyio as cql
+from cqlproto import ProtocolVersion
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.cassandra, pytest.mark.uvloop]
 
+VERSIONS = [ProtocolVersion.V5, ProtocolVersion.V4]
 COUNT = 120_000
 PARTITIONS = 4
 EACH = COUNT // PARTITIONS
@@ -31,11 +33,14 @@ TABLES = (
 FEW = "SELECT at FROM few WHERE part = ?"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=VERSIONS, ids=["v5", "v4"])
 async def session(
-    cassandra: Node, keyspace: str, anyio_backend: object
+    cassandra: Node, keyspace: str, anyio_backend: object, request: pytest.FixtureRequest
 ) -> AsyncIterator[cql.Session]:
-    async with cql.connect(cassandra.host, port=cassandra.port, keyspace=keyspace) as session:
+    config = cql.Config(protocol_version=request.param)
+    async with cql.connect(
+        cassandra.host, port=cassandra.port, keyspace=keyspace, config=config
+    ) as session:
         for statement in TABLES:
             await session.execute(statement)
         if not len(await session.execute("SELECT at FROM many LIMIT 1")):

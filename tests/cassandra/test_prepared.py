@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 import cqlproto_anyio as cql
+from cqlproto import ProtocolVersion
 from tests.cassandra.concurrently import all_of
 
 if TYPE_CHECKING:
@@ -25,11 +26,17 @@ pytestmark = pytest.mark.cassandra
 fresh = itertools.count()
 
 
-@pytest.fixture(scope="module")
+VERSIONS = [ProtocolVersion.V5, ProtocolVersion.V4]
+
+
+@pytest.fixture(scope="module", params=VERSIONS, ids=["v5", "v4"])
 async def session(
-    cassandra: Node, keyspace: str, anyio_backend: object
+    cassandra: Node, keyspace: str, anyio_backend: object, request: pytest.FixtureRequest
 ) -> AsyncIterator[cql.Session]:
-    async with cql.connect(cassandra.host, port=cassandra.port, keyspace=keyspace) as session:
+    config = cql.Config(protocol_version=request.param)
+    async with cql.connect(
+        cassandra.host, port=cassandra.port, keyspace=keyspace, config=config
+    ) as session:
         yield session
 
 

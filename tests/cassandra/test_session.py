@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 import cqlproto_anyio as cql
+from cqlproto import ProtocolVersion
 from tests.cassandra.concurrently import all_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.cassandra
 
+VERSIONS = [ProtocolVersion.V5, ProtocolVersion.V4]
 TABLES = (
     "CREATE TABLE IF NOT EXISTS users (id int PRIMARY KEY, name text, email text, age int)",
     "CREATE TABLE IF NOT EXISTS hits (page text PRIMARY KEY, n counter)",
@@ -42,11 +44,14 @@ class User:
     age: int | None = None
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=VERSIONS, ids=["v5", "v4"])
 async def session(
-    cassandra: Node, keyspace: str, anyio_backend: object
+    cassandra: Node, keyspace: str, anyio_backend: object, request: pytest.FixtureRequest
 ) -> AsyncIterator[cql.Session]:
-    async with cql.connect(cassandra.host, port=cassandra.port, keyspace=keyspace) as session:
+    config = cql.Config(protocol_version=request.param)
+    async with cql.connect(
+        cassandra.host, port=cassandra.port, keyspace=keyspace, config=config
+    ) as session:
         for statement in TABLES:
             await session.execute(statement)
         yield session
@@ -246,7 +251,9 @@ async def test_select_json_and_qualified_names(session: cql.Session, keyspace: s
     assert odd.one()["The Id"] == id
 
 
-async def test_results_of_schema_changes_and_descriptions(session: cql.Session) -> None:
+async def test_results_of_schema_changes_and_descriptions(
+    session: cql.Session, keyspace: str
+) -> None:
     name = f"made_{next(fresh)}"
     for statement in (
         f"CREATE TABLE {name} (id int PRIMARY KEY)",
@@ -257,7 +264,8 @@ async def test_results_of_schema_changes_and_descriptions(session: cql.Session) 
     ):
         result = await session.execute(statement)
         assert (result.rows, result.columns) == ([], ())
-    described = await session.execute(f"DESCRIBE TABLE {name}")
+    # qualified: DESCRIBE passes the keyspace of a request over
+    described = await session.execute(f"DESCRIBE TABLE {keyspace}.{name}")
     assert described.columns == ("keyspace_name", "type", "name", "create_statement")
     assert described.rows[0].create_statement.startswith("CREATE TABLE")
     assert (await session.execute("DESCRIBE CLUSTER")).one().cluster
