@@ -232,7 +232,7 @@ class Prepared(Generic[R]):
 
     @property
     def parameters(self) -> tuple[Column, ...]:
-        """The bind markers: their names and types."""
+        """The bind markers, by name and type."""
         return self._statement.prepared.bind.columns
 
     @property
