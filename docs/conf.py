@@ -1,0 +1,94 @@
+"""The documentation: Sphinx with furo and MyST, strict, and nothing fetched from a network.
+
+The reference is taken from the sources by autodoc. Their annotations name classes that are imported
+for type checkers only; :func:`import_names_of_annotations` imports them, so that signatures link to
+what they name.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+import cqlproto  # noqa: E402  # the path comes first
+import cqlproto_anyio  # noqa: E402
+from docs import directives, docstrings, references  # noqa: E402
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from sphinx.application import Sphinx
+
+project = "cqlproto"
+author = "the cqlproto authors"
+release = version = cqlproto.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_*"]
+html_theme = "furo"
+html_title = f"cqlproto {release}"
+html_show_sphinx = False
+html_copy_source = False
+html_css_files = ["cqlproto.css"]
+html_static_path = ["_static"]
+myst_heading_anchors = 3
+suppress_warnings: list[str] = []
+
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+# Every name that text or a signature refers to must be one that is documented, or one of these.
+nitpicky = True
+nitpick_ignore_regex = [
+    # The standard library and the others' packages: their inventories would have to be fetched.
+    (
+        "py:.*",
+        r"(abc|anyio|collections|contextlib|datetime|decimal|enum|hypothesis|ipaddress|ssl|types)\..*",
+    ),
+    ("py:.*", r"(typing|typing_extensions|uuid)\..*"),
+    ("py:exc", "InvalidArgument"),  # Hypothesis's
+    # Type variables.
+    ("py:(class|obj)", r"(cqlproto(_anyio)?\..*\.)?[A-Z](_co)?"),
+]
+
+
+def modules_of(package: ModuleType) -> list[ModuleType]:
+    """Return a package and all modules in it."""
+    found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    names = [each.name for each in found if not each.name.endswith("__main__")]
+    return [package, *map(importlib.import_module, names)]
+
+
+def import_names_of_annotations(module: ModuleType) -> None:
+    """Run the imports under ``if TYPE_CHECKING:`` of a module, now that all are loaded."""
+    assert module.__file__ is not None
+    tree = ast.parse(Path(module.__file__).read_text())
+    for block in tree.body:
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING":
+            imports: list[ast.stmt] = [
+                node for node in block.body if isinstance(node, ast.Import | ast.ImportFrom)
+            ]
+            code = compile(ast.Module(imports, []), module.__file__, "exec")
+            exec(code, module.__dict__)
+
+
+for package in (cqlproto, cqlproto_anyio):
+    for module in modules_of(package):
+        import_names_of_annotations(module)
+
+
+def setup(app: Sphinx) -> None:
+    directives.setup(app)
+    docstrings.connect(app)
+    app.connect("missing-reference", references.resolve)

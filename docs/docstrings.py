@@ -1,0 +1,59 @@
+"""Docstrings as they are written here, in the form that Sphinx's napoleon reads.
+
+Napoleon takes every line of "Raises:" for the name of an exception, and every indented line after
+a section for a part of it. Sentences there, and examples, are told apart from that before it looks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+__all__ = ["connect"]
+
+# What nobody but the package itself makes: their constructors are no part of the reference.
+MADE_FOR_YOU = {"PageStream", "Page", "Prepared", "Result", "RowStream", "Session"}
+
+
+def tidy(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
+    """Rewrite a docstring in place, before napoleon reads it."""
+    tidied: list[str] = []
+    inside = False  # an indented part has begun, and nothing at the margin since
+    in_example = False
+    for line in lines:
+        indented = line.startswith("    ")
+        if line.strip():
+            if line.startswith("    >>>") and not in_example:
+                tidied += ["Example:"] * inside
+                in_example = True
+            elif not indented:
+                in_example = False
+            inside = indented or line.endswith(":")
+        if line.strip().removeprefix("and ").startswith("what every verb raises"):
+            line = "    CQLError: what every verb raises."
+        elif line.startswith("Raises (while iterating):"):
+            line = "Raises:"
+        tidied.append(line)
+    lines[:] = tidied
+
+
+def hide_constructor(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: object,
+    options: Any,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str | None, str | None] | None:
+    """Leave the signature out of classes that users get and never make."""
+    hidden = what == "class" and name.startswith("cqlproto_anyio.")
+    return ("", None) if hidden and name.rpartition(".")[2] in MADE_FOR_YOU else None
+
+
+def connect(app: Sphinx) -> None:
+    """Put all of it before napoleon, whose priority is 500."""
+    app.connect("autodoc-process-docstring", tidy, priority=400)
+    app.connect("autodoc-process-signature", hide_constructor)

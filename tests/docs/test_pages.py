@@ -1,0 +1,106 @@
+"""The examples of the documentation and of the README run, and print what they say they do."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import socket
+from typing import TYPE_CHECKING, Any
+
+import hypothesis
+import pytest
+
+import cqlproto_anyio as cql
+from tests.docs.pages import DOCS, ROOT, Page, pages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.cassandra.conftest import Node
+
+WITHOUT_SERVER = ["testing.md", "types.md"]
+WITH_SERVER = ["getting-started.md", "own-transport.md"]
+
+
+def test_every_page_with_examples_is_run() -> None:
+    assert sorted([*WITHOUT_SERVER, *WITH_SERVER, "connecting.md"]) == sorted(pages())
+
+
+def redirect(monkeypatch: pytest.MonkeyPatch, nodes: dict[str, Node]) -> None:
+    """Let pages name the usual addresses and reach the tests' nodes."""
+    connect, create_connection = cql.connect, socket.create_connection
+
+    def where(host: str, port: int) -> tuple[str, int]:
+        node = nodes.get(host) if port == 9042 else None
+        return (host, port) if node is None else (node.host, node.port)
+
+    def connect_to(hosts: Any, *, port: int = 9042, **arguments: Any) -> Any:
+        names = [hosts] if isinstance(hosts, str) else list(hosts)
+        names = ["{}:{}".format(*where(name, port)) if name in nodes else name for name in names]
+        return connect(names[0] if isinstance(hosts, str) else names, port=port, **arguments)
+
+    def create_connection_to(address: tuple[str, int], *rest: Any, **more: Any) -> socket.socket:
+        return create_connection(where(*address), *rest, **more)
+
+    monkeypatch.setattr(cql, "connect", connect_to)
+    monkeypatch.setattr(socket, "create_connection", create_connection_to)
+
+
+@pytest.fixture
+def few_examples() -> Iterator[None]:
+    """Run the pages' own property tests for a shorter time than tests of the package."""
+    hypothesis.settings.register_profile("pages", parent=hypothesis.settings(), max_examples=40)
+    hypothesis.settings.load_profile("pages")
+    yield
+    hypothesis.settings.load_profile("cqlproto")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("name", WITHOUT_SERVER)
+@pytest.mark.usefixtures("few_examples")
+async def test_a_page(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    await Page(DOCS / name, capsys).run()
+
+
+@pytest.mark.parametrize("name", WITH_SERVER)
+async def test_a_page_with_a_server(
+    name: str,
+    cassandra: Node,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    redirect(monkeypatch, {"127.0.0.1": cassandra})
+    async with contextlib.AsyncExitStack() as stack:
+        await Page(DOCS / name, capsys, stack=stack).run()
+
+
+async def test_the_page_on_connecting(
+    cassandra: Node,
+    secure_cassandra: Node,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    redirect(monkeypatch, {"127.0.0.1": cassandra, "db.example.org": secure_cassandra})
+    for path, name in (
+        (secure_cassandra.ca_path, "ca.pem"),
+        (secure_cassandra.cert_path, "client.pem"),
+        (secure_cassandra.key_path, "client.key"),
+    ):
+        assert path is not None
+        shutil.copy(path, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    await Page(DOCS / "connecting.md", capsys).run()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_readme(
+    cassandra: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its example prints the release, which depends on the server."""
+    redirect(monkeypatch, {"127.0.0.1": cassandra})
+    page = Page(ROOT / "README.md", capsys)
+    for line, source in page.blocks:
+        assert re.fullmatch(r"\d+\.\d+\.\S+\n", await page.run_block(line, source))

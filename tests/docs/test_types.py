@@ -1,0 +1,121 @@
+"""The tables of docs/types.md, line by line: what binds, what it reads as, what is refused.
+
+The lines are taken from the page as it stands. Code in a table is evaluated with the names that the
+page's own example imports and defines.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from cqlproto import ValueConversionError
+from cqlproto.cqltypes import (
+    NATIVE_TYPES,
+    CQLType,
+    CustomType,
+    ListType,
+    MapType,
+    SetType,
+    TupleType,
+    UserType,
+    VectorType,
+    decoder,
+    encoder,
+    parse_type,
+)
+from tests.docs.pages import DOCS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+TEXT = (DOCS / "types.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+NAMES: dict[str, Any] = {}
+exec("\n".join(BLOCKS), NAMES)
+
+BINDING = ["CQL", "Python", "Example", "Binds to the same"]
+LOSSLESS = ["CQL", "Python", "Example", "When"]
+ROUNDING = ["CQL", "Bound", "Read", "Why"]
+REFUSING = ["CQL", "Value", "What the error says"]
+
+
+class Line(NamedTuple):
+    """A line of a table, as its cells."""
+
+    head: list[str]
+    cells: list[str]
+
+    def code(self, column: int) -> list[str]:
+        """Return the code in a cell that can be evaluated; words such as ``__index__`` cannot."""
+        found = re.findall(r"`([^`]+)`", self.cells[column])
+        return [text for text in found if text not in ("__index__", "numbers.Real")]
+
+    @property
+    def type(self) -> CQLType:
+        [text] = self.code(0)
+        known = NAMES.get(text)
+        return known if isinstance(known, CQLType) else parse_type(text)
+
+
+def lines() -> Iterator[Line]:
+    for table in re.findall(r"(?:^\|.*\|\n)+", TEXT, re.MULTILINE):
+        rows = [[cell.strip() for cell in row[1:-1].split("|")] for row in table.splitlines()]
+        for cells in rows[2:]:
+            yield Line(rows[0], cells)
+
+
+def of(*heads: Sequence[str]) -> pytest.MarkDecorator:
+    """Parametrize by the lines of the tables with these heads."""
+    found = [line for line in lines() if line.head in heads]
+    return pytest.mark.parametrize("line", found, ids=lambda line: " ".join(line.cells[:3]))
+
+
+def value(text: str) -> Any:
+    return eval(text, NAMES)
+
+
+def test_every_table_is_known() -> None:
+    heads = {tuple(line.head) for line in lines()}
+    assert heads == {tuple(head) for head in (BINDING, LOSSLESS, ROUNDING, REFUSING)}
+
+
+def test_every_type_has_a_line() -> None:
+    listed = [line.type for line in lines() if line.head == BINDING]
+    assert set(NATIVE_TYPES.values()) <= set(listed)
+    kinds = {ListType, SetType, MapType, TupleType, VectorType, UserType, CustomType}
+    assert kinds <= set(map(type, listed))
+
+
+@of(BINDING, LOSSLESS)
+def test_what_is_bound_reads_as_the_example(line: Line) -> None:
+    [example] = line.code(2)
+    expected = value(example)
+    bound = [example] + (line.code(3) if line.head == BINDING else [])
+    for text in bound:
+        found = decoder(line.type)(encoder(line.type)(value(text)))
+        assert found == expected
+        assert repr(found) == repr(expected)  # the nested ones' types, and the signs of zeros
+        [python] = line.code(1)
+        assert isinstance(found, value(python))
+        if isinstance(line.type, UserType):
+            hash(found)
+        else:
+            assert type(found) is value(python)
+
+
+@of(ROUNDING)
+def test_what_is_rounded(line: Line) -> None:
+    [bound], [read] = line.code(1), line.code(2)
+    found = decoder(line.type)(encoder(line.type)(value(bound)))
+    assert repr(found) == repr(value(read))
+    assert found != value(bound)
+
+
+@of(REFUSING)
+def test_what_is_refused(line: Line) -> None:
+    [refused] = line.code(1)
+    with pytest.raises(ValueConversionError, match=re.escape(line.cells[2])):
+        encoder(line.type)(value(refused))
