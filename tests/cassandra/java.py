@@ -138,9 +138,11 @@ def command(
 
 def nodetool_command(conf: Path, jmx_port: int, arguments: Sequence[str]) -> list[str]:
     """Return the command line of Cassandra's nodetool, which talks to a node over JMX."""
-    machine = [_needed_java(), "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    quick = ["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+    home = f"-Duser.home={conf.parent}"  # where it keeps a history of commands
     classes = ["-cp", f"{conf}:{jars()}/*", "org.apache.cassandra.tools.NodeTool"]
-    return [*machine, *classes, "-h", "127.0.0.1", "-p", str(jmx_port), *arguments]
+    address = ["-h", "127.0.0.1", "-p", str(jmx_port)]
+    return [_needed_java(), f"@{_OPTIONS}", *quick, home, *classes, *address, *arguments]
 
 
 def _needed_java() -> str:
