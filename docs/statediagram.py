@@ -77,11 +77,9 @@ ROUTES = {
 for _state in (State.OPTIONS_SENT, State.STARTUP_SENT, State.AUTHENTICATING):
     _y = BOXES[_state].y
     ROUTES[_state, State.FAILED] = Route([(490, _y), (705, _y)], (505, _y - 6))
+LINE = {"fill": "none", "stroke": "currentColor"}
 STYLE = """
 .state-diagram { font-family: sans-serif; font-size: 13px; color: inherit; max-width: 100%; }
-.state-diagram rect { fill: none; stroke: currentColor; rx: 6px; }
-.state-diagram path { fill: none; stroke: currentColor; }
-.state-diagram .opens-segments path { stroke-width: 2.5; }
 .state-diagram text { fill: currentColor; }
 .state-diagram .state text { font-weight: bold; text-anchor: middle; }
 .state-diagram .event { font-family: monospace; }
@@ -135,7 +133,8 @@ def _draw_state(root: ElementTree.Element, state: State) -> None:
     group = ElementTree.SubElement(root, "g", {"class": "state"})
     left, top = box.x - box.width / 2, box.y - box.height / 2
     size = {"width": f"{box.width:g}", "height": f"{box.height:g}"}
-    ElementTree.SubElement(group, "rect", {"x": f"{left:g}", "y": f"{top:g}", **size})
+    corner = {"x": f"{left:g}", "y": f"{top:g}", "rx": "6"}
+    ElementTree.SubElement(group, "rect", {**corner, **size, **LINE})
     place = {"x": f"{box.x:g}", "y": f"{box.y + 5:g}"}
     ElementTree.SubElement(group, "text", place).text = state.value
 
@@ -147,7 +146,8 @@ def _draw_edge(root: ElementTree.Element, together: Sequence[Transition]) -> Non
     kind = "transition opens-segments" if thick else "transition"
     group = ElementTree.SubElement(root, "g", {"class": kind})
     line = " L ".join(f"{x:g} {y:g}" for x, y in route.points)
-    ElementTree.SubElement(group, "path", {"d": f"M {line}", "marker-end": "url(#tip)"})
+    width = {"stroke-width": "2.5" if thick else "1", "marker-end": "url(#tip)"}
+    ElementTree.SubElement(group, "path", {"d": f"M {line}", **LINE, **width})
     x, y = route.label
     for each in together:
         for name, text in (("event", each.event), ("action", each.action)):

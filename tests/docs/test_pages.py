@@ -28,6 +28,30 @@ def test_every_page_with_examples_is_run() -> None:
     assert sorted([*WITHOUT_SERVER, *WITH_SERVER, "connecting.md"]) == sorted(pages())
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(
+    ("example", "right"),
+    [
+        ("print(1)\n# > 1", True),
+        ("print(1)\nprint('a long one')\n# > 1\n# > a ... one", True),
+        ("import anyio\nawait anyio.sleep(0)\nprint(1)\n# > 1", True),
+        ("import asyncio\nasyncio.run(asyncio.sleep(0))", True),
+        ("print(1)", False),
+        ("print(1)\n# > 2", False),
+        ("print(1)\n# > 1\n# > 2", False),
+        ("pass\n# > 1", False),
+        ("assert False", False),
+    ],
+)
+async def test_what_a_page_says_has_to_be_so(
+    example: str, right: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(f"Text.\n\n```python\n{example}\n```\n")
+    with contextlib.nullcontext() if right else pytest.raises(AssertionError):
+        await Page(path, capsys).run()
+
+
 def redirect(monkeypatch: pytest.MonkeyPatch, nodes: dict[str, Node]) -> None:
     """Let pages name the usual addresses and reach the tests' nodes."""
     connect, create_connection = cql.connect, socket.create_connection

@@ -56,8 +56,7 @@ def edges(root: ElementTree.Element) -> set[tuple[State, str, str, State, bool]]
 
     found = set()
     for group in root.iterfind(f"{SVG}g"):
-        kinds = group.attrib["class"].split()
-        if "transition" not in kinds:
+        if "transition" not in group.attrib["class"].split():
             continue
         path = group.find(f"{SVG}path")
         assert path is not None
@@ -67,7 +66,7 @@ def edges(root: ElementTree.Element) -> set[tuple[State, str, str, State, bool]]
         events = [text.text or "" for text in group.iterfind(f"{SVG}text[@class='event']")]
         actions = [text.text or "" for text in group.iterfind(f"{SVG}text[@class='action']")]
         for event, action in zip(events, actions, strict=True):
-            found.add((first, event, action, last, "opens-segments" in kinds))
+            found.add((first, event, action, last, float(path.attrib["stroke-width"]) > 1))
     return found
 
 
