@@ -20,6 +20,7 @@ from decimal import (
     MAX_EMAX,
     MAX_PREC,
     MIN_EMIN,
+    ROUND_DOWN,
     Clamped,
     Context,
     Decimal,
@@ -401,6 +402,7 @@ _EXACT = Context(
     traps=[Inexact, InvalidOperation, Overflow, Clamped],
 )
 _CHUNK_BITS = 1 << 13
+_CHUNK_DIGITS = 2500
 
 
 def _write_varint(value: int) -> bytes:
@@ -429,6 +431,18 @@ def _to_decimal(value: int) -> Decimal:
     return _EXACT.fma(_to_decimal(high), power, _to_decimal(low))
 
 
+def _to_integer(value: Decimal) -> int:
+    """Return a whole Decimal as an int, by halves: ``int`` takes quadratic time."""
+    digits = value.adjusted() + 1
+    if digits <= _CHUNK_DIGITS:
+        return int(value)
+    shift = digits // 2
+    high = _EXACT.scaleb(value, Decimal(-shift)).to_integral_value(ROUND_DOWN, _EXACT)
+    low = _EXACT.fma(high.copy_negate(), _EXACT.scaleb(Decimal(1), Decimal(shift)), value)
+    whole: int = _to_integer(high) * 10**shift + _to_integer(low)
+    return whole
+
+
 def _encode_decimal(value: Any) -> bytes:
     if value is EMPTY:
         return b""
@@ -442,7 +456,7 @@ def _encode_decimal(value: Any) -> bytes:
     if not _INT_MIN <= -exponent <= _INT_MAX:
         reason = "the scale is out of range, 32 bits fit"
         raise ValueConversionError(reason, cql_type="decimal", value=value)
-    unscaled = int(_EXACT.scaleb(value, Decimal(-exponent)))
+    unscaled = _to_integer(_EXACT.scaleb(value, Decimal(-exponent)))
     return (-exponent).to_bytes(4, "big", signed=True) + _write_varint(unscaled)
 
 

@@ -250,8 +250,20 @@ def test_a_large_number_is_exact_and_does_not_take_quadratic_time() -> None:
     unscaled = int.from_bytes(cell[4:], "big")
     assert value.as_tuple().exponent == -5
     assert int(str(value)[-10:].replace(".", "")) == unscaled % 10**9
-    small = cell[:5_000]
-    assert encode("decimal", decode("decimal", small)) == small
+    started = clock.process_time()
+    assert encode("decimal", value) == cell
+    negative = value.copy_negate()
+    assert decode("decimal", encode("decimal", negative)) == negative
+    # So does int() for each of these.
+    assert clock.process_time() - started < 20
+
+
+@given(st.integers(1_000, 12_000), st.integers(-(1 << 31), (1 << 31) - 1), st.booleans())
+def test_a_long_decimal_comes_back(zeros: int, scale: int, negative: bool) -> None:
+    number = 10**zeros + 7
+    unscaled = encode("varint", -number if negative else number)
+    cell = scale.to_bytes(4, "big", signed=True) + unscaled
+    assert encode("decimal", decode("decimal", cell)) == cell
 
 
 @pytest.mark.parametrize("cell", [b"\x02", b"\xff", b"\x80"])
