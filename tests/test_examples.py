@@ -23,16 +23,17 @@ from cqlproto import (
     UnsupportedVersionReceived,
     handshake_reply,
 )
-from cqlproto.messages import Error, SetKeyspace
+from cqlproto.messages import VOID, Error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.cassandra.conftest import Node
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CLIENT = EXAMPLES / "blocking_client.py"
 PROXY = EXAMPLES / "recording_proxy.py"
+SUPPORTED = {"CQL_VERSION": ["3.4.7"], "COMPRESSION": ["lz4"]}
 FRAME = re.compile(r"(\S+) (->|<-) v(\d) (\w+) stream=(-?\d+) bytes=(\d+)")
 
 
@@ -133,7 +134,9 @@ def test_the_client_says_that_the_server_has_gone() -> None:
     assert ran.stderr == f"127.0.0.1:{port}: the server closed the connection\n"
 
 
-def serve_versions(asked: list[int], *versions: ProtocolVersion) -> object:
+def serve_versions(
+    asked: list[int], *versions: ProtocolVersion, verify: Callable[[bytes], bool] | None = None
+) -> object:
     """Return what serves a connection in these versions, and notes the others it is asked in."""
 
     def serve(peer: socket.socket) -> None:
@@ -147,8 +150,8 @@ def serve_versions(asked: list[int], *versions: ProtocolVersion) -> object:
                     text = f"Invalid or unsupported protocol version; supported are ({spoken})"
                     server.reply(event.stream_id, Error(0x000A, text))
                 elif isinstance(event, RequestReceived):
-                    reply = handshake_reply(event.message, supported={"CQL_VERSION": ["3.4.7"]})
-                    server.reply(event.stream_id, reply or SetKeyspace("shop"))
+                    reply = handshake_reply(event.message, supported=SUPPORTED, verify=verify)
+                    server.reply(event.stream_id, reply or VOID)
             peer.sendall(server.data_to_send())
 
     return serve
@@ -167,7 +170,7 @@ def test_the_client_goes_down_to_what_the_server_speaks(
 ) -> None:
     asked: list[int] = []
     with listening(serve_versions(asked, *versions)) as port:
-        ran = run_client(port, "USE shop")
+        ran = run_client(port, "TRUNCATE shop.users")
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout == f"protocol v{max(versions)}\ndone\n"
     assert asked == refused
@@ -283,6 +286,28 @@ async def test_the_proxy_follows_much_traffic(
         assert longest < len(noise) // 10
     answered = sorted(frame[3] for frame in seen if frame[0] == "<-")
     assert answered == sorted(frame[3] for frame in sent)
+
+
+@pytest.mark.parametrize(("version", "compression"), [(4, None), (5, None), (5, "lz4")])
+async def test_the_proxy_follows_a_login(version: int, compression: str | None) -> None:
+    """On v5 segments begin with AUTH_RESPONSE already."""
+    config = cql.Config(protocol_version=ProtocolVersion(version), compression=compression)
+    auth = cql.PlainAuth("ann", "secret")
+    serve = serve_versions([], *ProtocolVersion, verify=lambda token: token == b"\0ann\0secret")
+    with listening(serve) as node, recording("127.0.0.1", node) as proxy:
+        async with cql.connect("127.0.0.1", port=proxy.port, auth=auth, config=config) as session:
+            await session.execute("TRUNCATE shop.users")
+        seen = frames(await anyio.to_thread.run_sync(proxy.stop))
+    assert [(way, name) for way, _, name, _, _ in seen] == [
+        ("->", "OPTIONS"),
+        ("<-", "SUPPORTED"),
+        ("->", "STARTUP"),
+        ("<-", "AUTHENTICATE"),
+        ("->", "AUTH_RESPONSE"),
+        ("<-", "AUTH_SUCCESS"),
+        ("->", "QUERY"),
+        ("<-", "RESULT"),
+    ]
 
 
 def test_the_proxy_relays_what_it_cannot_read(cassandra: Node) -> None:
