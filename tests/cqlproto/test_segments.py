@@ -183,6 +183,22 @@ def test_a_payload_under_right_checksums_that_is_no_lz4(payload: bytes, plain: i
     assert segment is not None and len(segment.payload) == plain
 
 
+def test_what_was_refused_is_refused_again() -> None:
+    head = (3 | 9 << 17 | 1 << 34).to_bytes(5, "little")
+    payload = b"\xff" * 3
+    checksum = zlib.crc32(payload, zlib.crc32(b"\xfa\x2d\x55\xca")).to_bytes(4, "little")
+    malformed = head + crc24(head).to_bytes(3, "little") + payload + checksum
+    right = write_segment(b"right", self_contained=True, compressor=LZ4)
+    for wrong in (malformed, b"\0" * 8, right[:-1] + b"!"):
+        reader = SegmentReader(LZ4)
+        reader.feed(right + wrong + right)
+        segment = reader.read()
+        assert segment is not None and segment.payload == b"right"
+        for _ in range(3):
+            with pytest.raises(RemoteProtocolError, match="checksum|LZ4"):
+                reader.read()
+
+
 def test_the_checksum_of_headers() -> None:
     """Against the bit by bit definition (v5 section 2)."""
     for data in (b"\0\0\0", b"\xff\xff\3", b"\1\2\3", b"\1\2\3\4\5"):

@@ -16,6 +16,7 @@ from cqlproto import (
 from cqlproto.enums import FLAG_COMPRESSED
 from cqlproto.messages import READY, VOID, Event, Query, Rows, SetKeyspace, UnknownEvent
 from cqlproto.rows import Binder, decode_rows
+from cqlproto.segments import MAX_PAYLOAD
 from tests.cqlproto.peers import (
     CONTENT,
     LEGAL,
@@ -28,6 +29,7 @@ from tests.cqlproto.peers import (
     Agreement,
     agreements,
     connected,
+    on_v5,
     on_wire,
     prepared,
     refused,
@@ -180,3 +182,78 @@ def test_what_may_answer_a_request(version: ProtocolVersion, asked: str, name: s
         pair.to_server()
         frame = response_frame(response, stream_id, version=version)
         refused(pair.client, on_wire(Agreement(version), frame), f"answers {asked}")
+
+
+# -- segments
+
+
+@on_v5
+@pytest.mark.parametrize("split", [None, 1000, (3, 131_070, 131_085, 262_200)], ids=str)
+@pytest.mark.parametrize(
+    "size", [MAX_PAYLOAD - 100, MAX_PAYLOAD, MAX_PAYLOAD + 1, 2 * MAX_PAYLOAD, 1_000_000]
+)
+def test_long_envelopes_take_several_segments_both_ways(
+    agreement: Agreement, split: Any, size: int
+) -> None:
+    """v5 section 2, among short ones that share theirs; such as compress and such as don't."""
+    noise = hashlib.shake_256(b"noise").hexdigest(size // 2)
+    pair = connected(*agreement, split=split)
+    for text in (noise, "x" * size):
+        texts = ["a" * 8, text, "b" * 8, "c" * 8, text]
+        ids = [pair.client.send(Query(one, ONE)) for one in texts]
+        asked = pair.to_server()
+        assert [event.message for event in asked if isinstance(event, RequestReceived)] == [
+            Query(one, ONE) for one in texts
+        ]
+        answers = [Rows.of(METADATA, 1, one.encode(), skip_metadata=True) for one in texts]
+        for stream_id, answer in zip(ids, answers, strict=True):
+            pair.server.reply(stream_id, answer)
+        told = [event for event in pair.to_client() if isinstance(event, ResponseReceived)]
+        assert [event.stream_id for event in told] == ids
+        for event, one in zip(told, texts, strict=True):
+            assert isinstance(event.message, Rows)
+            assert event.message.body[event.message.offset :] == one.encode()
+    assert (pair.client.in_flight, pair.in_transit) == (0, (0, 0))
+
+
+@on_v5
+def test_what_leaves_together_shares_a_segment_and_is_heard_together(agreement: Agreement) -> None:
+    pair = connected(*agreement)
+    ids = [pair.client.send(Query(str(n), ONE)) for n in range(1000)]
+    assert pair.to_server(0) == []
+    most = pair.in_transit[0]
+    assert pair.to_server(most - 1) == [], "its checksum is not complete"
+    assert len(pair.to_server(1)) == 1000
+    for stream_id in ids:
+        pair.server.reply(stream_id, SetKeyspace(str(stream_id)))
+    assert pair.to_client(0) == []
+    most = pair.in_transit[1]
+    assert pair.to_client(most - 1) == []
+    events = pair.to_client(1)
+    assert [event.stream_id for event in events if isinstance(event, ResponseReceived)] == ids
+
+
+@on_v5
+def test_a_request_that_nobody_waits_for_leaves_no_gap(agreement: Agreement) -> None:
+    """It is dropped before segments are made of what is left."""
+    pair = connected(*agreement)
+    dropped = pair.client.send(Query("x" * MAX_PAYLOAD, ONE))
+    kept = pair.client.send(Query("kept", ONE))
+    assert not pair.client.abandon(dropped)
+    [asked] = pair.to_server()
+    assert isinstance(asked, RequestReceived)
+    assert (asked.stream_id, asked.message) == (kept, Query("kept", ONE))
+
+
+@agreements
+def test_versions_without_segments_have_frames_at_once(agreement: Agreement) -> None:
+    """The first of two frames need not wait for the second before v5."""
+    pair = connected(*agreement)
+    pair.client.send(Query("a", ONE))
+    pair.to_server(0)
+    first = pair.in_transit[0]
+    pair.to_server()
+    for _ in range(2):
+        pair.client.send(Query("a", ONE))
+    assert len(pair.to_server(first)) == (not agreement.version.has_segments)
+    assert len(pair.to_server()) == 1 + agreement.version.has_segments
