@@ -94,6 +94,28 @@ def test_any_input_can_be_tried(name: str) -> None:
             TARGETS[name].run(chance.randbytes(size))
 
 
+LONG = 200_000
+"""How many bytes of repetition make an input long."""
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_long_inputs_take_no_quadratic_time(name: str) -> None:
+    """The fuzzers' own inputs are too short to show it: here, some bytes are repeated often."""
+    target = TARGETS[name]
+    chance = random.Random(2)
+    seeds = [seed for seed in target.seeds() if len(seed) > 4]
+    for seed in chance.choices(seeds, k=40):
+        start = chance.randrange(3, len(seed))
+        unit = seed[start : start + chance.randrange(1, 12)]
+        data = seed[:start] + unit * (LONG // len(unit)) + seed[start:]
+        if target.repair is not None:
+            # The second and third byte of these are the sizes of the pieces.
+            data = target.repair(data[:1] + b"\xff\xff" + data[3:])
+        started = time.process_time()
+        target.run(data)
+        assert time.process_time() - started < 5, (seed, start, unit)
+
+
 # --- planted faults -------------------------------------------------------------------------------
 
 

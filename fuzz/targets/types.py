@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Context, Decimal, DecimalException
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -137,7 +137,7 @@ _PRECISE = Context(prec=1000)
 def _decimal(data: bytes) -> Any:
     try:
         return _PRECISE.create_decimal(data.decode(errors="replace"))
-    except InvalidOperation:
+    except DecimalException:
         return Decimal(0)
 
 
