@@ -38,8 +38,8 @@ html_show_sphinx = False
 html_copy_source = False
 html_css_files = ["cqlproto.css"]
 html_static_path = ["_static"]
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
-suppress_warnings: list[str] = []
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}

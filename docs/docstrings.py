@@ -1,7 +1,8 @@
 """Docstrings as they are written here, in the form that Sphinx's napoleon reads.
 
-Napoleon takes every line of "Raises:" for the name of an exception, and every indented line after
-a section for a part of it. Sentences there, and examples, are told apart from that before it looks.
+Napoleon takes every line of "Raises:" for the name of an exception, every indented line after a
+section for a part of it, and what stands before a colon in a property's first line for its type.
+Sentences there, and examples, are told apart from that before it looks.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def tidy(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: li
         elif line.startswith("Raises (while iterating):"):
             line = "Raises:"
         tidied.append(line)
+    if what == "property" and tidied:
+        tidied[:1] = tidied[0].replace(": ", ":\n", 1).split("\n")
     lines[:] = tidied
 
 
