@@ -10,14 +10,31 @@ from __future__ import annotations
 from struct import Struct
 from zlib import crc32
 
-from cqlproto.segments import crc24
-
 __all__ = ["repair_frames", "repair_segments"]
 
 _LENGTH = Struct(">i")
 _HEAD = 9
 _LENGTH_BITS = (1 << 17) - 1
 _CRC32_INITIAL = crc32(b"\xfa\x2d\x55\xca")
+
+
+def _crc24_step(crc: int) -> int:
+    for _ in range(8):
+        crc <<= 1
+        if crc & 0x1000000:
+            crc ^= 0x1974F0B
+    return crc
+
+
+_CRC24_TABLE = [_crc24_step(byte << 16) for byte in range(256)]
+
+
+def _crc24(data: bytes) -> bytes:
+    """Return the checksum of a segment's header (v5 section 2)."""
+    crc = 0x875060
+    for byte in data:
+        crc = (crc << 8 & 0xFFFFFF) ^ _CRC24_TABLE[crc >> 16 ^ byte]
+    return crc.to_bytes(3, "little")
 
 
 def repair_frames(data: bytes) -> bytes:
@@ -56,7 +73,7 @@ def repair_segments(data: bytes, *, compressed: bool) -> bytes:
         if plain and whole:
             payload = repair_frames(payload)
         head = bits.to_bytes(head_size, "little")
-        out += head + crc24(head).to_bytes(3, "little") + payload
+        out += head + _crc24(head) + payload
         out += crc32(payload, _CRC32_INITIAL).to_bytes(4, "little")
         position = start + length + 4
     return bytes(out) + data[position:]
