@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+import cqlproto_anyio as cql
 from cqlproto import ValueConversionError
 from cqlproto.cqltypes import (
     NATIVE_TYPES,
@@ -32,6 +33,8 @@ from tests.docs.pages import DOCS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from tests.cassandra.conftest import Node
 
 TEXT = (DOCS / "types.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
@@ -134,3 +137,40 @@ def test_what_is_refused(line: Line) -> None:
     [refused] = line.code(1)
     with pytest.raises(ValueConversionError, match=re.escape(line.cells[2])):
         encoder(line.type)(value(refused))
+
+
+def declared(cql_type: CQLType) -> str:
+    """Return the type of a column: collections are frozen, so that they keep what is empty."""
+    if isinstance(cql_type, UserType):
+        return f"frozen<{cql_type.name}>"
+    frozen = isinstance(cql_type, ListType | SetType | MapType)
+    return f"frozen<{cql_type}>" if frozen else str(cql_type)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_server_returns_what_the_tables_say(cassandra: Node, keyspace: str) -> None:
+    """In one table with a column per type; of counters and unknown classes there can be none."""
+    chosen = [line for line in lines() if line.head in (BINDING, LOSSLESS, ROUNDING)]
+    chosen = [line for line in chosen if not isinstance(line.type, CustomType)]
+    chosen = [line for line in chosen if line.type != NATIVE_TYPES["counter"]]
+    names = {line.type: f"column_{number}" for number, line in enumerate(chosen)}
+    columns = ", ".join(f"{name} {declared(cql_type)}" for cql_type, name in names.items())
+    async with cql.connect(cassandra.host, port=cassandra.port, keyspace=keyspace) as session:
+        await session.execute("CREATE TYPE address (street text, numbers frozen<list<int>>)")
+        create = f"CREATE TABLE cells (id int PRIMARY KEY, {columns}, plain list<int>)"
+        await session.execute(create, timeout=60)
+
+        async def through(column: str, bound: object) -> Any:
+            await session.execute(f"INSERT INTO cells (id, {column}) VALUES (1, ?)", (bound,))
+            select = f"SELECT {column} FROM cells WHERE id = 1"
+            return (await session.execute(select)).scalar()
+
+        for line in chosen:
+            bound = line.code(1) if line.head == ROUNDING else line.code(2)
+            expected = value(line.code(2)[0])
+            for text in bound + (line.code(3) if line.head == BINDING else []):
+                assert shape(await through(names[line.type], value(text))) == shape(expected), text
+
+        # What the text says besides.
+        assert await through("plain", []) is None
+        assert await through(names[parse_type("list<int>")], [1, NAMES["EMPTY"]]) == [1, None]
