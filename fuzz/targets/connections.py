@@ -26,7 +26,6 @@ from cqlproto._events import (
     UnsupportedVersionReceived,
 )
 from cqlproto.compression import compressor
-from cqlproto.connection.handshake import ClientHandshake
 from cqlproto.cqltypes import NATIVE_TYPES
 from cqlproto.enums import RESPONSE_BIT, BatchKind, ErrorCode, Opcode
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
@@ -54,7 +53,6 @@ from cqlproto.messages import (
     Startup,
     Supported,
 )
-from cqlproto.segments import SegmentReader
 from fuzz.checks import Finding, pieces, require
 
 if TYPE_CHECKING:
@@ -261,21 +259,21 @@ def busy_client(version: ProtocolVersion, compression: str | None) -> ClientConn
     return client
 
 
-# What a connection consists of; everything else in it is shared by all or never changed.
-_PARTS = (ClientConnection, ClientHandshake, EnvelopeReader, FrameReader, SegmentReader)
+# Where the classes are whose objects a connection consists of and changes.
+_STATEFUL = ("cqlproto.connection.", "cqlproto.frames", "cqlproto.segments", "cqlproto._buffer")
 
 
 def _copy(part: Any) -> Any:
     """Return a copy of a connection: a tenth of the work of making another one."""
-    kind = type(part)
-    if kind in (dict, list, set, bytearray):
-        return kind(part)
-    if kind not in _PARTS:
+    made_of = type(part)
+    if made_of in (dict, list, set, bytearray):
+        return made_of(part)
+    if not made_of.__module__.startswith(_STATEFUL):
         return part
-    made = object.__new__(kind)
-    for owner in kind.__mro__:
+    made = object.__new__(made_of)
+    for owner in made_of.__mro__:
         for slot in getattr(owner, "__slots__", ()):
-            setattr(made, slot, _copy(getattr(part, slot)))
+            object.__setattr__(made, slot, _copy(getattr(part, slot)))
     return made
 
 
