@@ -7,10 +7,8 @@
     |                length                 |  body ...
     +---------+---------+---------+---------+
 
-:class:`FrameReader` keeps what has come and gives whole frames. What it keeps grows with the bytes
-that came, never with the length that a header announces, and every byte is copied a bounded number
-of times however the stream is cut: the usual read, which ends with a whole frame, is parsed where
-it lies.
+:class:`FrameReader` keeps what has come (``_buffer`` says how) and gives whole frames. A length is
+checked before anything is done about it.
 
 Version 5 calls all of this an *envelope*, and what carries envelopes a frame. Here a frame is what
 it was, and the outer thing a segment; :class:`EnvelopeReader` takes frames out of segments.
@@ -21,6 +19,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from cqlproto._buffer import ReadBuffer
 from cqlproto.enums import RESPONSE_BIT
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
 from cqlproto.segments import SegmentReader
@@ -81,7 +80,7 @@ def write_frame(version: int, flags: int, stream: int, opcode: int, body: bytes)
     return HEADER.pack(version, flags, stream, opcode, len(body)) + body
 
 
-class FrameReader:
+class FrameReader(ReadBuffer):
     """Cuts the bytes from a peer into frames.
 
     Arguments:
@@ -89,28 +88,12 @@ class FrameReader:
         responses: whether the peer is a server; decides the highest bit of the version byte.
     """
 
-    __slots__ = ("_data", "_direction", "_max_body", "_needed", "_partial", "_pos")
+    __slots__ = ("_direction", "_max_body")
 
     def __init__(self, *, max_body: int, responses: bool) -> None:
+        super().__init__()
         self._max_body = max_body
         self._direction = RESPONSE_BIT if responses else 0
-        self._data = b""  # parsed from _pos on
-        self._pos = 0
-        self._partial = bytearray()  # what comes after _data and is not yet a whole frame
-        self._needed = 1  # so many bytes must be in _partial before parsing makes sense
-
-    @property
-    def pending(self) -> int:
-        """How many bytes are kept that no frame has been made of."""
-        return len(self._data) - self._pos + len(self._partial)
-
-    def feed(self, data: bytes) -> None:
-        """Keep ``data``, the next bytes of the stream."""
-        if self._pos == len(self._data) and not self._partial:
-            self._data = data
-            self._pos = 0
-        else:
-            self._partial += data
 
     def read(self) -> RawFrame | None:
         """Return the next frame, or None until more bytes come.
@@ -144,30 +127,6 @@ class FrameReader:
                 needed = self._needed
             if not self._refill(needed):
                 return None
-
-    def take_back(self) -> bytes:
-        """Return all bytes that no frame has been made of, and forget them."""
-        rest = self._data[self._pos :] + self._partial
-        self._data = b""
-        self._pos = 0
-        self._partial.clear()
-        self._needed = 1
-        return rest
-
-    def _refill(self, needed: int) -> bool:
-        """Put what is left of the data before the partial bytes; True if ``needed`` are there."""
-        partial = self._partial
-        if self._pos < len(self._data):
-            partial[:0] = memoryview(self._data)[self._pos :]
-        self._data = b""
-        self._pos = 0
-        if len(partial) < needed:
-            self._needed = needed
-            return False
-        self._needed = 1
-        self._data = bytes(partial)
-        partial.clear()
-        return True
 
     def _refuse(self, data: bytes) -> None:
         if data[0] & 0x80 != self._direction:
@@ -228,22 +187,26 @@ class EnvelopeReader:
         frames = self._frames
         try:
             while True:
-                parts = frames.take()
-                if parts is not None:
-                    if not self._whole and frames.pending:
+                if frames.pending:
+                    parts = frames.take()
+                    if parts is not None:
+                        if not self._whole and frames.pending:
+                            raise RemoteProtocolError(
+                                "more than one envelope in segments of a long one"
+                            )
+                        return parts
+                    if self._whole:
                         raise RemoteProtocolError(
-                            "more than one envelope in segments of a long one"
+                            "a self-contained segment ends within an envelope"
                         )
-                    return parts
-                if self._whole and frames.pending:
-                    raise RemoteProtocolError("a self-contained segment ends within an envelope")
-                segment = self._segments.read()
+                segment = self._segments.take()
                 if segment is None:
                     return None
-                if segment.self_contained and frames.pending:
+                payload, self_contained = segment
+                if self_contained and frames.pending:
                     raise RemoteProtocolError("a self-contained segment within a long envelope")
-                self._whole = segment.self_contained
-                frames.feed(segment.payload)
+                self._whole = self_contained
+                frames.feed(payload)
         except RemoteProtocolError as exc:
             self._error = exc
             raise
