@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 
-import cqlproto.frames
-import cqlproto.segments
 from cqlproto.compression import compressor
 from cqlproto.frames import HEADER_SIZE, EnvelopeReader, FrameReader, write_frame
-from cqlproto.segments import write_segments
+from cqlproto.segments import SegmentReader, write_segments
 
 LZ4 = compressor("lz4")
+# Where the readers are written, and what they are made on.
+MODULES = {
+    kind.__module__
+    for reader in (FrameReader, EnvelopeReader, SegmentReader)
+    for kind in reader.__mro__
+    if kind is not object
+}
 
 
 class Copies:
@@ -56,9 +61,9 @@ class Copies:
                 super().__setitem__(key, data)
 
         self.of = Data
-        for module in (cqlproto.frames, cqlproto.segments):
-            monkeypatch.setattr(module, "bytes", Data, raising=False)
-            monkeypatch.setattr(module, "bytearray", Kept, raising=False)
+        for name in MODULES:
+            monkeypatch.setattr(f"{name}.bytes", Data, raising=False)
+            monkeypatch.setattr(f"{name}.bytearray", Kept, raising=False)
 
 
 SMALL = write_frame(0x84, 0, 0, 8, bytes(91))
