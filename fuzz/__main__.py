@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import signal
 import sys
 import time
 import traceback
@@ -91,4 +92,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # Workers are ended with the command, however that is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     raise SystemExit(main(sys.argv[1:]))
