@@ -91,7 +91,9 @@ def _start(target: str, until: float | None, runs: int | None) -> _Running:
         command += ["--until", str(until)]
     if runs is not None:
         command += ["--runs", str(runs)]
-    log = (folder / "log").open("w+b")
+    path = folder / "log"
+    path.unlink(missing_ok=True)  # a run beside this one keeps its own
+    log = path.open("w+b")
     process = subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
     )
