@@ -317,8 +317,9 @@ def cell_seeds() -> Iterator[bytes]:
     for number, cql_type in enumerate(TYPES):
         # In an order that is not the type's, and some of them twice.
         if isinstance(cql_type, ListType | SetType):
-            members = by_type.get(cql_type.element, [])[-3:] * 2
+            members = by_type.get(cql_type.element, [b"\x02bc", b"\x02ab"])[-3:]
             yield bytes((0, number)) + _collection(members, 1)
+            yield bytes((0, number)) + _collection(members * 2, 1)
         if isinstance(cql_type, MapType):
             keys = by_type.get(cql_type.key, [b""])[-2:] * 2
             yield bytes((0, number)) + _collection([cell for key in keys for cell in (key, b"")], 2)
