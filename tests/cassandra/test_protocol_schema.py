@@ -1,0 +1,108 @@
+"""Schema changes: as the result of who made them, and as events of who registered for them.
+
+Every target is created, updated and dropped, at every version. v3 knows neither functions nor
+aggregates: there, the server says that their keyspace was updated.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from cqlproto.messages import READY, Register, SchemaChange, Void
+from tests.cassandra.core import CoreConnection
+from tests.cqlproto.peers import V3, versions
+
+if TYPE_CHECKING:
+    from cqlproto import ProtocolVersion
+    from tests.cassandra.conftest import Node
+
+pytestmark = pytest.mark.cassandra
+
+
+class Step(NamedTuple):
+    """A statement, and the change that it makes in the keyspace ``{ks}``."""
+
+    statement: str
+    change: str
+    target: str
+    name: str | None = None
+    arguments: list[str] | None = None
+
+    def expected(self, keyspace: str, pair: str, version: ProtocolVersion) -> SchemaChange:
+        if self.arguments is None:
+            return SchemaChange(self.change, self.target, keyspace, self.name)
+        if version is V3:
+            return SchemaChange("UPDATED", "KEYSPACE", keyspace)
+        arguments = [argument.format(pair=pair) for argument in self.arguments]
+        return SchemaChange(self.change, self.target, keyspace, self.name, arguments)
+
+
+BODY = "CALLED ON NULL INPUT RETURNS int LANGUAGE java AS"
+REPLICATION = "{{'class': 'SimpleStrategy', 'replication_factor': 1}}"
+AGGREGATE = "AGGREGATE {ks}.total(int) SFUNC plus STYPE int"
+STEPS = [
+    Step(f"CREATE KEYSPACE {{ks}} WITH replication = {REPLICATION}", "CREATED", "KEYSPACE"),
+    Step("ALTER KEYSPACE {ks} WITH durable_writes = false", "UPDATED", "KEYSPACE"),
+    Step('CREATE TYPE {ks}."Pair" (a int)', "CREATED", "TYPE", "Pair"),
+    Step('ALTER TYPE {ks}."Pair" ADD b text', "UPDATED", "TYPE", "Pair"),
+    Step("CREATE TABLE {ks}.t (id int PRIMARY KEY, v int)", "CREATED", "TABLE", "t"),
+    Step("ALTER TABLE {ks}.t ADD w int", "UPDATED", "TABLE", "t"),
+    Step("CREATE INDEX by_v ON {ks}.t (v)", "UPDATED", "TABLE", "t"),
+    Step("DROP INDEX {ks}.by_v", "UPDATED", "TABLE", "t"),
+    Step(
+        f"CREATE FUNCTION {{ks}}.plus(a int, b int) {BODY} 'return a + b;'",
+        *("CREATED", "FUNCTION", "plus", ["int", "int"]),
+    ),
+    Step(
+        f"CREATE OR REPLACE FUNCTION {{ks}}.plus(a int, b int) {BODY} 'return b + a;'",
+        *("UPDATED", "FUNCTION", "plus", ["int", "int"]),
+    ),
+    Step(
+        f"CREATE FUNCTION {{ks}}.size(p \"Pair\", l list<text>) {BODY} 'return 1;'",
+        *("CREATED", "FUNCTION", "size", ["{pair}", "list<text>"]),
+    ),
+    Step(f"CREATE {AGGREGATE} INITCOND 0", "CREATED", "AGGREGATE", "total", ["int"]),
+    Step(f"CREATE OR REPLACE {AGGREGATE} INITCOND 1", "UPDATED", "AGGREGATE", "total", ["int"]),
+    Step("DROP AGGREGATE {ks}.total(int)", "DROPPED", "AGGREGATE", "total", ["int"]),
+    Step("DROP FUNCTION {ks}.plus(int, int)", "DROPPED", "FUNCTION", "plus", ["int", "int"]),
+    Step("DROP TABLE {ks}.t", "DROPPED", "TABLE", "t"),
+    Step(
+        "DROP FUNCTION {ks}.size",
+        *("DROPPED", "FUNCTION", "size", ["{pair}", "list<text>"]),
+    ),
+    Step('DROP TYPE {ks}."Pair"', "DROPPED", "TYPE", "Pair"),
+    Step("DROP KEYSPACE {ks}", "DROPPED", "KEYSPACE"),
+]
+
+
+@versions
+def test_every_change_of_the_schema(
+    cassandra: Node, keyspace: str, version: ProtocolVersion
+) -> None:
+    name = f"{keyspace}_v{version:d}"
+    watched = CoreConnection(cassandra, version)
+    changing = CoreConnection(cassandra, version)
+    with watched, changing:
+        assert watched.ask(Register(["SCHEMA_CHANGE"])) is READY
+        for step in STEPS:
+            result = changing.query(step.statement.format(ks=name))
+            event = watched.wait_for(
+                lambda event: isinstance(event, SchemaChange) and event.keyspace == name
+            )
+            # Only the result of a CREATE names a user-defined type with its keyspace.
+            pair = '"Pair"' if step.change == "DROPPED" else f"{name}.Pair"
+            assert result == step.expected(name, pair, version), step.statement
+            assert event == step.expected(name, '"Pair"', version), step.statement
+        assert changing.pushes == []
+
+
+@versions
+def test_no_change_of_the_schema(cassandra: Node, keyspace: str, version: ProtocolVersion) -> None:
+    with CoreConnection(cassandra, version) as connection:
+        connection.query(f"USE {keyspace}")
+        connection.query("CREATE TABLE IF NOT EXISTS there (id int PRIMARY KEY)")
+        again = "CREATE TABLE IF NOT EXISTS there (id int PRIMARY KEY)"
+        for statement in (again, "DROP TYPE IF EXISTS nowhere"):
+            assert isinstance(connection.query(statement), Void)
