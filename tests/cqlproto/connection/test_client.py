@@ -105,6 +105,9 @@ def test_a_version_that_is_not_spoken(version: Any) -> None:
 def test_arguments_that_cannot_be() -> None:
     with pytest.raises(LocalProtocolError, match="zstd"):
         ClientConnection(version=V4, compression="zstd")
+    for name in ("snappy", "SNAPPY"):
+        with pytest.raises(LocalProtocolError, match="v5 knows no|unknown compression"):
+            ClientConnection(version=V5, compression=name)
     for count in (0, -1, 32_768):
         with pytest.raises(LocalProtocolError, match=str(count)):
             ClientConnection(limits=Limits(max_streams=count))
