@@ -2,8 +2,8 @@
 
 A module that is only covered because others use it can be broken without a test of its own telling
 so. Here ``src/cqlproto/cqltypes/names.py`` is covered by ``tests/cqlproto/cqltypes/test_names.py``
-alone (and ``test_names_*.py``, if there are such), and by what importing the package runs; that of a
-package is ``test_init.py``, or named as the package is. All of it must be covered.
+alone (and ``test_names_*.py``, if there are such), and by what importing the package runs; what is
+in a package itself by ``test_init.py``, or what is named as the package is. All must be covered.
 
 One process runs all of these tests once. A context of the measurement is a test module, so what
 each of them covers can be told apart afterwards. Examples are fewer than usual and the same in each
@@ -13,6 +13,7 @@ run: a line that needs luck to be reached is not covered.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import json
 import pkgutil
@@ -32,7 +33,7 @@ SOURCES = ROOT / "src" / "cqlproto"
 TESTS = ROOT / "tests" / "cqlproto"
 PACKAGE = "cqlproto"
 IMPORTING = "importing"
-EXAMPLES = 30
+EXAMPLES = 10
 
 
 def own_tests(source: Path) -> list[Path]:
@@ -56,11 +57,21 @@ class Contexts:
         context = str(path.relative_to(ROOT))
         if context != self.current:
             self.current = context
+            clear_caches()
             self.measured.switch_context(context)
 
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
         if isinstance(collector, pytest.Module):
             self.switch(collector.path)
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        from hypothesis import settings
+
+        for item in items:
+            test: Any = getattr(item, "obj", None)
+            own = getattr(test, "_hypothesis_internal_use_settings", None)
+            if own is not None and own.max_examples > EXAMPLES:
+                test._hypothesis_internal_use_settings = settings(own, max_examples=EXAMPLES)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
@@ -85,6 +96,18 @@ class Contexts:
         hypothesis.settings.load_profile("coverage")
 
 
+def clear_caches() -> None:
+    """Forget what functions keep, so that the tests of one module find nothing of another's.
+
+    But for classes: tests have values of them from when they were imported.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == PACKAGE and name != "cqlproto.cqltypes.uservalues":
+            for attribute in vars(module).values():
+                if isinstance(attribute, functools._lru_cache_wrapper):
+                    attribute.cache_clear()
+
+
 def import_all() -> None:
     """Import every module, so that what this runs counts for each of them."""
     package = importlib.import_module(PACKAGE)
@@ -98,7 +121,7 @@ def run(tests: list[Path]) -> Coverage:
     measured = Coverage(data_file=None, config_file=str(ROOT / "pyproject.toml"))
     measured.start()
     measured.switch_context(IMPORTING)
-    options = ["-q", "--no-header", "-p", "no:cacheprovider"]
+    options = ["-q", "--no-header", "--durations=40", "-p", "no:cacheprovider"]
     failed = pytest.main([*options, *map(str, tests)], plugins=[Contexts(measured)])
     measured.stop()
     if failed:
@@ -134,10 +157,12 @@ def main() -> None:
         if lines or branches:
             missing += 1
             names = ", ".join(path.name for path in own_tests(source)) or "no tests of its own"
-            print(f"{source.relative_to(ROOT)}: {found['summary']['percent_covered']:.1f} %")
-            print(f"    by {names}")
-            print(f"    lines {lines}, branches {branches}")
-    print(f"{len(sources) - missing} of {len(sources)} modules are covered by their own tests.")
+            sys.stdout.write(
+                f"{source.relative_to(ROOT)}: {found['summary']['percent_covered']:.1f} %"
+                f" by {names}\n    lines {lines}, branches {branches}\n"
+            )
+    covered = len(sources) - missing
+    sys.stdout.write(f"{covered} of {len(sources)} modules are covered by their own tests.\n")
     sys.exit(missing > 0)
 
 

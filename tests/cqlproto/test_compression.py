@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,3 +175,12 @@ def test_a_missing_codec_says_what_to_install(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(LocalProtocolError, match=rf"cqlproto\[{name}\]"):
         compressor(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("lz4", 0x7E000001), ("lz4", 1 << 31), ("snappy", 1 << 32)]
+)
+def test_what_is_too_long_for_the_format_is_a_local_error(name: str, size: int) -> None:
+    """Memory that is only announced, so that it need not be there."""
+    with mmap.mmap(-1, size) as data, pytest.raises(LocalProtocolError, match="too many for"):
+        compressor(name).compress(data)  # type: ignore[arg-type]  # as good as bytes here

@@ -47,6 +47,7 @@ __all__ = [
     "Scalar",
     "malformed",
     "refuse",
+    "uuid_maker",
     "uuid_of",
     "vector_width",
 ]
@@ -502,31 +503,36 @@ def _uuid(cql_type: str, version: int | None) -> Scalar:
     return Scalar(encode, decode, 16)
 
 
-def _make_uuid(data: bytes) -> UUID:
-    """Return ``UUID(bytes=data)``, filling its two slots directly: a fifth of the time."""
-    value = _new_uuid(UUID)
-    _set_int(value, int.from_bytes(data, "big"))
-    _set_is_safe(value, _UNKNOWN_SAFETY)
-    return value
+def uuid_maker(cls: type[UUID]) -> Callable[[bytes], UUID]:
+    """Return what makes a UUID of 16 bytes, as ``cls(bytes=data)`` does.
+
+    It fills the two slots directly, in a fifth of the time. They are an implementation detail:
+    where they are gone or mean something else, the constructor has to do.
+    """
+
+    def plain(data: bytes) -> UUID:
+        return cls(bytes=data)
+
+    try:
+        new, set_int = object.__new__, cls.__dict__["int"].__set__
+        set_is_safe = cls.__dict__["is_safe"].__set__
+    except (KeyError, AttributeError):
+        return plain
+    unknown = cls(int=0).is_safe
+
+    def make(data: bytes) -> UUID:
+        value = new(cls)
+        set_int(value, int.from_bytes(data, "big"))
+        set_is_safe(value, unknown)
+        return value
+
+    sample = bytes(range(16))
+    made, wanted = make(sample), plain(sample)
+    same = made == wanted and repr(made) == repr(wanted) and made.is_safe is wanted.is_safe
+    return make if same else plain
 
 
-_UNKNOWN_SAFETY = UUID(int=0).is_safe
-uuid_of: Callable[[bytes], UUID]
-try:
-    _new_uuid = object.__new__
-    _set_int = UUID.__dict__["int"].__set__
-    _set_is_safe = UUID.__dict__["is_safe"].__set__
-    _made, _plain = _make_uuid(bytes(range(16))), UUID(bytes=bytes(range(16)))
-    # Slots are an implementation detail: where they are gone, the constructor has to do.
-    _same = _made == _plain and repr(_made) == repr(_plain) and _made.is_safe is _plain.is_safe
-except (KeyError, AttributeError, TypeError):
-    _same = False
-if _same:
-    uuid_of = _make_uuid
-else:
-
-    def uuid_of(data: bytes) -> UUID:
-        return UUID(bytes=data)
+uuid_of = uuid_maker(UUID)
 
 
 def _encode_inet(value: Any) -> bytes:

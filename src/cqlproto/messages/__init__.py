@@ -133,14 +133,8 @@ _RESPONSE = True
 _RESULT = Opcode.RESULT.value
 
 
-def _read_plain_result(reader: Reader, version: ProtocolVersion) -> Result:
-    """Read a RESULT through the table; read_response has a shorter way."""
-    result = read_result(reader.data, reader.pos, version)
-    reader.pos = reader.end
-    return result
-
-
-# Every message by opcode and direction; nothing else decides what may be read.
+# Every message by opcode and direction, but RESULT, for which read_response has a shorter way;
+# nothing else decides what may be read.
 _READERS: dict[tuple[int, bool], Callable[[Reader, ProtocolVersion], Request | Response]] = {
     (Opcode.STARTUP, _REQUEST): Startup.read_body,
     (Opcode.OPTIONS, _REQUEST): Options.read_body,
@@ -154,11 +148,11 @@ _READERS: dict[tuple[int, bool], Callable[[Reader, ProtocolVersion], Request | R
     (Opcode.READY, _RESPONSE): Ready.read_body,
     (Opcode.AUTHENTICATE, _RESPONSE): Authenticate.read_body,
     (Opcode.SUPPORTED, _RESPONSE): Supported.read_body,
-    (Opcode.RESULT, _RESPONSE): _read_plain_result,
     (Opcode.EVENT, _RESPONSE): Event.read_body,
     (Opcode.AUTH_CHALLENGE, _RESPONSE): AuthChallenge.read_body,
     (Opcode.AUTH_SUCCESS, _RESPONSE): AuthSuccess.read_body,
 }
+_OPCODES = frozenset(Opcode)
 
 
 def _read(
@@ -166,7 +160,7 @@ def _read(
 ) -> Request | Response:
     read = _READERS.get((opcode, direction))
     if read is None:
-        if (opcode, not direction) in _READERS:
+        if opcode in _OPCODES:
             side = "response" if direction is _RESPONSE else "request"
             raise RemoteProtocolError(f"{Opcode(opcode).name} is no {side}")
         raise RemoteProtocolError(f"unknown opcode {opcode:#04x}")

@@ -214,6 +214,19 @@ def test_an_error_says_where(cql_type: str, value: object, reason: str) -> None:
     assert caught.value.cql_type == str(parsed)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("list<int>", "list<text>", "set<int>", "map<int, int>", "tuple<int>"),
+        *("vector<int, 2>", "vector<float, 2>", "vector<text, 2>"),
+    ],
+)
+def test_no_bytes_are_empty(text: str) -> None:
+    for cql_type in (parse_type(text), UserType("k", "u", (("a", parse_type(text)),))):
+        assert encoder(cql_type)(EMPTY) == b""
+        assert decoder(cql_type)(b"") is EMPTY
+
+
 def test_custom_types_are_bytes() -> None:
     custom = CustomType("com.example.Opaque")
     assert encoder(custom)(bytearray(b"ab")) == b"ab"

@@ -146,6 +146,33 @@ def test_a_class_name_is_read_as_it_was_written(cql_type: CQLType) -> None:
     assert class_name(parse_class_name(text)) == text
 
 
+@pytest.mark.parametrize(
+    ("cql_type", "text"),
+    [
+        (ListType(INT), "ListType(%Int32Type)"),
+        (SetType(INT), "SetType(%Int32Type)"),
+        (MapType(INT, TEXT), "MapType(%Int32Type,%UTF8Type)"),
+        (TupleType((INT, TEXT)), "TupleType(%Int32Type,%UTF8Type)"),
+        (VectorType(INT, 3), "VectorType(%Int32Type , 3)"),
+        (UserType("k", "u", (("a", INT),)), "UserType(k,75,61:%Int32Type)"),
+        (ListType(INT, True), "FrozenType(%ListType(%Int32Type))"),
+    ],
+)
+def test_the_class_name_of_each_kind(cql_type: CQLType, text: str) -> None:
+    assert class_name(cql_type) == PACKAGE + text.replace("%", PACKAGE)
+    assert parse_class_name(class_name(cql_type)) == cql_type
+
+
+def test_a_custom_type_has_its_own_class_name() -> None:
+    assert class_name(CustomType("com.example.Odd(")) == "com.example.Odd("
+    assert parse_class_name("ListType(com.example.Odd(a)") == CustomType(
+        "ListType(com.example.Odd(a)"
+    )
+    assert parse_class_name("ListType(com.example.Odd((a)") == CustomType(
+        "ListType(com.example.Odd((a)"
+    )
+
+
 def test_a_class_name_says_frozen_once() -> None:
     user = UserType("ks", "a", (("b", SetType(INT, frozen=True)),), frozen=True)
     assert class_name(MapType(INT, user)).replace(PACKAGE, "") == (

@@ -6,7 +6,7 @@ import enum
 import struct
 import time as clock
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
-from decimal import Decimal
+from decimal import Context, Decimal, InvalidOperation, Overflow
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -26,7 +26,10 @@ from cqlproto.cqltypes import (
     Timestamp,
     decoder,
     encoder,
+    parse_type,
+    scalars,
 )
+from cqlproto.cqltypes.scalars import uuid_maker, vector_width
 from cqlproto.exceptions import RemoteProtocolError, ValueConversionError
 
 INTEGERS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64, "counter": 64}
@@ -38,6 +41,27 @@ def encode(name: str, value: object) -> bytes:
 
 def decode(name: str, cell: bytes) -> Any:
     return decoder(NATIVE_TYPES[name])(cell)
+
+
+# The least and the greatest of each, and what is odd about it.
+CELLS: dict[str, list[Any]] = {
+    "ascii": ["", "az"],
+    "blob": [b"", b"\xff"],
+    "boolean": [True, False],
+    "date": [date(1, 1, 1), date(9999, 12, 31), Date(-(1 << 31)), Date((1 << 31) - 1)],
+    "decimal": [Decimal("-1.50"), Decimal("1E+9"), Decimal(1 << 9000)],
+    "double": [1.5, float("inf")],
+    "duration": [Duration(1, 2, 3), Duration(-1, -2, -3)],
+    "float": [1.5, float("-inf")],
+    "inet": [IPv4Address("10.1.2.3"), IPv6Address("::1")],
+    "text": ["", "Größe"],
+    "time": [time(23, 59, 59, 999_999), Time(1), Time(-1), Time(86_400_000_000_000)],
+    "timestamp": [datetime(2024, 2, 29, tzinfo=UTC), Timestamp(1 << 62), Timestamp(-(1 << 63))],
+    "timeuuid": [uuid1()],
+    "uuid": [UUID(int=0), UUID(int=(1 << 128) - 1)],
+    "varint": [0, -129, 1 << 9000],
+    **{name: [0, -1, 1] for name in INTEGERS},
+}
 
 
 class Index:
@@ -82,6 +106,61 @@ def test_integers_have_a_range(name: str, bits: int) -> None:
     for value in (-limit - 1, limit, 1 << 99):
         with pytest.raises(ValueConversionError, match=f"out of range, {-limit} to {limit - 1}"):
             encode(name, value)
+
+
+@pytest.mark.parametrize("name", sorted(NATIVE_TYPES))
+def test_a_cell_is_read_as_it_was_written(name: str) -> None:
+    for value in CELLS[name]:
+        again = decode(name, encode(name, value))
+        assert again == value
+        assert type(again) is type(value)
+    if name not in ("ascii", "blob", "text"):
+        assert decode(name, encode(name, EMPTY)) is EMPTY
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_uuids_are_made_as_the_constructor_makes_them(data: bytes) -> None:
+    """Also those of classes without the slots that are filled directly, or with others."""
+
+    class Plain(UUID):
+        __slots__ = ()
+
+    class Own(UUID):
+        __slots__ = ("int", "is_safe")
+
+    for cls in (UUID, Plain, Own):
+        made = uuid_maker(cls)(data)
+        assert type(made) is cls
+        assert made == UUID(bytes=data)
+        assert repr(made) == repr(cls(bytes=data))
+        assert made.is_safe is cls(bytes=data).is_safe
+        assert made.bytes == data
+
+
+def test_a_scale_beyond_what_decimals_have_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decimal of 32 bits on a machine of 32 bits, where exponents have less."""
+    narrow = Context(Emax=425_000_000, Emin=-425_000_000, traps=[Overflow, InvalidOperation])
+    monkeypatch.setattr(scalars, "_EXACT", narrow)
+    assert decode("decimal", b"\0\0\0\1\x05") == Decimal("0.5")
+    with pytest.raises(RemoteProtocolError, match="scale -2147483648 is out of range here"):
+        decode("decimal", b"\x80\0\0\0\x05")
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [
+        ("int", 4),
+        ("smallint", None),
+        ("uuid", 16),
+        ("text", None),
+        ("vector<int, 3>", 12),
+        ("vector<vector<double, 2>, 3>", 48),
+        ("vector<text, 3>", None),
+        ("list<int>", None),
+    ],
+)
+def test_what_an_element_of_a_vector_takes(text: str, width: int | None) -> None:
+    assert vector_width(parse_type(text)) == width
 
 
 @given(st.integers())

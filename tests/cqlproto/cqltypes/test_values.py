@@ -144,45 +144,12 @@ def test_a_lossless_map_tells_where_a_key_is_not_one() -> None:
         _ = value[7]
 
 
-def test_a_user_value_is_read_by_attribute_name_and_position() -> None:
-    value = user_value_class(ADDRESS)(["Main St", 3])
-    street, number = value
-    assert tuple(value) == ("Main St", 3) == (street, number)
-    assert value.street == value["street"] == value[0] == "Main St"
-    assert value["a b"] == value[-1] == 3
-    assert value[:1] == ("Main St",)
-    assert value._fields == ("street", "a b")
-    assert value._asdict() == {"street": "Main St", "a b": 3}
-    assert repr(value) == "address(street='Main St', a b=3)"
-    for missing in ("city", "_fields"):
-        with pytest.raises(KeyError, match=missing):
-            value[missing]
-
-
-def test_names_of_fields_take_nothing_from_a_user_value() -> None:
-    names = ("count", "index", "__class__", "_fields", "__hash__", "class", "Größe", "", "mro")
-    fields = tuple((name, NATIVE_TYPES["int"]) for name in names)
-    value = user_value_class(UserType("ks", "not\0a name", fields))(range(len(names)))
-    assert [value[name] for name in names] == list(range(len(names)))
-    for name in ("count", "index", "class", "Größe", "mro"):
-        assert getattr(value, name) == value[name]
-    assert value._fields == names
-    assert isinstance(value, tuple)
-    assert hash(value) == hash(tuple(range(len(names))))
-    assert pickle.loads(pickle.dumps(value)) == value
-
-
-def test_missing_fields_of_a_user_value_are_null() -> None:
-    make = user_value_class(ADDRESS)._make
-    assert make(["Main St"]) == ("Main St", None)
-    with pytest.raises(ValueError, match="3 values for the 2 fields of address"):
-        make([1, 2, 3])
-
-
-def test_types_of_the_same_names_share_a_class() -> None:
-    other = UserType(
-        "shop", "address", (("street", NATIVE_TYPES["blob"]), ("a b", NATIVE_TYPES["int"]))
-    )
-    elsewhere = UserType("blog", "address", ADDRESS.fields)
-    assert user_value_class(ADDRESS) is user_value_class(other)
-    assert user_value_class(ADDRESS) is not user_value_class(elsewhere)
+def test_lossless_containers_equal_their_likes_only() -> None:
+    members, items = [0.0, -0.0], [(0.0, 1), (-0.0, 2)]
+    for value, same, other in (
+        (LosslessSet(members), LosslessSet(members), {0.0}),
+        (LosslessMap(items), LosslessMap(items), {0.0: 1}),
+    ):
+        assert value == same
+        assert value != other
+        assert value != 5

@@ -5,10 +5,13 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cqlproto.enums import Consistency, ErrorCode, Opcode, ProtocolVersion
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
 from cqlproto.messages import Error, read_response
+from cqlproto.testing import responses
 
 V3, V4, V5 = ProtocolVersion
 
@@ -124,3 +127,12 @@ def test_reasons_that_cannot_follow_are_a_protocol_error(count: str) -> None:
     body = bytes.fromhex("00001300" + "0000" + "0005" + "00000001" + "00000003" + count + "0400")
     with pytest.raises(RemoteProtocolError):
         read(body, V5)
+
+
+@pytest.mark.parametrize("version", ProtocolVersion)
+@given(data=st.data())
+def test_errors_are_read_as_they_were_written(
+    version: ProtocolVersion, data: st.DataObject
+) -> None:
+    message = data.draw(responses(version, Error))
+    assert read_response(Opcode.ERROR, body_of(message, version), 0, version) == message

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cqlproto.enums import Opcode, ProtocolVersion
 from cqlproto.exceptions import RemoteProtocolError
@@ -16,6 +18,7 @@ from cqlproto.messages import (
     UnknownEvent,
     read_response,
 )
+from cqlproto.testing import responses
 
 V3, V4, V5 = ProtocolVersion
 ADDRESS = (ip_address("10.0.0.1"), 9042)
@@ -77,3 +80,12 @@ def test_an_address_has_4_or_16_bytes(size: int) -> None:
     body = string("STATUS_CHANGE") + string("UP") + bytes([size]) + bytes(20)
     with pytest.raises(RemoteProtocolError, match="address"):
         read_response(Opcode.EVENT, body, 0, V4)
+
+
+@pytest.mark.parametrize("version", ProtocolVersion)
+@given(data=st.data())
+def test_events_are_read_as_they_were_written(
+    version: ProtocolVersion, data: st.DataObject
+) -> None:
+    message = data.draw(responses(version, Event))
+    assert read_response(Opcode.EVENT, body_of(message, version), 0, version) == message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -23,10 +24,15 @@ from cqlproto.messages import (
     AuthChallenge,
     AuthResponse,
     AuthSuccess,
+    Error,
+    Event,
     Message,
     Options,
     Query,
     QueryParameters,
+    Ready,
+    SetKeyspace,
+    Void,
     read_prefix,
     read_request,
     read_request_prefix,
@@ -34,7 +40,7 @@ from cqlproto.messages import (
     write_prefix,
     write_request_prefix,
 )
-from cqlproto.testing import requests
+from cqlproto.testing import requests, responses
 
 V3, V4, V5 = ProtocolVersion
 REQUESTS = {
@@ -56,6 +62,27 @@ def body_of(message: Message, version: ProtocolVersion) -> bytes:
     out = bytearray()
     message.write_body(out, version)
     return bytes(out)
+
+
+@given(st.sampled_from(ProtocolVersion), st.data(), st.binary(max_size=3))
+def test_requests_stand_behind_their_prefix(
+    version: ProtocolVersion, data: st.DataObject, prefix: bytes
+) -> None:
+    message = data.draw(requests(version))
+    body = prefix + body_of(message, version)
+    assert read_request(message.opcode, body, len(prefix), version) == message
+    with pytest.raises(RemoteProtocolError, match="left after"):
+        read_request(message.opcode, body + b"x", len(prefix), version)
+
+
+@pytest.mark.parametrize("kind", [Void, Ready, SetKeyspace, Error, Event])
+@given(version=st.sampled_from(ProtocolVersion), data=st.data(), prefix=st.binary(max_size=3))
+def test_responses_stand_behind_their_prefix(
+    kind: type[Any], version: ProtocolVersion, data: st.DataObject, prefix: bytes
+) -> None:
+    message = data.draw(responses(version, kind))
+    body = prefix + body_of(message, version)
+    assert read_response(message.opcode, body, len(prefix), version) == message
 
 
 @given(st.sampled_from(ProtocolVersion), st.data())

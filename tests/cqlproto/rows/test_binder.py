@@ -31,6 +31,7 @@ from cqlproto.messages import (
     read_request,
 )
 from cqlproto.rows import Binder
+from cqlproto.rows.binder import FRAMES_BEFORE_COMPILING
 from cqlproto.testing import cql_types, query_parameters, values_of
 
 V3, V4, V5 = ProtocolVersion
@@ -211,6 +212,16 @@ def test_what_cannot_be_bound() -> None:
 def test_as_many_bind_markers_as_can_be() -> None:
     binder = Binder(prepared(*[INT] * 65_535), ONE, V4)
     assert len(binder.frame(1, range(65_535))) > 8 * 65_535
+
+
+def test_frames_are_the_same_after_a_packer_has_been_compiled() -> None:
+    binder = Binder(prepared(INT, TEXT), ONE, V4)
+    before = binder.frame
+    first = binder.frame(1, [7, "x"])
+    for _ in range(FRAMES_BEFORE_COMPILING):
+        assert binder.frame(1, [7, "x"]) == first
+    assert binder.frame is not before
+    assert binder.frame(1, [7, "x"]) == first
 
 
 def test_fields_of_user_types_are_named_by_their_place() -> None:

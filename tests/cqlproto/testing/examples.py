@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# For what is asked of many kinds one by one.
+FEW = settings(max_examples=max(5, settings().max_examples // 4))
+
 # The first that is found will do, and the same each time.
 SEARCH = settings(
     database=None,
@@ -41,9 +44,8 @@ def run_examples(module: ModuleType, *objects: str) -> None:
 
 
 def never_comes(strategy: SearchStrategy[T], unwanted: Callable[[T], bool]) -> bool:
-    """Whether what is unwanted stays away in a hundred examples."""
+    """Whether what is unwanted stays away in as many examples as other tests have."""
 
-    @settings(SEARCH, max_examples=100)
     @given(strategy)
     def check(value: T) -> None:
         assert not unwanted(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
@@ -26,7 +26,7 @@ from cqlproto.messages import (
 )
 from cqlproto.testing import client_messages, query_parameters, requests
 from cqlproto.wire import UNSET, Reader
-from tests.cqlproto.testing.examples import comes, never_comes, run_examples
+from tests.cqlproto.testing.examples import FEW, comes, never_comes, run_examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ def test_parameters_are_read_as_they_were_written(
 def test_every_kind_comes_and_alone_if_asked_for(kind: type[Any], version: ProtocolVersion) -> None:
     assert comes(requests(version), lambda message: isinstance(message, kind))
 
-    @settings(max_examples=20)
+    @FEW
     @given(requests(version, kind))
     def only_this(message: object) -> None:
         assert type(message) is kind

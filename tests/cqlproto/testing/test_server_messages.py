@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
@@ -32,7 +32,7 @@ from cqlproto.messages import (
     Void,
 )
 from cqlproto.testing import columns, errors, responses, server_events, server_messages
-from tests.cqlproto.testing.examples import comes, never_comes, run_examples
+from tests.cqlproto.testing.examples import FEW, comes, never_comes, run_examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ CHANGES = [("KEYSPACE", V3), ("TABLE", V3), ("TYPE", V3), ("FUNCTION", V4), ("AG
 def test_every_kind_comes_and_alone_if_asked_for(kind: type[Any], version: ProtocolVersion) -> None:
     assert comes(responses(version), lambda message: isinstance(message, kind))
 
-    @settings(max_examples=20)
+    @FEW
     @given(responses(version, kind))
     def only_this(message: object) -> None:
         assert type(message) is kind
@@ -142,7 +142,7 @@ def test_every_error_comes_and_alone_if_asked_for(
 ) -> None:
     assert comes(errors(version), lambda error: error.code == code)
 
-    @settings(max_examples=30)
+    @FEW
     @given(errors(version, code))
     def only_this(error: Error) -> None:
         assert error.code == code

@@ -19,9 +19,10 @@ from cqlproto.cqltypes import (
     VectorType,
     decoder,
     encoder,
+    parse_type,
 )
 from cqlproto.testing import cql_types, values, values_of
-from tests.cqlproto.testing.examples import run_examples
+from tests.cqlproto.testing.examples import FEW, run_examples
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,17 @@ def test_values_can_be_written(data: st.DataObject) -> None:
 def test_values_that_datetime_cannot_hold_come_too(name: str) -> None:
     found = find(values_of(NATIVE_TYPES[name]), lambda value: type(value).__module__ != "datetime")
     assert type(found).__name__.lower() == name
+
+
+@pytest.mark.parametrize(
+    "text", [*NATIVE_TYPES, "vector<int, 2>", "set<frozen<vector<int, 2>>>", "'com.example.Odd'"]
+)
+@FEW
+@given(data=st.data())
+def test_values_of_every_type_can_be_written(text: str, data: st.DataObject) -> None:
+    cql_type = parse_type(text)
+    value = data.draw(values_of(cql_type))
+    assert decoder(cql_type)(encoder(cql_type)(value)) == value
 
 
 def test_the_examples_run() -> None:
