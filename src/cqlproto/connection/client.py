@@ -373,8 +373,10 @@ class ClientConnection(Connection):
         begun = self.state is State.STARTUP_SENT and opcode in OPENS_SEGMENTS
         if begun and self._version.has_segments:
             self._begin_segments(self._handshake.compression)
-        outcome = self._handshake.step(message)
-        self.state = self._handshake.state
+        try:
+            outcome = self._handshake.step(message)
+        finally:
+            self.state = self._handshake.state
         if isinstance(outcome, HandshakeCompleted | HandshakeFailed):
             return outcome
         self._send_handshake(outcome)

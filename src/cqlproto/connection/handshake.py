@@ -109,10 +109,14 @@ class ClientHandshake:
             return HandshakeFailed(
                 f"the server asks for authentication ({mechanism})", authentication=True
             )
-        if isinstance(message, Authenticate):
-            return AuthResponse(self._authenticator.initial_response(message.authenticator))
-        assert isinstance(message, AuthChallenge)
-        return AuthResponse(self._authenticator.evaluate_challenge(message.token))
+        try:
+            if isinstance(message, Authenticate):
+                return AuthResponse(self._authenticator.initial_response(message.authenticator))
+            assert isinstance(message, AuthChallenge)
+            return AuthResponse(self._authenticator.evaluate_challenge(message.token))
+        except BaseException:  # the caller's own, who gets it as it is
+            self.state = State.FAILED
+            raise
 
 
 def _failed(error: Error, version: ProtocolVersion, state: State) -> HandshakeFailed:

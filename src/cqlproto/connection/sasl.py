@@ -8,7 +8,11 @@ __all__ = ["Authenticator", "PlainAuthenticator"]
 
 
 class Authenticator(Protocol):
-    """The client's side of a SASL exchange (v4 section 4.1.2); one per connection."""
+    """The client's side of a SASL exchange (v4 section 4.1.2); one per connection.
+
+    What a method raises leaves :meth:`ClientConnection.next_event` as it is, and the handshake has
+    failed.
+    """
 
     def initial_response(self, mechanism: str) -> bytes:
         """Return the first token, given the class name in AUTHENTICATE."""

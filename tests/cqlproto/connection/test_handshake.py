@@ -209,6 +209,34 @@ def test_no_authenticator(version: ProtocolVersion) -> None:
     assert client.data_to_send() == b""
 
 
+@pytest.mark.parametrize("state", [State.STARTUP_SENT, State.AUTHENTICATING])
+def test_what_an_authenticator_raises_comes_out_as_it_is(state: State) -> None:
+    class Unwilling(Recorder):
+        def initial_response(self, mechanism: str) -> bytes:
+            if state is State.STARTUP_SENT:
+                raise KeyError(mechanism)
+            return super().initial_response(mechanism)
+
+        def evaluate_challenge(self, challenge: bytes | None) -> bytes:
+            raise KeyError(challenge)
+
+    client = ClientConnection(version=V4, authenticator=Unwilling())
+    client.initiate()
+    replies = [SUPPORTED, AUTHENTICATE, AuthChallenge(b"?")]
+    *before, last = replies if state is State.AUTHENTICATING else replies[:2]
+    for message in before:
+        client.data_to_send()
+        client.receive_data(response_frame(message, 0))
+        assert client.next_event() is None
+    client.data_to_send()
+    client.receive_data(response_frame(last, 0))
+    with pytest.raises(KeyError):
+        client.next_event()
+    assert client.state is State.FAILED
+    assert client.data_to_send() == b""
+    assert client.next_event() is None
+
+
 @pytest.mark.parametrize("state", WAITING)
 @pytest.mark.parametrize("code", [0x0000, 0x000A, 0x0100, 0x2100, 0x7777])
 def test_an_error_fails_the_handshake_with_the_servers_words(state: State, code: int) -> None:
