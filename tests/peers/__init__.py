@@ -1,0 +1,1 @@
+"""Other drivers against the server's end of the core."""
