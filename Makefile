@@ -15,7 +15,7 @@ demo: .venv/.demo ## run examples/demo.py, on CQLPROTO_HOSTS or on a Cassandra t
 	@if [ -n "$$CQLPROTO_HOSTS" ]; then $(BIN)/python examples/demo.py; \
 	else $(BIN)/python -m tests.cassandra run -- $(BIN)/python examples/demo.py; fi
 
-test: lint types tests units docs fuzz-short ## everything: lint, types, all tests, docs, a little fuzzing
+test: lint types tests coverage units docs fuzz-short ## everything: lint, types, all tests, docs, a little fuzzing
 
 lint: .venv/.dev ## style, format and the layers of the sources
 	$(BIN)/ruff check $(CHECKED)
@@ -27,6 +27,9 @@ types: .venv/.dev ## mypy, strict
 
 tests: .venv/.dev ## all tests, on a Cassandra that is started for them
 	$(BIN)/pytest
+
+coverage: .venv/.dev ## every branch of cqlproto, each module by its own tests; about a minute
+	$(BIN)/python -m tests.coverage
 
 units: $(OTHERS:%=unit-%) ## the unit tests on the other CPythons of this machine
 
@@ -65,5 +68,5 @@ clean: ## remove virtual environments and caches
 	.venv-$*/bin/python $(PIP) --editable '.[unit]'
 	@touch $@
 
-.PHONY: help demo test lint types tests units docs fuzz fuzz-short bench format clean
+.PHONY: help demo test lint types tests coverage units docs fuzz fuzz-short bench format clean
 .PRECIOUS: .venv/.% .venv-%/.unit

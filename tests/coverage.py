@@ -121,7 +121,7 @@ def run(tests: list[Path]) -> Coverage:
     measured = Coverage(data_file=None, config_file=str(ROOT / "pyproject.toml"))
     measured.start()
     measured.switch_context(IMPORTING)
-    options = ["-q", "--no-header", "--durations=40", "-p", "no:cacheprovider"]
+    options = ["-q", "--no-header", "-p", "no:cacheprovider"]
     failed = pytest.main([*options, *map(str, tests)], plugins=[Contexts(measured)])
     measured.stop()
     if failed:

@@ -7,6 +7,7 @@ be decoded.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from hypothesis import strategies as st
@@ -202,8 +203,9 @@ _ANSWERS: dict[str, st.SearchStrategy[object]] = {
 _WRITE_TYPES = st.sampled_from(["SIMPLE", "BATCH", "UNLOGGED_BATCH", "COUNTER", "CAS"])
 
 
-def _error_fields(code: int, version: ProtocolVersion) -> Mapping[str, st.SearchStrategy[object]]:
-    """What an ERROR of a code carries in a version (v4 section 9, v5 section 8)."""
+@lru_cache
+def _error_fields(version: ProtocolVersion) -> Mapping[int, st.SearchStrategy[dict[str, object]]]:
+    """What an ERROR carries in a version, by its code (v4 section 9, v5 section 8)."""
     failures: dict[str, st.SearchStrategy[object]] = {"failures": some.ints}
     if version.has_failure_reasons:
         failures = {"reasons": st.dictionaries(some.addresses, some.shorts, max_size=3)}
@@ -227,20 +229,25 @@ def _error_fields(code: int, version: ProtocolVersion) -> Mapping[str, st.Search
             "function": some.texts,
             "argument_types": some.string_lists,
         }
-    return fields.get(code, {})
+    return {code: st.fixed_dictionaries(parts) for code, parts in fields.items()}
+
+
+_NO_FIELDS: st.SearchStrategy[dict[str, object]] = st.builds(dict)
+_CODES: st.SearchStrategy[int] = st.sampled_from(ErrorCode) | some.ints
+_EXTRA = st.just(b"") | some.blobs
 
 
 @st.composite
-def _errors(draw: st.DrawFn, version: ProtocolVersion, codes: tuple[int, ...]) -> Error:
-    code = draw(st.sampled_from(codes) if codes else st.sampled_from(ErrorCode) | some.ints)
-    fields = draw(st.fixed_dictionaries(dict(_error_fields(code, version))))
+def _errors(draw: st.DrawFn, version: ProtocolVersion, codes: st.SearchStrategy[int]) -> Error:
+    code = draw(codes)
+    fields = draw(_error_fields(version).get(code, _NO_FIELDS))
     reasons = fields.get("reasons")
     if isinstance(reasons, dict):
         fields["failures"] = len(reasons)
     is_cas = code == ErrorCode.WRITE_TIMEOUT and fields["write_type"] == "CAS"
     if is_cas and version.has_contentions:
         fields["contentions"] = draw(some.shorts)
-    return Error(code, draw(some.texts), fields, draw(st.just(b"") | some.blobs))
+    return Error(code, draw(some.texts), fields, draw(_EXTRA))
 
 
 def errors(version: ProtocolVersion, *codes: int) -> st.SearchStrategy[Error]:
@@ -261,7 +268,7 @@ def errors(version: ProtocolVersion, *codes: int) -> st.SearchStrategy[Error]:
         ...     assert ("reasons" in error.fields) == (error.code == ErrorCode.WRITE_FAILURE)
         >>> test_the_fields_are_there()
     """
-    return _errors(version, codes)
+    return _errors(version, st.sampled_from(codes) if codes else _CODES)
 
 
 def _supported(_: ProtocolVersion) -> st.SearchStrategy[Supported]:
