@@ -19,16 +19,17 @@ F = TypeVar("F", bound="Callable[..., None]")
 
 PROVOKED: dict[ErrorCode, list[str]] = {}
 
-# Also not provoked, as no code of their own: AUTH_CHALLENGE, which no authenticator of Cassandra's
-# sends; write types VIEW (the base replica raises it where it has the view's lock, and its
-# coordinator reports SIMPLE), CDC (defined, never used) and BATCH in a timeout (the batch log waits
-# for the same nodes first, so it says BATCH_LOG; a WRITE_FAILURE says BATCH); a custom payload in a
-# response (the handler that Cassandra comes with ignores payloads).
+# What has no code of its own, and was not provoked either:
+# - AUTH_CHALLENGE: PasswordAuthenticator accepts or refuses at once.
+# - Write type VIEW: a table with a view, whose other replica hangs, times out as SIMPLE.
+# - Write type CDC: a table with CDC fails as SIMPLE, BATCH or UNLOGGED_BATCH.
+# - Write type BATCH in a timeout: the batch log waits for the same node first, so BATCH_LOG comes.
+# - A custom payload in a response: Cassandra answers none to those that it is sent.
+# - Rows whose columns don't share a table: one statement of Cassandra's reads one table.
 NOT_PROVOKED: dict[ErrorCode, str] = {
     ErrorCode.CDC_WRITE_FAILURE: (
-        "a replica without room for CDC fails the write, and its coordinator makes WRITE_FAILURE"
-        " of it, on one node too: tried with plain writes, conditions, batches of both kinds;"
-        " a counter times out"
+        "the coordinator makes WRITE_FAILURE of it where CDC has no room, on a single node too:"
+        " tried with plain writes, conditions and batches of both kinds; a counter times out"
     ),
 }
 

@@ -52,7 +52,7 @@ assert tests.cassandra.test_protocol_cluster  # its tests are counted below
 ONE = Consistency.ONE
 LIMITS = {
     "native_transport_rate_limiting_enabled": True,
-    "native_transport_max_requests_per_second": 500,
+    "native_transport_max_requests_per_second": 100,
     "tombstone_warn_threshold": 5,
     "tombstone_failure_threshold": 20,
     "cdc_enabled": True,
@@ -294,14 +294,14 @@ def test_write_failure(limited: Node, version: ProtocolVersion) -> None:
 def test_overloaded(limited: Node, version: ProtocolVersion) -> None:
     options = {"THROW_ON_OVERLOAD": "1"}
     with CoreConnection(limited, version, options=options) as connection:
-        streams = [connection.core.send(query("SELECT key FROM system.local")) for _ in range(800)]
+        streams = [connection.core.send(query("SELECT key FROM system.local")) for _ in range(400)]
         connection.flush()
         answers = [connection.reply(stream).message for stream in streams]
     errors = [answer for answer in answers if isinstance(answer, Error)]
     assert 0 < len(errors) < len(answers)
     assert {error.code for error in errors} == {ErrorCode.OVERLOADED}
     assert errors[0].fields == {}
-    assert "500 requests/second" in errors[0].message
+    assert "100 requests/second" in errors[0].message
 
 
 # -- the protocol itself

@@ -111,7 +111,7 @@ def tamed(value: Any) -> Any:
         return Duration(0, 0, 1)
     if isinstance(value, dict):
         return type(value)((tamed(key), tamed(item)) for key, item in value.items())
-    if isinstance(value, list | set | frozenset | tuple) and not isinstance(value, Duration):
+    if isinstance(value, list | set | frozenset | tuple):
         return type(value)([tamed(item) for item in value])
     return value
 
