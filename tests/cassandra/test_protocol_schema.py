@@ -6,6 +6,7 @@ aggregates: there, the server says that their keyspace was updated.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -84,7 +85,8 @@ def test_every_change_of_the_schema(
     name = f"{keyspace}_v{version:d}"
     watched = CoreConnection(cassandra, version)
     changing = CoreConnection(cassandra, version)
-    with watched, changing:
+    with watched, changing, contextlib.ExitStack() as stack:
+        stack.callback(cassandra.cql, f"DROP KEYSPACE IF EXISTS {name}")
         assert watched.ask(Register(["SCHEMA_CHANGE"])) is READY
         for step in STEPS:
             result = changing.query(step.statement.format(ks=name))
