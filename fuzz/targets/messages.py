@@ -112,11 +112,11 @@ def responses(data: bytes) -> None:
     except LocalProtocolError:
         return
     written = bytes(out)
-    id_again, warnings_again, payload_again, position = read_prefix(written, flags, version)
+    id_again, warnings_again, payload_again, start = read_prefix(written, flags, version)
     require(id_again == tracing_id, "another tracing id", tracing_id, id_again)
     require(list(warnings_again) == list(warnings), "other warnings", warnings)
     require(payload_again == payload, "another payload", payload, payload_again)
-    again = read_response(opcode, written, position, version)
+    again = read_response(opcode, written, start, version)
     require(again == message, "another response", message, again)
     if isinstance(message, Rows) and message.metadata is not None:
         same = read_response(opcode, body, position, version, message.metadata)
