@@ -104,7 +104,7 @@ INSIDE: dict[str, Callable[[CQLType], CQLType]] = {
 
 @pytest.mark.parametrize("version", ProtocolVersion)
 @pytest.mark.parametrize("name", sorted(NATIVE_TYPES))
-@settings(max_examples=20)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_every_type_crosses_inside_all_others_in_every_version(
     name: str, version: ProtocolVersion, data: st.DataObject
