@@ -15,7 +15,12 @@ demo: .venv/.demo ## run examples/demo.py, on CQLPROTO_HOSTS or on a Cassandra t
 	@if [ -n "$$CQLPROTO_HOSTS" ]; then $(BIN)/python examples/demo.py; \
 	else $(BIN)/python -m tests.cassandra run -- $(BIN)/python examples/demo.py; fi
 
-test: lint types tests coverage units docs fuzz-short ## everything: lint, types, all tests, docs, a little fuzzing
+# The tests wait for servers half of their time; what needs none is run beside them. Whatever is to be
+# installed into .venv is there before.
+test: lint types .venv/.fuzz ## everything: lint, types, all tests, docs, a little fuzzing
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=line tests without-server
+
+without-server: coverage units docs fuzz-short
 
 lint: .venv/.dev ## style, format and the layers of the sources
 	$(BIN)/ruff check $(CHECKED)
@@ -68,5 +73,5 @@ clean: ## remove virtual environments and caches
 	.venv-$*/bin/python $(PIP) --editable '.[unit]'
 	@touch $@
 
-.PHONY: help demo test lint types tests coverage units docs fuzz fuzz-short bench format clean
+.PHONY: help demo test lint types tests without-server coverage units docs fuzz fuzz-short bench format clean
 .PRECIOUS: .venv/.% .venv-%/.unit

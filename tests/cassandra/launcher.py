@@ -174,7 +174,14 @@ class Node:
 
     def pause(self) -> None:
         """Hang it: SIGSTOP. Its sockets stay open, and new ones are accepted."""
-        os.kill(self._cluster._pid(self), signal.SIGSTOP)
+        pid = self._cluster._pid(self)
+        os.kill(pid, signal.SIGSTOP)
+        # on a busy machine some of its threads go on for a moment
+        deadline = time.monotonic() + 10
+        while not all(state == "T" for state in _thread_states(pid)):
+            if time.monotonic() > deadline:
+                raise LauncherError(f"{self.address} does not stop")
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """Let it go on after `pause`: SIGCONT."""
@@ -434,6 +441,18 @@ def _is_node(pid: int, home: Path) -> bool:
         capture_output=True, text=True, check=False,
     ).stdout  # fmt: skip
     return not shown.startswith("Z") and f"{home / 'conf'}:" in shown
+
+
+def _thread_states(pid: int) -> list[str]:
+    """Return the letter of each thread's state, as Linux has it."""
+    states = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            # behind the name, which may hold anything
+            states.append((task / "stat").read_text().rpartition(")")[2].split()[0])
+        except OSError:
+            continue
+    return states
 
 
 def cql(address: str, *statements: str) -> None:
