@@ -28,6 +28,7 @@ OURS = ("cqlproto/asyncio", "cqlproto/trio", "cqlproto/uvloop")
 PEERS = report.PEERS
 BARE = ("bare/asyncio", "bare/trio", "bare/uvloop")
 TUPLES = "cqlproto/asyncio/tuple"
+NEWEST = "cqlproto/asyncio/v5"
 UNITS: dict[Work, str] = {"write": "writes", "read": "reads", "scan": "rows", "stream": "rows"}
 NEEDS = {"acsylla": "acsylla", "cassandra-driver": "cassandra", "trio": "trio", "uvloop": "uvloop"}
 
@@ -95,7 +96,7 @@ class Bench:
             self._measure(_job("cqlproto/asyncio", "drop", address, 1))
 
     def _live(self, address: Address) -> None:
-        everyone = (*OURS, *PEERS)
+        everyone = (*OURS, NEWEST, *PEERS)
         operations: dict[Work, int] = {
             "write": self._plan.operations,
             "read": self._plan.operations,

@@ -1,7 +1,7 @@
 """cqlproto on asyncio, on uvloop and on trio, as an application would use it.
 
-A client's name says the backend and, where it isn't the default, the row: `cqlproto/trio`,
-`cqlproto/asyncio/tuple`.
+A client's name says the backend and, where they aren't the usual ones, the row and the version:
+`cqlproto/trio`, `cqlproto/asyncio/tuple`, `cqlproto/asyncio/v5`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import anyio
 import cqlproto_anyio as cql
 from bench import jobs
 from bench.meter import Meter
+from cqlproto import ProtocolVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -32,7 +33,9 @@ def run(job: Job) -> Outcome:
 
 async def _connect(job: Job) -> Outcome:
     meter = Meter()
-    async with cql.connect(job.host, port=job.port) as session:
+    newest = "v5" in job.client.split("/")
+    config = cql.Config(protocol_version=ProtocolVersion.V5 if newest else ProtocolVersion.V4)
+    async with cql.connect(job.host, port=job.port, config=config) as session:
         meter.outcome.version = cql.__version__
         await _WORKS[job.work](session, job, meter)
         meter.outcome.protocol = await _protocol(session)
