@@ -97,7 +97,7 @@ def canned(upstream: Address) -> Iterator[Canned]:
                 "build",
                 "--release",
                 "--quiet",
-                "--locked",
+                "--offline",
                 "--manifest-path",
                 _CANNED / "Cargo.toml",
             ],
