@@ -48,7 +48,7 @@ fuzz: .venv/.fuzz ## fuzz every parser, so many SECONDS in all
 	$(BIN)/python -m fuzz --seconds $(or $(SECONDS),600)
 
 fuzz-short: .venv/.fuzz
-	$(BIN)/python -m fuzz --seconds 40
+	$(BIN)/python -m fuzz --seconds 40 --if-possible
 
 bench: .venv/.bench ## measure beside acsylla and cassandra-driver; ARGS=--quick for less
 	$(BIN)/python -m bench $(ARGS)

@@ -440,3 +440,17 @@ def test_without_atheris_the_command_says_what_is_missing(
     with pytest.raises(SystemExit, match="2"):
         main([])
     assert "cqlproto[fuzz]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_without_atheris_nothing_is_left_out_silently(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], required: bool
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("CQLPROTO_REQUIRE_CASSANDRA", "1" if required else "")
+    if required:
+        with pytest.raises(SystemExit):
+            main(["--if-possible"])
+    else:
+        assert main(["--if-possible"]) == 0
+        assert "NOT FUZZED" in capsys.readouterr().out
