@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from cqlproto.messages.results import Rows, Void
 from cqlproto.rows import Row
 from cqlproto_anyio._backend import current_backend
+from cqlproto_anyio.arguments import check_arguments, parse_endpoint
 from cqlproto_anyio.config import Auth, Config, Endpoint, Options, Profile, Settings, merged
 from cqlproto_anyio.exceptions import ConfigError, UsageError
 from cqlproto_anyio.execution import BatchCall, Call
@@ -452,54 +453,3 @@ def connect(
         tls=context,
         keyspace=keyspace,
     )
-
-
-def check_arguments(
-    hosts: object,
-    keyspace: object,
-    auth: object,
-    tls: object,
-    local_dc: object,
-    profile: object,
-    config: object,
-) -> None:
-    """Raise ConfigError for what :func:`connect` can't take, before it fails somewhere inside."""
-    import ssl
-
-    texts = (str, type(None))
-    for name, value, fits in (
-        ("hosts", hosts, hasattr(hosts, "__iter__")),
-        ("keyspace", keyspace, isinstance(keyspace, texts) and keyspace != ""),
-        ("auth", auth, auth is None or hasattr(auth, "authenticator")),
-        ("tls", tls, isinstance(tls, (bool, ssl.SSLContext))),
-        ("local_dc", local_dc, isinstance(local_dc, texts)),
-        ("profile", profile, isinstance(profile, (Profile, type(None)))),
-        ("config", config, isinstance(config, (Config, type(None)))),
-    ):
-        if not fits:
-            raise ConfigError(f"{name} can't be a {type(value).__name__}")
-
-
-def parse_endpoint(name: str, port: int) -> Endpoint:
-    """Read ``host``, ``host:port``, ``::1`` or ``[::1]:port``.
-
-    Raises:
-        ConfigError: it is none of these.
-    """
-    if not isinstance(name, str):
-        raise ConfigError(f"a contact point is a str, not a {type(name).__name__}")
-    address, text = name, ""
-    if name.startswith("["):
-        address, closed, text = name[1:].partition("]")
-        if not closed or (text and not text.startswith(":")):
-            raise ConfigError(f"{name!r} is no contact point")
-        text = text[1:]
-    elif name.count(":") == 1:
-        address, _, text = name.partition(":")
-    if text:
-        if not text.isascii() or not text.isdigit():
-            raise ConfigError(f"{name!r} has no port number after the colon")
-        port = int(text)
-    if not address or not isinstance(port, int) or not 0 < port < 65536:
-        raise ConfigError(f"{name!r} with port {port!r} is no contact point")
-    return Endpoint(address, port)

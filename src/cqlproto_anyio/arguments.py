@@ -1,0 +1,59 @@
+"""What :func:`connect` is given: checked before it fails somewhere inside, and read."""
+
+from __future__ import annotations
+
+from cqlproto_anyio.config import Config, Endpoint, Profile
+from cqlproto_anyio.exceptions import ConfigError
+
+__all__ = ["check_arguments", "parse_endpoint"]
+
+
+def check_arguments(
+    hosts: object,
+    keyspace: object,
+    auth: object,
+    tls: object,
+    local_dc: object,
+    profile: object,
+    config: object,
+) -> None:
+    """Raise ConfigError for what :func:`connect` can't take, before it fails somewhere inside."""
+    import ssl
+
+    texts = (str, type(None))
+    for name, value, fits in (
+        ("hosts", hosts, hasattr(hosts, "__iter__")),
+        ("keyspace", keyspace, isinstance(keyspace, texts) and keyspace != ""),
+        ("auth", auth, auth is None or hasattr(auth, "authenticator")),
+        ("tls", tls, isinstance(tls, (bool, ssl.SSLContext))),
+        ("local_dc", local_dc, isinstance(local_dc, texts)),
+        ("profile", profile, isinstance(profile, (Profile, type(None)))),
+        ("config", config, isinstance(config, (Config, type(None)))),
+    ):
+        if not fits:
+            raise ConfigError(f"{name} can't be a {type(value).__name__}")
+
+
+def parse_endpoint(name: str, port: int) -> Endpoint:
+    """Read ``host``, ``host:port``, ``::1`` or ``[::1]:port``.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"a contact point is a str, not a {type(name).__name__}")
+    address, text = name, ""
+    if name.startswith("["):
+        address, closed, text = name[1:].partition("]")
+        if not closed or (text and not text.startswith(":")):
+            raise ConfigError(f"{name!r} is no contact point")
+        text = text[1:]
+    elif name.count(":") == 1:
+        address, _, text = name.partition(":")
+    if text:
+        if not text.isascii() or not text.isdigit():
+            raise ConfigError(f"{name!r} has no port number after the colon")
+        port = int(text)
+    if not address or not isinstance(port, int) or not 0 < port < 65536:
+        raise ConfigError(f"{name!r} with port {port!r} is no contact point")
+    return Endpoint(address, port)
