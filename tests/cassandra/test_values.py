@@ -271,10 +271,17 @@ def castable(cql_type: CQLType, *, ordered: bool = False) -> CQLType:
     return N["blob"]
 
 
+def kept_as_it_is(value: object) -> bool:
+    """Whether it holds no IPv4-mapped address, which comes back from a collection as IPv4."""
+    return "::ffff:" not in repr(value)
+
+
 def test_made_up_types_are_cast_and_printed(prepared: Prepared, agreement: Agreement) -> None:
     types = cql_types().map(castable)
     typed = types.flatmap(
-        lambda one: st.tuples(st.just(one), st.lists(values_of(one), min_size=3, max_size=6))
+        lambda one: st.tuples(
+            st.just(one), st.lists(values_of(one).filter(kept_as_it_is), min_size=3, max_size=6)
+        )
     )
 
     def check(examples: list[tuple[CQLType, list[Any]]]) -> None:
