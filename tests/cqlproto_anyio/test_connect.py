@@ -273,6 +273,31 @@ async def test_versions_that_cannot_be_read_are_gone_through_one_by_one() -> Non
     assert seen == [5, 4, 3]
 
 
+@pytest.mark.parametrize("ending", ["timeout", "cancelled"])
+async def test_the_way_down_is_bounded_and_leaves_no_socket(ending: str) -> None:
+    """The second attempt hangs: one deadline holds for all, and every transport is closed."""
+    async with serving() as server:
+        server.versions = (ProtocolVersion.V3, ProtocolVersion.V4)
+        server.handshake = lambda asked: None
+        config = server.config(connect_timeout=0.2 if ending == "timeout" else 20.0)
+        async with anyio.create_task_group() as group:
+            connecting = start(group, cql.connect("node", config=config).__aenter__)
+            await server.next()
+            assert server.rejected_versions == [5]
+            if ending == "cancelled":
+                connecting.scope.cancel()
+        if ending == "timeout":
+            assert isinstance(connecting.error, cql.ConnectionFailed)
+            assert described(connecting.error) == (
+                cql.ConnectionFailed,
+                "handshake",
+                "node:9042",
+            )
+        else:
+            assert (connecting.error, connecting.result) == (None, None)
+        assert [client.closed for client in server.clients] == [True, True]
+
+
 async def test_a_fixed_version_is_not_negotiated() -> None:
     async with serving() as server:
         server.versions = (ProtocolVersion.V3, ProtocolVersion.V4)
