@@ -1,8 +1,8 @@
 """The little that asyncio and trio must do each in their own way: wait, wake, tell the time, host
-a task.
+a task, own a socket.
 
-anyio's own events and clocks would do, at a third of the throughput: a request waits in a future
-of the loop's own, or as a trio task that is rescheduled, and nothing else is made for it.
+anyio's own events and clocks would do, at a third of the throughput: a request is itself what its
+task waits for, and nothing else is made for it. ``_asyncio`` and ``_trio`` say how.
 
 A :class:`Waiting` is a one-shot: one task awaits it, whoever has the answer completes it. If the
 task is cancelled, both backends call the same :meth:`Waiting.abandon`.
@@ -10,24 +10,20 @@ task is cancelled, both backends call the same :meth:`Waiting.abandon`.
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import time
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from contextvars import Context
 
-__all__ = [
-    "AsyncioBackend",
-    "AsyncioWaiting",
-    "Backend",
-    "TrioWaiting",
-    "Waiting",
-    "current_backend",
-]
+    from anyio.abc import ByteStream
+
+    from cqlproto_anyio.request import Request
+
+__all__ = ["Backend", "Waiting", "current_backend", "shielded"]
 
 
 class Waiting:
@@ -35,16 +31,19 @@ class Waiting:
 
     Attributes:
         done: whether it has been completed, abandoned or failed.
-        result: what it was completed with.
+        value: what it was completed with.
         error: what it failed with.
     """
 
-    __slots__ = ("_waiter", "done", "error", "result")
+    __slots__ = ("_asyncio_future_blocking", "_context", "_waiter", "done", "error", "value")
+    # the two that asyncio's tasks want; objects with slots have one line of ancestors
+    _asyncio_future_blocking: bool
+    _context: Context
 
     def __init__(self) -> None:
         self._waiter: Any = None
         self.done = False
-        self.result: Any = None
+        self.value: Any = None
         self.error: BaseException | None = None
 
     def __await__(self) -> Generator[Any, Any, Any]:
@@ -53,11 +52,11 @@ class Waiting:
     def _wake(self, waiter: Any) -> None:
         raise NotImplementedError
 
-    def complete(self, result: Any) -> None:
-        """Wake the task that waits, with a result."""
+    def complete(self, value: Any) -> None:
+        """Wake the task that waits, with a value."""
         if not self.done:
             self.done = True
-            self.result = result
+            self.value = value
             waiter = self._waiter
             if waiter is not None:
                 self._waiter = None
@@ -74,68 +73,30 @@ class Waiting:
         self.done = True
 
 
-_Future = asyncio.Future
-
-
-class AsyncioWaiting(Waiting):
-    """Waits in a future of its loop, which subclasses name: asking for it costs more."""
-
-    __slots__ = ()
-    loop: ClassVar[asyncio.AbstractEventLoop]
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        if not self.done:
-            future: asyncio.Future[None] = _Future(loop=self.loop)
-            self._waiter = future
-            try:
-                yield from future
-            except BaseException:
-                self._waiter = None
-                self.abandon()
-                raise
-        if self.error is not None:
-            raise self.error
-        return self.result
-
-    def _wake(self, waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():  # it is, if the task is being cancelled
-            waiter.set_result(None)
-
-
 class Backend(Protocol):
-    """What a session needs of the event loop, found once when it starts."""
+    """What a session needs of the event loop, found once when it starts.
+
+    Attributes:
+        name: ``"asyncio"`` or ``"trio"``.
+        clock: returns seconds.
+        waiting: the class of what tasks wait for.
+        request: the class of requests, which tasks wait for too.
+        receive_size: how many bytes to read at a time.
+    """
 
     name: str
     clock: Callable[[], float]
     waiting: type[Waiting]
+    request: type[Request]
     receive_size: int
 
     def host(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
         """Run a function in a task outside of all the caller's scopes; keep what is returned."""
         ...
 
-
-class AsyncioBackend:
-    """The running loop, its clock and its futures."""
-
-    name = "asyncio"
-    # what the selector loop reads at a time: less would make anyio split what has come
-    receive_size = 262_144
-
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._loop = loop
-        self.waiting: type[Waiting] = self.bound(AsyncioWaiting)
-        # asyncio's own loops ask the monotonic clock; without the way through them it is cheaper
-        plain = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
-        self.clock: Callable[[], float] = time.monotonic if plain else loop.time
-
-    def bound(self, kind: type[AsyncioWaiting]) -> type[Any]:
-        """Return a subclass whose objects wait in this loop."""
-        return type(kind.__name__, (kind,), {"__slots__": (), "loop": self._loop})
-
-    def host(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
-        return self._loop.create_task(function(), name=name)
+    async def own(self, stream: ByteStream) -> ByteStream:
+        """Return a plain TCP stream of anyio's in the form that is cheapest here; it goes on."""
+        ...
 
 
 def current_backend() -> Backend:
@@ -149,6 +110,8 @@ def current_backend() -> Backend:
 
         if _trio.running():
             return _trio.TrioBackend()
+    from cqlproto_anyio._asyncio import AsyncioBackend
+
     try:
         return AsyncioBackend()
     except RuntimeError:
@@ -159,15 +122,3 @@ async def shielded(awaitable: Awaitable[Any]) -> Any:
     """Await something although the task is cancelled; only for what is bounded by itself."""
     with anyio.CancelScope(shield=True):
         return await awaitable
-
-
-if TYPE_CHECKING:
-    from cqlproto_anyio._trio import TrioWaiting
-else:
-
-    def __getattr__(name: str) -> Any:
-        if name == "TrioWaiting":
-            from cqlproto_anyio._trio import TrioWaiting
-
-            return TrioWaiting
-        raise AttributeError(name)

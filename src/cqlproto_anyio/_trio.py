@@ -12,6 +12,8 @@ from cqlproto_anyio.request import Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
+    from anyio.abc import ByteStream
+
 __all__ = ["TrioBackend", "TrioRequest", "TrioWaiting", "running"]
 
 _wait_rescheduled = trio.lowlevel.wait_task_rescheduled
@@ -31,7 +33,7 @@ class TrioWaiting(Waiting):
             yield from _wait_rescheduled(self._abort).__await__()
         if self.error is not None:
             raise self.error
-        return self.result
+        return self.value
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         # A task that is being cancelled must not be rescheduled by us as well: that crashes the
@@ -55,6 +57,7 @@ class TrioBackend:
 
     name = "trio"
     waiting: type[Waiting] = TrioWaiting
+    request: type[Request] = TrioRequest
     receive_size = 65_536
 
     def __init__(self) -> None:
@@ -62,6 +65,9 @@ class TrioBackend:
 
     def host(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
         return trio.lowlevel.spawn_system_task(function, name=name)
+
+    async def own(self, stream: ByteStream) -> ByteStream:
+        return stream
 
 
 def running() -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from cqlproto_anyio._backend import AsyncioBackend, AsyncioWaiting, Waiting
+from cqlproto_anyio._backend import Waiting
 from cqlproto_anyio.cqltext import read_statement
 from cqlproto_anyio.exceptions import RequestTimeout
 
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     from cqlproto.messages import Request as Message
     from cqlproto.messages.results import ResultMetadata
     from cqlproto.rows import Binder
-    from cqlproto_anyio._backend import Backend
     from cqlproto_anyio.config import Settings
     from cqlproto_anyio.connection import Connection
     from cqlproto_anyio.deadlines import Deadlines
 
-__all__ = ["Request", "request_class"]
+__all__ = ["Request"]
 
 
 class Request(Waiting):
@@ -67,7 +66,7 @@ class Request(Waiting):
     ) -> None:
         self._waiter = None
         self.done = False
-        self.result = None
+        self.value = None
         self.error = None
         self.deadlines = deadlines
         self.query = query
@@ -101,7 +100,7 @@ class Request(Waiting):
     def again(self) -> None:
         """Make ready for another attempt within the same deadline."""
         self.done = False
-        self.result = None
+        self.value = None
         self.error = None
         self.stream_id = 0
         self.sent = False
@@ -112,17 +111,20 @@ class Request(Waiting):
 
     # -- the end of an attempt
 
-    def complete(self, result: Any) -> None:
+    def complete(self, value: Any) -> None:
         if self.done:
             return
         self.done = True
-        self.result = result
+        self.value = value
         if self.timeout is not None:
             self.deadlines.remove(self)
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
             self._wake(waiter)
+
+    # Where a task may be run at once, this is how a reply is given to it.
+    answer = complete
 
     def abandon(self) -> None:
         """The caller has been cancelled: give the stream id up, drop what isn't sent yet."""
@@ -157,18 +159,3 @@ class Request(Waiting):
     def _leave(self) -> None:
         if self.connection is not None:
             self.sent = self.connection.abandon(self)
-
-
-class AsyncioRequest(AsyncioWaiting, Request):
-    """A request on asyncio."""
-
-    __slots__ = ()
-
-
-def request_class(backend: Backend) -> type[Request]:
-    """Return the kind of request that can be awaited on this backend."""
-    if isinstance(backend, AsyncioBackend):
-        return backend.bound(AsyncioRequest)
-    from cqlproto_anyio._trio import TrioRequest
-
-    return TrioRequest

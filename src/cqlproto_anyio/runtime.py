@@ -18,7 +18,7 @@ import anyio
 from cqlproto.messages.errors import Error
 from cqlproto.messages.requests import Prepare
 from cqlproto_anyio._backend import shielded
-from cqlproto_anyio.connection import Connection, open_connection
+from cqlproto_anyio.connection import Connection
 from cqlproto_anyio.deadlines import Deadlines
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
@@ -27,8 +27,9 @@ from cqlproto_anyio.exceptions import (
     SessionClosed,
     database_error,
 )
+from cqlproto_anyio.opening import open_connection
 from cqlproto_anyio.prepared import Key, Statement, StatementCache
-from cqlproto_anyio.request import Request, request_class
+from cqlproto_anyio.request import Request
 
 if TYPE_CHECKING:
     import ssl
@@ -77,7 +78,7 @@ class Runtime:
         self.keyspace = keyspace
         self.deadlines = Deadlines()
         self.statements = StatementCache(config.max_prepared)
-        self.request_class = request_class(backend)
+        self.request_class = backend.request
         self.connection: Connection | None = None
         self.version = config.highest_version  # lowered when a node doesn't speak it
         self.endpoints = endpoints
@@ -345,12 +346,12 @@ class Runtime:
             error = request.error
             if isinstance(error, CQLError):
                 error.maybe_applied = False  # what failed was PREPARE
-        elif isinstance(request.result.message, Error):
-            message = request.result.message
+        elif isinstance(request.value.message, Error):
+            message = request.value.message
             error = database_error(message, host=str(connection.endpoint), query=request.query)
         else:
             try:
-                statement = self._keep(key, request.result.message, renew, connection)
+                statement = self._keep(key, request.value.message, renew, connection)
             except CQLError as exc:
                 error = exc
             else:

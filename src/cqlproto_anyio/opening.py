@@ -1,0 +1,212 @@
+"""Opening a connection: the stream, the handshake, the keyspace, and the way down the versions.
+
+Everything that can go wrong here is one of the kinds of ConnectionFailed, with the stage it got to
+and how long that took, or what the server said of the keyspace.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from cqlproto._events import HandshakeCompleted, HandshakeFailed, ResponseReceived
+from cqlproto.connection import ClientConnection
+from cqlproto.enums import Consistency, ProtocolVersion
+from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
+from cqlproto.messages.errors import Error
+from cqlproto.messages.requests import Query, QueryParameters
+from cqlproto_anyio.connection import Connection
+from cqlproto_anyio.exceptions import (
+    AuthenticationFailed,
+    ConfigError,
+    NotCQL,
+    TLSFailed,
+    VersionRejected,
+    database_error,
+)
+from cqlproto_anyio.stream import Attempt, open_stream
+from cqlproto_anyio.transfer import cause_of
+
+if TYPE_CHECKING:
+    import ssl
+
+    from anyio.abc import ByteStream
+
+    from cqlproto._events import Event
+    from cqlproto_anyio._backend import Backend
+    from cqlproto_anyio.config import Auth, Config, Endpoint
+
+__all__ = ["open_connection"]
+
+DRIVER_NAME = "cqlproto"
+_HINT = "(it may want TLS or a client certificate, or not speak CQL)"
+
+
+async def open_connection(
+    endpoint: Endpoint,
+    *,
+    backend: Backend,
+    config: Config,
+    version: ProtocolVersion,
+    auth: Auth | None,
+    tls: ssl.SSLContext | None,
+    keyspace: str | None,
+) -> Connection:
+    """Connect to a node, within ``config.connect_timeout``.
+
+    Arguments:
+        endpoint: the node.
+        backend: what the event loop offers.
+        config: bounds, the transport, the compression.
+        version: the highest version to speak; lower ones are tried, each on a new socket, unless
+            ``config.protocol_version`` forbids it.
+        auth: credentials, or None.
+        tls: the TLS context, or None.
+        keyspace: the keyspace of unqualified names, or None.
+
+    Raises:
+        ConnectionFailed: one of its kinds, with the stage it got to and how long that took.
+        DatabaseError: the keyspace can't be used.
+        ConfigError: the compression isn't to be had.
+    """
+    attempt = Attempt(endpoint, backend.clock)
+    with anyio.move_on_after(config.connect_timeout):
+        while True:
+            authenticator = None if auth is None else await _authenticator(auth, attempt)
+            try:
+                core = ClientConnection(
+                    version=version,
+                    compression=config.compression,
+                    authenticator=authenticator,
+                    options=_startup_options(config),
+                    limits=config.limits,
+                )
+            except LocalProtocolError as exc:
+                raise ConfigError(str(exc)) from exc
+            try:
+                stream = await _open(core, attempt, backend, config, tls, keyspace)
+            except VersionRejected as exc:
+                if config.protocol_version is not None or exc.next_version is None:
+                    raise
+                version = exc.next_version
+            else:
+                return Connection(stream, core, endpoint, backend, config)
+    raise attempt.failure(f"nothing happened within {config.connect_timeout:g} s")
+
+
+async def _open(
+    core: ClientConnection,
+    attempt: Attempt,
+    backend: Backend,
+    config: Config,
+    tls: ssl.SSLContext | None,
+    keyspace: str | None,
+) -> ByteStream:
+    """Return a transport whose handshake is done; one that fails or is cancelled is closed."""
+    stream = await open_stream(attempt, tls=tls, connector=config.connector)
+    try:
+        if tls is None and config.connector is None:
+            stream = await backend.own(stream)
+        attempt.stage = "handshake"
+        await _handshake(stream, core, attempt)
+        if keyspace is not None:
+            attempt.stage = "keyspace"
+            await _choose(stream, core, attempt, keyspace)
+    except BaseException:
+        await anyio.aclose_forcefully(stream)
+        raise
+    return stream
+
+
+async def _authenticator(auth: Auth, attempt: Attempt) -> Any:
+    try:
+        return await auth.authenticator(attempt.endpoint)
+    except ConfigError:
+        raise
+    except Exception as exc:
+        # its text may hold what must not be shown; the cause has it for who looks
+        reason = f"the credential provider raised {type(exc).__name__}"
+        raise attempt.failure(reason, AuthenticationFailed) from exc
+
+
+def _startup_options(config: Config) -> dict[str, str]:
+    from cqlproto._version import __version__
+
+    options = {
+        "DRIVER_NAME": DRIVER_NAME,
+        "DRIVER_VERSION": __version__,
+        # a server that limits rates then says so, where it would stop reading otherwise
+        "THROW_ON_OVERLOAD": "1",
+    }
+    if config.application_name is not None:
+        options["APPLICATION_NAME"] = config.application_name
+    if config.application_version is not None:
+        options["APPLICATION_VERSION"] = config.application_version
+    return {**options, **config.startup_options}
+
+
+async def _handshake(stream: ByteStream, core: ClientConnection, attempt: Attempt) -> None:
+    core.initiate()
+    event = await _exchange(stream, core, attempt)
+    if isinstance(event, HandshakeCompleted):
+        return
+    if isinstance(event, HandshakeFailed):
+        if event.authentication:
+            hint = "" if event.error is not None else ": pass auth="
+            raise attempt.failure(f"{event.reason}{hint}", AuthenticationFailed)
+        if event.version_rejected:
+            error = attempt.failure(event.reason, VersionRejected)
+            assert isinstance(error, VersionRejected)
+            error.supported_versions = event.supported_versions
+            error.next_version = event.next_version
+            raise error
+        raise attempt.failure(event.reason)
+    raise attempt.failure(f"unexpected {event!r}")
+
+
+async def _choose(
+    stream: ByteStream, core: ClientConnection, attempt: Attempt, keyspace: str
+) -> None:
+    """On v3 and v4 the keyspace belongs to the connection; this is the only USE there is.
+
+    On v5 it travels with each request. Here the server is asked whether there is such a keyspace,
+    so that a wrong name is known as early.
+    """
+    parameters = QueryParameters(Consistency.ONE)
+    if core.version.has_keyspace_option:
+        query = "SELECT key FROM system.local"
+        parameters.keyspace = keyspace
+    else:
+        escaped = keyspace.replace('"', '""')
+        query = f'USE "{escaped}"'
+    core.send(Query(query, parameters))
+    event = await _exchange(stream, core, attempt)
+    while not isinstance(event, ResponseReceived):
+        event = await _exchange(stream, core, attempt)  # a push that nobody asked for
+    if isinstance(event.message, Error):
+        raise database_error(event.message, host=str(attempt.endpoint), query=query)
+
+
+async def _exchange(stream: ByteStream, core: ClientConnection, attempt: Attempt) -> Event:
+    """Send what is queued and read until there is an event."""
+    try:
+        while True:
+            event = core.next_event()
+            if event is not None:
+                return event
+            data = core.data_to_send()
+            if data:
+                await stream.send(data)
+            else:
+                core.receive_data(await stream.receive())
+    except RemoteProtocolError as exc:
+        if exc.error is not None:
+            raise attempt.failure(str(exc)) from exc
+        if "b'\\x15\\x03" in str(exc):
+            raise attempt.failure("the server speaks TLS: pass tls=", TLSFailed) from exc
+        raise attempt.failure(str(exc), NotCQL) from exc
+    except anyio.EndOfStream:
+        raise attempt.failure(f"the server closed the connection {_HINT}") from None
+    except (anyio.BrokenResourceError, OSError) as exc:
+        raise attempt.failure(f"{cause_of(exc)} {_HINT}") from exc

@@ -1,0 +1,196 @@
+"""How bytes get from a connection's core to its transport and back: pulled by two tasks, or pushed.
+
+Any stream of anyio's can be pulled: a task reads, another writes what one turn of the event loop
+has queued. A socket of asyncio's pushes: what has come is parsed in the loop's own callback, and
+what the tasks that it wakes have queued is written when the last of them has run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from cqlproto.exceptions import RemoteProtocolError
+from cqlproto_anyio._asyncio import Receiver, SocketStream
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from anyio.abc import ByteStream
+
+    from cqlproto_anyio._backend import Backend, Waiting
+
+__all__ = ["Carried", "Transfer", "cause_of", "transfer_of"]
+
+
+class Carried(Protocol):
+    """The connection, as far as its transfer needs it.
+
+    Attributes:
+        silent: whether nothing is on its way to be sent: :meth:`Transfer.wake` is to be called when
+            something is queued.
+    """
+
+    silent: bool
+
+    def data_to_send(self) -> bytes:
+        """Return what is queued."""
+        ...
+
+    def received(self, data: bytes, *, direct: bool) -> None:
+        """Parse bytes and wake the tasks whose requests they answer.
+
+        Arguments:
+            direct: run those tasks at once; only where no task is running.
+
+        Raises:
+            RemoteProtocolError: the peer broke the protocol.
+        """
+        ...
+
+    def ended(self) -> None:
+        """The peer has closed its side."""
+        ...
+
+    def sent(self) -> None:
+        """What was queued has been handed over, so that there is room for more."""
+        ...
+
+    def lose(self, reason: str, cause: BaseException | None) -> None:
+        """The transport is of no use any more."""
+        ...
+
+
+class Transfer(Protocol):
+    """Carries bytes for one connection."""
+
+    def wake(self) -> None:
+        """Something was queued while the connection was silent."""
+        ...
+
+    async def run(self) -> None:
+        """Carry, until cancelled or until the connection is lost."""
+        ...
+
+
+def transfer_of(stream: ByteStream, carried: Carried, backend: Backend) -> Transfer:
+    """Return what suits the stream."""
+    if isinstance(stream, SocketStream):
+        return Pushed(stream, carried)
+    return Pulled(stream, carried, backend)
+
+
+def cause_of(exc: BaseException) -> str:
+    """Return what the system said of a broken transport."""
+    told = exc.__cause__ if isinstance(exc.__cause__, OSError) else exc
+    return getattr(told, "strerror", None) or str(told) or "the connection was reset"
+
+
+class Pulled:
+    """Two tasks, on any stream."""
+
+    def __init__(self, stream: ByteStream, carried: Carried, backend: Backend) -> None:
+        self._stream = stream
+        self._carried = carried
+        self._backend = backend
+        self._writer: Waiting | None = None
+
+    def wake(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.complete(None)
+
+    async def run(self) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._write)
+            await self._read()
+            group.cancel_scope.cancel()
+
+    async def _write(self) -> None:
+        carried = self._carried
+        send = self._stream.send
+        waiting = self._backend.waiting
+        try:
+            while True:
+                data = carried.data_to_send()
+                if data:
+                    await send(data)
+                    carried.sent()
+                else:
+                    self._writer = writer = waiting()
+                    carried.silent = True
+                    await writer
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as exc:
+            carried.lose(cause_of(exc), exc)
+
+    async def _read(self) -> None:
+        carried = self._carried
+        receive = self._stream.receive
+        received = carried.received
+        size = self._backend.receive_size
+        try:
+            while True:
+                received(await receive(size), direct=False)
+        except RemoteProtocolError as exc:
+            carried.lose(str(exc), exc)
+        except anyio.EndOfStream:
+            carried.ended()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as exc:
+            carried.lose(cause_of(exc), exc)
+
+
+class Pushed(Receiver):
+    """The event loop's own callbacks, on a socket of asyncio's."""
+
+    def __init__(self, stream: SocketStream, carried: Carried) -> None:
+        self._stream = stream
+        self._carried = carried
+        self._loop: asyncio.AbstractEventLoop = stream.loop
+        self._receiving = False
+
+    def wake(self) -> None:
+        if not self._receiving:  # what is queued meanwhile is written at the end of it
+            self._loop.call_soon(self._flush)
+
+    async def run(self) -> None:
+        self._stream.push_to(self)
+        await anyio.sleep_forever()
+
+    def _flush(self) -> None:
+        """Write what is queued, as far as the socket takes it."""
+        carried = self._carried
+        stream = self._stream
+        while stream.writable:
+            data = carried.data_to_send()
+            if not data:
+                carried.silent = True
+                return
+            stream.write(data)
+            carried.sent()
+
+    # -- what the stream calls
+
+    def data_received(self, data: bytes) -> None:
+        carried = self._carried
+        self._receiving = True
+        try:
+            carried.received(data, direct=True)
+        except RemoteProtocolError as exc:
+            carried.lose(str(exc), exc)
+        except Exception as exc:  # a bug of ours: the requests must not hang because of it
+            carried.lose(f"{type(exc).__name__}: {exc}", exc)
+        finally:
+            self._receiving = False
+        if not carried.silent:
+            self._flush()
+
+    def eof_received(self) -> None:
+        self._carried.ended()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        reason = "the connection was closed" if error is None else cause_of(error)
+        self._carried.lose(reason, error)
+
+    def resume_writing(self) -> None:
+        self._flush()
