@@ -3,6 +3,7 @@
 Every run is a fresh interpreter that imports anyio and its asyncio backend first, then ours, with a
 clock reading between; so each run is its own baseline. The first run isn't counted: it writes the
 bytecode, into a folder of its own, as the environment may forbid it or a checkout be read-only.
+The peers' packages are imported the same way, for comparison.
 """
 
 from __future__ import annotations
@@ -10,33 +11,67 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from typing import TYPE_CHECKING, Any
 
-from bench.rounds import ROOT, Figure, WorkerFailed, environment
+from bench import figures
+from bench.parts import PEERS
+from bench.rounds import ROOT, WorkerFailed, environment, rounded, said
+
+if TYPE_CHECKING:
+    from bench.parts import Context, Gate
 
 _SNIPPET = """
 import time
 a = time.perf_counter()
 import anyio, anyio._backends._asyncio
 b = time.perf_counter()
-import {module}
+import {modules}
 c = time.perf_counter()
 print(b - a, c - b)
 """
+MODULES = {
+    "cqlproto": "cqlproto_anyio",
+    "acsylla": "acsylla",
+    "rsylla": "rsylla",
+    "scyllapy": "scyllapy",
+    "coodie": "coodie.aio",
+    "cassandra-driver": "cassandra.cluster",
+    "scylla-driver": "cassandra.cluster",
+}
+_RUNS_A_ROUND = 3
 
 
-def import_times(module: str, runs: int) -> tuple[Figure, Figure]:
-    """Return the times of anyio with its asyncio backend and of `module` on top, in ms."""
+def measure(context: Context) -> dict[str, Any]:
+    """Time the imports, client by client in turns."""
+    runs = _RUNS_A_ROUND * context.rounds
+    clients = context.present(("cqlproto", *PEERS))
+    base: list[float] = []
+    above: dict[str, list[float]] = {client: [] for client in clients}
+    left_out: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="cqlproto-bench-") as cache:
-        variables = environment() | {"PYTHONPYCACHEPREFIX": cache}
-        variables.pop("PYTHONDONTWRITEBYTECODE", None)
-        times = [_import_times(module, variables) for _ in range(runs + 1)][1:]
-    base, above = zip(*times, strict=True)
-    return Figure(base), Figure(above)
+        for turn in range(runs + 1):
+            context.say(f"import: {turn} of {runs}")
+            for client in clients:
+                if client in left_out:
+                    continue
+                try:
+                    first, second = _import_times(client, cache)
+                except WorkerFailed as error:
+                    left_out[client] = str(error)
+                    context.problem(f"import: {client}: {error}")
+                    continue
+                if turn:
+                    base.append(rounded(first * 1e3))
+                    above[client].append(rounded(second * 1e3))
+    found = {client: values for client, values in above.items() if values}
+    return {"base_ms": base, "above_ms": found, "left_out": left_out}
 
 
-def _import_times(module: str, variables: dict[str, str]) -> tuple[float, float]:
+def _import_times(client: str, cache: str) -> tuple[float, float]:
+    variables = environment(client) | {"PYTHONPYCACHEPREFIX": cache}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
-        [sys.executable, "-c", _SNIPPET.format(module=module)],
+        [sys.executable, "-W", "ignore", "-c", _SNIPPET.format(modules=MODULES[client])],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -44,6 +79,25 @@ def _import_times(module: str, variables: dict[str, str]) -> tuple[float, float]
         check=False,
     )
     if done.returncode != 0:
-        raise WorkerFailed(done.stderr.strip().rpartition("\n")[2])
+        raise WorkerFailed(said(done.stderr))
     base, above = map(float, done.stdout.split())
-    return base * 1e3, above * 1e3
+    return base, above
+
+
+def gates(data: dict[str, Any]) -> list[Gate]:
+    """None are set."""
+    del data
+    return []
+
+
+def markdown(data: dict[str, Any]) -> str:
+    rows = [("anyio with its asyncio backend", figures.spread(data["base_ms"]))]
+    for client, values in data["above_ms"].items():
+        rows.append((f"`{MODULES[client]}` of {client} on top", figures.spread(values)))
+    return "\n".join(
+        [
+            "Milliseconds in a fresh interpreter, its bytecode written, above what anyio takes.\n",
+            figures.table(("module", "ms"), rows),
+            figures.left_out(data),
+        ]
+    )

@@ -1,6 +1,6 @@
 """What one measurement is, and what all clients share.
 
-A `Job` goes to a worker process as JSON, an `Outcome` comes back the same way.
+A `Job` goes to a worker process as a line of JSON, an `Outcome` comes back the same way.
 
 All clients do the same work: the same statements on the same tables with the same Python values.
 Only types that every client maps to the same Python types are used (text, bigint, double, boolean):
@@ -10,14 +10,22 @@ a uuid, for instance, is a `UUID` for one client and a `str` for another.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import os
 import random
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-Work: TypeAlias = Literal["setup", "drop", "load", "write", "read", "scan", "stream"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Work: TypeAlias = Literal[
+    "setup", "drop", "load", "write", "read", "mixed", "scan", "stream", "list"
+]
 ItemRow: TypeAlias = tuple[str, str, int, float, bool]
+Key: TypeAlias = tuple[str]
 
-KEYSPACE = "cqlproto_bench"
+KEYSPACE = os.environ.get("CQLPROTO_BENCH_KEYSPACE", "cqlproto_bench")
 ITEM_ROWS = 20_000
 """Rows of the table that reads and scans use."""
 STREAM_PARTITIONS = 100
@@ -33,16 +41,20 @@ SCHEMA = (
     f"CREATE TABLE IF NOT EXISTS {KEYSPACE}.readings ({_READING_COLUMNS})",
     f"CREATE TABLE IF NOT EXISTS {KEYSPACE}.loaded (name text PRIMARY KEY, rows int)",
 )
-_NAMES = "(id, name, amount, price, active) VALUES (?, ?, ?, ?, ?)"
-FILL = f"INSERT INTO {KEYSPACE}.items {_NAMES}"
-WRITE = f"INSERT INTO {KEYSPACE}.written {_NAMES}"
-READ = f"SELECT id, name, amount, price, active FROM {KEYSPACE}.items WHERE id = ?"
-SCAN = f"SELECT id, name, amount, price, active FROM {KEYSPACE}.items"
-LOAD = f"INSERT INTO {KEYSPACE}.readings (part, seq, sensor, amount) VALUES (?, ?, ?, ?)"
-STREAM = f"SELECT part, seq, sensor, amount FROM {KEYSPACE}.readings"
+NAMES = ("id", "name", "amount", "price", "active")
+_COLUMNS = ", ".join(NAMES)
+_VALUES = f"({_COLUMNS}) VALUES (?, ?, ?, ?, ?)"
+FILL = f"INSERT INTO {KEYSPACE}.items {_VALUES}"
+WRITE = f"INSERT INTO {KEYSPACE}.written {_VALUES}"
+READ = f"SELECT {_COLUMNS} FROM {KEYSPACE}.items WHERE id = ?"
+READ_WRITTEN = f"SELECT {_COLUMNS} FROM {KEYSPACE}.written WHERE id = ?"
+SCAN = f"SELECT {_COLUMNS} FROM {KEYSPACE}.items"
+READING_NAMES = ("part", "seq", "sensor", "amount")
+LOAD = f"INSERT INTO {KEYSPACE}.readings ({', '.join(READING_NAMES)}) VALUES (?, ?, ?, ?)"
+STREAM = f"SELECT {', '.join(READING_NAMES)} FROM {KEYSPACE}.readings"
 LOADED = f"SELECT rows FROM {KEYSPACE}.loaded WHERE name = 'readings'"
 SET_LOADED = f"INSERT INTO {KEYSPACE}.loaded (name, rows) VALUES ('readings', ?)"
-CLIENTS = "SELECT driver_name, protocol_version FROM system_views.clients"
+RELEASE = "SELECT release_version FROM system.local"
 DROP = f"DROP KEYSPACE IF EXISTS {KEYSPACE}"
 
 
@@ -50,19 +62,22 @@ DROP = f"DROP KEYSPACE IF EXISTS {KEYSPACE}"
 class Job:
     """One measurement.
 
-    `operations` are requests of reads and writes, passes of a scan, rows of load and stream.
-    `one_key` makes every request ask for the same row, as the canned server answers them all alike.
+    `operations` are requests of reads and writes, passes of a scan, rows of load, stream and list.
+    With none given the worker finds out how many it does in `seconds`. `one_key` makes every
+    request ask for the same row, as the canned server answers them all alike. `timed` asks for the
+    latency of each request besides.
     """
 
     client: str
     work: Work
     host: str
     port: int
-    operations: int
-    warm_up: int = 0
+    operations: int = 0
+    seconds: float = 0.5
     in_flight: int = 128
     page_size: int = 5_000
     one_key: bool = False
+    timed: bool = False
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -74,13 +89,20 @@ class Job:
 
 @dataclasses.dataclass(slots=True)
 class Outcome:
-    """What a worker measured: seconds, bytes, and the `count` of requests or of rows."""
+    """What a worker measured: seconds, bytes, and the `count` of requests or of rows.
+
+    Latencies are in microseconds; None where too few requests were made for that percentile.
+    """
 
     count: int = 0
+    operations: int = 0
     seconds: float = 0.0
     cpu: float = 0.0
     memory_before: int = 0
     memory_peak: int = 0
+    p50: float | None = None
+    p99: float | None = None
+    p999: float | None = None
     protocol: str = "?"
     version: str = "?"
 
@@ -93,10 +115,6 @@ class Outcome:
         """CPU time of the process for each operation, in microseconds."""
         return self.cpu / self.count * 1e6
 
-    @property
-    def memory_rise(self) -> int:
-        return self.memory_peak - self.memory_before
-
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
 
@@ -106,26 +124,47 @@ class Outcome:
 
 
 def item(number: int) -> ItemRow:
+    """Row `number`. The amount has more than 32 bits: rsylla binds less as an int, not a bigint."""
     return (
         f"item-{number:06}",
         f"The name of item {number}",
-        number * 1_000_003,
+        2**31 + number * 1_000_003,
         number / 8,
         number % 2 == 0,
     )
 
 
-def write_values(job: Job) -> list[ItemRow]:
-    """The rows to write, made before the clock runs."""
-    return [item(number % ITEM_ROWS) for number in range(job.warm_up + job.operations)]
+@functools.cache
+def items() -> list[ItemRow]:
+    """All rows of the table that reads and scans use, in order."""
+    return [item(number) for number in range(ITEM_ROWS)]
 
 
-def read_keys(job: Job) -> list[tuple[str]]:
-    """The keys to read, in an order that is random and the same for every client."""
+def requests(job: Job) -> list[tuple[object, ...]]:
+    """The values that requests are made with, again from the first when they are used up.
+
+    Rows to write, keys to read, or either at random, the same for every client.
+    """
+    rows = items()
+    if job.work == "write":
+        return list(rows)
     if job.one_key:
-        return [(item(1)[0],)] * (job.warm_up + job.operations)
-    choice = random.Random(1).randrange
-    return [(item(choice(ITEM_ROWS))[0],) for _ in range(job.warm_up + job.operations)]
+        return [rows[0][:1]]
+    choice = random.Random(1)
+    keys = [choice.choice(rows)[:1] for _ in range(ITEM_ROWS)]
+    if job.work == "read":
+        return list(keys)
+    return [row if choice.random() < 0.5 else key for row, key in zip(rows, keys, strict=True)]
+
+
+def shaped(job: Job, shape: Callable[[Sequence[object]], Any]) -> list[Any]:
+    """The values of `requests`, each in the container that the client binds."""
+    return [shape(values) for values in requests(job)]
+
+
+def as_dict(values: Sequence[object]) -> dict[str, object]:
+    """Values by the names of their columns; a key is a row of the first column alone."""
+    return dict(zip(NAMES, values, strict=False))
 
 
 def reading(number: int, total: int) -> tuple[int, int, str, int]:
@@ -138,6 +177,13 @@ class WrongResult(Exception):
     """A client returned something else than what was written; its figures would be worthless."""
 
 
-def check(found: int, expected: int, what: str) -> None:
+def check(found: object, expected: object, what: str) -> None:
     if found != expected:
-        raise WrongResult(f"{what}: expected {expected}, got {found}")
+        raise WrongResult(f"{what}: expected {expected}, got {found}"[:300])
+
+
+def keys_among(job: Job, count: int) -> int:
+    """How many of the first `count` requests are reads."""
+    values = [len(each) == 1 for each in requests(job)]
+    rounds, rest = divmod(count, len(values))
+    return rounds * sum(values) + sum(values[:rest])

@@ -8,12 +8,17 @@ the kernel has no /proc.
 from __future__ import annotations
 
 import contextlib
+import gc
 import resource
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.jobs import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -47,24 +52,55 @@ def cpu_time() -> float:
 
 
 class Meter:
-    """Call `baseline` once connected, `start` and `stop` around what is measured."""
+    """Call `start` and `stop` around what is measured, once what it needs has been made."""
 
     def __init__(self) -> None:
         self.outcome = Outcome()
         self._clock = self._cpu = 0.0
 
-    def baseline(self) -> None:
-        """Take the memory now as the state that a rise is counted from."""
+    def start(self) -> None:
+        # What earlier measurements left behind is not this one's to collect.
+        gc.collect()
         with contextlib.suppress(OSError):
             _CLEAR_REFS.write_text(_RESET_PEAK)
         self.outcome.memory_before = memory_now()
-
-    def start(self) -> None:
         self._cpu = cpu_time()
         self._clock = time.perf_counter()
 
-    def stop(self, count: int) -> None:
+    def stop(self, count: int, operations: int = 0) -> None:
         self.outcome.seconds = time.perf_counter() - self._clock
         self.outcome.cpu = cpu_time() - self._cpu
         self.outcome.memory_peak = memory_peak()
         self.outcome.count = count
+        self.outcome.operations = operations or count
+
+    def latencies(self, seconds: Sequence[float]) -> None:
+        """Keep the percentiles of these latencies."""
+        ordered = sorted(seconds)
+        self.outcome.p50 = percentile(ordered, 0.5)
+        self.outcome.p99 = percentile(ordered, 0.99)
+        self.outcome.p999 = percentile(ordered, 0.999)
+
+
+def percentile(ordered: Sequence[float], part: float) -> float | None:
+    """That part of the way up the sorted latencies, in microseconds.
+
+    None where fewer than one request is beyond it: the largest one is no percentile.
+    """
+    beyond = len(ordered) * (1 - part)
+    if beyond < 0.999:
+        return None
+    return ordered[int(len(ordered) * part)] * 1e6
+
+
+def timed(values: Iterable[object], latencies: list[float]) -> Iterator[object]:
+    """Pass values on, and note how long it took until the next was asked for.
+
+    A task that loops over it makes one request of each value, so that is from the values in hand to
+    the result in hand; all clients alike.
+    """
+    clock, note = time.perf_counter, latencies.append
+    for value in values:
+        began = clock()
+        yield value
+        note(clock() - began)

@@ -1,119 +1,169 @@
-"""Tables for the terminal, and the JSON file with every single measurement."""
+"""The page about performance and the figures behind it.
+
+`performance.json` has every single value; `performance.md` and its pictures are made of that file
+and nothing else, so that they can be made again at any time and a test can see that they are.
+"""
 
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import json
 import os
 import platform
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from rich.table import Table
+from bench import figures, parts
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+ROOT = Path(__file__).parent.parent
+PUBLISHED = ROOT / "docs"
+SCRATCH = ROOT / "bench" / "results"
+PICTURES = "performance"
+_PACKAGES = (
+    "cqlproto",
+    "anyio",
+    "trio",
+    "uvloop",
+    "lz4",
+    "acsylla",
+    "rsylla",
+    "scyllapy",
+    "coodie",
+    "cassandra-driver",
+)
 
-    from bench.rounds import Figure, Samples
 
-RESULTS = Path(__file__).parent / "results"
-PEERS = ("acsylla", "cassandra-driver")
-
-
-def machine() -> dict[str, object]:
-    """What the figures belong to."""
+def about(rounds: int) -> dict[str, Any]:
+    """What a part's figures belong to: no name of a machine, no path."""
+    versions = {"Python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    for found in (ROOT / ".bench" / "scylla-driver").glob("scylla_driver-*.dist-info"):
+        versions["scylla-driver"] = found.name.split("-")[1].removesuffix(".dist")
     return {
-        "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cpus": os.cpu_count(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "rounds": rounds,
+        "machine": f"{_processor()}, {os.cpu_count()} CPUs, {platform.system()}",
+        "versions": versions,
     }
 
 
-def spread(figure: Figure, digits: int = 0) -> str:
-    """`median (min - max)`."""
-    values = (figure.median, min(figure.values), max(figure.values))
-    median, least, most = (f"{value:,.{digits}f}" for value in values)
-    return f"{median} ({least} - {most})"
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.machine()
 
 
-def _ratios(own: float, samples: Sequence[Samples], value: str) -> list[str]:
-    """The ratio of one median to that of each peer."""
-    peers = {sample.client: getattr(sample, value).median for sample in samples}
-    return [f"{own / peers[peer]:.2f}" if peer in peers else "-" for peer in PEERS]
+def load(folder: Path) -> dict[str, Any]:
+    """The figures of earlier runs; none if there are none."""
+    path = folder / "performance.json"
+    loaded: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"parts": {}}
+    return loaded
 
 
-def throughput(title: str, samples: Sequence[Samples], unit: str) -> Table:
-    """Rates with their ratios to the peers (higher is better), and memory."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("client", no_wrap=True)
-    table.add_column("version", no_wrap=True)
-    for column in (
-        f"{unit}/s (min - max)",
-        *(f"/ {peer}" for peer in PEERS),
-        "CPU us",
-        "peak MiB",
-        "rise MiB",
-    ):
-        table.add_column(column, justify="right", no_wrap=True)
-    for sample in samples:
-        first, rate = sample.outcomes[0], sample.rate
-        table.add_row(
-            sample.client,
-            f"{first.version}, {first.protocol}",
-            spread(rate),
-            *_ratios(rate.median, samples, "rate"),
-            f"{sample.cpu.median:.2f}",
-            f"{sample.peak.median:.0f}",
-            f"{sample.rise.median:.1f}",
-        )
-    return table
-
-
-def cpu(title: str, samples: Sequence[Samples]) -> Table:
-    """Client CPU an operation with its ratios to the peers (lower is better)."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("client")
-    for column in (
-        "CPU us (min - max)",
-        *(f"/ {peer}" for peer in PEERS),
-        "above bare us",
-        "per second",
-    ):
-        table.add_column(column, justify="right")
-    bare = {
-        sample.client.partition("/")[2]: sample.cpu.median
-        for sample in samples
-        if sample.client.startswith("bare/")
-    }
-    for sample in samples:
-        figure = sample.cpu
-        family, _, backend = sample.client.partition("/")
-        above = bare.get(backend.partition("/")[0]) if family == "cqlproto" else None
-        table.add_row(
-            sample.client,
-            spread(figure, 2),
-            *_ratios(figure.median, samples, "cpu"),
-            f"{figure.median - above:.2f}" if above is not None else "",
-            f"{sample.rate.median:,.0f}",
-        )
-    return table
-
-
-def imports(base: Figure, above: Figure) -> Table:
-    table = Table(title="import, ms: median (min - max)", title_justify="left")
-    table.add_column("module")
-    table.add_column("ms", justify="right")
-    table.add_row("anyio and its asyncio backend", spread(base, 1))
-    table.add_row("cqlproto_anyio on top", spread(above, 1))
-    return table
-
-
-def write(results: dict[str, object]) -> Path:
-    """Write the results under a name of their own and as latest.json; returns the former."""
-    RESULTS.mkdir(exist_ok=True)
+def save(folder: Path, results: dict[str, Any]) -> None:
+    """Write the figures, each list of values on a line."""
+    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, indent=1)
-    path = RESULTS / f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}.json"
-    path.write_text(text)
-    (RESULTS / "latest.json").write_text(text)
-    return path
+    text = re.sub(r"\[\s+([-\d.e,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+    (folder / "performance.json").write_text(text + "\n")
+
+
+def render(folder: Path) -> Path:
+    """Make the page and its pictures of the figures that are in the folder."""
+    results = load(folder)
+    pictures = folder / PICTURES
+    pictures.mkdir(parents=True, exist_ok=True)
+    names = set()
+    for part, found in results["parts"].items():
+        names.update(parts.plots(part, found["data"], pictures))
+    for old in pictures.iterdir():
+        if old.name not in names:
+            old.unlink()
+    page = folder / "performance.md"
+    page.write_text(markdown(results))
+    return page
+
+
+def gates(results: dict[str, Any]) -> list[parts.Gate]:
+    """The limits of all parts, in the order of the parts."""
+    return [
+        gate
+        for part in parts.MODULES
+        if part in results["parts"]
+        for gate in parts.gates(part, results["parts"][part]["data"])
+    ]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The page."""
+    blocks = [_INTRODUCTION, _gates(gates(results)), _HOW, _about(results)]
+    for part in parts.MODULES:
+        if part in results["parts"]:
+            text = _linked(parts.markdown(part, results["parts"][part]["data"])).strip()
+            title = "" if text.startswith("## ") else f"## {parts.TITLES[part]}\n\n"
+            blocks.append(f"{title}{text}\n")
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(blocks))
+
+
+def _linked(text: str) -> str:
+    """Pictures are in a folder of their own; parts give their bare names."""
+    return re.sub(r"(!\[[^\]]*\]\()([^)/:]+\))", rf"\g<1>{PICTURES}/\2", text)
+
+
+def _gates(found: list[parts.Gate]) -> str:
+    rows = [
+        (
+            gate.what,
+            f"{'at least' if gate.higher else 'at most'} {gate.limit:g}",
+            f"{gate.measured:.3g}",
+            "met" if gate.met else "**not met**",
+        )
+        for gate in found
+    ]
+    met = sum(gate.met for gate in found)
+    table = figures.table(("what", "limit", "measured", ""), rows)
+    return f"## Gates\n\n{met} of {len(found)} are met.\n\n{table}"
+
+
+def _about(results: dict[str, Any]) -> str:
+    rows = [
+        (part, found["about"]["date"], str(found["about"]["rounds"]), found["about"]["machine"])
+        for part in parts.MODULES
+        if (found := results["parts"].get(part))
+    ]
+    versions: dict[str, list[str]] = {}
+    for found in results["parts"].values():
+        for name, version in found["about"]["versions"].items():
+            seen = versions.setdefault(name, [])
+            if version not in seen:
+                seen.append(version)
+    of_all = ", ".join(f"{name} {' / '.join(seen)}" for name, seen in versions.items())
+    table = figures.table(("part", "date", "rounds", "machine"), rows, text_columns=4)
+    return f"{table}\n{of_all}. Cassandra {results.get('cassandra', '?')}.\n"
+
+
+_INTRODUCTION = """# Performance
+
+What this client costs, measured beside the other Python clients of Cassandra. This page is written
+by `make bench`, from the figures in `performance.json` beside it in the sources.
+"""
+_HOW = """## How it was measured
+
+Absolute figures belong to one machine: read the ratios. A figure is the median of its rounds, with
+the least and the most in parentheses. In each round every client has its turn at one cell (what is
+done, and with how many requests in flight) before the next one begins, and the order of the clients
+moves on each time. All clients do the same work with the same values on the same tables, and each
+result is checked: keys of all rows read, and contents of a row, or of all rows scanned, once a
+cell. All use prepared statements, neither TLS nor compression nor authentication, and each is used
+in the way that is best for it.
+"""

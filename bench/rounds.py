@@ -1,38 +1,112 @@
-"""Running workers in turns, and keeping what they measured.
+"""Workers in turns: who is measured when, and what is kept of it.
 
-A round is one measurement of every client; the order is rotated from round to round, so that no
-client is always first after a pause or always behind the one that made the server busy. One failure
-of a client doesn't end the run: it is printed, it makes the exit status 1, and that client's
-figures are left out where there are none.
+In a round every client does every cell (a work at so many requests in flight) once. The clients
+take turns cell by cell, in an order that is rotated each time, so that no client is always first
+after a pause or always behind the one that made the server busy, and what the machine does
+meanwhile meets all of them. A failure doesn't end the run: it is told, and that client's cell is
+left out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-import statistics
+import re
+import select
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bench.jobs import Job, Outcome
+from bench.jobs import Job, Outcome, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bench.servers import Address
 
 ROOT = Path(__file__).parent.parent
+SCYLLA_DRIVER = ROOT / ".bench" / "scylla-driver"
 _WORKER_SECONDS = 600
+_END_SECONDS = 20
+_MOST_FAILURES = 3
 
 
 class WorkerFailed(Exception):
     """A worker ended with an error; the text is the last line that it wrote."""
 
 
-def environment() -> dict[str, str]:
+def environment(client: str = "") -> dict[str, str]:
     """The environment of a worker: it measures this checkout, installed or not."""
     paths = [str(ROOT / "src"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    if client.startswith("scylla-driver"):
+        # It has the module name of cassandra-driver, so it has a folder of its own, put first.
+        paths.insert(0, str(SCYLLA_DRIVER))
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+_ERROR = re.compile(r"^[\w.]*(Error|Exception|Result|Failed|Exit)\w*(: |$)")
+
+
+def said(text: str) -> str:
+    """What a process said last about an error: the message of a traceback, else its last line."""
+    lines = text.strip().splitlines() or [""]
+    return next((line for line in reversed(lines) if _ERROR.match(line)), lines[-1])
+
+
+class Worker:
+    """A process that measures one client; see bench.worker."""
+
+    def __init__(self, client: str, address: Address) -> None:
+        host, port = address
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by close()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.worker", client, host, str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            cwd=ROOT,
+            env=environment(client),
+        )
+
+    def measure(self, job: Job) -> Outcome:
+        """Have it do one job.
+
+        Raises:
+            WorkerFailed: It ended with an error, or took too long.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        # If it is gone, there is no reply to read either, and its last words say why.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(job.to_json() + "\n")
+            self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], _WORKER_SECONDS)[0]:
+            raise WorkerFailed(f"no result in {_WORKER_SECONDS} s")
+        line = self._process.stdout.readline()
+        if not line:
+            status = self._process.wait()
+            self._errors.seek(0)
+            why = said(self._errors.read()) or f"its worker ended with status {status}"
+            raise WorkerFailed(why)
+        return Outcome.from_json(line)
+
+    def close(self) -> None:
+        """End it, by the end of its input; if it doesn't heed that, by force."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()
 
 
 def measure(job: Job) -> Outcome:
@@ -41,103 +115,109 @@ def measure(job: Job) -> Outcome:
     Raises:
         WorkerFailed: It ended with an error, or took too long.
     """
-    command = [sys.executable, "-m", "bench.worker", job.to_json()]
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=environment(),
-            timeout=_WORKER_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise WorkerFailed(f"no result in {_WORKER_SECONDS} s") from error
-    if done.returncode != 0:
-        raise WorkerFailed(done.stderr.strip().rpartition("\n")[2] or f"status {done.returncode}")
-    return Outcome.from_json(done.stdout.rpartition("\n")[0].rpartition("\n")[2])
+    with contextlib.closing(Worker(job.client, (job.host, job.port))) as worker:
+        return worker.measure(job)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Figure:
-    """Several measurements of one thing: their median and extremes."""
+class Workers:
+    """A worker per client, started at its first job and again after a failure."""
 
-    values: tuple[float, ...]
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._workers: dict[str, Worker] = {}
 
-    @property
-    def median(self) -> float:
-        return statistics.median(self.values)
+    def measure(self, job: Job) -> Outcome:
+        if job.client not in self._workers:
+            self._workers[job.client] = Worker(job.client, self._address)
+        try:
+            return self._workers[job.client].measure(job)
+        except WorkerFailed:
+            self._workers.pop(job.client).close()
+            raise
 
-    def to_json(self) -> dict[str, object]:
-        return {
-            "median": self.median,
-            "min": min(self.values),
-            "max": max(self.values),
-            "values": self.values,
-        }
+    def close(self) -> None:
+        for worker in self._workers.values():
+            worker.close()
+        self._workers.clear()
+
+
+@contextlib.contextmanager
+def workers(address: Address) -> Iterator[Workers]:
+    """Workers that are ended at the end."""
+    with contextlib.closing(Workers(address)) as them:
+        yield them
 
 
 @dataclasses.dataclass(slots=True)
-class Samples:
-    """All measurements of one client in one work."""
+class Sample:
+    """All measurements of one client in one cell."""
 
     client: str
-    work: str
+    work: Work
+    in_flight: int
     outcomes: list[Outcome] = dataclasses.field(default_factory=list)
 
-    @property
-    def rate(self) -> Figure:
-        """Operations (or rows) a second."""
-        return Figure(tuple(outcome.rate for outcome in self.outcomes))
-
-    @property
-    def cpu(self) -> Figure:
-        """Client CPU for each operation, in microseconds."""
-        return Figure(tuple(outcome.cpu_each for outcome in self.outcomes))
-
-    @property
-    def peak(self) -> Figure:
-        """Peak resident set in MiB."""
-        return Figure(tuple(outcome.memory_peak / 2**20 for outcome in self.outcomes))
-
-    @property
-    def rise(self) -> Figure:
-        """Rise of the peak above what the process had once connected, in MiB."""
-        return Figure(tuple(outcome.memory_rise / 2**20 for outcome in self.outcomes))
-
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
+        """Every single value, each with four significant digits."""
         first = self.outcomes[0]
+        values: dict[str, list[float]] = {
+            "rate": [each.rate for each in self.outcomes],
+            "cpu_us": [each.cpu_each for each in self.outcomes],
+            "before_mib": [each.memory_before / 2**20 for each in self.outcomes],
+            "peak_mib": [each.memory_peak / 2**20 for each in self.outcomes],
+        }
+        for name in ("p50", "p99", "p999"):
+            found = [getattr(each, name) for each in self.outcomes]
+            if None not in found:
+                values[f"{name}_us"] = found
         return {
             "client": self.client,
             "work": self.work,
-            "client_version": first.version,
+            "in_flight": self.in_flight,
+            "version": first.version,
             "protocol": first.protocol,
             "count": first.count,
-            "rate_per_second": self.rate.to_json(),
-            "cpu_microseconds": self.cpu.to_json(),
-            "memory_peak_mib": self.peak.to_json(),
-            "memory_rise_mib": self.rise.to_json(),
+            **{name: [rounded(value) for value in each] for name, each in values.items()},
         }
 
 
+def rounded(value: float) -> float:
+    """Four significant digits, as an int where none of them is a fraction."""
+    text = float(f"{value:.4g}")
+    return int(text) if text.is_integer() else text
+
+
 def interleaved(
-    jobs: Sequence[Job],
+    jobs: Sequence[Sequence[Job]],
     rounds: int,
     run: Callable[[Job], Outcome],
     failed: Callable[[Job, str], None],
-) -> list[Samples]:
-    """Run every job `rounds` times, in rotating order.
+) -> list[Sample]:
+    """Run every job of every cell `rounds` times; a cell is the jobs of its clients.
 
     Returns:
-        The samples in the order of `jobs`; a job that always failed has none and is left out.
+        The samples in the order of `jobs`; a job that failed has none and is left out.
     """
-    samples = {job: Samples(job.client, job.work) for job in jobs}
+    samples = {job: Sample(job.client, job.work, job.in_flight) for cell in jobs for job in cell}
+    counts: dict[Job, int] = {}
+    dropped: set[Job] = set()
+    failures: dict[str, int] = {}
     for turn in range(rounds):
-        shift = turn % len(jobs)
-        for job in (*jobs[shift:], *jobs[:shift]):
-            try:
-                samples[job].outcomes.append(run(job))
-            except WorkerFailed as error:
-                failed(job, str(error))
-    return [sample for sample in samples.values() if sample.outcomes]
+        for number, cell in enumerate(jobs):
+            shift = (turn + number) % len(cell)
+            for job in (*cell[shift:], *cell[:shift]):
+                if job in dropped or failures.get(job.client, 0) >= _MOST_FAILURES:
+                    continue
+                try:
+                    # As many operations as it did in the first round.
+                    outcome = run(
+                        dataclasses.replace(job, operations=counts.get(job, 0) or job.operations)
+                    )
+                except WorkerFailed as error:
+                    dropped.add(job)
+                    failures[job.client] = failures.get(job.client, 0) + 1
+                    failed(job, str(error))
+                else:
+                    counts[job] = outcome.operations
+                    samples[job].outcomes.append(outcome)
+    return [samples[job] for job in samples if samples[job].outcomes and job not in dropped]

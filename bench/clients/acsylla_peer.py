@@ -9,126 +9,120 @@ from typing import TYPE_CHECKING, Any
 import acsylla
 
 from bench import jobs
-from bench.meter import Meter
+from bench.clients import base
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-
-    from bench.jobs import Job, Outcome
+    from collections.abc import Callable, Iterable, Sequence
 
 PROTOCOL = 4
 
 
-def run(job: Job) -> Outcome:
-    return asyncio.run(_connect(job))
+def serve(client: str, host: str, port: int) -> None:
+    del client
+    asyncio.run(_serve(host, port))
 
 
-async def _connect(job: Job) -> Outcome:
-    meter = Meter()
-    meter.outcome.version = importlib.metadata.version("acsylla")
-    meter.outcome.protocol = f"v{PROTOCOL}"
+async def session_of(host: str, port: int) -> Any:
     # The schema is not read, as no work needs it: that makes its start-up and memory smallest.
     cluster = acsylla.create_cluster(
-        [job.host], port=job.port, protocol_version=PROTOCOL, use_schema=False, log_level="error"
+        [host], port=port, protocol_version=PROTOCOL, use_schema=False, log_level="error"
     )
-    session = await cluster.create_session()
-    await _WORKS[job.work](session, job, meter)
+    return await cluster.create_session()
+
+
+async def _serve(host: str, port: int) -> None:
+    session = await session_of(host, port)
+    peer = _Acsylla(session)
+    await peer.prepare()
+    await base.serve(peer)
     await session.close()
-    return meter.outcome
 
 
-async def _tasks(
-    job: Job, worker: Callable[[Iterable[Any]], Awaitable[None]], values: list[Any]
-) -> None:
-    shared = iter(values)
-    async with asyncio.TaskGroup() as group:
-        for _ in range(job.in_flight):
-            group.create_task(_as_coroutine(worker, shared))
+class _Acsylla:
+    version = importlib.metadata.version("acsylla")
+    protocol = f"v{PROTOCOL}"
 
+    def __init__(self, session: Any) -> None:
+        self._session = session
 
-async def _as_coroutine(
-    worker: Callable[[Iterable[Any]], Awaitable[None]], shared: Iterable[Any]
-) -> None:
-    await worker(shared)
+    async def prepare(self) -> None:
+        self._write = await self._session.create_prepared(jobs.WRITE)
+        self._read = await self._session.create_prepared(jobs.READ)
+        self._scan = await self._session.create_prepared(jobs.SCAN)
+        self._stream = await self._session.create_prepared(jobs.STREAM)
 
+    def shape(self, values: Sequence[object]) -> list[object]:
+        # It binds lists only.
+        return list(values)
 
-async def _requests(
-    job: Job, meter: Meter, worker: Callable[[Iterable[Any]], Awaitable[None]], values: list[Any]
-) -> None:
-    meter.baseline()
-    await _tasks(job, worker, values[: job.warm_up])
-    measured = values[job.warm_up :]
-    meter.start()
-    await _tasks(job, worker, measured)
-    meter.stop(len(measured))
+    async def write(self, rows: Iterable[list[object]]) -> None:
+        execute, bind = self._session.execute, self._write.bind
+        for row in rows:
+            statement = bind()
+            statement.bind_list(row)
+            await execute(statement)
 
-
-async def _write(session: Any, job: Job, meter: Meter) -> None:
-    prepared = await session.create_prepared(jobs.WRITE)
-
-    async def worker(shared: Iterable[list[object]]) -> None:
-        for values in shared:
-            statement = prepared.bind()
-            statement.bind_list(values)
-            await session.execute(statement)
-
-    await _requests(job, meter, worker, [list(row) for row in jobs.write_values(job)])
-
-
-async def _read(session: Any, job: Job, meter: Meter) -> None:
-    prepared = await session.create_prepared(jobs.READ)
-    # It binds lists only.
-    keys = [list(key) for key in jobs.read_keys(job)]
-    found = 0
-
-    async def worker(shared: Iterable[list[str]]) -> None:
-        nonlocal found
-        for key in shared:
-            statement = prepared.bind()
+    async def read(self, keys: Iterable[list[object]]) -> int:
+        execute, bind = self._session.execute, self._read.bind
+        found = 0
+        for key in keys:
+            statement = bind()
             statement.bind_list(key)
-            row = (await session.execute(statement)).first().as_tuple()
+            row = (await execute(statement)).first().as_tuple()
             found += row[0] == key[0]
+        return found
 
-    await _requests(job, meter, worker, keys)
-    jobs.check(found, len(keys), "rows read")
+    async def mixed(self, steps: Iterable[list[object]]) -> int:
+        execute = self._session.execute
+        found = 0
+        for values in steps:
+            statement = (self._read if len(values) == 1 else self._write).bind()
+            statement.bind_list(values)
+            result = await execute(statement)
+            if len(values) == 1:
+                found += result.first().as_tuple()[0] == values[0]
+        return found
 
+    async def one(self, query: str, key: str) -> Sequence[object]:
+        statement = (await self._session.create_prepared(query)).bind()
+        statement.bind_list([key])
+        row: Sequence[object] = (await self._session.execute(statement)).first().as_tuple()
+        return row
 
-async def _pages(session: Any, prepared: Any, page_size: int) -> tuple[int, int]:
-    """All rows, page by page: their count, and the sum of their fourth column."""
-    statement = prepared.bind(page_size=page_size)
-    count = amounts = 0
-    while True:
-        result = await session.execute(statement)
-        for row in result:
-            values = row.as_tuple()
-            count += 1
-            amounts += values[3]
-        if not result.has_more_pages():
-            return count, amounts
-        statement.set_page_state(result.page_state())
+    async def _pages(self, prepared: Any, page_size: int, use: Callable[[Any], None]) -> None:
+        statement = prepared.bind(page_size=page_size)
+        while True:
+            result = await self._session.execute(statement)
+            use(result)
+            if not result.has_more_pages():
+                return
+            statement.set_page_state(result.page_state())
 
+    async def _list(self, prepared: Any, page_size: int) -> list[Any]:
+        rows: list[Any] = []
+        await self._pages(
+            prepared, page_size, lambda result: rows.extend([row.as_tuple() for row in result])
+        )
+        return rows
 
-async def _scan(session: Any, job: Job, meter: Meter) -> None:
-    prepared = await session.create_prepared(jobs.SCAN)
-    meter.baseline()
-    for _ in range(job.warm_up):
-        await _pages(session, prepared, job.page_size)
-    meter.start()
-    total = 0
-    for _ in range(job.operations):
-        total += (await _pages(session, prepared, job.page_size))[0]
-    meter.stop(total)
-    jobs.check(total, job.operations * jobs.ITEM_ROWS, "rows scanned")
+    async def scan(self, page_size: int) -> list[Any]:
+        return await self._list(self._scan, page_size)
 
+    def plain(self, row: Sequence[object]) -> Sequence[object]:
+        return row
 
-async def _stream(session: Any, job: Job, meter: Meter) -> None:
-    prepared = await session.create_prepared(jobs.STREAM)
-    meter.baseline()
-    meter.start()
-    count, amounts = await _pages(session, prepared, job.page_size)
-    meter.stop(count)
-    jobs.check(count, job.operations, "rows streamed")
-    jobs.check(amounts, job.operations * (job.operations - 1) // 2, "sum of the rows streamed")
+    async def stream(self, page_size: int) -> tuple[int, int]:
+        count = amounts = 0
 
+        def use(result: Any) -> None:
+            nonlocal count, amounts
+            for row in result:
+                values = row.as_tuple()
+                count += 1
+                amounts += values[3]
 
-_WORKS = {"write": _write, "read": _read, "scan": _scan, "stream": _stream}
+        await self._pages(self._stream, page_size, use)
+        return count, amounts
+
+    async def all(self, page_size: int) -> list[Any]:
+        return await self._list(self._stream, page_size)

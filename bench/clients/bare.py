@@ -9,24 +9,28 @@ decoded.
 from __future__ import annotations
 
 import asyncio
+import functools
 import struct
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
+import anyio.to_thread
 import trio
 
-from bench import jobs
+from bench import jobs, worker
+from bench.clients import base
 from bench.meter import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from bench.jobs import Job, Outcome
+    from bench.jobs import Job
 
 _HEADER = struct.Struct(">BBHBI")
 _SKIP_METADATA, _VALUES = 0x02, 0x01
 _ERROR, _STARTUP, _PREPARE, _EXECUTE = 0x00, 0x01, 0x09, 0x0A
 _RECEIVE_SIZE = 65_536
+_QUERIES = {"write": jobs.WRITE, "read": jobs.READ}
 
 
 class _Waiter(Protocol):
@@ -116,7 +120,7 @@ class _Wire:
         return waiter.wait()
 
 
-def _execute_body(prepared: bytes, values: Iterable[object]) -> bytes:
+def _execute_body(prepared: bytes, values: Sequence[object]) -> bytes:
     cells = [_cell(value) for value in values]
     flags = _VALUES | _SKIP_METADATA
     size = len(prepared)
@@ -138,53 +142,52 @@ def _cell(value: object) -> bytes:
     return struct.pack(">i", len(data)) + data
 
 
-def run(job: Job) -> Outcome:
-    backend = job.client.split("/")[1]
+def serve(client: str, host: str, port: int) -> None:
+    backend = client.split("/")[1]
     if backend == "trio":
-        return anyio.run(_measure, job, _TrioWaiter, backend="trio")
-    options = {"use_uvloop": backend == "uvloop"}
-    return anyio.run(_measure, job, _AsyncioWaiter, backend="asyncio", backend_options=options)
+        anyio.run(_serve, host, port, _TrioWaiter, backend="trio")
+    else:
+        options = {"use_uvloop": backend == "uvloop"}
+        anyio.run(_serve, host, port, _AsyncioWaiter, backend="asyncio", backend_options=options)
 
 
-async def _measure(job: Job, waiter: Callable[[], _Waiter]) -> Outcome:
-    meter = Meter()
-    meter.outcome.protocol = "v4"
-    query, rows = (
-        (jobs.READ, jobs.read_keys(job))
-        if job.work == "read"
-        else (jobs.WRITE, jobs.write_values(job))
-    )
+async def _serve(host: str, port: int, waiter: Callable[[], _Waiter]) -> None:
     async with (
-        await anyio.connect_tcp(job.host, job.port) as stream,
+        await anyio.connect_tcp(host, port) as stream,
         anyio.create_task_group() as group,
     ):
         wire = _Wire(stream, waiter)
         group.start_soon(wire.read)
         group.start_soon(wire.write)
         await wire.ask(_STARTUP, b"\x00\x01\x00\x0bCQL_VERSION\x00\x053.0.0")
-        text = query.encode()
-        await wire.ask(_PREPARE, struct.pack(">i", len(text)) + text)
-        # RESULT of kind Prepared: [int] kind, then the id as [short bytes].
-        prepared = wire.last[6 : 6 + int.from_bytes(wire.last[4:6], "big")]
-        bodies = [_execute_body(prepared, row) for row in rows]
-        meter.baseline()
-        await _ask_all(wire, bodies[: job.warm_up], job.in_flight)
-        measured = bodies[job.warm_up :]
-        meter.start()
-        await _ask_all(wire, measured, job.in_flight)
-        meter.stop(len(measured))
+        prepared = {work: await _prepare(wire, query) for work, query in _QUERIES.items()}
+        while job := await anyio.to_thread.run_sync(worker.receive):
+            await _measure(wire, job, prepared[job.work])
         group.cancel_scope.cancel()
-    jobs.check(wire.errors, 0, "errors")
-    return meter.outcome
 
 
-async def _ask_all(wire: _Wire, bodies: list[bytes], in_flight: int) -> None:
-    shared = iter(bodies)
+async def _prepare(wire: _Wire, query: str) -> bytes:
+    text = query.encode()
+    await wire.ask(_PREPARE, struct.pack(">i", len(text)) + text)
+    # RESULT of kind Prepared: [int] kind, then the id as [short bytes].
+    return wire.last[6 : 6 + int.from_bytes(wire.last[4:6], "big")]
 
-    async def worker() -> None:
-        for body in shared:
+
+async def _measure(wire: _Wire, job: Job, prepared: bytes) -> None:
+    meter = Meter()
+    meter.outcome.protocol = "v4"
+    bodies = jobs.shaped(job, functools.partial(_execute_body, prepared))
+
+    async def ask(bodies: Iterable[bytes]) -> None:
+        for body in bodies:
             await wire.ask(_EXECUTE, body)
 
-    async with anyio.create_task_group() as group:
-        for _ in range(in_flight):
-            group.start_soon(worker)
+    async def run(count: int) -> None:
+        await base.in_tasks(ask, base.cycled(bodies, count), job.in_flight, None)
+
+    count = job.operations or await base.calibrated(run, job)
+    meter.start()
+    await run(count)
+    meter.stop(count)
+    jobs.check(wire.errors, 0, "errors")
+    worker.reply(meter.outcome)

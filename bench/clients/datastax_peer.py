@@ -1,109 +1,247 @@
-"""cassandra-driver, the way its own documentation says is fastest.
+"""cassandra-driver, and scylla-driver, a fork of it with the same names, each in its own way.
 
-That is `execute_concurrent_with_args` with rows as tuples, on its libev event loop. Callbacks
-chained by hand on `execute_async` were tried too; README.md of this folder has the comparison.
+Throughput is `execute_concurrent_with_args` with rows as tuples on the libev event loop, which its
+own documentation says is fastest, or `execute` with one in flight. It gives no latencies, so these
+come from a second, shorter run with as many requests in flight, kept so by callbacks of
+`execute_async`, where one result starts the next request.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
-from cassandra.concurrent import execute_concurrent_with_args
+from cassandra.concurrent import execute_concurrent, execute_concurrent_with_args
 from cassandra.query import tuple_factory
 
-from bench import jobs
+from bench import jobs, worker
+from bench.clients import base
 from bench.meter import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator, Sequence
 
     from bench.jobs import Job, Outcome
 
 PROTOCOL = 4
+_SHARE_TIMED = 3
+"""The second run has one in so many of the operations of the first."""
+_PATIENCE = 120
 
 
-def run(job: Job) -> Outcome:
-    meter = Meter()
-    meter.outcome.version = importlib.metadata.version("cassandra-driver")
-    meter.outcome.protocol = f"v{PROTOCOL}"
+def serve(client: str, host: str, port: int) -> None:
     cluster = Cluster(
-        [job.host],
-        port=job.port,
+        [host],
+        port=port,
         protocol_version=PROTOCOL,
         compression=False,
         schema_metadata_enabled=False,
         execution_profiles={EXEC_PROFILE_DEFAULT: ExecutionProfile(row_factory=tuple_factory)},
     )
     try:
-        _WORKS[job.work](cluster.connect(), job, meter)
+        driver = _Driver(cluster.connect(), importlib.metadata.version(client.split("/")[0]))
+        while job := worker.receive():
+            worker.reply(driver.measure(job))
     finally:
         cluster.shutdown()
-    return meter.outcome
 
 
-def _requests(session: Any, job: Job, meter: Meter, query: str, values: list[Any]) -> list[Any]:
-    prepared = session.prepare(query)
-    meter.baseline()
-    if job.warm_up:
-        execute_concurrent_with_args(
-            session, prepared, values[: job.warm_up], concurrency=job.in_flight
+class _Driver:
+    def __init__(self, session: Any, version: str) -> None:
+        self._session = session
+        self._version = version
+        self._write = session.prepare(jobs.WRITE)
+        self._read = session.prepare(jobs.READ)
+        self._scan = session.prepare(jobs.SCAN)
+        self._stream = session.prepare(jobs.STREAM)
+
+    def measure(self, job: Job) -> Outcome:
+        """Run one job.
+
+        Raises:
+            WrongResult: The driver returned something else than what is stored.
+        """
+        meter = Meter()
+        meter.outcome.version, meter.outcome.protocol = self._version, f"v{PROTOCOL}"
+        match job.work:
+            case "scan":
+                self._measure_scan(job, meter)
+            case "stream" | "list":
+                self._measure_stream(job, meter)
+            case _:
+                self._measure_requests(job, meter)
+        return meter.outcome
+
+    def _measure_requests(self, job: Job, meter: Meter) -> None:
+        values = jobs.requests(job)
+        count = job.operations or self._calibrated(values, job)
+        run = self._one_by_one if job.in_flight == 1 else self._concurrently
+        latencies: list[float] = []
+        meter.start()
+        found = run(base.cycled(values, count), job, latencies)
+        meter.stop(count)
+        if job.timed and job.in_flight > 1:
+            self._by_callbacks(base.cycled(values, count // _SHARE_TIMED), job, latencies)
+        if job.timed:
+            meter.latencies(latencies)
+        if job.work != "write":
+            jobs.check(found, jobs.keys_among(job, count), "rows that had their key")
+            row = jobs.items()[0 if job.one_key else -1]
+            jobs.check(self._one(jobs.READ, row[0]), row, "a row read")
+        if job.work == "write":
+            row = jobs.items()[0 if job.one_key else (count - 1) % jobs.ITEM_ROWS]
+            jobs.check(self._one(jobs.READ_WRITTEN, row[0]), row, "a row written")
+
+    def _calibrated(self, values: Sequence[Any], job: Job) -> int:
+        run = self._one_by_one if job.in_flight == 1 else self._concurrently
+        count = max(base.LEAST_WARM_UP, 2 * job.in_flight)
+        while True:
+            began = time.perf_counter()
+            run(base.cycled(values, count), job, [])
+            seconds = time.perf_counter() - began
+            if seconds >= job.seconds / 3:
+                return base.operations(job, count / seconds)
+            count = int(count * min(8, max(1.1, job.seconds / 2 / seconds)))
+
+    def _one(self, query: str, key: str) -> tuple[Any, ...]:
+        return tuple(self._session.execute(self._session.prepare(query), (key,))[0])
+
+    def _one_by_one(self, values: Iterator[Any], job: Job, latencies: list[float]) -> int:
+        execute, read, write, clock = (
+            self._session.execute,
+            self._read,
+            self._write,
+            time.perf_counter,
         )
-    measured = values[job.warm_up :]
-    meter.start()
-    results = execute_concurrent_with_args(session, prepared, measured, concurrency=job.in_flight)
-    found = [result[0] if query is jobs.READ else None for _, result in results]
-    meter.stop(len(measured))
-    return found
+        found = 0
+        for each in values:
+            began = clock()
+            if len(each) == 1:
+                found += execute(read, each)[0][0] == each[0]
+            else:
+                execute(write, each)
+            latencies.append(clock() - began)
+        return found
+
+    def _concurrently(self, values: Iterator[Any], job: Job, _: list[float]) -> int:
+        given = list(values)
+        if job.work == "mixed":
+            results = execute_concurrent(
+                self._session,
+                [(self._read if len(each) == 1 else self._write, each) for each in given],
+                concurrency=job.in_flight,
+            )
+        else:
+            statement = self._read if job.work == "read" else self._write
+            results = execute_concurrent_with_args(
+                self._session, statement, given, concurrency=job.in_flight
+            )
+        if job.work == "write":
+            return 0
+        return sum(
+            result[0][0] == each[0]
+            for (_, result), each in zip(results, given, strict=True)
+            if len(each) == 1
+        )
+
+    def _by_callbacks(self, values: Iterator[Any], job: Job, latencies: list[float]) -> None:
+        """Keep so many in flight; a result, on the driver's own thread, starts the next."""
+        chain = _Chain(self, values, latencies)
+        for _ in range(job.in_flight):
+            chain.start()
+        chain.wait()
+
+    def execute_async(self, values: Sequence[object]) -> Any:
+        statement = self._read if len(values) == 1 else self._write
+        return self._session.execute_async(statement, values)
+
+    def _rows(self, prepared: Any, page_size: int) -> Any:
+        """An iterable of all rows, paged by the driver."""
+        statement = prepared.bind(())
+        statement.fetch_size = page_size
+        return self._session.execute(statement)
+
+    def _measure_scan(self, job: Job, meter: Meter) -> None:
+        rows: list[Any] = []
+        passes = job.operations
+        if not passes:
+            rows = list(self._rows(self._scan, job.page_size))
+            began = time.perf_counter()
+            rows = list(self._rows(self._scan, job.page_size))
+            passes = base.operations(job, 1 / (time.perf_counter() - began))
+        rows = []
+        meter.start()
+        for _ in range(passes):
+            rows = []
+            rows = list(self._rows(self._scan, job.page_size))
+        meter.stop(passes * len(rows), passes)
+        base.check_scan(rows, tuple)
+
+    def _measure_stream(self, job: Job, meter: Meter) -> None:
+        count = amounts = 0
+        meter.start()
+        if job.work == "list":
+            count = len(rows := list(self._rows(self._stream, job.page_size)))
+            meter.stop(count)
+            amounts = sum(row[3] for row in rows)
+        else:
+            for row in self._rows(self._stream, job.page_size):
+                count += 1
+                amounts += row[3]
+            meter.stop(count)
+        jobs.check(count, job.operations, "rows streamed")
+        jobs.check(amounts, job.operations * (job.operations - 1) // 2, "sum of the rows streamed")
 
 
-def _write(session: Any, job: Job, meter: Meter) -> None:
-    _requests(session, job, meter, jobs.WRITE, jobs.write_values(job))
+class _Chain:
+    """Requests of which each starts the next when it is answered; `wait` for all of them."""
 
+    def __init__(self, driver: _Driver, values: Iterator[Any], latencies: list[float]) -> None:
+        self._driver = driver
+        self._values = values
+        self._latencies = latencies
+        self._lock = threading.Lock()
+        self._running = 0
+        self._ended = threading.Event()
+        self._error: BaseException | None = None
 
-def _read(session: Any, job: Job, meter: Meter) -> None:
-    keys = jobs.read_keys(job)
-    rows = _requests(session, job, meter, jobs.READ, keys)
-    found = sum(row[0] == key[0] for row, key in zip(rows, keys[job.warm_up :], strict=True))
-    jobs.check(found, job.operations, "rows read")
+    def start(self) -> None:
+        with self._lock:
+            values = next(self._values, None)
+            if values is None:
+                if not self._running:
+                    self._ended.set()
+                return
+            self._running += 1
+        began = time.perf_counter()
+        future = self._driver.execute_async(values)
+        future.add_callbacks(self._answered, self._failed, callback_args=(began,))
 
+    def _answered(self, rows: Any, began: float) -> None:
+        self._latencies.append(time.perf_counter() - began)
+        self._finished()
 
-def _rows(session: Any, prepared: Any, page_size: int) -> tuple[int, int]:
-    """All rows, paged by the driver: their count, and the sum of their fourth column."""
-    statement = prepared.bind(())
-    statement.fetch_size = page_size
-    count = amounts = 0
-    for row in session.execute(statement):
-        count += 1
-        amounts += row[3]
-    return count, amounts
+    def _failed(self, error: BaseException) -> None:
+        self._error = error
+        self._values = itertools.chain()
+        self._finished()
 
+    def _finished(self) -> None:
+        with self._lock:
+            self._running -= 1
+        self.start()
 
-def _scan(session: Any, job: Job, meter: Meter) -> None:
-    prepared = session.prepare(jobs.SCAN)
-    meter.baseline()
-    for _ in range(job.warm_up):
-        _rows(session, prepared, job.page_size)
-    meter.start()
-    total = sum(_rows(session, prepared, job.page_size)[0] for _ in range(job.operations))
-    meter.stop(total)
-    jobs.check(total, job.operations * jobs.ITEM_ROWS, "rows scanned")
+    def wait(self) -> None:
+        """Return when all are answered.
 
-
-def _stream(session: Any, job: Job, meter: Meter) -> None:
-    prepared = session.prepare(jobs.STREAM)
-    meter.baseline()
-    meter.start()
-    count, amounts = _rows(session, prepared, job.page_size)
-    meter.stop(count)
-    jobs.check(count, job.operations, "rows streamed")
-    jobs.check(amounts, job.operations * (job.operations - 1) // 2, "sum of the rows streamed")
-
-
-_WORKS: dict[str, Callable[[Any, Job, Meter], None]] = {
-    "write": _write,
-    "read": _read,
-    "scan": _scan,
-    "stream": _stream,
-}
+        Raises:
+            Exception: What a request failed with, or a TimeoutError.
+        """
+        if not self._ended.wait(_PATIENCE):
+            raise TimeoutError("callbacks that never came")
+        if self._error is not None:
+            raise self._error

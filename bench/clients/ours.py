@@ -1,7 +1,7 @@
 """cqlproto on asyncio, on uvloop and on trio, as an application would use it.
 
-A client's name says the backend and, where they aren't the usual ones, the row and the version:
-`cqlproto/trio`, `cqlproto/asyncio/tuple`, `cqlproto/asyncio/v5`.
+A client's name says the backend and, where they aren't the usual ones, the version and the row:
+`cqlproto/trio`, `cqlproto/asyncio/v4`, `cqlproto/asyncio/v4/tuple`. Without a version it is v5.
 """
 
 from __future__ import annotations
@@ -14,177 +14,99 @@ import anyio
 
 import cqlproto_anyio as cql
 from bench import jobs
-from bench.meter import Meter
+from bench.clients import base
 from cqlproto import ProtocolVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from bench.jobs import Job, Outcome
 
-
-def run(job: Job) -> Outcome:
-    backend = job.client.split("/")[1]
-    entry = functools.partial(_connect, job)
+def serve(client: str, host: str, port: int) -> None:
+    backend = client.split("/")[1]
+    entry = functools.partial(_serve, client.split("/"), host, port)
     if backend == "trio":
-        return anyio.run(entry, backend="trio")
-    return anyio.run(entry, backend="asyncio", backend_options={"use_uvloop": backend == "uvloop"})
+        anyio.run(entry, backend="trio")
+    else:
+        options = {"use_uvloop": backend == "uvloop"}
+        anyio.run(entry, backend="asyncio", backend_options=options)
 
 
-async def _connect(job: Job) -> Outcome:
-    meter = Meter()
-    newest = "v5" in job.client.split("/")
-    config = cql.Config(protocol_version=ProtocolVersion.V5 if newest else ProtocolVersion.V4)
-    async with cql.connect(job.host, port=job.port, config=config) as session:
-        meter.outcome.version = cql.__version__
-        await _WORKS[job.work](session, job, meter)
-        meter.outcome.protocol = await _protocol(session)
-    return meter.outcome
+async def _serve(words: list[str], host: str, port: int) -> None:
+    version = ProtocolVersion.V4 if "v4" in words else ProtocolVersion.V5
+    config = cql.Config(protocol_version=version)
+    async with cql.connect(host, port=port, config=config) as session:
+        peer = _Ours(session, version, tuple if "tuple" in words else cql.Row)
+        await peer.prepare()
+        await base.serve(peer)
 
 
-async def _protocol(session: cql.Session) -> str:
-    """Ask the server which version was spoken; the canned one has no list of its clients."""
-    try:
-        clients = await session.execute(jobs.CLIENTS, row=tuple)
-    except cql.InvalidQuery:
-        return "?"  # before Cassandra 4.0
-    versions = {version for name, version in clients if name == "cqlproto"}
-    return "/".join(f"v{version}" for version in sorted(versions)) or "?"
+class _Ours:
+    def __init__(self, session: cql.Session, version: ProtocolVersion, row: Any) -> None:
+        self.version = cql.__version__
+        self.protocol = f"v{int(version)}"
+        self._session = session
+        self._row = row
+        self._id: Callable[[Any], Any]
+        self._amount: Callable[[Any], Any]
+        # How one reads a column: a tuple's by index, a Row's as an attribute.
+        if row is tuple:
+            self._id, self._amount = operator.itemgetter(0), operator.itemgetter(3)
+        else:
+            self._id, self._amount = operator.attrgetter("id"), operator.attrgetter("amount")
 
+    async def prepare(self) -> None:
+        prepare = self._session.prepare
+        self._write = await prepare(jobs.WRITE)
+        self._read: cql.Prepared[Any] = await prepare(jobs.READ, row=self._row)
+        self._scan: cql.Prepared[Any] = await prepare(jobs.SCAN, row=self._row)
+        self._stream: cql.Prepared[Any] = await prepare(jobs.STREAM, row=self._row)
 
-async def _concurrently(
-    session: cql.Session,
-    prepared: cql.Prepared[Any],
-    values: Iterable[Sequence[object]],
-    in_flight: int,
-) -> None:
-    shared = iter(values)
+    def shape(self, values: Sequence[object]) -> tuple[object, ...]:
+        return tuple(values)
 
-    async def worker() -> None:
-        for parameters in shared:
-            await session.execute(prepared, parameters)
+    async def write(self, rows: Iterable[Sequence[object]]) -> None:
+        execute, prepared = self._session.execute, self._write
+        for row in rows:
+            await execute(prepared, row)
 
-    async with anyio.create_task_group() as group:
-        for _ in range(in_flight):
-            group.start_soon(worker)
-
-
-async def _write(session: cql.Session, job: Job, meter: Meter) -> None:
-    values = jobs.write_values(job)
-    prepared = await session.prepare(jobs.WRITE)
-    meter.baseline()
-    await _concurrently(session, prepared, values[: job.warm_up], job.in_flight)
-    measured = values[job.warm_up :]
-    meter.start()
-    await _concurrently(session, prepared, measured, job.in_flight)
-    meter.stop(len(measured))
-
-
-async def _read(session: cql.Session, job: Job, meter: Meter) -> None:
-    keys = jobs.read_keys(job)
-    prepared = await session.prepare(jobs.READ, row=_row(job))
-    id_of = _getter(job, 0, "id")
-    found = 0
-
-    async def worker(shared: Iterable[tuple[str]]) -> None:
-        nonlocal found
-        for key in shared:
-            row = (await session.execute(prepared, key)).one()
+    async def read(self, keys: Iterable[Sequence[object]]) -> int:
+        execute, prepared, id_of = self._session.execute, self._read, self._id
+        found = 0
+        for key in keys:
+            row = (await execute(prepared, key)).one()
             found += id_of(row) == key[0]
+        return found
 
-    async def read(keys: list[tuple[str]]) -> None:
-        shared = iter(keys)
-        async with anyio.create_task_group() as group:
-            for _ in range(job.in_flight):
-                group.start_soon(worker, shared)
+    async def mixed(self, steps: Iterable[Sequence[object]]) -> int:
+        execute, id_of = self._session.execute, self._id
+        found = 0
+        for values in steps:
+            if len(values) == 1:
+                row = (await execute(self._read, values)).one()
+                found += id_of(row) == values[0]
+            else:
+                await execute(self._write, values)
+        return found
 
-    meter.baseline()
-    await read(keys[: job.warm_up])
-    measured = keys[job.warm_up :]
-    meter.start()
-    await read(measured)
-    meter.stop(len(measured))
-    jobs.check(found, len(keys), "rows read")
+    async def one(self, query: str, key: str) -> Sequence[object]:
+        return (await self._session.execute(query, (key,), row=tuple)).one()
 
+    async def scan(self, page_size: int) -> Sequence[Any]:
+        return (await self._session.execute(self._scan, page_size=page_size)).rows
 
-async def _scan(session: cql.Session, job: Job, meter: Meter) -> None:
-    prepared = await session.prepare(jobs.SCAN, row=_row(job))
+    def plain(self, row: Sequence[object]) -> Sequence[object]:
+        return row
 
-    async def scan() -> int:
-        count = 0
-        async for _ in session.stream(prepared, page_size=job.page_size):
+    async def stream(self, page_size: int) -> tuple[int, int]:
+        amount_of = self._amount
+        count = amounts = 0
+        async for row in self._session.stream(self._stream, page_size=page_size, timeout=None):
             count += 1
-        return count
+            amounts += amount_of(row)
+        return count, amounts
 
-    meter.baseline()
-    for _ in range(job.warm_up):
-        await scan()
-    meter.start()
-    total = 0
-    for _ in range(job.operations):
-        total += await scan()
-    meter.stop(total)
-    jobs.check(total, job.operations * jobs.ITEM_ROWS, "rows scanned")
-
-
-async def _stream(session: cql.Session, job: Job, meter: Meter) -> None:
-    prepared = await session.prepare(jobs.STREAM, row=_row(job))
-    amount_of = _getter(job, 3, "amount")
-    count = amounts = 0
-    meter.baseline()
-    meter.start()
-    async for row in session.stream(prepared, page_size=job.page_size, timeout=None):
-        count += 1
-        amounts += amount_of(row)
-    meter.stop(count)
-    jobs.check(count, job.operations, "rows streamed")
-    jobs.check(amounts, job.operations * (job.operations - 1) // 2, "sum of the rows streamed")
-
-
-async def _setup(session: cql.Session, job: Job, meter: Meter) -> None:
-    for statement in jobs.SCHEMA:
-        await session.execute(statement, timeout=30)
-    prepared = await session.prepare(jobs.FILL)
-    rows = [jobs.item(number) for number in range(jobs.ITEM_ROWS)]
-    meter.start()
-    await _concurrently(session, prepared, rows, job.in_flight)
-    meter.stop(len(rows))
-
-
-async def _drop(session: cql.Session, job: Job, meter: Meter) -> None:
-    meter.start()
-    await session.execute(jobs.DROP, timeout=60)
-    meter.stop(1)
-
-
-async def _load(session: cql.Session, job: Job, meter: Meter) -> None:
-    """Write the rows of the stream, unless an earlier run left just as many."""
-    found = (await session.execute(jobs.LOADED)).first()
-    meter.start()
-    if found is None or found.rows != job.operations:
-        await session.execute(f"TRUNCATE {jobs.KEYSPACE}.readings", timeout=60)
-        prepared = await session.prepare(jobs.LOAD)
-        rows = (jobs.reading(number, job.operations) for number in range(job.operations))
-        await _concurrently(session, prepared, rows, job.in_flight)
-        await session.execute(jobs.SET_LOADED, (job.operations,))
-    meter.stop(job.operations)
-
-
-def _row(job: Job) -> Any:
-    return tuple if job.client.endswith("/tuple") else cql.Row
-
-
-def _getter(job: Job, index: int, name: str) -> Callable[[Any], Any]:
-    """How one reads a column: a tuple's by index, a Row's as an attribute."""
-    return operator.itemgetter(index) if _row(job) is tuple else operator.attrgetter(name)
-
-
-_WORKS = {
-    "setup": _setup,
-    "drop": _drop,
-    "load": _load,
-    "write": _write,
-    "read": _read,
-    "scan": _scan,
-    "stream": _stream,
-}
+    async def all(self, page_size: int) -> Sequence[Any]:
+        result = await self._session.execute(
+            self._stream, page_size=page_size, timeout=None, max_rows=100_000_000
+        )
+        return result.rows

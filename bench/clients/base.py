@@ -1,0 +1,206 @@
+"""What all clients on an event loop have in common: how a job is run, timed and checked.
+
+An adapter is a `Peer`: it has the loops that make requests, as its users would write them, and
+nothing else. Here these loops run in as many tasks as are to be in flight, all on one iterator of
+values; what differs between clients is then what is measured. Tasks are the event loop's own
+(asyncio.TaskGroup, trio's nursery), as anyio's cost more to start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio.to_thread
+import sniffio
+import trio
+
+from bench import jobs, worker
+from bench.meter import Meter, timed
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+
+    from bench.jobs import Job, Outcome
+
+LEAST_WARM_UP = 256
+
+
+class Peer(Protocol):
+    """A connected client with its prepared statements.
+
+    The loops take values until there are none left. A row or a key is in the container that `shape`
+    made of it beforehand; a key has one value.
+    """
+
+    version: str
+    protocol: str
+
+    def shape(self, values: Sequence[object], /) -> Any: ...
+    async def write(self, rows: Iterable[Any], /) -> object: ...
+    async def read(self, keys: Iterable[Any], /) -> int:
+        """Return how many rows had the key that was asked for."""
+
+    async def mixed(self, steps: Iterable[Any], /) -> int:
+        """Write the rows, read the keys; return the same as `read`."""
+
+    async def one(self, query: str, key: str, /) -> Sequence[object]:
+        """The values of one row, by `jobs.READ` or `jobs.READ_WRITTEN`."""
+
+    async def scan(self, page_size: int, /) -> Sequence[Any]:
+        """All rows of the table, page by page, each decoded."""
+
+    def plain(self, row: Any, /) -> Sequence[object]:
+        """The values of a row that `scan` gave."""
+
+    async def stream(self, page_size: int, /) -> tuple[int, int]:
+        """Go through the large table, page by page; return the rows and the sum of the amounts."""
+
+    async def all(self, page_size: int, /) -> Sequence[Any]:
+        """The large table as a list of rows."""
+
+
+async def serve(peer: Peer) -> None:
+    """Measure whatever standard input asks for."""
+    # In a thread, so that the client can do what it does while it is idle.
+    while job := await anyio.to_thread.run_sync(worker.receive):
+        worker.reply(await measure(peer, job))
+
+
+async def measure(peer: Peer, job: Job) -> Outcome:
+    """Run one job.
+
+    Raises:
+        WrongResult: The client returned something else than what is stored.
+    """
+    meter = Meter()
+    meter.outcome.version, meter.outcome.protocol = peer.version, peer.protocol
+    match job.work:
+        case "scan":
+            await _scan(peer, job, meter)
+        case "stream" | "list":
+            await _stream(peer, job, meter)
+        case _:
+            await _requests(peer, job, meter)
+    return meter.outcome
+
+
+async def _requests(peer: Peer, job: Job, meter: Meter) -> None:
+    loop: Callable[[Iterable[Any]], Awaitable[object]] = getattr(peer, job.work)
+    values = jobs.shaped(job, peer.shape)
+
+    async def run(count: int, latencies: list[float] | None = None) -> int:
+        return await in_tasks(loop, cycled(values, count), job.in_flight, latencies)
+
+    count = job.operations or await calibrated(run, job)
+    latencies: list[float] | None = [] if job.timed else None
+    meter.start()
+    found = await run(count, latencies)
+    meter.stop(count)
+    if latencies is not None:
+        meter.latencies(latencies)
+    if job.work != "write":
+        jobs.check(found, jobs.keys_among(job, count), "rows that had their key")
+        row = jobs.items()[0 if job.one_key else -1]
+        jobs.check(tuple(await peer.one(jobs.READ, row[0])), row, "a row read")
+    if job.work == "write":
+        row = jobs.items()[0 if job.one_key else (count - 1) % jobs.ITEM_ROWS]
+        jobs.check(tuple(await peer.one(jobs.READ_WRITTEN, row[0])), row, "a row written")
+
+
+async def in_tasks(
+    loop: Callable[[Iterable[Any]], Awaitable[object]],
+    values: Iterator[Any],
+    in_flight: int,
+    latencies: list[float] | None,
+) -> int:
+    """Run the loop in so many tasks on the same values; return the sum of what they returned."""
+    total = 0
+
+    async def task() -> None:
+        nonlocal total
+        found = await loop(values if latencies is None else timed(values, latencies))
+        total += found if isinstance(found, int) else 0
+
+    if sniffio.current_async_library() == "trio":
+        async with trio.open_nursery() as nursery:
+            for _ in range(in_flight):
+                nursery.start_soon(task)
+    else:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(in_flight):
+                group.create_task(task())
+    return total
+
+
+def cycled(values: Sequence[Any], count: int) -> Iterator[Any]:
+    """So many values, again from the first when they are used up."""
+    return itertools.islice(itertools.cycle(values), count)
+
+
+async def calibrated(run: Callable[[int], Awaitable[object]], job: Job) -> int:
+    """Warm up for about as long as is to be measured, and say how many operations that takes."""
+    count = 1 if job.work == "scan" else max(LEAST_WARM_UP, 2 * job.in_flight)
+    while True:
+        began = time.perf_counter()
+        await run(count)
+        seconds = time.perf_counter() - began
+        if seconds >= job.seconds / 3:
+            return operations(job, count / seconds)
+        count = max(count + 1, int(count * min(8, job.seconds / 2 / seconds)))
+
+
+def operations(job: Job, rate: float) -> int:
+    """How many operations are to be measured of a client that does so many in a second.
+
+    With 1,024 in flight they are at least 8 for each, unless that took more than 2.4 times as long
+    as it should: less would measure how it starts and ends.
+    """
+    if job.work == "scan":
+        return max(1, round(rate * job.seconds))
+    least = 8 * job.in_flight if job.in_flight > 1 else 64
+    return max(int(rate * job.seconds), min(least, int(rate * job.seconds * 2.4)), 2)
+
+
+async def _scan(peer: Peer, job: Job, meter: Meter) -> None:
+    rows: Sequence[Any] = ()
+
+    async def run(passes: int) -> None:
+        nonlocal rows
+        for _ in range(passes):
+            # Not two lists at once.
+            rows = ()
+            rows = await peer.scan(job.page_size)
+
+    passes = job.operations or await calibrated(run, job)
+    rows = ()
+    meter.start()
+    await run(passes)
+    meter.stop(passes * len(rows), passes)
+    check_scan(rows, peer.plain)
+
+
+def check_scan(rows: Sequence[Any], plain: Callable[[Any], Sequence[object]]) -> None:
+    """The rows are those of the table, in whatever order."""
+    jobs.check(len(rows), jobs.ITEM_ROWS, "rows scanned")
+    found: dict[object, tuple[object, ...]] = {}
+    for row in rows:
+        values = tuple(plain(row))
+        found[values[0]] = values
+    for expected in jobs.items():
+        jobs.check(found.get(expected[0]), expected, "a row scanned")
+
+
+async def _stream(peer: Peer, job: Job, meter: Meter) -> None:
+    meter.start()
+    if job.work == "list":
+        count = len(rows := await peer.all(job.page_size))
+        meter.stop(count)
+        amounts = sum(peer.plain(row)[3] for row in rows)  # type: ignore[misc]  # of Any
+    else:
+        count, amounts = await peer.stream(job.page_size)
+        meter.stop(count)
+    jobs.check(count, job.operations, "rows streamed")
+    jobs.check(amounts, job.operations * (job.operations - 1) // 2, "sum of the rows streamed")

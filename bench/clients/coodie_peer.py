@@ -1,0 +1,135 @@
+"""coodie, an object mapper: documents are Pydantic models, saved and got one by one, on asyncio.
+
+It runs on another driver. That is acsylla here, the fastest of those that it takes, with a session
+of this event loop, as its own documentation has it for programs that are all async. What it adds
+are the statement texts that it builds for every call, and models instead of tuples: that is what it
+is for, so it is measured that way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import operator
+from typing import TYPE_CHECKING, Annotated, Any
+
+from coodie import ClusteringKey, PrimaryKey
+from coodie.aio import Document, init_coodie
+
+from bench import jobs
+from bench.clients import acsylla_peer, base
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+
+class _Item(Document):
+    id: Annotated[str, PrimaryKey()]
+    name: str
+    amount: int
+    price: float
+    active: bool
+
+    class Settings:
+        name = "items"
+        keyspace = jobs.KEYSPACE
+
+
+class _Written(_Item):
+    class Settings:
+        name = "written"
+        keyspace = jobs.KEYSPACE
+
+
+class _Reading(Document):
+    part: Annotated[int, PrimaryKey()]
+    seq: Annotated[int, ClusteringKey()]
+    sensor: str
+    amount: int
+
+    class Settings:
+        name = "readings"
+        keyspace = jobs.KEYSPACE
+
+
+def serve(client: str, host: str, port: int) -> None:
+    del client
+    asyncio.run(_serve(host, port))
+
+
+async def _serve(host: str, port: int) -> None:
+    session = await acsylla_peer.session_of(host, port)
+    await init_coodie(session=session, keyspace=jobs.KEYSPACE, driver_type="acsylla")
+    await base.serve(_Coodie())
+    await session.close()
+
+
+class _Coodie:
+    version = importlib.metadata.version("coodie")
+    protocol = f"v{acsylla_peer.PROTOCOL}"
+
+    def shape(self, values: Sequence[object]) -> dict[str, Any]:
+        return jobs.as_dict(values)
+
+    async def write(self, rows: Iterable[dict[str, Any]]) -> None:
+        for row in rows:
+            await _Written(**row).save()
+
+    async def read(self, keys: Iterable[dict[str, Any]]) -> int:
+        found = 0
+        for key in keys:
+            document: Any = await _Item.get(**key)
+            found += document.id == key["id"]
+        return found
+
+    async def mixed(self, steps: Iterable[dict[str, Any]]) -> int:
+        found = 0
+        for values in steps:
+            if len(values) == 1:
+                document: Any = await _Item.get(**values)
+                found += document.id == values["id"]
+            else:
+                await _Written(**values).save()
+        return found
+
+    async def one(self, query: str, key: str) -> Sequence[object]:
+        document = _Item if query == jobs.READ else _Written
+        return self.plain(await document.get(id=key))
+
+    async def _pages(
+        self, document: Any, page_size: int, use: Callable[[list[Any]], object]
+    ) -> None:
+        state: bytes | None = None
+        while True:
+            page = await document.find().fetch_size(page_size).page(state).paged_all()
+            use(page.data)
+            state = page.paging_state
+            if not state:
+                return
+
+    async def scan(self, page_size: int) -> list[Any]:
+        rows: list[Any] = []
+        await self._pages(_Item, page_size, rows.extend)
+        return rows
+
+    def plain(self, row: Any) -> Sequence[object]:
+        names = jobs.READING_NAMES if isinstance(row, _Reading) else jobs.NAMES
+        values: Sequence[object] = operator.attrgetter(*names)(row)
+        return values
+
+    async def stream(self, page_size: int) -> tuple[int, int]:
+        count = amounts = 0
+
+        def use(rows: list[Any]) -> None:
+            nonlocal count, amounts
+            for row in rows:
+                count += 1
+                amounts += row.amount
+
+        await self._pages(_Reading, page_size, use)
+        return count, amounts
+
+    async def all(self, page_size: int) -> list[Any]:
+        rows: list[Any] = []
+        await self._pages(_Reading, page_size, rows.extend)
+        return rows

@@ -1,0 +1,143 @@
+"""What the parts of the benchmark are, and what each of them is given.
+
+A part is a module with `measure`, `markdown`, `gates` and, if it has any, `plots`; the functions at
+the end call them. The parts of this folder's own take a `Context`; those in folders of their own
+take what they need of it. They are imported when they are run or rendered.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench import rounds
+from bench.servers import Address, Canned
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+MODULES = {
+    "canned": "bench.replayed",
+    "live": "bench.live",
+    "stream": "bench.streaming",
+    "memory": "bench.memory",
+    "codec": "bench.codec",
+    "framing": "bench.framing",
+    "sizes": "bench.sizes",
+    "stages": "bench.stages",
+    "import": "bench.imports",
+}
+TITLES = {
+    "canned": "CPU of the client alone",
+    "live": "One Cassandra, all clients",
+    "stream": "A million rows",
+    "memory": "Memory",
+    "codec": "Decoding and binding",
+    "framing": "Framing",
+    "sizes": "Sizes of rows",
+    "stages": "Where the time goes",
+    "import": "Import",
+}
+_OF_THEIR_OWN = {"codec", "framing"}
+_OF_THEIR_OWN_ON_A_SERVER = {"sizes", "stages"}
+NEED_CASSANDRA = {"canned", "live", "stream", "memory", "sizes", "stages"}
+NEED_CANNED = {"canned", "sizes", "stages"}
+
+NEEDS = {
+    "acsylla": "acsylla",
+    "cassandra-driver": "cassandra",
+    "rsylla": "rsylla",
+    "scyllapy": "scyllapy",
+    "coodie": "coodie",
+    "trio": "trio",
+    "uvloop": "uvloop",
+}
+PEERS = ("acsylla", "rsylla", "scyllapy", "coodie", "cassandra-driver", "scylla-driver")
+
+
+class Gate(NamedTuple):
+    """A limit that a figure is to keep; `higher` if it is to be at least the limit."""
+
+    what: str
+    limit: float
+    measured: float
+    higher: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.measured >= self.limit if self.higher else self.measured <= self.limit
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Context:
+    """What a part is measured with. `problem` is told what failed or was left out."""
+
+    rounds: int
+    quick: bool
+    seconds: float
+    stream_rows: int
+    clients: tuple[str, ...]
+    say: Callable[[str], None]
+    problem: Callable[[str], None]
+    cassandra: Address | None = None
+    canned: Canned | None = None
+
+    def present(self, clients: Sequence[str]) -> list[str]:
+        """Those of the clients that are wanted and installed; the others are told."""
+        wanted = [
+            client
+            for client in clients
+            if not self.clients or any(fnmatch.fnmatch(client, each) for each in self.clients)
+        ]
+        for name in sorted({word for client in wanted for word in client.split("/")}):
+            if not installed(name):
+                self.problem(f"{name} is not installed: left out")
+        return [client for client in wanted if all(map(installed, client.split("/")))]
+
+
+def installed(name: str) -> bool:
+    """Whether there is what a word in a client's name stands for."""
+    if name == "scylla-driver":
+        return rounds.SCYLLA_DRIVER.is_dir()
+    return name not in NEEDS or importlib.util.find_spec(NEEDS[name]) is not None
+
+
+def _module(part: str) -> Any:
+    return importlib.import_module(MODULES[part])
+
+
+def measure(part: str, context: Context) -> dict[str, Any]:
+    """Measure a part; its data is what JSON can hold."""
+    module = _module(part)
+    data: dict[str, Any]
+    if part in _OF_THEIR_OWN:
+        data = module.measure(context.rounds, context.quick, context.say)
+    elif part in _OF_THEIR_OWN_ON_A_SERVER:
+        assert context.canned is not None
+        data = module.measure(context.rounds, context.quick, context.say, context.canned.address)
+    else:
+        data = module.measure(context)
+    return data
+
+
+def markdown(part: str, data: dict[str, Any]) -> str:
+    """The text and the tables of a part."""
+    text: str = _module(part).markdown(data)
+    return text
+
+
+def gates(part: str, data: dict[str, Any]) -> list[Gate]:
+    """The limits of a part."""
+    return [Gate(*gate) for gate in _module(part).gates(data)]
+
+
+def plots(part: str, data: dict[str, Any], folder: Path) -> list[str]:
+    """Write the pictures of a part; return their names."""
+    function = getattr(_module(part), "plots", None)
+    return list(function(data, folder)) if function is not None else []
