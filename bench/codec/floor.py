@@ -1,0 +1,52 @@
+"""The floor: ``marshal.loads`` of equal data, which does little else than make the objects.
+
+What marshal can't hold is there as what it is made of: a timestamp, a date and a time as an int, a
+uuid and an inet as bytes, a decimal as two ints. So the floor lacks the making of these objects.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import marshal
+import platform
+import uuid
+from decimal import Decimal
+from typing import Any
+
+from bench.codec.shapes import rows_of
+from bench.codec.tasks import Task, calls
+
+
+def about() -> dict[str, object]:
+    return {"version": platform.python_version(), "kind": "C"}
+
+
+def prepare(case: dict[str, Any], variant: str) -> Task:
+    raw = [tuple(map(_raw, row)) for row in rows_of(case["shape"], case["rows"])]
+    # Once more from what comes back, as an object that is in use elsewhere is written in a way that
+    # takes longer to read.
+    data = marshal.dumps(marshal.loads(marshal.dumps(raw)))
+    if marshal.loads(data) != raw:
+        raise ValueError("marshal gives back something else")
+    del raw
+    return calls(lambda: marshal.loads(data))
+
+
+def _raw(value: object) -> object:
+    if isinstance(value, datetime.datetime):
+        return int(value.timestamp() * 1000)
+    if isinstance(value, datetime.date):
+        return value.toordinal()
+    if isinstance(value, datetime.time):
+        seconds = (value.hour * 60 + value.minute) * 60 + value.second
+        return (seconds * 1_000_000 + value.microsecond) * 1000
+    if isinstance(value, uuid.UUID):
+        return value.bytes
+    if isinstance(value, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
+        return value.packed
+    if isinstance(value, Decimal):
+        sign, digits, exponent = value.as_tuple()
+        unscaled = int("".join(map(str, digits)))
+        return (-unscaled if sign else unscaled, exponent)
+    return value

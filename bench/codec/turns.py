@@ -1,0 +1,216 @@
+"""Worker processes that take turns.
+
+A case is measured by all of its contenders in rounds, one sample each, in an order that is rotated
+from round to round: what the machine does meanwhile meets all of them. So what is compared are
+samples of one round, and a ratio is the median of the rounds' ratios.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.rounds import ROOT, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+__all__ = ["CYTHON", "OURS", "PURE", "SCYLLA", "Pool", "WorkerFailed", "pool"]
+
+OURS = "cqlproto"
+CYTHON = "cassandra-driver"
+PURE = "cassandra-driver, pure"
+SCYLLA = "scylla-driver"
+
+_PEERS = ROOT / ".bench"
+_FOLDERS = {PURE: _PEERS / "cassandra-driver-pure", SCYLLA: _PEERS / "scylla-driver"}
+_EXPECTED: dict[str, dict[str, object]] = {
+    CYTHON: {"kind": "Cython", "scylla": False},
+    PURE: {"kind": "pure Python", "scylla": False},
+    SCYLLA: {"kind": "Cython", "scylla": True},
+}
+_ANSWER_SECONDS = 300
+
+
+class WorkerFailed(Exception):
+    """A worker ended, answered with an error, or gave no answer."""
+
+
+class _Worker:
+    """A process that answers orders, as ``bench.codec.worker`` says.
+
+    What it writes on its standard error, such as the traceback of an error, the reader sees.
+    """
+
+    def __init__(self, name: str, module: str) -> None:
+        variables = environment()
+        if name in _FOLDERS:
+            paths = [str(_FOLDERS[name]), variables["PYTHONPATH"]]
+            variables["PYTHONPATH"] = os.pathsep.join(paths)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bench.codec.worker", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=variables,
+        )
+
+    def ask(self, **order: object) -> dict[str, Any]:
+        stdin, stdout = self.process.stdin, self.process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        try:
+            stdin.write(json.dumps(order) + "\n")
+            stdin.flush()
+        except BrokenPipeError as error:
+            raise WorkerFailed("it has ended") from error
+        # One line answers one order, so nothing is left in the stream's buffer at this point.
+        if not select.select([stdout], [], [], _ANSWER_SECONDS)[0]:
+            raise WorkerFailed(f"no answer in {_ANSWER_SECONDS} s")
+        line = stdout.readline()
+        if not line:
+            raise WorkerFailed("it has ended")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise WorkerFailed(answer["error"])
+        return answer
+
+    def end(self) -> None:
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class Pool:
+    """The workers of a run, and what went wrong.
+
+    Arguments:
+        rounds: samples of each contender.
+        seconds: how much CPU a sample takes, at least.
+        say: takes a line for the reader.
+
+    Attributes:
+        workers: by name; a peer that isn't there is not among them.
+        about: what each of them is.
+        problems: a line for everything that was left out.
+    """
+
+    def __init__(self, rounds: int, seconds: float, say: Callable[[str], None]) -> None:
+        self.rounds = rounds
+        self.seconds = seconds
+        self.say = say
+        self.workers: dict[str, _Worker] = {}
+        self.about: dict[str, dict[str, Any]] = {}
+        self.problems: list[str] = []
+
+    def problem(self, text: str) -> None:
+        self.problems.append(text)
+        self.say(f"PROBLEM: {text}")
+
+    def start(self, modules: Mapping[str, str]) -> None:
+        """Start workers, by name and module; one that isn't what its name says is ended again."""
+        for name, module in modules.items():
+            missing = self._missing(name)
+            if missing:
+                self.problem(f"{name} is left out: {missing}")
+            else:
+                self.workers[name] = _Worker(name, module)
+        for name, worker in list(self.workers.items()):
+            try:
+                about = worker.ask(order="about")
+                for key, expected in _EXPECTED.get(name, {}).items():
+                    if about[key] != expected:
+                        raise WorkerFailed(f"its {key} is {about[key]!r}, not {expected!r}")
+            except WorkerFailed as error:
+                del self.workers[name]
+                worker.end()
+                self.problem(f"{name} is left out: {error}")
+            else:
+                self.about[name] = about
+
+    def _missing(self, name: str) -> str | None:
+        """Return why a peer can't be started."""
+        folder = _FOLDERS.get(name)
+        if folder is not None and not (folder / "cassandra").is_dir():
+            return f"no {folder.relative_to(ROOT)}"
+        if name == CYTHON and importlib.util.find_spec("cassandra") is None:
+            return "it is not installed"
+        return None
+
+    def measure(
+        self, case: Mapping[str, object], contenders: Sequence[tuple[str, str]]
+    ) -> list[dict[str, object]]:
+        """Measure a case.
+
+        Arguments:
+            case: what the workers get.
+            contenders: each the name of a worker and of a variant that it knows.
+
+        Returns:
+            for each contender that succeeded its name, its variant and the microseconds of every
+            sample.
+        """
+        loops: dict[tuple[str, str], int] = {}
+        for name, variant in contenders:
+            if name not in self.workers:
+                continue
+            with self._reporting(name, case):
+                answer = self.workers[name].ask(
+                    order="prepare", case=case, variant=variant, seconds=self.seconds
+                )
+                loops[name, variant] = answer["loops"]
+        samples: dict[tuple[str, str], list[float]] = {contender: [] for contender in loops}
+        order = list(loops)
+        for turn in range(self.rounds):
+            shift = turn % len(order) if order else 0
+            for name, variant in (*order[shift:], *order[:shift]):
+                with self._reporting(name, case):
+                    answer = self.workers[name].ask(
+                        order="sample", variant=variant, loops=loops[name, variant]
+                    )
+                    samples[name, variant].append(answer["microseconds"])
+        return [
+            {"contender": name, "variant": variant, "microseconds": values}
+            for (name, variant), values in samples.items()
+            if len(values) == self.rounds
+        ]
+
+    @contextlib.contextmanager
+    def _reporting(self, name: str, case: Mapping[str, object]) -> Iterator[None]:
+        """Let a failure of one contender leave the others alone."""
+        try:
+            yield
+        except WorkerFailed as error:
+            words = " ".join(str(value) for key, value in case.items() if key != "folder")
+            self.problem(f"{name}, {words}: {error}")
+
+
+@contextlib.contextmanager
+def pool(
+    modules: Mapping[str, str], rounds: int, seconds: float, say: Callable[[str], None]
+) -> Iterator[tuple[Pool, Path]]:
+    """Start the workers, by name and module, and end them; with a folder for files."""
+    with tempfile.TemporaryDirectory(prefix="cqlproto-bench-") as folder:
+        run = Pool(rounds, seconds, say)
+        try:
+            run.start(modules)
+            yield run, Path(folder)
+        finally:
+            for worker in run.workers.values():
+                worker.end()
