@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from cqlproto.messages import Request, Response
     from cqlproto.messages.errors import Error
     from cqlproto.messages.events import ServerEvent
+
+    Notes = tuple[UUID | None, Sequence[str], Mapping[str, bytes | None] | None]
 
 __all__ = [
     "ConnectionEnded",
@@ -27,9 +29,11 @@ __all__ = [
 
 class _Report:
     __slots__: tuple[str, ...] = ()
+    fields: ClassVar[tuple[str, ...]] = ()
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+        names = self.fields or self.__slots__
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
         return f"{type(self).__name__}({fields})"
 
 
@@ -99,29 +103,37 @@ class HandshakeFailed(_Report):
 class ResponseReceived(_Report):
     """A request has been answered; its stream id is free again.
 
-    Attributes:
+    Arguments:
         stream_id: what :meth:`ClientConnection.send` returned.
         message: the answer; an ERROR is a message like any other.
+        notes: what came before the message, if anything did: the next three.
+
+    Attributes:
+        stream_id, message: as given.
         tracing_id: the id of the trace that was asked for, or None.
         warnings: the server's warnings.
         payload: the server's custom payload, or None.
     """
 
-    __slots__ = ("stream_id", "message", "tracing_id", "warnings", "payload")
+    __slots__ = ("_notes", "message", "stream_id")
+    fields = ("stream_id", "message", "tracing_id", "warnings", "payload")
 
-    def __init__(
-        self,
-        stream_id: int,
-        message: Response,
-        tracing_id: UUID | None = None,
-        warnings: Sequence[str] = (),
-        payload: Mapping[str, bytes | None] | None = None,
-    ) -> None:
+    def __init__(self, stream_id: int, message: Response, notes: Notes | None = None) -> None:
         self.stream_id = stream_id
         self.message = message
-        self.tracing_id = tracing_id
-        self.warnings = warnings
-        self.payload = payload
+        self._notes = notes  # together, for nearly no reply has any
+
+    @property
+    def tracing_id(self) -> UUID | None:
+        return None if self._notes is None else self._notes[0]
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return () if self._notes is None else self._notes[1]
+
+    @property
+    def payload(self) -> Mapping[str, bytes | None] | None:
+        return None if self._notes is None else self._notes[2]
 
 
 class PushReceived(_Report):

@@ -89,8 +89,10 @@ class AsyncioRequest(AsyncioWaiting, Request):
             return
         self.done = True
         self.value = event
-        if self.timeout is not None:
-            self.deadlines.remove(self)
+        queue = self.queue
+        if queue is not None:
+            self.queue = None
+            del queue[self]
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None

@@ -156,7 +156,6 @@ class Connection:
         except MessageTooLarge as exc:
             raise RequestTooLarge(str(exc)) from exc
         request.stream_id = stream_id
-        request.sent = True
         self._requests[stream_id] = request
         if self.silent:
             self.silent = False
@@ -254,7 +253,7 @@ class Connection:
         self._queue.clear()
         for request in requests:
             if request in unsent or not self._core.abandon(request.stream_id):
-                request.sent = False
+                request.stream_id = 0
             error = self._loss(request)
             error.__cause__ = cause
             request.fail(error)

@@ -3,9 +3,8 @@ outside.
 
 Nearly all requests of a program have the same timeout, so those with one timeout are due in the
 order in which they came: a dict per timeout keeps that order and forgets a finished request at
-    once. Finding the
-next deadline looks at the head of each dict only. What doesn't come in order (the second page of a
-call, a second attempt) is kept apart and looked at whole; there is little of it.
+once. Finding the next deadline looks at the head of each dict only. What doesn't come in order (the
+second page of a call, a second attempt) is kept apart and looked at whole; there is little of it.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ class Due(Protocol):
 
     timeout: float | None
     deadline: float
+    queue: dict[Due, None] | None  # where it stands: it may leave by itself, with this set to None
 
     def expire(self) -> None:
         """The deadline has passed; called once, after it was removed."""
@@ -54,12 +54,14 @@ class Deadlines:
         """Add what has a timeout and no deadline yet; True if :attr:`next` has come nearer."""
         timeout = due.timeout
         if timeout is None:
+            due.deadline = math.inf
             return False
         due.deadline = deadline = now + timeout
-        try:
-            self._by_timeout[timeout][due] = None
-        except KeyError:
-            self._add_timeout(timeout)[due] = None
+        queue = self._by_timeout.get(timeout)
+        if queue is None:
+            queue = self._add_timeout(timeout)
+        queue[due] = None
+        due.queue = queue
         if deadline < self.next:
             self.next = deadline
             return True
@@ -69,7 +71,9 @@ class Deadlines:
         """Add what has a deadline already; True if :attr:`next` has come nearer."""
         if due.deadline == math.inf:
             return False
+        self.remove(due)
         self._others[due] = None
+        due.queue = self._others
         if due.deadline < self.next:
             self.next = due.deadline
             return True
@@ -77,11 +81,9 @@ class Deadlines:
 
     def remove(self, due: Due) -> None:
         """Forget it, if it is still there."""
-        if due.timeout is not None:
-            queue = self._by_timeout.get(due.timeout)
-            if queue is not None and queue.pop(due, due) is None:
-                return
-            self._others.pop(due, None)
+        queue, due.queue = due.queue, None
+        if queue is not None:
+            del queue[due]
 
     def expire(self, now: float) -> None:
         """Expire what is due and set :attr:`next`."""

@@ -64,7 +64,7 @@ class _Attempts:
 
     def new_request(self, query: str) -> Request:
         """Return a request of this call, due when the call is."""
-        request = self.runtime.request_class(self.runtime.deadlines, query, self.settings.timeout)
+        request = self.runtime.request_class(query, self.settings.timeout)
         request.deadline = self.deadline
         return request
 

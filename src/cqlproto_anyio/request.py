@@ -6,7 +6,6 @@ stream id, what the deadlines keep per timeout. A second attempt submits the sam
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from cqlproto_anyio._backend import Waiting
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from cqlproto.rows import Binder
     from cqlproto_anyio.config import Settings
     from cqlproto_anyio.connection import Connection
-    from cqlproto_anyio.deadlines import Deadlines
+    from cqlproto_anyio.deadlines import Due
 
 __all__ = ["Request"]
 
@@ -36,29 +35,29 @@ class Request(Waiting):
         timeout: how long the call may take, in seconds, or None.
         deadline: when it must be answered, in seconds of the session's clock.
         connection: where it was submitted last.
-        stream_id: its stream id there, 0 until it was put into the send queue.
-        sent: whether it may have reached the server.
+        stream_id: its stream id there, 0 unless it may have reached the server.
+        queue: what keeps it until it is due, if it has a deadline: ``Deadlines`` says.
     """
 
     __slots__ = (
         "binder",
         "connection",
         "deadline",
-        "deadlines",
         "message",
         "metadata",
         "payload",
         "query",
-        "sent",
+        "queue",
         "stream_id",
         "timeout",
         "trace",
         "values",
     )
 
+    deadline: float
+
     def __init__(
         self,
-        deadlines: Deadlines,
         query: str,
         timeout: float | None,
         binder: Binder | None = None,
@@ -66,15 +65,12 @@ class Request(Waiting):
     ) -> None:
         self._waiter = None
         self.done = False
-        self.value = None
         self.error = None
-        self.deadlines = deadlines
         self.query = query
         self.timeout = timeout
-        self.deadline = math.inf
+        self.queue: dict[Due, None] | None = None
         self.connection: Connection | None = None
         self.stream_id = 0
-        self.sent = False
         self.binder = binder
         self.values = values
 
@@ -100,14 +96,12 @@ class Request(Waiting):
     def again(self) -> None:
         """Make ready for another attempt within the same deadline."""
         self.done = False
-        self.value = None
         self.error = None
         self.stream_id = 0
-        self.sent = False
 
     def maybe_applied(self) -> bool:
         """Whether the server may have carried it out, although no answer came."""
-        return self.sent and not read_statement(self.query).reads
+        return self.stream_id != 0 and not read_statement(self.query).reads
 
     # -- the end of an attempt
 
@@ -116,8 +110,10 @@ class Request(Waiting):
             return
         self.done = True
         self.value = value
-        if self.timeout is not None:
-            self.deadlines.remove(self)
+        queue = self.queue
+        if queue is not None:
+            self.queue = None
+            del queue[self]
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
@@ -130,8 +126,9 @@ class Request(Waiting):
         """The caller has been cancelled: give the stream id up, drop what isn't sent yet."""
         if not self.done:
             self.done = True
-            if self.timeout is not None:
-                self.deadlines.remove(self)
+            if self.queue is not None:
+                del self.queue[self]
+                self.queue = None
             self._leave()
 
     def give_up(self, error: Exception) -> None:
@@ -157,5 +154,5 @@ class Request(Waiting):
             self.fail(error)
 
     def _leave(self) -> None:
-        if self.connection is not None:
-            self.sent = self.connection.abandon(self)
+        if self.connection is not None and not self.connection.abandon(self):
+            self.stream_id = 0  # it has not left, and never will

@@ -208,7 +208,7 @@ class Runtime:
             self._connecting = []
             if self._group is not None:
                 self._group.start_soon(self._connect)
-        request = self.request_class(self.deadlines, query, timeout)
+        request = self.request_class(query, timeout)
         request.deadline = deadline
         self._connecting.append(request)
         self.keep_deadline(request)
@@ -298,7 +298,7 @@ class Runtime:
             self.deadlines.remove(preparing)
             preparing.deadline = deadline
             self.keep_deadline(preparing)
-        request = self.request_class(self.deadlines, query, timeout)
+        request = self.request_class(query, timeout)
         request.deadline = deadline
         preparing.waiters.append(request)
         self.keep_deadline(request)
@@ -326,7 +326,7 @@ class Runtime:
                 del self._preparing[key]
             self._tell_prepared(request, key, renew, connection)
 
-        request = _Detached(self.deadlines, query, timeout)
+        request = _Detached(query, timeout)
         request.deadline = deadline
         request.call(arrived)
         told = keyspace if connection.version.has_keyspace_option else None

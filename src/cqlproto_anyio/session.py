@@ -137,12 +137,9 @@ class Session:
         else:
             values = statement.values(parameters)
         binder = statement.binders.get(settings) or statement.binder(settings)
-        deadlines = runtime.deadlines
-        request = runtime.request_class(
-            deadlines, statement.query, settings.timeout, binder, values
-        )
+        request = runtime.request_class(statement.query, settings.timeout, binder, values)
         connection.submit(request)
-        if deadlines.add(request, runtime.clock()):
+        if runtime.deadlines.add(request, runtime.clock()):
             runtime.rearm()
         event = await request
         message = event.message

@@ -59,7 +59,7 @@ def test_a_failure_shows_its_reason_and_what_came_with_it() -> None:
 
 def test_what_comes_with_a_message_is_kept() -> None:
     trace = UUID(int=1)
-    told = ResponseReceived(1, READY, trace, ["slow"], {"a": b"b"})
+    told = ResponseReceived(1, READY, (trace, ["slow"], {"a": b"b"}))
     assert (told.tracing_id, told.warnings, told.payload) == (trace, ["slow"], {"a": b"b"})
     asked = RequestReceived(1, Options(), tracing=True, payload={})
     assert (asked.tracing, asked.payload) == (True, {})

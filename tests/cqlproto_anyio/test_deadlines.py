@@ -8,13 +8,14 @@ import tracemalloc
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cqlproto_anyio.deadlines import Deadlines
+from cqlproto_anyio.deadlines import Deadlines, Due
 
 
 class Thing:
     def __init__(self, timeout: float | None) -> None:
         self.timeout = timeout
         self.deadline = math.inf
+        self.queue: dict[Due, None] | None = None
         self.expired = 0
 
     def expire(self) -> None:

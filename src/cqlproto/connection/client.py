@@ -30,7 +30,7 @@ from cqlproto.frames import HEADER_SIZE
 from cqlproto.messages import read_prefix, read_response, write_request_prefix
 from cqlproto.messages.errors import Error
 from cqlproto.messages.events import Event as EventMessage
-from cqlproto.messages.results import read_result
+from cqlproto.messages.results import VOID, VOID_BODY, read_result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from cqlproto.connection.sasl import Authenticator
     from cqlproto.messages import Request, Response
     from cqlproto.messages.requests import AuthResponse, Options, Startup
+    from cqlproto.messages.results import Result
 
 __all__ = ["ClientConnection", "FrameBinder"]
 
@@ -283,7 +284,11 @@ class ClientConnection(Connection):
                 if flags or opcode != _RESULT:
                     return self._response(expectation, flags, stream_id, opcode, body)
                 # the hot path: a plain RESULT
-                message = read_result(body, 0, self._version, expectation.metadata)
+                message: Result
+                if body == VOID_BODY:
+                    message = VOID
+                else:
+                    message = read_result(body, 0, self._version, expectation.metadata)
                 if type(message) not in expectation.results:
                     raise _misplaced(message, expectation)
                 del self._pending[stream_id]
@@ -317,7 +322,7 @@ class ClientConnection(Connection):
         self._free.append(stream_id)
         if prefix is None:
             return ResponseReceived(stream_id, message)
-        return ResponseReceived(stream_id, message, prefix[0], prefix[1], prefix[2])
+        return ResponseReceived(stream_id, message, prefix[:3])
 
     def _unusual(
         self, version: int, flags: int, stream_id: int, opcode: int, body: bytes

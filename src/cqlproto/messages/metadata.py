@@ -8,11 +8,12 @@ twice and stays the same object, with the decoders that were compiled from it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import TYPE_CHECKING
 
 from cqlproto.cqltypes.model import CQLType
 from cqlproto.cqltypes.options import read_option, write_option
-from cqlproto.enums import ROWS_GLOBAL_TABLE
+from cqlproto.enums import ROWS_GLOBAL_TABLE, ResultKind
 from cqlproto.exceptions import RemoteProtocolError
 from cqlproto.messages._base import Record
 from cqlproto.wire import read_int, read_short, read_string, write_int, write_short, write_string
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from cqlproto.wire import Reader
 
 __all__ = ["BindMetadata", "Column", "ResultMetadata", "read_result_metadata"]
+
+# Kind, flags and number of columns, which stand before the descriptions in a reply of rows.
+_ROWS_HEAD = Struct(">iii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +100,8 @@ class ResultMetadata(Record):
             compared.
     """
 
-    __slots__ = ("cache", "column_count", "columns", "flags", "global_table", "raw")
-    ignored = ("cache",)
+    __slots__ = ("cache", "column_count", "columns", "flags", "global_table", "head", "raw")
+    ignored = ("cache", "head")
 
     def __init__(
         self,
@@ -111,6 +115,7 @@ class ResultMetadata(Record):
         self.raw = raw
         self.global_table = global_table
         self.flags = ROWS_GLOBAL_TABLE if global_table else 0  # of a reply that says just this
+        self.head = _ROWS_HEAD.pack(ResultKind.ROWS, self.flags, len(columns)) + raw  # of its body
         self.cache: dict[Any, Callable[[Any], list[Any]]] = {} if cache is None else cache
 
     @classmethod

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VOID",
+    "VOID_BODY",
     "BindMetadata",
     "Column",
     "Prepared",
@@ -72,7 +73,7 @@ _KIND_SCHEMA_CHANGE = ResultKind.SCHEMA_CHANGE.value
 # between. The shortest reply of rows is as long as this.
 _ROWS_HEAD = Struct(">iiii")
 _COUNT = Struct(">i")
-_VOID_BODY = b"\0\0\0\x01"
+VOID_BODY = b"\0\0\0\x01"
 
 # Servers keep GLOBAL_TABLE set beside NO_METADATA; it says nothing then.
 _GLOBAL_WITHOUT_METADATA = ROWS_GLOBAL_TABLE | ROWS_NO_METADATA
@@ -89,7 +90,7 @@ class Void(Message):
     opcode = Opcode.RESULT.value
 
     def write_body(self, out: bytearray, version: ProtocolVersion) -> None:
-        out += _VOID_BODY
+        out += VOID_BODY
 
 
 VOID = Void()
@@ -392,23 +393,26 @@ def read_result(
         RemoteProtocolError: the body is malformed. Bytes after it are passed over (v4 section 4.2).
     """
     left = len(body) - pos
+    if known is not None and body.startswith(known.head, pos):
+        rows_at = pos + len(known.head) + 4
+        if rows_at <= len(body):
+            (row_count,) = _COUNT.unpack_from(body, rows_at - 4)
+            count = known.column_count
+            if 0 <= row_count * count * 4 <= len(body) - rows_at and count:
+                return Rows(known, row_count, None, body, rows_at, None, known.flags, count)
     if left >= 16:
         kind, flags, count, row_count = _ROWS_HEAD.unpack_from(body, pos)
         if kind == _KIND_ROWS:
-            if known is not None and count == known.column_count and count:
-                rows_at = 0
-                if flags | ROWS_GLOBAL_TABLE == _GLOBAL_WITHOUT_METADATA:
-                    rows_at = pos + 16
-                elif flags == known.flags and body.startswith(known.raw, pos + 12):
-                    rows_at = pos + 16 + len(known.raw)
-                    if rows_at <= len(body):
-                        (row_count,) = _COUNT.unpack_from(body, rows_at - 4)
-                    else:
-                        rows_at = 0
-                if rows_at and 0 <= row_count * count * 4 <= len(body) - rows_at:
-                    return Rows(known, row_count, None, body, rows_at, None, flags, count)
+            if (
+                known is not None
+                and flags | ROWS_GLOBAL_TABLE == _GLOBAL_WITHOUT_METADATA
+                and count == known.column_count
+                and 0 <= row_count * count * 4 <= left - 16
+                and count
+            ):
+                return Rows(known, row_count, None, body, pos + 16, None, flags, count)
             return _read_rows(Reader(body, pos + 12), flags, count, version, known)
-    elif left == 4 and body.endswith(_VOID_BODY):
+    elif left == 4 and body.endswith(VOID_BODY):
         return VOID
     return _read_other(Reader(body, pos), version)
 
