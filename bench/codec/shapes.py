@@ -59,7 +59,7 @@ SHAPES: dict[str, Shape] = {
     "B": Shape(
         "B: uuid, 2 text, timestamp, map", ("uuid", "text", "text", "timestamp", "map<text, text>")
     ),
-    "C": Shape("C: 20 columns of 13 types", tuple(_MIXED.split())),
+    "C": Shape("C: 20 columns of 12 types", tuple(_MIXED.split())),
     "C4": Shape("C, 4 columns null", tuple(_MIXED.split()), absent=frozenset({4, 9, 14, 17})),
     "text": Shape("5 text", ("text",) * 5),
     "int": Shape("5 int", ("int",) * 5),

@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 from struct import Struct
 
-__all__ = ["CHUNK", "SHARED", "chunks", "frame_of", "row_body"]
+__all__ = ["CHUNK", "SHARED", "chunks", "frame_of", "response", "row_body"]
 
 CHUNK = 65_536
 """What a connection of ours receives at once, at most."""
@@ -31,14 +31,16 @@ _WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "kappa", "lambda
 
 def frame_of(version: int, stream: int, size: int) -> bytes:
     """Return a response of so many bytes, with words for a body."""
-    roll = random.Random(size)
-    length = size - _HEADER.size
+    return response(version, stream, _text(size - _HEADER.size))
+
+
+def _text(length: int) -> bytes:
+    roll = random.Random(length)
     words = " ".join(
         f"{roll.choice(_WORDS)}-{roll.randrange(10_000)}"
         for _ in range(min(length, CHUNK) // 8 + 1)
     ).encode()
-    body = (words * (length // len(words) + 1))[:length]
-    return _HEADER.pack(version | 0x80, 0, stream, _RESULT, length) + body
+    return (words * (length // len(words) + 1))[:length]
 
 
 def row_body(size: int) -> bytes:
@@ -49,7 +51,7 @@ def row_body(size: int) -> bytes:
     """
     text = size - _HEADER.size - 16 - 4 - 8 - 4
     head = Struct(">iiiiiii").pack(2, 4, 2, 1, 4, 12_345, text)
-    return head + b"x" * text
+    return head + _text(text)
 
 
 def response(version: int, stream: int, body: bytes) -> bytes:
