@@ -17,7 +17,7 @@ from cqlproto.enums import Opcode, ProtocolVersion
 from cqlproto.exceptions import LocalProtocolError, ValueConversionError
 from cqlproto.frames import HEADER
 from cqlproto.messages.requests import pack_parameters_around
-from cqlproto.rows.pack import compiled_packer
+from cqlproto.rows.pack import FRAMES_WHEN_KNOWN, compiled_packer, is_known
 from cqlproto.wire import MAX_SHORT, UNSET, write_short_bytes
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _pack_length = Struct(">i").pack
 _pack_count = Struct(">H").pack
 _pack_header = HEADER.pack
 _EXECUTE = Opcode.EXECUTE.value
+_NO_UNSET = "a bound value cannot be unset before v4"
 
 # Compiling costs as much as some hundred frames gain by it.
 FRAMES_BEFORE_COMPILING = 256
@@ -87,6 +88,7 @@ class Binder:
 
     __slots__ = (
         "_after",
+        "_asked",
         "_before",
         "_columns",
         "_encoders",
@@ -124,22 +126,30 @@ class Binder:
             raise LocalProtocolError(f"{self.count} bind markers, at most {MAX_SHORT} fit")
         self._before = bytes(head) + before + _pack_count(self.count)
         self._after = after
-        self._left = FRAMES_BEFORE_COMPILING
+        self._left = FRAMES_WHEN_KNOWN
+        self._asked = False
         self.frame = self._early_frame
 
     def _early_frame(self, stream_id: int, values: Sequence[Any]) -> bytes:
         """Pack by the plain loop until so many frames make a compiled packer worth its making."""
         self._left -= 1
         if self._left < 0:
-            self.frame = compiled_packer(
-                [column.type for column in self._columns],
-                version=self._version,
-                opcode=_EXECUTE,
-                before=self._before,
-                after=self._after,
-                plain=self.plain_frame,
-                named=self._named,
-            )
+            types = [column.type for column in self._columns]
+            if not self._asked and not is_known(types):
+                self._asked = True
+                self._left = FRAMES_BEFORE_COMPILING - FRAMES_WHEN_KNOWN - 1
+            else:
+                self.frame = compiled_packer(
+                    types,
+                    version=self._version,
+                    opcode=_EXECUTE,
+                    before=self._before,
+                    after=self._after,
+                    has_unset=self._has_unset,
+                    writers=self._writers,
+                    plain=self.plain_frame,
+                    named=self._named,
+                )
         return self.plain_frame(stream_id, values)
 
     def plain_frame(self, stream_id: int, values: Sequence[Any]) -> bytes:
@@ -152,7 +162,7 @@ class Binder:
         if len(values) != self.count:
             raise LocalProtocolError(f"{len(values)} values for {self.count} bind markers")
         if not self._has_unset and any(value is UNSET for value in values):
-            raise LocalProtocolError("a bound value cannot be unset before v4")
+            raise LocalProtocolError(_NO_UNSET)
         try:
             body = b"".join(
                 [
@@ -180,8 +190,14 @@ class Binder:
         except ValueConversionError as exc:
             raise self._named(exc, values) from exc.__cause__
 
-    def _named(self, error: ValueConversionError, values: Sequence[Any]) -> ValueConversionError:
-        """Name the column: the first whose value can't be encoded, found by trying again."""
+    def _named(self, error: Exception, values: Sequence[Any]) -> Exception:
+        """Name the column: the first whose value can't be encoded, found by trying again.
+
+        Returns:
+            what to raise: ``error``, if all can be encoded now.
+        """
+        if not self._has_unset and any(value is UNSET for value in values):
+            return LocalProtocolError(_NO_UNSET)
         for column, encode, value in zip(self._columns, self._encoders, values, strict=True):
             if value is None or value is UNSET:
                 continue

@@ -1,160 +1,427 @@
 """Packers written for one list of bind markers: a whole EXECUTE frame in few steps.
 
-As in ``compile``, the source is made of templates and integer indexes alone. It handles values of
-the usual classes (an ``int`` for an int, a ``str`` for a text, ..); null, UNSET, other classes and
-numbers out of range are given to the plain loop of the binder, which knows what to do or what is
-wrong. So whatever a compiled packer returns, the plain loop returns too. What an encoder has
-refused is never tried again: it may have been an iterator.
+As in ``compile``, the source is made of templates and integer indexes alone;
+``python -m cqlproto.rows "int, text, uuid"`` shows it. Numbers and other cells of fixed size are
+packed together: with the header and what stands before the values, with the length of the next cell
+of variable size, with what stands behind the values. Where all cells are of fixed size, that is one
+call for the whole frame.
 
-Cells of fixed size are packed together: with the header and what stands before the values, with the
-length of the next cell of variable size, with what stands behind the values.
+This is for values of the usual classes: an ``int`` for an int, a ``datetime`` in UTC for a
+timestamp, .. A null among the cells of variable size makes no difference. Where a cell of fixed
+size is null, UNSET or of another class, a second function, written for the same markers, takes the
+cells one by one. What the encoder of a type refuses is named; what doesn't fit its struct is given
+to the plain loop of the binder, which says what is wrong. So whatever a compiled packer returns,
+the plain loop returns too. What an encoder has read is not read again, for it may be an iterator.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 from struct import error as StructError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from cqlproto.cqltypes import encoder
+from cqlproto.cqltypes import NativeType, encoder
 from cqlproto.cqltypes.scalars import SCALARS
-from cqlproto.exceptions import ValueConversionError
+from cqlproto.exceptions import LocalProtocolError, ValueConversionError
+from cqlproto.frames import HEADER
 from cqlproto.wire import UNSET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cqlproto.cqltypes import CQLType
 
-__all__ = ["compiled_packer", "packer_source"]
+__all__ = ["FRAMES_WHEN_KNOWN", "compiled_packer", "is_known", "packer_source"]
 
 # How many markers one function may have: unrolled code grows with them.
 MAX_MARKERS = 250
 
+# For how many shapes the compiled code is kept.
+MAX_SHAPES = 256
+
+# So many frames are left to the plain loop before the second function is compiled: that costs as
+# much as they would gain by it.
+FRAMES_BEFORE_SECOND = 512
+
+# As many where the code is there already and only its structs are to be made.
+FRAMES_WHEN_KNOWN = 16
+
+_pack_length = Struct(">i").pack
+# The lengths of short cells as they are written; at -2 and -1 those of UNSET and null.
+_LENGTHS = tuple(_pack_length(length) for length in (*range(256), -2, -1))
+
 _SOURCE = """\
-def make_packer(
-    version, opcode, before, after, structs, encoders, plain, named, UNSET, UUID, Unfit, Refused
-):
+def make_packer(start, opcode, before, after, whole, packs, encoders, given, later):
+    plain, named, absent, lengths, pack_length, write_decimal, Unfit, UNSET, *given = given
+    Decimal, IPv4, IPv6, UUID, date, datetime, time, utc, epoch, day = given
 {names}
     def frame(stream_id, values):
         if len(values) != {count}:
             return plain(stream_id, values)
-        try:
-            {targets}= values
-            if (
-                {check}
-            ):{cells}
-                return {frame}
-        except Unfit:
-            pass
-        except Refused as refused:
-            raise named(refused, values) from refused.__cause__
-        return plain(stream_id, values)
+        {targets}= values{check}
+        try:{cells}
+            return {frame}
+        except Unfit as error:
+            raise named(error, values) from error.__cause__
 
     return frame
 """
 
-# Per kind of marker the class of its usual values; that of integers is int. Kind "." stands for all
-# types whose encoder is asked.
-_CLASSES = {"T": "str", "B": "bytes", "U": "UUID", "?": "bool", "f": "float", "d": "float"}
-_INTEGERS = "bhiq"
-_KINDS = {"text": "T", "blob": "B", "uuid": "U", "boolean": "?"}
+_SECOND = """\
+def make_packer(version, opcode, before, after, singles, writers, pack_header, given):
+    plain, named, absent, lengths, pack_length, write_decimal, Unfit, UNSET, *given = given
+    Decimal, IPv4, IPv6, UUID, date, datetime, time, utc, epoch, day = given
+{names}
+    def frame(stream_id, values):
+        {targets}= values
+        try:{cells}
+            body = b''.join(({pieces}))
+        except Unfit as error:
+            raise named(error, values) from error.__cause__
+        return pack_header(version, 0, stream_id, opcode, len(body)) + body
+
+    return frame
+"""
+
+_CHECK = """
+        if not (
+            {check}
+        ):
+            return later.frame(stream_id, values)"""
+
+_ABSENT = """
+            if v{i} is None or v{i} is UNSET:
+                c{i} = b''
+                n{i} = absent(v{i})"""
+
+_USUAL = """
+            if {check}:
+                c{i} = {value}
+                n{i} = len(c{i})
+                size += n{i}"""
+
+_OTHER = """
+            else:
+                c{i} = encode{i}(v{i})
+                n{i} = len(c{i})
+                size += n{i}"""
+
+# A datetime in UTC becomes the number that a timestamp is.
+_SINCE = """
+            since = v{i} - epoch
+            v{i} = since.days * 86400000 + since.seconds * 1000 + since.microseconds // 1000"""
+
+_SECOND_SINCE = """
+            if type(v{i}) is datetime and v{i}.tzinfo is utc:
+                since = v{i} - epoch
+                v{i} = since.days * 86400000 + since.seconds * 1000 + since.microseconds // 1000"""
+
+_ONE_BY_ONE = """
+                {usual}lengths[-1] if v{i} is None
+                else lengths[absent(v{i})] if v{i} is UNSET else write{i}(v{i}),"""
+
+
+class _Fixed(NamedTuple):
+    """A kind of cell that has one size, for values of its usual classes.
+
+    Attributes:
+        code: what struct calls it.
+        check: holds for such values.
+        value: what struct is given for one.
+    """
+
+    code: str
+    check: str
+    value: str = "v{i}"
+
+
+class _Variable(NamedTuple):
+    """A kind of cell whose size depends on the value.
+
+    Attributes:
+        check: holds for values of its usual classes.
+        value: the cell of one.
+    """
+
+    check: str
+    value: str
+
+
+_NUMBER = "(type(v{i}) is float or type(v{i}) is int)"
+_TIME = "((v{i}.hour * 60 + v{i}.minute) * 60 + v{i}.second) * 1000000000 + v{i}.microsecond * 1000"
+_UUID = "v{i}.int.to_bytes(16, 'big')"
+_VARINT = "v{i}.to_bytes((v{i} if v{i} >= 0 else ~v{i}).bit_length() // 8 + 1, 'big', signed=True)"
+
+_FIXED = {
+    **{code: _Fixed(code, "type(v{i}) is int") for code in "bhiq"},
+    **{code: _Fixed(code, _NUMBER) for code in "fd"},
+    "boolean": _Fixed("?", "type(v{i}) is bool"),
+    "date": _Fixed("I", "type(v{i}) is date", "v{i}.toordinal() + day"),
+    "time": _Fixed("q", "type(v{i}) is time and v{i}.tzinfo is None", _TIME),
+    "timestamp": _Fixed("q", "type(v{i}) is datetime and v{i}.tzinfo is utc"),
+    "timeuuid": _Fixed("16s", "type(v{i}) is UUID and v{i}.int >> 76 & 15 == 1", _UUID),
+    "uuid": _Fixed("16s", "type(v{i}) is UUID", _UUID),
+}
+_VARIABLE = {
+    "ascii": _Variable("type(v{i}) is str", "v{i}.encode('ascii')"),
+    "decimal": _Variable("type(v{i}) is Decimal", "write_decimal(v{i})"),
+    "blob": _Variable("type(v{i}) is bytes or type(v{i}) is bytearray", "v{i}"),
+    "inet": _Variable(
+        "type(v{i}) is IPv4 or type(v{i}) is IPv6 and v{i}.scope_id is None", "v{i}.packed"
+    ),
+    "text": _Variable("type(v{i}) is str", "v{i}.encode()"),
+    "varint": _Variable("type(v{i}) is int", _VARINT),
+}
 
 
 def _kind(cql_type: CQLType) -> str:
-    name = str(cql_type)
-    if name in _KINDS:
-        return _KINDS[name]
-    scalar = SCALARS.get(name)
-    code = "" if scalar is None else scalar.code
-    return code if code and code in f"{_INTEGERS}fd" else "."
+    """Return a key of the tables above, or "" for types whose encoder is asked."""
+    if not isinstance(cql_type, NativeType):
+        return ""
+    name = cql_type.name
+    return name if name in _FIXED or name in _VARIABLE else SCALARS[name].code
+
+
+def _width(kind: str) -> int:
+    return Struct(f">{_FIXED[kind].code}").size
 
 
 class _Plan:
-    """Which structs a shape needs, and the source that uses them.
+    """The sources for a shape, and what structs they use.
 
-    Arguments:
-        shape: per marker its kind.
+    Attributes:
+        formats: of the structs. Each takes cells of fixed size up to a length; the first lacks what
+            stands before, the last what is behind.
+        fixed: whether all cells are of fixed size.
     """
 
-    def __init__(self, shape: str) -> None:
+    def __init__(self, shape: Sequence[str]) -> None:
         self.shape = shape
-        self.formats: list[str] = []  # the first lacks what stands before, the last what is behind
-        self._checks: list[str] = []
-        self._cells: list[str] = []
-        self._sizes: list[str] = []
-        self._names: list[str] = []
+        self.formats = [""]
+        self.fixed = all(kind in _FIXED for kind in shape)
+        self._arguments = [["start", "stream_id"]]
+        if not self.fixed:
+            self._arguments[0] += ["opcode", "size"]
+        self._arguments[0].append("before")
+        for index, kind in enumerate(shape):
+            if kind not in _FIXED:
+                self._arguments[-1].append(f"n{index}")
+                self.formats[-1] += "i"
+                self._arguments.append([])
+                self.formats.append("")
+                continue
+            if index:  # the first one's length is a part of what stands before
+                self._arguments[-1].append(str(_width(kind)))
+                self.formats[-1] += "i"
+            self._arguments[-1].append(_FIXED[kind].value.format(i=index))
+            self.formats[-1] += _FIXED[kind].code
 
     def source(self) -> str:
-        """Return the source, and leave the formats of its structs in :attr:`formats`."""
-        parts = [["version", "0", "stream_id", "opcode", "{size}", "before"]]
-        self.formats = [""]
-        pieces: list[str] = []
-        for index, kind in enumerate(self.shape):
-            self._check(index, kind)
-            if kind in "TB.":
-                self._variable(index, kind)
-                parts[-1].append(f"len(c{index})")
-                self.formats[-1] += "i"
-                pieces += [self._struct(parts[-1]), f"c{index}"]
-                parts.append([])
-                self.formats.append("")
+        """Return the source of what makes the packer."""
+        indexes = range(len(self.shape))
+        names = [f"    encode{i} = encoders[{i}]" for i in indexes if self.shape[i] not in _FIXED]
+        pieces = []
+        variable = [f"c{i}" for i in indexes if self.shape[i] not in _FIXED]
+        for n, (text, arguments) in enumerate(zip(self.formats, self._arguments, strict=True)):
+            if n == len(variable):
+                arguments = [*arguments, "after"]
+            if n and text in ("", "i"):
+                pieces.append(_length(arguments[0]) if text else "after")
             else:
-                self._number(index, kind, parts[-1])
-        pieces.append(self._struct([*parts[-1], "after"]))
-        size = " + ".join(["size", *self._sizes])
-        frame = pieces[0] if len(pieces) == 1 else f"b''.join(({', '.join(pieces)}))"
-        names = [f"    pack{n} = structs[{n}].pack" for n in range(len(self.formats))]
-        names.append("    size = sum([each.size for each in structs]) - 9")
+                names.append(f"    pack{n} = packs[{n}]")
+                pieces.append(f"pack{n}({', '.join(arguments)})")
+            pieces += variable[n : n + 1]
+        checks = [_FIXED[kind].check.format(i=i) for i, kind in self._fixed_cells()]
+        cells = "" if self.fixed else "\n            size = whole"
+        for i, kind in enumerate(self.shape):
+            cells += self._cell(i, kind)
         return _SOURCE.format(
-            names="\n".join([*names, *self._names]),
+            names="".join(f"{name}\n" for name in names),
             count=len(self.shape),
-            targets="".join(f"v{i}, " for i in range(len(self.shape))) or "() ",
-            check="\n                and ".join(self._checks) or "True",
-            cells="".join(f"\n{cell}" for cell in self._cells),
-            frame=frame.replace("{size}", size),
+            targets=self._targets(),
+            check=_CHECK.format(check="\n            and ".join(checks)) if checks else "",
+            cells=cells,
+            frame=pieces[0] if len(pieces) == 1 else f"b''.join(({', '.join(pieces)}))",
         )
 
-    def _struct(self, arguments: list[str]) -> str:
-        return f"pack{len(self.formats) - 1}({', '.join(arguments)})"
+    def _cell(self, i: int, kind: str) -> str:
+        """How a cell is made that can't be an argument of its struct right away."""
+        if kind == "timestamp":
+            return _SINCE.format(i=i)
+        if kind in _FIXED:
+            return ""
+        if kind not in _VARIABLE:
+            return _ABSENT.format(i=i) + _OTHER.format(i=i)
+        check, value = (text.format(i=i) for text in _VARIABLE[kind])
+        absent = _ABSENT.replace(" if ", " elif ", 1).format(i=i)
+        return _USUAL.format(i=i, check=check, value=value) + absent + _OTHER.format(i=i)
 
-    def _check(self, index: int, kind: str) -> None:
-        if kind == ".":
-            self._checks += [f"v{index} is not None", f"v{index} is not UNSET"]
-        else:
-            wanted = _CLASSES.get(kind, "int")
-            self._checks.append(f"type(v{index}) is {wanted}")
+    def second_source(self) -> str:
+        """Return the source of what makes the packer that takes the cells one by one."""
+        names = [f"    write{i} = writers[{i}]" for i in range(len(self.shape))]
+        cells = []
+        pieces = ["\n                before,"]
+        for i, kind in enumerate(self.shape):
+            usual = ""
+            if kind in _FIXED:
+                names.append(f"    single{i} = singles[{i}]")
+                fixed = _FIXED[kind]
+                check = "type(v{i}) is int" if kind == "timestamp" else fixed.check
+                usual = f"single{{i}}({_width(kind)}, {fixed.value}) if {check} else ".format(i=i)
+            if kind == "timestamp":
+                cells.append(_SECOND_SINCE.format(i=i))
+            pieces.append(_ONE_BY_ONE.format(i=i, usual=usual))
+        return _SECOND.format(
+            names="".join(f"{name}\n" for name in names),
+            targets=self._targets(),
+            cells="".join(cells),
+            pieces="".join([*pieces, "\n                after,\n            "]),
+        )
 
-    def _variable(self, index: int, kind: str) -> None:
-        if kind == ".":
-            self._names.append(f"    encode{index} = encoders[{index}]")
-            made = f"encode{index}(v{index})"
-        else:
-            made = f"v{index}.encode()" if kind == "T" else f"v{index}"
-        self._cells.append(f"                c{index} = {made}")
-        self._sizes.append(f"len(c{index})")
+    def _targets(self) -> str:
+        return "".join(f"v{i}, " for i in range(len(self.shape))) or "() "
 
-    def _number(self, index: int, kind: str, arguments: list[str]) -> None:
-        code = "16s" if kind == "U" else kind
-        size = Struct(f">{code}").size
-        value = f"v{index}.int.to_bytes(16, 'big')" if kind == "U" else f"v{index}"
-        arguments += [str(size), value]
-        self.formats[-1] += f"i{code}"
+    def _fixed_cells(self) -> Iterator[tuple[int, str]]:
+        return ((i, kind) for i, kind in enumerate(self.shape) if kind in _FIXED)
+
+
+def _length(name: str) -> str:
+    return f"lengths[{name}] if {name} < 256 else pack_length({name})"
 
 
 def packer_source(types: Sequence[CQLType]) -> str:
-    """Return the source of the function that makes a packer for markers of these types."""
-    return _Plan("".join(map(_kind, types))).source()
+    """Return the sources of what makes the two functions for markers of these types."""
+    plan = _Plan([_kind(cql_type) for cql_type in types])
+    return f"{plan.source()}\n\n{plan.second_source()}"
 
 
-@lru_cache(maxsize=256)
-def _maker(shape: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
-    plan = _Plan(shape)
+class _Code:
+    """The compiled code of one shape.
+
+    Attributes:
+        formats: as in :class:`_Plan`.
+        fixed: as in :class:`_Plan`.
+        make: makes a packer.
+        make_second: makes a packer that takes the cells one by one; None until it was needed.
+    """
+
+    __slots__ = ("_plan", "fixed", "formats", "make", "make_second")
+
+    def __init__(self, shape: Sequence[str]) -> None:
+        self._plan = _Plan(shape)
+        self.fixed = self._plan.fixed
+        self.formats = self._plan.formats
+        self.make = _compiled(self._plan.source())
+        self.make_second: Callable[..., Any] | None = None
+
+    def second(self) -> Callable[..., Any]:
+        """Return :attr:`make_second`, compiled."""
+        if self.make_second is None:
+            self.make_second = _compiled(self._plan.second_source())
+        return self.make_second
+
+
+def _compiled(source: str) -> Callable[..., Any]:
     space: dict[str, Any] = {}
-    exec(compile(plan.source(), f"<packer of {shape}>", "exec"), space)
-    return space["make_packer"], tuple(plan.formats)
+    exec(compile(source, "<packer>", "exec"), space)
+    make: Callable[..., Any] = space.pop("make_packer")
+    return make
+
+
+_codes: dict[tuple[str, ...], _Code] = {}
+
+
+def _code(shape: tuple[str, ...]) -> _Code:
+    code = _codes.get(shape)
+    if code is None:
+        while len(_codes) >= MAX_SHAPES:
+            del _codes[next(iter(_codes))]  # the oldest
+        code = _codes[shape] = _Code(shape)
+    return code
+
+
+def is_known(types: Sequence[CQLType]) -> bool:
+    """Whether the code for markers of these types is there already, so that a packer is cheap."""
+    return len(types) <= MAX_MARKERS and tuple(map(_kind, types)) in _codes
+
+
+class _Later:
+    """The second function, which is compiled when it was needed often.
+
+    Arguments:
+        frames: how often.
+        plain: does the same until then.
+        make: compiles it.
+
+    Attributes:
+        frame: takes a stream id and values, returns a frame.
+    """
+
+    __slots__ = ("_left", "_make", "_plain", "frame")
+
+    #: Returns the frame for a stream id and values.
+    frame: Callable[[int, Sequence[Any]], bytes]
+
+    def __init__(
+        self,
+        frames: int,
+        plain: Callable[[int, Sequence[Any]], bytes],
+        make: Callable[[], Callable[[int, Sequence[Any]], bytes]],
+    ) -> None:
+        self._left = frames
+        self._plain = plain
+        self._make = make
+        self.frame = self._early
+
+    def _early(self, stream_id: int, values: Sequence[Any]) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            self.frame = self._make()
+        return self._plain(stream_id, values)
+
+
+def _absent(value: object) -> int:
+    """Return the length that stands for None or UNSET."""
+    return -1 if value is None else -2
+
+
+def _never_unset(value: object) -> int:
+    """As :func:`_absent`, where the version has no UNSET."""
+    if value is None:
+        return -1
+    raise LocalProtocolError("a bound value cannot be unset before v4")
+
+
+_encode_decimal = SCALARS["decimal"].encode
+
+# Numbers of more characters are left to the encoder, which takes no quadratic time.
+_SHORT = 40
+
+
+def _write_decimal(value: Decimal) -> bytes:
+    """Return the cell of a decimal: of one that is written without an exponent in a short way."""
+    text = str(value)
+    if len(text) <= _SHORT:
+        whole, _, decimals = text.partition(".")
+        try:
+            unscaled = int(whole + decimals)
+        except ValueError:  # it has an exponent, or is no number
+            return _encode_decimal(value)
+        bits = (unscaled if unscaled >= 0 else ~unscaled).bit_length()
+        cell = unscaled.to_bytes(bits // 8 + 1, "big", signed=True)
+        return _pack_length(len(decimals)) + cell
+    return _encode_decimal(value)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = (1 << 31) - date(1970, 1, 1).toordinal()
+_VALUES = (Decimal, IPv4Address, IPv6Address, UUID, date, datetime, time, UTC, _EPOCH, _EPOCH_DAY)
+# What an encoder raises, and what the steps raise that stand for one.
+_UNFIT = (ValueConversionError, StructError, OverflowError, UnicodeEncodeError)
 
 
 def compiled_packer(
@@ -164,8 +431,10 @@ def compiled_packer(
     opcode: int,
     before: bytes,
     after: bytes,
+    has_unset: bool,
+    writers: Sequence[Callable[[Any], bytes]],
     plain: Callable[[int, Sequence[Any]], bytes],
-    named: Callable[[ValueConversionError, Sequence[Any]], ValueConversionError],
+    named: Callable[[Exception, Sequence[Any]], Exception],
 ) -> Callable[[int, Sequence[Any]], bytes]:
     """Return a function from a stream id and values to a frame.
 
@@ -175,29 +444,47 @@ def compiled_packer(
         opcode: the opcode of the header.
         before: the body up to the values.
         after: the body behind them.
-        plain: does the same, for values of other classes.
-        named: adds the column to what an encoder raised.
+        has_unset: whether the version has UNSET.
+        writers: per marker what writes a value that is there, as [bytes].
+        plain: does the same as the packer, for whatever values.
+        named: from what was raised on the way to what is to be raised: says which column it was.
     """
     if len(types) > MAX_MARKERS:
         return plain
-    make_packer, formats = _maker("".join(map(_kind, types)))
-    texts = list(formats)
-    texts[0] = f"BBhBi{len(before)}s{texts[0]}"
+    shape = tuple(map(_kind, types))
+    code = _code(shape)
+    absent = _absent if has_unset else _never_unset
+    tools = (_LENGTHS, _pack_length, _write_decimal)
+    given = (plain, named, absent, *tools, _UNFIT, UNSET, *_VALUES)
+    head = before
+    if shape and shape[0] in _FIXED:
+        head += _pack_length(_width(shape[0]))
+    whole = len(head) + Struct(f">{''.join(code.formats)}").size + len(after)
+    texts = list(code.formats)
+    if code.fixed:
+        head = HEADER.pack(version, 0, 0, opcode, whole)[4:] + head
+        texts[0] = f"2sh{len(head)}s{texts[0]}"
+    else:
+        texts[0] = f"2shBi{len(head)}s{texts[0]}"
     texts[-1] += f"{len(after)}s"
-    structs = [Struct(f">{text}") for text in texts]
-    encoders = [encoder(cql_type) for cql_type in types]
-    packer: Callable[[int, Sequence[Any]], bytes] = make_packer(
-        version,
+
+    def second() -> Callable[[int, Sequence[Any]], bytes]:
+        singles = [Struct(f">i{_FIXED[k].code}").pack if k in _FIXED else None for k in shape]
+        made: Callable[[int, Sequence[Any]], bytes] = code.second()(
+            version, opcode, before, after, singles, writers, HEADER.pack, given
+        )
+        return made
+
+    early = FRAMES_BEFORE_SECOND if code.make_second is None else FRAMES_WHEN_KNOWN
+    packer: Callable[[int, Sequence[Any]], bytes] = code.make(
+        bytes([version, 0]),
         opcode,
-        before,
+        head,
         after,
-        structs,
-        encoders,
-        plain,
-        named,
-        UNSET,
-        UUID,
-        (StructError, OverflowError, UnicodeEncodeError),
-        ValueConversionError,
+        whole,
+        [Struct(f">{text}").pack for text in texts],
+        [encoder(cql_type) for cql_type in types],
+        given,
+        _Later(early, plain, second),
     )
     return packer

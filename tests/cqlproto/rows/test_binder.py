@@ -190,7 +190,18 @@ def test_unset_is_a_local_error_on_v3() -> None:
     binder = Binder(prepared(INT), ONE, V3)
     with pytest.raises(LocalProtocolError, match="unset before v4"):
         binder.frame(1, [UNSET])
-    assert binder.frame(1, [None])[0] == 3
+    for _ in range(FRAMES_BEFORE_COMPILING + 1):
+        assert binder.frame(1, [None])[0] == 3
+    with pytest.raises(LocalProtocolError, match="unset before v4"):
+        binder.frame(1, [UNSET])
+
+
+def test_unset_is_an_error_before_a_wrong_value_is_on_v3() -> None:
+    """In the plain loop and in a compiled packer alike."""
+    binder = Binder(prepared(TEXT, TEXT), ONE, V3)
+    for _ in range(FRAMES_BEFORE_COMPILING + 2):
+        with pytest.raises(LocalProtocolError, match="unset before v4"):
+            binder.frame(1, [1, UNSET])
 
 
 def test_what_will_answer_is_known() -> None:

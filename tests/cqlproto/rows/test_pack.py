@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import ast
+import gc
+import sys
+from array import array
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
+from functools import cache
+from ipaddress import IPv4Address, IPv6Address
+from struct import error as StructError
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid1
 
 import pytest
 from hypothesis import given, settings
@@ -18,26 +25,35 @@ from cqlproto import (
     ProtocolVersion,
     ValueConversionError,
 )
-from cqlproto.cqltypes import NATIVE_TYPES, ListType
+from cqlproto.cqltypes import NATIVE_TYPES, Date, Duration, ListType, Time, Timestamp
 from cqlproto.rows import Binder
 from cqlproto.rows.binder import FRAMES_BEFORE_COMPILING
-from cqlproto.rows.pack import packer_source
+from cqlproto.rows.pack import (
+    FRAMES_BEFORE_SECOND,
+    FRAMES_WHEN_KNOWN,
+    MAX_SHAPES,
+    is_known,
+    packer_source,
+)
 from cqlproto.testing import cql_types, values_of
 from tests.cqlproto.rows.test_binder import ONE, V4, options, prepared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 INT, TEXT = NATIVE_TYPES["int"], NATIVE_TYPES["text"]
 LIST = ListType(INT)
 
 
 def compiled(binder: Binder, values: Sequence[Any]) -> Binder:
-    """Use a binder until it has compiled its packer."""
+    """Use a binder until it has compiled its packer, and with nulls its second function too."""
     early = binder.frame
     for _ in range(FRAMES_BEFORE_COMPILING + 1):
         binder.frame(1, values)
     assert binder.frame is not early
+    if any(value is None for value in values):
+        for _ in range(FRAMES_BEFORE_SECOND + 1):
+            binder.frame(1, values)
     return binder
 
 
@@ -52,10 +68,34 @@ def outcome(frame: Callable[[int, Sequence[Any]], bytes], values: Sequence[Any])
         return type(error), str(error)
 
 
-odd = st.sampled_from(
-    [None, UNSET, EMPTY, True, 0, -1, 1 << 31, 1 << 70, 1.5, float("inf"), 1e300, "", "x", "\ud800",
-     b"", b"x", Decimal("NaN"), UUID(int=1), str(UUID(int=2)), [1], object]
+class Text(str):
+    """Of another class than is usual."""
+
+
+class NoZone(tzinfo):
+    """Of no use: a datetime that has it is as naive as without."""
+
+    def utcoffset(self, when: datetime | None) -> None:
+        return None
+
+    dst = tzname = utcoffset
+
+
+MOMENT = datetime(2026, 2, 28, 23, 59, 59, 999_999)
+# Values of all classes that are taken somewhere, and some that are not.
+ODD = (
+    [None, UNSET, EMPTY, True, 0, -1, 1 << 31, 1 << 70, -(1 << 1100), 1.5, float("inf"), 1e300, "",
+     "x", "\ud800", "\xff", Text("x"), b"", b"x", bytearray(b"x"), memoryview(b"xyz")[::2],
+     memoryview(array("i", [1, 2])), Decimal("NaN"), Decimal("-Infinity"), Decimal("-0.00"),
+     Decimal("1E+3"), Decimal("1.5E-9"), Decimal(1 << 200), UUID(int=1), uuid1(), str(UUID(int=2)),
+     [1], object, MOMENT, MOMENT.replace(tzinfo=UTC), MOMENT.replace(tzinfo=NoZone()),
+     MOMENT.replace(tzinfo=timezone(timedelta(hours=5))), datetime.max.replace(tzinfo=UTC),
+     datetime.min.replace(tzinfo=UTC), date.min, date.max, time.max, time(1, tzinfo=UTC),
+     timedelta(days=-1, microseconds=1), Timestamp(-(1 << 63)), Date(-(1 << 31)), Time(1),
+     Duration(1, 2, 3), IPv4Address("10.0.0.1"), IPv6Address("::1"), IPv6Address("fe80::1%eth0"),
+     "10.0.0.1", "2026-02-28", (1, "x"), {1: "x"}, {1}]
 )  # fmt: skip
+odd = st.sampled_from(range(len(ODD))).map(ODD.__getitem__)  # not all can be hashed
 
 
 @settings(max_examples=80)
@@ -73,18 +113,81 @@ def test_equal_for_every_type_option_and_value(data: st.DataObject) -> None:
         assert outcome(binder.frame, tuple(values)) == outcome(binder.plain_frame, values)
 
 
+KINDS = st.lists(st.sampled_from(list(NATIVE_TYPES)), max_size=8)
+
+
 @settings(max_examples=300)
 @given(st.data())
 def test_equal_for_scalars_side_by_side(data: st.DataObject) -> None:
     """Runs of fixed size between cells of variable size, which are packed together."""
-    names = data.draw(st.lists(st.sampled_from(list(NATIVE_TYPES)), max_size=8))
-    types = [NATIVE_TYPES[name] for name in names]
-    binder = compiled_with_nulls(*types)
+    version = data.draw(st.sampled_from(ProtocolVersion))
+    types = [NATIVE_TYPES[name] for name in data.draw(KINDS)]
+    binder = Binder(prepared(*types, metadata_id=b"m"), ONE, version)
+    compiled(binder, [None] * len(types))
     usual = [data.draw(values_of(cql_type)) for cql_type in types]
     assert outcome(binder.frame, usual) == outcome(binder.plain_frame, usual)
-    if usual:
+    for _ in usual:
         usual[data.draw(st.integers(0, len(usual) - 1))] = data.draw(odd)
         assert outcome(binder.frame, usual) == outcome(binder.plain_frame, usual)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_equal_for_every_class_of_every_scalar(data: st.DataObject) -> None:
+    """One odd value in a marker of each type, between a number and a text."""
+    value = data.draw(odd)
+    for name in NATIVE_TYPES:
+        binder = known(INT, NATIVE_TYPES[name], TEXT)
+        for values in ([1, value, "x"], [None, value, "x"], [1, value, None]):
+            assert outcome(binder.frame, values) == outcome(binder.plain_frame, values)
+
+
+@cache
+def known(*types: Any) -> Binder:
+    return compiled_with_nulls(*types)
+
+
+DECIMALS = st.decimals() | st.decimals(allow_nan=False, places=3)
+
+
+@settings(max_examples=300)
+@given(DECIMALS, st.integers(), st.datetimes(timezones=st.just(UTC)), st.times(), st.dates())
+def test_equal_for_what_is_computed(
+    number: Decimal, whole: int, moment: datetime, clock: time, day: date
+) -> None:
+    """What the packers make of these they do not ask an encoder for."""
+    names = ["decimal", "varint", "timestamp", "time", "date"]
+    binder = known(*(NATIVE_TYPES[name] for name in names))
+    for values in ([number, whole, moment, clock, day], [number, whole, moment, clock, None]):
+        assert outcome(binder.frame, values) == outcome(binder.plain_frame, values)
+
+
+def test_lengths_of_every_size() -> None:
+    """Short ones are looked up, long ones packed; the first is packed with what stands before."""
+    blob = NATIVE_TYPES["blob"]
+    binder = compiled_with_nulls(blob, blob, INT)
+    for size in (0, 1, 254, 255, 256, 257, 70_000):
+        for last in (1, None):
+            values = [bytes(size), bytearray(size), last]
+            assert binder.frame(1, values) == binder.plain_frame(1, values)
+
+
+def test_unset_is_a_local_error_on_v3() -> None:
+    """Wherever it stands, and whatever else is wrong."""
+    blob, listed = NATIVE_TYPES["blob"], ListType(INT)
+    binder = compiled(Binder(prepared(INT, blob, listed), ONE, ProtocolVersion.V3), [None] * 3)
+    for first in (1, None, UNSET, "x"):
+        for values in ([first, UNSET, [1]], [first, b"", UNSET], [UNSET, b"", first]):
+            with pytest.raises(LocalProtocolError, match="unset before v4"):
+                binder.frame(1, values)
+    assert binder.frame(1, [None, None, None]) == binder.plain_frame(1, [None, None, None])
+
+
+def test_decimals_of_any_length() -> None:
+    binder = known(NATIVE_TYPES["decimal"])
+    for text in ("0", "-0.0", "1." + "2" * 37, "1." + "2" * 39, "-" + "9" * 5000, "1E-400", "1E+9"):
+        values = [Decimal(text)]
+        assert binder.frame(1, values) == binder.plain_frame(1, values)
 
 
 @pytest.mark.parametrize("values", [(), (1,), (1, "a", 2)])
@@ -105,6 +208,61 @@ def test_what_was_refused_is_not_tried_again() -> None:
     assert binder.frame(1, (iter([1, 2]), 3)) == binder.plain_frame(1, ([1, 2], 3))
 
 
+@pytest.mark.parametrize("raised", [OverflowError, StructError, ValueError, TypeError])
+@pytest.mark.parametrize("last", [3, None])
+def test_what_an_iterator_raises_comes_out(raised: type[Exception], last: int | None) -> None:
+    """Nor is the iterator asked again, which would find it empty."""
+
+    def elements() -> Iterator[int]:
+        yield 1
+        raise raised("mine")
+
+    binder = compiled_with_nulls(LIST, INT)
+    with pytest.raises(raised, match="mine"):
+        binder.frame(1, (elements(), last))
+
+
+def test_code_is_shared_by_statements_with_the_same_types() -> None:
+    """So that it costs little to make another packer, and one is made soon."""
+    types = [TEXT, INT, LIST]
+    compiled_with_nulls(*types)
+    assert is_known(types)
+    binder = Binder(prepared(*types), ONE, V4)
+    early = binder.frame
+    for _ in range(FRAMES_WHEN_KNOWN):
+        assert binder.frame == early
+        binder.frame(1, ["x", None, [1]])
+    binder.frame(1, ["x", None, [1]])
+    assert binder.frame != early
+    for _ in range(FRAMES_WHEN_KNOWN + 2):
+        frame = binder.frame(1, ["x", None, [1]])
+    assert frame == binder.plain_frame(1, ["x", None, [1]])
+
+
+def test_many_marker_lists_take_no_more_memory() -> None:
+    """What is kept is bounded, however many lists are met."""
+    kinds = [NATIVE_TYPES[name] for name in ("int", "text", "uuid", "double", "blob", "date")]
+    nothing = [None] * 5
+
+    def types_of(number: int) -> list[Any]:
+        return [kinds[number // 6**place % 6] for place in range(5)]
+
+    def use(start: int, stop: int) -> int:
+        for number in range(start, stop):
+            types = types_of(number)
+            binder = Binder(prepared(*types), ONE, V4)
+            for _ in range(FRAMES_BEFORE_COMPILING + 1):
+                binder.frame(1, nothing)
+            assert is_known(types)
+        del binder
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    few = use(0, 500)
+    assert use(500, 2000) < few + 1500
+    assert sum(map(is_known, map(types_of, range(2000)))) == MAX_SHAPES
+
+
 @pytest.mark.parametrize("width", [0, 1, 250, 251, 400])
 def test_any_number_of_markers(width: int) -> None:
     kinds = [INT, TEXT, NATIVE_TYPES["double"], NATIVE_TYPES["uuid"]]
@@ -120,9 +278,12 @@ def test_the_source_has_nothing_of_what_came_from_outside(types: list[Any]) -> N
     tree = ast.parse(packer_source(types))
     names = {node.id.rstrip("0123456789") for node in ast.walk(tree) if type(node) is ast.Name}
     assert names <= {
-        "version", "opcode", "before", "after", "structs", "encoders", "plain", "named", "UNSET",
-        "UUID", "Unfit", "Refused", "stream_id", "values", "frame", "len", "type", "sum", "v", "c",
-        "str", "int", "bool", "float", "bytes", "pack", "size", "encode", "each", "refused",
+        "start", "version", "opcode", "before", "after", "whole", "packs", "encoders", "singles",
+        "writers", "given", "later", "plain", "named", "absent", "lengths", "pack_length",
+        "pack_header", "write_decimal", "Unfit", "UNSET", "Decimal", "IPv", "UUID", "date",
+        "datetime", "time", "utc", "epoch", "day", "stream_id", "values", "frame", "len", "type",
+        "v", "c", "n", "str", "int", "bool", "float", "bytes", "bytearray", "pack", "size",
+        "encode", "write", "single", "since", "body", "error",
     }  # fmt: skip
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    assert {text for text in texts if isinstance(text, str | bytes)} <= {b"", "big"}
+    assert {text for text in texts if isinstance(text, str | bytes)} <= {b"", "big", "ascii"}
