@@ -38,10 +38,15 @@ _EXPECTED: dict[str, dict[str, object]] = {
     SCYLLA: {"kind": "Cython", "scylla": True},
 }
 _ANSWER_SECONDS = 300
+_END_SECONDS = 10
 
 
 class WorkerFailed(Exception):
-    """A worker ended, answered with an error, or gave no answer."""
+    """A worker answered with an error."""
+
+
+class _WorkerGone(WorkerFailed):
+    """A worker ended, or gave no answer in time; nothing more can be asked of it."""
 
 
 class _Worker:
@@ -72,13 +77,13 @@ class _Worker:
             stdin.write(json.dumps(order) + "\n")
             stdin.flush()
         except BrokenPipeError as error:
-            raise WorkerFailed("it has ended") from error
+            raise _WorkerGone("it has ended") from error
         # One line answers one order, so nothing is left in the stream's buffer at this point.
         if not select.select([stdout], [], [], _ANSWER_SECONDS)[0]:
-            raise WorkerFailed(f"no answer in {_ANSWER_SECONDS} s")
+            raise _WorkerGone(f"no answer in {_ANSWER_SECONDS} s")
         line = stdout.readline()
         if not line:
-            raise WorkerFailed("it has ended")
+            raise _WorkerGone("it has ended")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise WorkerFailed(answer["error"])
@@ -89,7 +94,7 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
-            self.process.wait(10)
+            self.process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -180,6 +185,8 @@ class Pool:
         for turn in range(self.rounds):
             shift = turn % len(order) if order else 0
             for name, variant in (*order[shift:], *order[:shift]):
+                if name not in self.workers:
+                    continue
                 with self._reporting(name, case):
                     answer = self.workers[name].ask(
                         order="sample", variant=variant, loops=loops[name, variant]
@@ -199,6 +206,8 @@ class Pool:
         except WorkerFailed as error:
             words = " ".join(str(value) for key, value in case.items() if key != "folder")
             self.problem(f"{name}, {words}: {error}")
+            if isinstance(error, _WorkerGone):
+                self.workers.pop(name).end()
 
 
 @contextlib.contextmanager

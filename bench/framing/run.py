@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.codec.turns import CYTHON, OURS, PURE, SCYLLA, pool
@@ -117,7 +118,12 @@ def measure(plan: Plan, say: Callable[[str], None]) -> dict[str, object]:
     records: list[dict[str, object]] = []
     with pool(_MODULES, plan.rounds, plan.seconds, say) as (run, folder):
         ours.write_files(folder)
+        lz4 = importlib.util.find_spec("lz4") is not None
+        if not lz4:
+            run.problem("LZ4 is left out: lz4 is not installed")
         for case in _cases(plan):
+            if case["lz4"] and not lz4:
+                continue
             say(f"framing: {case['title']}")
             own = ["events", "rows"] if case["work"] == "receive" else [""]
             contenders = [*((OURS, variant) for variant in own), *_PEERS]

@@ -7,6 +7,7 @@ others fails its own check, and is a problem here. What the figures are doesn't 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +138,34 @@ def test_a_peer_that_is_something_else_is_left_out(monkeypatch: pytest.MonkeyPat
     with turns.pool({CYTHON: "bench.codec.peer"}, 1, 0, lambda line: None) as (workers, _):
         assert workers.workers == {}
         assert workers.problems == [f"{CYTHON} is left out: its kind is 'Cython', not 'Fortran'"]
+
+
+def test_a_worker_that_ends_is_named_once() -> None:
+    with turns.pool({OURS: "bench.codec.ours"}, 1, 0, lambda line: None) as (workers, folder):
+        write_bodies(folder, "int", [1])
+        worker = workers.workers[OURS]
+        worker.process.kill()
+        worker.process.wait()
+        case = {"part": "decode", "shape": "int", "rows": 1, "folder": str(folder)}
+        assert workers.measure(case, [(OURS, "tuple"), (OURS, "Row")]) == []
+        assert workers.measure(case, [(OURS, "tuple")]) == []
+        assert workers.workers == {}
+        assert workers.problems == [f"{OURS}, decode int 1: it has ended"]
+
+
+def test_without_lz4_its_cases_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: None if name == "lz4" else find_spec(name),
+    )
+    monkeypatch.setattr(framing_run, "_MODULES", {OURS: "bench.framing.ours"})
+    plan = framing_run.Plan(rounds=1, seconds=0, long=(), stream=128)
+    data: dict[str, Any] = framing_run.measure(plan, lambda line: None)
+    assert data["problems"] == ["LZ4 is left out: lz4 is not installed"]
+    assert {one["version"] for one in data["framing"]} == {4, 5}
+    assert not any(one["lz4"] for one in data["framing"])
 
 
 def test_a_wrong_value_is_a_problem_and_no_figure() -> None:
