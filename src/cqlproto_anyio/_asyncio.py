@@ -182,6 +182,8 @@ class SocketStream(ByteStream, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        # what the system doesn't take stays with us, where it can still be dropped
+        self._transport.set_write_buffer_limits(0)
         self._transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
@@ -270,4 +272,5 @@ class SocketStream(ByteStream, asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send the bytes, or keep them until the socket takes them."""
-        self._transport.write(data)
+        if not self._transport.is_closing():  # uvloop's would raise
+            self._transport.write(data)

@@ -12,7 +12,8 @@ from tests.cqlproto_anyio import server
 def each_version(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> ProtocolVersion:
-    """Sessions ask for this version."""
+    """Sessions ask for this version; on asyncio v5 comes over what pushes, v4 is pulled."""
     version: ProtocolVersion = request.param
     monkeypatch.setattr(server, "asked_version", version)
+    monkeypatch.setattr(server, "pushes", version is ProtocolVersion.V5)
     return version

@@ -25,7 +25,9 @@ from cqlproto.enums import RESPONSE_BIT, ROWS_NO_METADATA, ErrorCode, Opcode
 from cqlproto.frames import write_frame
 from cqlproto.messages import VOID, Error, Execute, Prepare, Query, Rows
 from cqlproto.segments import write_segments
+from cqlproto_anyio._backend import current_backend
 from tests.cqlproto_anyio.streams import MemoryStream
+from tests.cqlproto_anyio.transports import pushing
 
 if TYPE_CHECKING:
     import ssl
@@ -39,6 +41,8 @@ _ENOUGH = 20.0  # seconds; what takes longer hangs
 
 # What sessions ask for unless a test says otherwise; ``each_version`` lets tests run once for each.
 asked_version = ProtocolVersion.V5
+# Whether sessions on asyncio have a socket that pushes, as they have over TCP; else it is pulled.
+pushes = True
 CHECK_KEYSPACE = "SELECT key FROM system.local"
 
 
@@ -237,6 +241,8 @@ class Server:
         client, mine = MemoryStream.pair(self.capacity)
         self.clients.append(client)
         self.host(mine)
+        if pushes and current_backend().name == "asyncio":
+            return pushing(client)
         return client
 
     def host(self, stream: anyio.abc.ByteStream) -> Peer:
