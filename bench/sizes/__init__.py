@@ -1,0 +1,60 @@
+"""Cost against size: does twice as much of anything cost twice as much?
+
+Rows, columns, bind markers, requests in flight, bodies, different statements: each series measures
+the whole cost of more and more of one thing, and fits a power law. :mod:`bench.sizes.fit` says how,
+:mod:`bench.sizes.timing` how a cost is measured. :func:`gates` gives each exponent with the one
+that it must not exceed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from bench.sizes.plot import plots
+from bench.sizes.report import gates, markdown
+from bench.sizes.timing import Plan
+from bench.sizes.worker import GROUPS, WorkerFailed, measure_group
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bench.servers import Address
+
+__all__ = ["WorkerFailed", "gates", "markdown", "measure", "plots"]
+
+QUICK_SHRINK = 16
+QUICK_SECONDS = 0.003
+
+
+def measure(
+    rounds: int,
+    quick: bool,
+    say: Callable[[str], None],
+    address: Address,
+    only: Sequence[str] = (),
+) -> dict[str, object]:
+    """Measure all series, each group in a process of its own.
+
+    Arguments:
+        rounds: samples of every size; 7 take about five minutes.
+        quick: smaller sizes and shorter samples.
+        say: told what is measured.
+        address: of the canned server (``bench.servers``).
+        only: the groups to measure; all if none is named.
+
+    Returns:
+        every single sample, for :func:`markdown`, :func:`plots` and :func:`gates`, and for JSON.
+
+    Raises:
+        WorkerFailed: a group could not be measured.
+    """
+    plan = Plan(rounds, QUICK_SECONDS, QUICK_SHRINK) if quick else Plan(rounds)
+    series: list[dict[str, Any]] = []
+    seconds: dict[str, float] = {}
+    for name in only or GROUPS:
+        say(f"cost against size: {name}")
+        start = time.monotonic()
+        series += measure_group(name, plan, address)
+        seconds[name] = round(time.monotonic() - start, 1)
+    return {"rounds": rounds, "quick": quick, "seconds": seconds, "series": series}

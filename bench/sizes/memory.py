@@ -1,0 +1,143 @@
+"""Memory against size: the peak while a response is received and decoded, and what column lists
+keep. Counted by tracemalloc, in runs of their own that are not timed; counting is exact, so there
+is one sample of each.
+
+What is received counts as the transport's: chunks are made before and held by the caller. So the
+peak is of the client's buffers, the body and the result.
+"""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+from bench.sizes.decoding import (
+    BODIES,
+    LISTS,
+    body_received,
+    compile_for,
+    decode_nulls,
+    forget_compiled,
+    list_of_types,
+)
+from bench.sizes.material import Wire, metadata
+from bench.sizes.timing import DEFAULT_LIMIT, Series
+from cqlproto import ProtocolVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bench.sizes.timing import Plan, Prepare
+
+__all__ = ["memory_series"]
+
+FLAT = 0.10
+"""The exponent of what must not grow; not 0, as a few tables double now and then."""
+_HELD = [64, 128, 256, 512, 1024]
+_GONE = [800, 1100, 1500, 2000]
+"""Beyond the bounds of all caches: they are full before the first reading."""
+
+
+def memory_series(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Peaks of bodies, and what lists of columns keep while they are held and afterwards."""
+    v4, v5 = ProtocolVersion.V4, ProtocolVersion.V5
+    for wire, kind, most in (
+        (Wire(v4), "one blob", BODIES[-1]),
+        (Wire(v5), "one blob", BODIES[-1]),
+        (Wire(v5, "lz4"), "one blob", BODIES[-1]),
+        (Wire(v4), "many rows", BODIES[-2]),  # counting every object takes its time
+    ):
+        # One run of each, and blobs of few objects: small sizes would save little.
+        full = plan.sizes(BODIES, 4 if kind == "one blob" else 1 << 20)
+        sizes = [size for size in full if size <= most]
+        peaks = [[_peak(body_received(size, wire, kind))] for size in sizes]
+        name = f"{kind}, {wire.name}"
+        yield _record(f"peak memory, {name}", "memory", name, sizes, peaks)
+    for key, label, ladder, work, held, limit in (
+        ("held", "lists that are held", LISTS, decode_new, True, DEFAULT_LIMIT),
+        ("compiled", "lists that are held, compiled", _HELD, compile_new, True, DEFAULT_LIMIT),
+        ("gone", "lists that were compiled and dropped", _GONE, compile_new, False, FLAT),
+    ):
+        sizes = plan.sizes(ladder, 4 if held else 1)
+        kept = _kept(sizes, work, held=held)
+        yield _record(
+            f"memory of column lists, {key}", "lists-memory", label, sizes, kept, limit=limit
+        )
+
+
+def _record(
+    key: str,
+    plot: str,
+    label: str,
+    sizes: list[int],
+    values: list[list[float]],
+    limit: float = DEFAULT_LIMIT,
+) -> dict[str, Any]:
+    series = Series(key, plot, label, sizes, _not_timed, limit=limit)
+    return series.record(values, unit="bytes")
+
+
+def _not_timed(size: int) -> Prepare:
+    raise NotImplementedError("memory is not timed")
+
+
+def _peak(prepare: Prepare) -> float:
+    """Return the peak of memory above what there was before, in bytes."""
+    run = prepare(1)
+    run()
+    run = prepare(1)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        run()
+        return max(1, tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+
+
+def _kept(sizes: Sequence[int], work: Callable[[int], object], *, held: bool) -> list[list[float]]:
+    """Do something for one number after the other.
+
+    Arguments:
+        sizes: how many numbers, for each reading.
+        work: what is done.
+        held: whether what it returns is held until the end.
+
+    Returns:
+        of each reading, how much memory there is more of than at the start, in bytes.
+    """
+    forget_compiled()
+    decode_new(0)  # what is made once is made before
+    gc.collect()
+    readings: list[list[float]] = []
+    kept = []
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(sizes[-1]):
+            made = work(number)
+            if held:
+                kept.append(made)
+            if number + 1 in sizes:
+                del made
+                gc.collect()
+                readings.append([max(1, tracemalloc.get_traced_memory()[0] - before)])
+        return readings
+    finally:
+        tracemalloc.stop()
+
+
+def decode_new(number: int) -> object:
+    """Decode a row of a new list, and return the list."""
+    known = metadata(list_of_types(number), f"table_{number}")
+    decode_nulls(known, 1)
+    return known
+
+
+def compile_new(number: int) -> object:
+    """Compile the decoder of a new list, and return the list."""
+    known = metadata(list_of_types(number), f"table_{number}")
+    compile_for(known)
+    return known
