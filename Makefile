@@ -50,8 +50,17 @@ fuzz: .venv/.fuzz ## fuzz every parser, so many SECONDS in all
 fuzz-short: .venv/.fuzz
 	$(BIN)/python -m fuzz --seconds 40 --if-possible
 
-bench: .venv/.bench ## measure beside acsylla and cassandra-driver; ARGS=--quick for less
+bench: .venv/.bench .bench/scylla-driver .bench/cassandra-driver-pure ## measure beside all peers, write docs/performance.md; ARGS=--quick for less
 	$(BIN)/python -m bench $(ARGS)
+
+# It has the module name of cassandra-driver, so they can't be in one environment.
+.bench/scylla-driver: | .venv/.bench
+	$(BIN)/python $(PIP) --target $@ scylla-driver
+
+# The same driver without what is compiled, which it does not need.
+.bench/cassandra-driver-pure: | .venv/.bench
+	$(BIN)/python $(PIP) --target $@ cassandra-driver
+	find $@/cassandra -name '*.so' -delete
 
 format: .venv/.dev ## let ruff format the sources
 	$(BIN)/ruff check --fix-only $(CHECKED)

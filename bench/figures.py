@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bench.rounds import Sample
 
 NOTHING = "-"
+_LONGEST = 200
 
 
 class Figures:
@@ -107,4 +108,5 @@ def left_out(data: dict[str, Any]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "`" + text.replace("`", "'") + "`"
+    text = text.replace("`", "'")
+    return f"`{text if len(text) <= _LONGEST else text[: _LONGEST - 2] + '..'}`"

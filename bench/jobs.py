@@ -3,7 +3,7 @@
 A `Job` goes to a worker process as a line of JSON, an `Outcome` comes back the same way.
 
 All clients do the same work: the same statements on the same tables with the same Python values.
-Only types that every client maps to the same Python types are used (text, bigint, double, boolean):
+Only types that every client maps to the same Python types are used (text, bigint, float, boolean):
 a uuid, for instance, is a `UUID` for one client and a `str` for another.
 """
 
@@ -31,7 +31,7 @@ ITEM_ROWS = 20_000
 STREAM_PARTITIONS = 100
 
 _REPLICATION = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
-_ITEM_COLUMNS = "id text PRIMARY KEY, name text, amount bigint, price double, active boolean"
+_ITEM_COLUMNS = "id text PRIMARY KEY, name text, amount bigint, price float, active boolean"
 _READING_COLUMNS = "part int, seq int, sensor text, amount bigint, PRIMARY KEY (part, seq)"
 SCHEMA = (
     f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {_REPLICATION}",
@@ -124,11 +124,16 @@ class Outcome:
 
 
 def item(number: int) -> ItemRow:
-    """Row `number`. The amount has more than 32 bits: rsylla binds less as an int, not a bigint."""
+    """Row `number`.
+
+    Its numbers are such that rsylla can write them. That knows a type from a value alone: an `int`
+    up to 2**31 is an int, one up to about 4 * 10**9 or around 10**12 a timestamp, others are
+    bigints; every `float` is a float, so there is no double. These prices have no more bits.
+    """
     return (
         f"item-{number:06}",
         f"The name of item {number}",
-        2**31 + number * 1_000_003,
+        5_000_000_000 + number * 1_000_003,
         number / 8,
         number % 2 == 0,
     )
@@ -140,20 +145,25 @@ def items() -> list[ItemRow]:
     return [item(number) for number in range(ITEM_ROWS)]
 
 
-def requests(job: Job) -> list[tuple[object, ...]]:
+def requests(job: Job) -> Sequence[tuple[object, ...]]:
     """The values that requests are made with, again from the first when they are used up.
 
     Rows to write, keys to read, or either at random, the same for every client.
     """
+    return _requests(job.work, job.one_key)
+
+
+@functools.cache
+def _requests(work: Work, one_key: bool) -> Sequence[tuple[object, ...]]:
     rows = items()
-    if job.work == "write":
-        return list(rows)
-    if job.one_key:
+    if work == "write":
+        return rows
+    if one_key:
         return [rows[0][:1]]
     choice = random.Random(1)
     keys = [choice.choice(rows)[:1] for _ in range(ITEM_ROWS)]
-    if job.work == "read":
-        return list(keys)
+    if work == "read":
+        return keys
     return [row if choice.random() < 0.5 else key for row, key in zip(rows, keys, strict=True)]
 
 

@@ -104,15 +104,17 @@ def gates(data: dict[str, Any]) -> list[Gate]:
 
 
 _TEXT = """\
-Prepared statements of one row of five columns (text, text, bigint, double, boolean) on one node,
-and a scan of 20,000 such rows into a list in pages of 5,000. The clients share the machine with the
+Prepared statements of one row of five columns (text, text, bigint, float, boolean) on one node, and
+a scan of 20,000 such rows into a list in pages of 5,000. The clients share the machine with the
 server, so a rate shows both: what a client takes, the server lacks. `cqlproto` speaks v5 unless its
 name says v4, the peers speak v4. A latency is from the values in hand to the result in hand,
 whatever the client; it is the median over the rounds of that percentile of each round, `-` where a
 round had too few requests for it. Throughput of cassandra-driver and scylla-driver is that of
 `execute_concurrent`; their latencies come from a shorter run of `execute_async` with as many in
 flight. coodie is an object mapper, here on acsylla: its rows are Pydantic models. rsylla has no
-pages. The last column is the peak resident set of the process, which stays alive for all cells.
+pages, and scyllapy is much faster without, so both scan in one request. rsylla guesses the type of
+a number from its value, and all numbers here are such that it guesses right. The last column is the
+peak resident set of the process, which stays alive for all cells.
 """
 
 

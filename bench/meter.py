@@ -87,8 +87,7 @@ def percentile(ordered: Sequence[float], part: float) -> float | None:
 
     None where fewer than one request is beyond it: the largest one is no percentile.
     """
-    beyond = len(ordered) * (1 - part)
-    if beyond < 0.999:
+    if round(len(ordered) * (1 - part), 6) < 1:
         return None
     return ordered[int(len(ordered) * part)] * 1e6
 

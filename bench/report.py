@@ -84,8 +84,9 @@ def render(folder: Path) -> Path:
     pictures = folder / PICTURES
     pictures.mkdir(parents=True, exist_ok=True)
     names = set()
-    for part, found in results["parts"].items():
-        names.update(parts.plots(part, found["data"], pictures))
+    for part in parts.MODULES:
+        if part in results["parts"]:
+            names.update(parts.plots(part, results["parts"][part]["data"], pictures))
     for old in pictures.iterdir():
         if old.name not in names:
             old.unlink()
@@ -142,7 +143,8 @@ def _about(results: dict[str, Any]) -> str:
         if (found := results["parts"].get(part))
     ]
     versions: dict[str, list[str]] = {}
-    for found in results["parts"].values():
+    for part in parts.MODULES:
+        found = results["parts"].get(part, {"about": {"versions": {}}})
         for name, version in found["about"]["versions"].items():
             seen = versions.setdefault(name, [])
             if version not in seen:

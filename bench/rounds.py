@@ -192,21 +192,24 @@ def interleaved(
     rounds: int,
     run: Callable[[Job], Outcome],
     failed: Callable[[Job, str], None],
+    longest: float = float("inf"),
 ) -> list[Sample]:
     """Run every job of every cell `rounds` times; a cell is the jobs of its clients.
+
+    A job that takes more than `longest` seconds is run in one round only.
 
     Returns:
         The samples in the order of `jobs`; a job that failed has none and is left out.
     """
     samples = {job: Sample(job.client, job.work, job.in_flight) for cell in jobs for job in cell}
     counts: dict[Job, int] = {}
-    dropped: set[Job] = set()
+    done: set[Job] = set()
     failures: dict[str, int] = {}
     for turn in range(rounds):
         for number, cell in enumerate(jobs):
             shift = (turn + number) % len(cell)
             for job in (*cell[shift:], *cell[:shift]):
-                if job in dropped or failures.get(job.client, 0) >= _MOST_FAILURES:
+                if job in done or failures.get(job.client, 0) >= _MOST_FAILURES:
                     continue
                 try:
                     # As many operations as it did in the first round.
@@ -214,10 +217,13 @@ def interleaved(
                         dataclasses.replace(job, operations=counts.get(job, 0) or job.operations)
                     )
                 except WorkerFailed as error:
-                    dropped.add(job)
+                    done.add(job)
+                    samples[job].outcomes.clear()
                     failures[job.client] = failures.get(job.client, 0) + 1
                     failed(job, str(error))
                 else:
                     counts[job] = outcome.operations
                     samples[job].outcomes.append(outcome)
-    return [samples[job] for job in samples if samples[job].outcomes and job not in dropped]
+                    if outcome.seconds > longest:
+                        done.add(job)
+    return [sample for sample in samples.values() if sample.outcomes]

@@ -84,8 +84,9 @@ class Bench:
         began = time.monotonic()
         try:
             data = parts.measure(part, context)
-        except (ImportError, WorkerFailed, servers.Unavailable, OSError) as error:
-            self._problem(f"{part}: {error}")
+        except Exception as error:
+            # Whatever it is, the other parts are worth having.
+            self._problem(f"{part}: {type(error).__name__}: {error}")
             return
         # The parts in folders of their own have such a list.
         for text in data.get("problems", ()):

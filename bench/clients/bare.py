@@ -136,7 +136,7 @@ def _cell(value: object) -> bytes:
         case int():
             data = struct.pack(">q", value)
         case float():
-            data = struct.pack(">d", value)
+            data = struct.pack(">f", value)
         case _:
             raise TypeError(value)
     return struct.pack(">i", len(data)) + data

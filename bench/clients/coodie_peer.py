@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 
-class _Item(Document):
+class _Item(Document):  # type: ignore[misc]  # of a package that mypy skips
     id: Annotated[str, PrimaryKey()]
     name: str
     amount: int
@@ -41,7 +41,7 @@ class _Written(_Item):
         keyspace = jobs.KEYSPACE
 
 
-class _Reading(Document):
+class _Reading(Document):  # type: ignore[misc]  # the same
     part: Annotated[int, PrimaryKey()]
     seq: Annotated[int, ClusteringKey()]
     sensor: str
