@@ -148,6 +148,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--only",
+        action="extend",
         nargs="+",
         choices=list(parts.MODULES),
         metavar="PART",
@@ -159,6 +160,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--stream-rows", type=int, help="rows of the stream (1,000,000)")
     parser.add_argument(
         "--clients",
+        action="extend",
         nargs="+",
         metavar="PATTERN",
         help="only clients whose names match, such as 'cqlproto/*'; written to bench/results",

@@ -67,6 +67,7 @@ def test_client_does_all_work(client: str, tables: tuple[str, int]) -> None:
         assert alone.count == 20
 
 
+@pytest.mark.timeout(300)  # the canned server may have to be compiled
 def test_command_measures_and_writes_the_page(cassandra: Node, tmp_path: Path) -> None:
     variables = {
         **os.environ,
