@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cqlproto.cqltypes.model import CQLType
 from cqlproto.cqltypes.options import read_option, write_option
-from cqlproto.enums import ROWS_GLOBAL_TABLE, ResultKind
+from cqlproto.enums import ROWS_GLOBAL_TABLE, ROWS_NO_METADATA, ResultKind
 from cqlproto.exceptions import RemoteProtocolError
 from cqlproto.messages._base import Record
 from cqlproto.wire import read_int, read_short, read_string, write_int, write_short, write_string
@@ -100,8 +100,8 @@ class ResultMetadata(Record):
             compared.
     """
 
-    __slots__ = ("cache", "column_count", "columns", "flags", "global_table", "head", "raw")
-    ignored = ("cache", "head")
+    __slots__ = ("cache", "column_count", "columns", "global_table", "heads", "raw")
+    ignored = ("cache", "heads")
 
     def __init__(
         self,
@@ -114,8 +114,16 @@ class ResultMetadata(Record):
         self.column_count = len(columns)
         self.raw = raw
         self.global_table = global_table
-        self.flags = ROWS_GLOBAL_TABLE if global_table else 0  # of a reply that says just this
-        self.head = _ROWS_HEAD.pack(ResultKind.ROWS, self.flags, len(columns)) + raw  # of its body
+        flags = ROWS_GLOBAL_TABLE if global_table else 0
+        # How the body of a reply of rows begins that describes these columns, or leaves them out.
+        # Servers keep GLOBAL_TABLE set beside NO_METADATA; it says nothing then.
+        self.heads = (
+            _ROWS_HEAD.pack(ResultKind.ROWS, flags, len(columns)) + raw,
+            *(
+                _ROWS_HEAD.pack(ResultKind.ROWS, ROWS_NO_METADATA | other, len(columns))
+                for other in (0, ROWS_GLOBAL_TABLE)
+            ),
+        )
         self.cache: dict[Any, Callable[[Any], list[Any]]] = {} if cache is None else cache
 
     @classmethod

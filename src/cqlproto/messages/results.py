@@ -393,24 +393,17 @@ def read_result(
         RemoteProtocolError: the body is malformed. Bytes after it are passed over (v4 section 4.2).
     """
     left = len(body) - pos
-    if known is not None and body.startswith(known.head, pos):
-        rows_at = pos + len(known.head) + 4
+    if known is not None and body.startswith(known.heads, pos):
+        flags = body[pos + 7]
+        rows_at = pos + 16 if flags & ROWS_NO_METADATA else pos + 16 + len(known.raw)
         if rows_at <= len(body):
             (row_count,) = _COUNT.unpack_from(body, rows_at - 4)
             count = known.column_count
             if 0 <= row_count * count * 4 <= len(body) - rows_at and count:
-                return Rows(known, row_count, None, body, rows_at, None, known.flags, count)
+                return Rows(known, row_count, None, body, rows_at, None, flags, count)
     if left >= 16:
-        kind, flags, count, row_count = _ROWS_HEAD.unpack_from(body, pos)
+        kind, flags, count, _ = _ROWS_HEAD.unpack_from(body, pos)
         if kind == _KIND_ROWS:
-            if (
-                known is not None
-                and flags | ROWS_GLOBAL_TABLE == _GLOBAL_WITHOUT_METADATA
-                and count == known.column_count
-                and 0 <= row_count * count * 4 <= left - 16
-                and count
-            ):
-                return Rows(known, row_count, None, body, pos + 16, None, flags, count)
             return _read_rows(Reader(body, pos + 12), flags, count, version, known)
     elif left == 4 and body.endswith(VOID_BODY):
         return VOID

@@ -92,7 +92,7 @@ def test_metadata_that_says_the_same_is_the_same_object(
     other = ResultMetadata.of(others, V4)
     for known in (None, other, metadata):
         reader = Reader(b"x" + metadata.raw, 1)
-        flags, count = metadata.flags, metadata.column_count
+        flags, count = int(metadata.global_table), metadata.column_count
         read = read_result_metadata(reader, flags, count, known)
         assert read == metadata
         assert (read is known) == (known == metadata)
