@@ -108,15 +108,15 @@ class Receiving:
         return run
 
 
-def decode_nulls(known: ResultMetadata, count: int, target: Any = tuple) -> None:
-    """Decode so many rows of nulls: the cheapest there are."""
-    nulls = b"\xff\xff\xff\xff" * known.column_count
-    decode_rows(Rows.of(known, count, nulls * count), target)
+def decode_some(known: ResultMetadata, count: int, target: Any = tuple) -> None:
+    """Decode so many rows of these columns."""
+    content = row_content([str(column.type) for column in known.columns], count)
+    decode_rows(Rows.of(known, count, content), target)
 
 
 def compile_for(known: ResultMetadata, target: Any = tuple) -> None:
     """Let the decoder of these columns be compiled: it is when enough rows have come."""
-    decode_nulls(known, ROWS_BEFORE_COMPILING + 1, target)
+    decode_some(known, ROWS_BEFORE_COMPILING + 1, target)
 
 
 def _decode(event: Any, target: Any) -> list[Any]:

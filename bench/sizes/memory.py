@@ -16,19 +16,20 @@ from bench.sizes.decoding import (
     BODIES,
     LISTS,
     body_received,
-    compile_for,
-    decode_nulls,
     forget_compiled,
     list_of_types,
 )
 from bench.sizes.material import Wire, metadata
 from bench.sizes.timing import DEFAULT_LIMIT, Series
 from cqlproto import ProtocolVersion
+from cqlproto.messages import Rows
+from cqlproto.rows import ROWS_BEFORE_COMPILING, decode_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bench.sizes.timing import Plan, Prepare
+    from cqlproto.messages import ResultMetadata
 
 __all__ = ["memory_series"]
 
@@ -46,11 +47,11 @@ def memory_series(plan: Plan) -> Iterator[dict[str, Any]]:
         (Wire(v4), "one blob", BODIES[-1]),
         (Wire(v5), "one blob", BODIES[-1]),
         (Wire(v5, "lz4"), "one blob", BODIES[-1]),
-        (Wire(v4), "many rows", BODIES[-2]),  # counting every object takes its time
+        (Wire(v4), "many rows", 4 << 20),  # counting every object takes its time
     ):
         # One run of each, and blobs of few objects: small sizes would save little.
-        full = plan.sizes(BODIES, 4 if kind == "one blob" else 1 << 20)
-        sizes = [size for size in full if size <= most]
+        full = [size for size in BODIES if size <= most]
+        sizes = plan.sizes(full, 4)
         peaks = [[_peak(body_received(size, wire, kind))] for size in sizes]
         name = f"{kind}, {wire.name}"
         yield _record(f"peak memory, {name}", "memory", name, sizes, peaks)
@@ -129,15 +130,21 @@ def _kept(sizes: Sequence[int], work: Callable[[int], object], *, held: bool) ->
         tracemalloc.stop()
 
 
+def _decode_nulls(known: ResultMetadata, count: int) -> None:
+    """Decode so many rows of nulls: what they make is not what is counted."""
+    nulls = b"\xff\xff\xff\xff" * known.column_count
+    decode_rows(Rows.of(known, count, nulls * count), tuple)
+
+
 def decode_new(number: int) -> object:
     """Decode a row of a new list, and return the list."""
     known = metadata(list_of_types(number), f"table_{number}")
-    decode_nulls(known, 1)
+    _decode_nulls(known, 1)
     return known
 
 
 def compile_new(number: int) -> object:
     """Compile the decoder of a new list, and return the list."""
     known = metadata(list_of_types(number), f"table_{number}")
-    compile_for(known)
+    _decode_nulls(known, ROWS_BEFORE_COMPILING + 1)
     return known
