@@ -43,7 +43,7 @@ _RUNS_A_ROUND = 3
 
 def measure(context: Context) -> dict[str, Any]:
     """Time the imports, client by client in turns."""
-    runs = _RUNS_A_ROUND * context.rounds
+    runs = context.rounds * (1 if context.quick else _RUNS_A_ROUND)
     clients = context.present(("cqlproto", *PEERS))
     base: list[float] = []
     above: dict[str, list[float]] = {client: [] for client in clients}

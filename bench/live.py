@@ -168,10 +168,10 @@ _LATENCIES = ("p50_us", "p99_us", "p999_us")
 def plots(data: dict[str, Any], folder: Path) -> list[str]:
     found = Figures.of(data)
     panels = [
-        charts.panel(f"{work}s/s, 128 in flight", found.cell(work, 128), "rate")
-        for work in ("write", "read", "mixed")
+        charts.panel(f"{title}, a second, 128 in flight", found.cell(work, 128), "rate")
+        for work, title in WORKS.items()
     ]
-    panels.append(charts.panel("rows/s of the scan", found.cell("scan", 1), "rate"))
+    panels.append(charts.panel("Rows of the scan, a second", found.cell("scan", 1), "rate"))
     for work, in_flight, what in (("read", 1, "p50"), ("read", 128, "p99")):
         panels.append(
             charts.panel(
