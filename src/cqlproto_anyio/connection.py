@@ -78,6 +78,7 @@ class Connection:
         self.silent = True  # nothing is queued, as far as the transfer has been told
         self._transfer = transfer_of(stream, self, backend)
         self._wake = self._transfer.wake
+        self.flush = self._transfer.flush
 
     @property
     def in_flight(self) -> int:

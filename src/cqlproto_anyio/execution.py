@@ -226,12 +226,24 @@ class Call(_Attempts):
         columns = columns_of(message)
         if columns and columns[0].name == APPLIED:
             return self._conditional(message, first, host)
-        rows = self.rows(message)
         limit = self.settings.max_rows
-        while message.paging_state is not None and len(rows) <= limit:
-            event, host = await self.fetch(message.paging_state)
+        rows: list[Any] = []
+        while (paging_state := message.paging_state) is not None and len(
+            rows
+        ) + message.row_count <= limit:
+            # the server makes the next page while this one is decoded
+            request = self.new_request(self.query)
+            await self.send(request, paging_state)
+            try:
+                if request.connection is not None:
+                    await request.connection.flush()
+                rows += self.rows(message)
+            except BaseException:
+                request.abandon()
+                raise
+            event, host = await self.answer(request, await request, paging_state)
             message = rows_of(event)
-            rows += self.rows(message)
+        rows += self.rows(message)
         if len(rows) > limit:
             raise ResultTooLarge(
                 f"the result has more than max_rows={limit:,} rows: stream() has no such limit"

@@ -1,8 +1,7 @@
 """Streaming: rows of a result of any size, one page ahead.
 
 When a page arrives, the next one is asked for before the first is given out: the request is on its
-    way
-while the caller works. That takes no task and no scope that would stay open across a yield, so
+way while the caller works. That takes no task and no scope that would stay open across a yield, so
 leaving the loop at any point is safe: the one request in flight is answered and forgotten.
 """
 
@@ -52,7 +51,7 @@ class PageStream(Generic[R]):
             self._started = True
             call.restart()
             await call.ready()
-            self._ask(None)
+            await self._ask(None)
         request = self._next
         if request is None:
             raise StopAsyncIteration
@@ -76,15 +75,19 @@ class PageStream(Generic[R]):
         if message.paging_state is None:
             self._next = None
         else:
-            self._ask(message.paging_state)
+            await self._ask(message.paging_state)
         rows: list[R] = call.rows(message)
         return rows
 
     def _next_is_unsent(self) -> bool:
         return self._next is not None and self._next.connection is None and not self._next.done
 
-    def _ask(self, paging_state: bytes | None) -> None:
-        """Send the request for a page, if that takes no waiting; the deadline is the page's own."""
+    async def _ask(self, paging_state: bytes | None) -> None:
+        """Send the request for a page, if that takes no waiting; the deadline is the page's own.
+
+        It leaves now: whoever goes through the rows of a page never lets the event loop have a
+        turn.
+        """
         call = self._call
         runtime = call.runtime
         call.restart()
@@ -101,6 +104,13 @@ class PageStream(Generic[R]):
         except CQLError:
             # the page in hand comes first; asked for again, this raises where it belongs
             request.connection = None
+            return
+        try:
+            await connection.flush()
+        except BaseException:  # cancelled, with a page in hand that would be missed: the end
+            self._next = None
+            request.abandon()
+            raise
 
     async def aclose(self) -> None:
         """Give up the page that was asked for ahead; the stream is over."""

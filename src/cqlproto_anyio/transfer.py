@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
+import anyio.lowlevel
 
 from cqlproto.exceptions import RemoteProtocolError
 from cqlproto_anyio._asyncio import Receiver, SocketStream
@@ -69,6 +70,10 @@ class Transfer(Protocol):
         """Something was queued while the connection was silent."""
         ...
 
+    async def flush(self) -> None:
+        """Send what is queued before the caller goes on to something that takes long."""
+        ...
+
     async def run(self) -> None:
         """Carry, until cancelled or until the connection is lost."""
         ...
@@ -100,6 +105,11 @@ class Pulled:
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.complete(None)
+
+    async def flush(self) -> None:
+        # once for the writer to be woken, once because trio may run us before it
+        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
 
     async def run(self) -> None:
         async with anyio.create_task_group() as group:
@@ -152,6 +162,9 @@ class Pushed(Receiver):
     def wake(self) -> None:
         if not self._receiving:  # what is queued meanwhile is written at the end of it
             self._loop.call_soon(self._flush)
+
+    async def flush(self) -> None:
+        self._flush()
 
     async def run(self) -> None:
         self._stream.push_to(self)

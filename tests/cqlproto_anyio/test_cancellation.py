@@ -16,7 +16,7 @@ import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Batch, Execute, Prepare
 from tests.cqlproto_anyio.answers import error, ints, prepared, unprepared
-from tests.cqlproto_anyio.server import IDLE, Server, idle, serving, state, until
+from tests.cqlproto_anyio.server import Server, idle, serving, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator
@@ -170,7 +170,7 @@ async def test_verbs(scenario: Any, native: bool, lost: bool) -> None:
             pytest.fail("the scenario never got through")
         assert at > 1
         await scenario(session, MOST)
-        assert state(session) == IDLE
+        await idle(session)  # a stream that was closed early has its next page under way
         assert session._runtime._connecting is None
 
 

@@ -12,6 +12,9 @@ import cqlproto_anyio as cql
 from cqlproto.cqltypes import NATIVE_TYPES
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Column, Prepare, ResultMetadata, Rows
+from cqlproto_anyio._asyncio import SocketStream
+from cqlproto_anyio._backend import current_backend
+from tests.cqlproto_anyio import server as scripted
 from tests.cqlproto_anyio.answers import (
     V4,
     cell,
@@ -24,6 +27,7 @@ from tests.cqlproto_anyio.answers import (
     unprepared,
 )
 from tests.cqlproto_anyio.server import IDLE, Server, idle, serving, state, turns, until
+from tests.cqlproto_anyio.streams import MemoryStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -416,3 +420,64 @@ async def test_applied_and_existing() -> None:
         nothing = rows_of(columns("v"), [])
         server.answer = lambda asked: nothing
         assert (await session.execute("SELECT v FROM t")).first() is None
+
+
+@pytest.mark.parametrize("verb", ["stream", "execute"])
+async def test_the_next_page_is_asked_for_before_this_one_is_decoded(
+    verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    write, send = SocketStream.write, MemoryStream.send
+
+    def writes(stream: SocketStream, data: bytes) -> None:
+        happened.append("asked")
+        write(stream, data)
+
+    async def sends(stream: MemoryStream, data: bytes) -> None:
+        if stream in server.clients and not scripted.pushes:
+            happened.append("asked")
+        await send(stream, data)
+
+    class Seen:
+        def __init__(self, v: int) -> None:
+            happened.append(f"row {v}")
+
+    async with serving() as server, server.session() as session:
+        server.answer = lambda asked: ints(
+            *range(4), state=None if asked.state == b"last" else b"last"
+        )
+        monkeypatch.setattr(SocketStream, "write", writes)
+        monkeypatch.setattr(MemoryStream, "send", sends)
+        if current_backend().name == "trio":
+            monkeypatch.setattr(scripted, "pushes", False)
+        if verb == "execute":
+            assert len(await session.execute("SELECT v FROM t", row=Seen)) == 8
+        else:
+            assert len([row async for row in session.stream("SELECT v FROM t", row=Seen)]) == 8
+        rows = [f"row {number}" for number in range(4)]
+        assert happened == ["asked", "asked", *rows, *rows]
+
+
+async def test_cancelled_while_the_next_page_is_asked_for() -> None:
+    """A page that is in hand then must not be left out silently."""
+    async with serving() as server, server.session() as session:
+        server.answer = lambda asked: ints(1, state=b"more")
+        for turns_ahead in range(30):
+            stream = session.stream("SELECT v FROM t")
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as group:
+
+                    async def stop(scope: anyio.CancelScope, count: int) -> None:
+                        await turns(count)
+                        scope.cancel()
+
+                    group.start_soon(stop, scope, turns_ahead)
+                    seen = [(await anext(stream)).v for _ in range(3)]
+                    group.cancel_scope.cancel()
+            if scope.cancelled_caught:
+                with pytest.raises(StopAsyncIteration):
+                    await anext(stream)
+            else:
+                assert seen == [1, 1, 1]
+            await stream.aclose()
+            await idle(session)
