@@ -1,9 +1,9 @@
-"""The compression of frame bodies (v4 section 5): LZ4 and Snappy.
+"""The compression of frame bodies (v4 section 5) and segments (v5 section 2.2): LZ4 and Snappy.
 
-Both forms say how long the plain bytes are. That number comes from the peer, so it is checked
-before anything is allocated: against the caller's limit, and against the most that so many
-compressed bytes can possibly stand for, so that a small frame cannot make us reserve a large
-buffer.
+Both forms of a body say how long the plain bytes are; of a segment, its header does. That number
+comes from the peer, so it is checked before anything is allocated: against the caller's limit, and
+against the most that so many compressed bytes can possibly stand for, so that a small frame cannot
+make us reserve a large buffer.
 
 The codecs are optional dependencies, imported when a compressor is asked for.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 from struct import Struct
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
 
@@ -28,7 +28,7 @@ _SNAPPY_RATIO = 22
 
 
 class Compressor(Protocol):
-    """What compresses frame bodies."""
+    """What compresses frame bodies, or the payloads of segments."""
 
     @property
     def name(self) -> str:
@@ -55,12 +55,33 @@ class Compressor(Protocol):
         """
         ...
 
+    def compress_block(self, data: bytes) -> bytes:
+        """Compress the payload of a segment, which says elsewhere how long it was.
 
-def _check_length(length: int, limit: int, most: int) -> None:
-    if length > limit:
-        raise RemoteProtocolError(f"a compressed body of {length} bytes, the limit is {limit}")
-    if length > most:
-        raise RemoteProtocolError(f"a compressed body announces {length} bytes, {most} can follow")
+        Raises:
+            LocalProtocolError: the data is too long for the format.
+        """
+        ...
+
+    def decompress_block(self, data: bytes | memoryview, length: int) -> bytes:
+        """Decompress the payload of a segment.
+
+        Arguments:
+            data: as it came.
+            length: how many bytes the result has.
+
+        Raises:
+            RemoteProtocolError: it has more or fewer, or the data is malformed.
+        """
+        ...
+
+
+def _refuse_length(length: int, limit: int) -> NoReturn:
+    raise RemoteProtocolError(f"a compressed body of {length} bytes, the limit is {limit}")
+
+
+def _refuse_ratio(length: int, most: int) -> NoReturn:
+    raise RemoteProtocolError(f"a compressed body announces {length} bytes, {most} can follow")
 
 
 def _import(module: str, extra: str) -> Any:
@@ -87,19 +108,29 @@ class _LZ4:
         self._error: type[Exception] = block.LZ4BlockError
 
     def compress(self, data: bytes) -> bytes:
-        try:
-            block: bytes = self._compress(data, store_size=False)
-        except (self._error, OverflowError) as exc:
-            raise LocalProtocolError(f"{len(data)} bytes are too many for LZ4") from exc
+        block = self.compress_block(data)
         return _LENGTH.pack(len(data)) + block
 
     def decompress(self, data: bytes, limit: int) -> bytes:
         if len(data) < 4:
             raise RemoteProtocolError(f"an LZ4 body of {len(data)} bytes")
         length: int = _LENGTH.unpack_from(data)[0]
-        _check_length(length, min(limit, _MAX_LENGTH), (len(data) - 4) * _LZ4_RATIO)
+        if length > limit or length > _MAX_LENGTH:
+            _refuse_length(length, min(limit, _MAX_LENGTH))
+        return self.decompress_block(memoryview(data)[4:], length)
+
+    def compress_block(self, data: bytes) -> bytes:
         try:
-            plain: bytes = self._decompress(memoryview(data)[4:], uncompressed_size=length)
+            block: bytes = self._compress(data, store_size=False)
+        except (self._error, OverflowError) as exc:
+            raise LocalProtocolError(f"{len(data)} bytes are too many for LZ4") from exc
+        return block
+
+    def decompress_block(self, data: bytes | memoryview, length: int) -> bytes:
+        if length > len(data) * _LZ4_RATIO:
+            _refuse_ratio(length, len(data) * _LZ4_RATIO)
+        try:
+            plain: bytes = self._decompress(data, length)
         except self._error as exc:
             raise RemoteProtocolError(f"malformed LZ4: {exc}") from exc
         if len(plain) != length:
@@ -128,11 +159,24 @@ class _Snappy:
             raise LocalProtocolError(f"{len(data)} bytes are too many for Snappy") from exc
 
     def decompress(self, data: bytes, limit: int) -> bytes:
-        _check_length(_read_snappy_length(data), limit, len(data) * _SNAPPY_RATIO)
+        length = _read_snappy_length(data)
+        if length > limit:
+            _refuse_length(length, limit)
+        if length > len(data) * _SNAPPY_RATIO:
+            _refuse_ratio(length, len(data) * _SNAPPY_RATIO)
         try:
             return bytes(self._decompress(data))  # the codec holds it to the length
         except self._errors as exc:
             raise RemoteProtocolError(f"malformed Snappy: {exc}") from exc
+
+    def compress_block(self, data: bytes) -> bytes:
+        return self.compress(data)  # it says its length itself, too
+
+    def decompress_block(self, data: bytes | memoryview, length: int) -> bytes:
+        plain = self.decompress(bytes(data), length)
+        if len(plain) != length:
+            raise RemoteProtocolError(f"{length} bytes of Snappy are announced, {len(plain)} came")
+        return plain
 
 
 def _read_snappy_length(data: bytes) -> int:

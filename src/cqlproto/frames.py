@@ -17,7 +17,7 @@ it was, and the outer thing a segment; :class:`EnvelopeReader` takes frames out 
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from cqlproto._buffer import ReadBuffer
 from cqlproto.enums import RESPONSE_BIT
@@ -25,6 +25,8 @@ from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
 from cqlproto.segments import SegmentReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cqlproto.compression import Compressor
 
 __all__ = ["HEADER_SIZE", "EnvelopeReader", "FrameReader", "RawFrame", "write_frame"]
@@ -109,20 +111,25 @@ class FrameReader(ReadBuffer):
         while True:
             data = self._data
             pos = self._pos
-            if len(data) - pos >= 9:
+            size = len(data)
+            start = pos + 9
+            if start <= size:
                 version, flags, stream, opcode, length = _unpack(data, pos)
-                start = pos + 9
                 stop = start + length
                 if version & 0x80 != self._direction or not 0 <= length <= self._max_body:
                     self._refuse(data[pos : pos + 80])
-                if stop <= len(data):
+                if stop <= size:
                     self._pos = stop
                     return version, flags, stream, opcode, data[start:stop]
                 needed = 9 + length
-            elif len(data) > pos:
+            elif size > pos:
                 if data[pos] & 0x80 != self._direction:
                     self._refuse(data[pos : pos + 80])
                 needed = 9
+            elif not self._partial:
+                self._data = b""
+                self._pos = 0
+                return None
             else:
                 needed = self._needed
             if not self._refill(needed):
@@ -150,24 +157,42 @@ class EnvelopeReader:
         compressor: LZ4, if the connection agreed on it.
     """
 
-    __slots__ = ("_error", "_frames", "_segments", "_whole")
+    __slots__ = (
+        "_at",
+        "_direction",
+        "_end",
+        "_error",
+        "_frames",
+        "_locate",
+        "_long",
+        "_max_body",
+        "_payload",
+        "_segments",
+        "feed",
+    )
+
+    #: Keeps its argument, the next bytes of the stream.
+    feed: Callable[[bytes], None]
 
     def __init__(
         self, *, max_body: int, responses: bool, compressor: Compressor | None = None
     ) -> None:
+        self._max_body = max_body
+        self._direction = RESPONSE_BIT if responses else 0
         self._segments = SegmentReader(compressor)
-        self._frames = FrameReader(max_body=max_body, responses=responses)
-        self._whole = True  # whether the last segment was self-contained
+        self._locate = self._segments.locator()
+        self.feed = self._segments.feed
+        self._frames = FrameReader(max_body=max_body, responses=responses)  # of long envelopes
+        self._long = False  # whether there is a part of one
+        self._payload = b""  # self-contained, with envelopes left from _at to _end
+        self._at = 0
+        self._end = 0
         self._error: RemoteProtocolError | None = None
 
     @property
     def pending(self) -> int:
         """How many bytes are kept that no frame has been made of."""
-        return self._segments.pending + self._frames.pending
-
-    def feed(self, data: bytes) -> None:
-        """Keep ``data``, the next bytes of the stream."""
-        self._segments.feed(data)
+        return self._segments.pending + self._frames.pending + self._end - self._at
 
     def read(self) -> RawFrame | None:
         """Return the next frame, or None until more bytes come.
@@ -182,31 +207,62 @@ class EnvelopeReader:
 
     def take(self) -> tuple[int, int, int, int, bytes] | None:
         """As :meth:`read`, as (version, flags, stream, opcode, body): cheaper by an object."""
-        if self._error is not None:
-            raise self._error.with_traceback(None)
-        frames = self._frames
+        data = self._payload
+        at = self._at
+        end = self._end
         try:
             while True:
-                if frames.pending:
-                    parts = frames.take()
-                    if parts is not None:
-                        if not self._whole and frames.pending:
-                            raise RemoteProtocolError(
-                                "more than one envelope in segments of a long one"
-                            )
-                        return parts
-                    if self._whole:
-                        raise RemoteProtocolError(
-                            "a self-contained segment ends within an envelope"
-                        )
-                segment = self._segments.take()
+                if at < end:
+                    if end - at >= 9:
+                        version, flags, stream, opcode, length = _unpack(data, at)
+                        start = at + 9
+                        stop = start + length
+                        if (
+                            stop <= end
+                            and 0 <= length <= self._max_body
+                            and version & 0x80 == self._direction
+                        ):
+                            if stop == end:
+                                self._payload = b""
+                                self._at = self._end = 0
+                            else:
+                                self._payload = data
+                                self._at = stop
+                                self._end = end
+                            return version, flags, stream, opcode, data[start:stop]
+                    self._refuse(data[at:end])
+                if self._error is not None:
+                    raise self._error.with_traceback(None)
+                segment = self._locate()
                 if segment is None:
                     return None
-                payload, self_contained = segment
-                if self_contained and frames.pending:
-                    raise RemoteProtocolError("a self-contained segment within a long envelope")
-                self._whole = self_contained
-                frames.feed(payload)
+                data, at, end, self_contained = segment
+                if self._long or not self_contained:
+                    parts = self._take_part(data[at:end], self_contained)
+                    if parts is not None:
+                        return parts
+                    at = end
         except RemoteProtocolError as exc:
+            self._payload = b""
+            self._at = self._end = 0
             self._error = exc
             raise
+
+    def _refuse(self, data: bytes) -> NoReturn:
+        """Say what is wrong with what is left of a self-contained segment."""
+        self._frames.feed(data)
+        self._frames.take()  # raises, if the header is wrong
+        raise RemoteProtocolError("a self-contained segment ends within an envelope")
+
+    def _take_part(
+        self, payload: bytes, self_contained: bool
+    ) -> tuple[int, int, int, int, bytes] | None:
+        """Return the long envelope that ends with this payload, or None where it goes on."""
+        if self_contained:
+            raise RemoteProtocolError("a self-contained segment within a long envelope")
+        self._frames.feed(payload)
+        parts = self._frames.take()
+        self._long = self._frames.pending > 0
+        if parts is not None and self._long:
+            raise RemoteProtocolError("more than one envelope in segments of a long one")
+        return parts

@@ -21,7 +21,7 @@ from cqlproto._buffer import ReadBuffer
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from cqlproto.compression import Compressor
 
@@ -35,8 +35,11 @@ _CRC24_POLYNOMIAL = 0x1974F0B
 # The CRC32 of a payload is that of these bytes and the payload.
 _CRC32_INITIAL = crc32(b"\xfa\x2d\x55\xca")
 _pack_crc32 = Struct("<I").pack
-_unpack_crc32 = Struct("<I").unpack_from
-_PLAIN_LENGTH = Struct(">i")
+# The CRC32 of any bytes and their own CRC32 behind them.
+_CRC32_RESIDUE = 0x2144DF1C
+# Headers byte by byte, and their checksums.
+_unpack3 = Struct("<BBBHB").unpack_from
+_unpack5 = Struct("<BBBBBHB").unpack_from
 
 
 def _crc24_step(crc: int) -> int:
@@ -60,7 +63,7 @@ def _crc24_tables() -> list[list[int]]:
     return tables
 
 
-_T0, _T1, _T2, _T3, _T4 = _crc24_tables()
+_T0, _T1, _T2, _T3, _T4 = _crc24_tables()  # by how many bytes follow
 
 
 def _initial(size: int) -> int:
@@ -70,7 +73,9 @@ def _initial(size: int) -> int:
     return crc
 
 
-_INITIAL3, _INITIAL5 = _initial(3), _initial(5)
+# What the last byte of a header of 3 or of 5 bytes adds, and the initial value with it.
+_LAST3 = [_initial(3) ^ crc for crc in _T0]
+_LAST5 = [_initial(5) ^ crc for crc in _T0]
 
 
 def crc24(header: int, size: int) -> int:
@@ -81,15 +86,26 @@ def crc24(header: int, size: int) -> int:
         size: its length in bytes, 3 or 5.
     """
     if size == 3:
-        return _INITIAL3 ^ _T2[header & 255] ^ _T1[header >> 8 & 255] ^ _T0[header >> 16]
+        return _T2[header & 255] ^ _T1[header >> 8 & 255] ^ _LAST3[header >> 16]
     return (
-        _INITIAL5
-        ^ _T4[header & 255]
+        _T4[header & 255]
         ^ _T3[header >> 8 & 255]
         ^ _T2[header >> 16 & 255]
         ^ _T1[header >> 24 & 255]
-        ^ _T0[header >> 32]
+        ^ _LAST5[header >> 32]
     )
+
+
+# How segments of short payloads start, by their header: there are twice as many at most.
+_SHORT = 512
+_starts: dict[int, bytes] = {}
+
+# A view of bytes costs more than a copy of so many.
+_VIEWED = 4096
+
+
+def _view(data: bytes, start: int, stop: int) -> memoryview:
+    return memoryview(data)[start:stop]
 
 
 class Segment:
@@ -129,28 +145,39 @@ def write_segment(
     if size > MAX_PAYLOAD:
         raise LocalProtocolError(f"a payload of {size} bytes, at most {MAX_PAYLOAD} fit a segment")
     if compressor is None:
-        head = size | self_contained << 17
-        start = (head | crc24(head, 3) << 24).to_bytes(6, "little")
+        return _write_plain(payload, size | self_contained << 17)
+    plain_size = size
+    shorter = compressor.compress_block(payload)
+    if len(shorter) < size:
+        payload = shorter
     else:
-        plain_size = size
-        shorter = compressor.compress(payload)[4:]  # the length in front of it stands in the header
-        if len(shorter) < size:
-            payload = shorter
-        else:
-            plain_size = 0
-        head = len(payload) | plain_size << 17 | self_contained << 34
-        start = (head | crc24(head, 5) << 40).to_bytes(8, "little")
+        plain_size = 0
+    head = len(payload) | plain_size << 17 | self_contained << 34
+    start = (head | crc24(head, 5) << 40).to_bytes(8, "little")
+    return b"".join((start, payload, _pack_crc32(crc32(payload, _CRC32_INITIAL))))
+
+
+def _write_plain(payload: bytes, head: int) -> bytes:
+    """Return an uncompressed segment with this header."""
+    start = _starts.get(head)
+    if start is None:
+        start = (head | crc24(head, 3) << 24).to_bytes(6, "little")
+        if head & MAX_PAYLOAD < _SHORT:
+            _starts[head] = start
     return b"".join((start, payload, _pack_crc32(crc32(payload, _CRC32_INITIAL))))
 
 
 def write_segments(envelopes: Collection[bytes], compressor: Compressor | None = None) -> bytes:
     """Return segments for whole envelopes: short ones share a segment, long ones are split."""
     together = b"".join(envelopes)
-    if 0 < len(together) <= MAX_PAYLOAD:
+    size = len(together)
+    if 0 < size <= MAX_PAYLOAD:
+        if compressor is None:
+            return _write_plain(together, size | 1 << 17)
         return write_segment(together, self_contained=True, compressor=compressor)
     out: list[bytes] = []
     waiting: list[bytes] = []
-    size = 0
+    size = 0  # of those that wait
 
     def flush() -> None:
         nonlocal size
@@ -181,12 +208,11 @@ class SegmentReader(ReadBuffer):
         compressor: LZ4, if the connection agreed on it.
     """
 
-    __slots__ = ("_compressor", "_head")
+    __slots__ = ("_compressor",)
 
     def __init__(self, compressor: Compressor | None = None) -> None:
         super().__init__()
         self._compressor = compressor
-        self._head = 3 if compressor is None else 5
 
     def read(self) -> Segment | None:
         """Return the next segment, or None until more bytes come.
@@ -200,45 +226,88 @@ class SegmentReader(ReadBuffer):
 
     def take(self) -> tuple[bytes, bool] | None:
         """As :meth:`read`, as (payload, self-contained): cheaper by an object."""
-        size = self._head
+        found = self._locate() if self._compressor is None else self._locate_compressed()
+        if found is None:
+            return None
+        data, start, stop, self_contained = found
+        return data[start:stop], self_contained
+
+    def locator(self) -> Callable[[], tuple[bytes, int, int, bool] | None]:
+        """Return a function that does as :meth:`read`, but returns (data, start, stop,
+        self-contained): the payload is what stands in ``data`` from ``start`` to ``stop``, so that
+        it need not be copied to be read."""
+        return self._locate if self._compressor is None else self._locate_compressed
+
+    def _locate(self) -> tuple[bytes, int, int, bool] | None:
         while True:
             data = self._data
             pos = self._pos
-            start = pos + size + 3
-            if len(data) >= start:
-                bits = int.from_bytes(data[pos:start], "little")
-                if size == 3:
-                    head, expected = bits & 0xFFFFFF, bits >> 24
-                    # crc24(head, 3), without a call
-                    found = _INITIAL3 ^ _T2[bits & 255] ^ _T1[bits >> 8 & 255] ^ _T0[head >> 16]
-                else:
-                    head, expected = bits & 0xFFFFFFFFFF, bits >> 40
-                    found = crc24(head, 5)
-                if found != expected:
-                    self._refuse("header", expected, found, 6)
-                stop = start + (head & _LENGTH_MASK)
-                if len(data) >= stop + 4:
-                    payload = data[start:stop]
-                    (expected,) = _unpack_crc32(data, stop)
-                    found = crc32(payload, _CRC32_INITIAL)
-                    if found != expected:
-                        self._refuse("payload", expected, found, 8)
-                    if self._compressor is None:
-                        self._pos = stop + 4
-                        return payload, head >> 17 & 1 == 1
-                    plain_size = head >> 17 & _LENGTH_MASK
-                    if plain_size:
-                        block = _PLAIN_LENGTH.pack(plain_size) + payload
-                        payload = self._compressor.decompress(block, MAX_PAYLOAD)
-                    self._pos = stop + 4
-                    return payload, head >> 34 & 1 == 1
-                needed = stop + 4 - pos
-            elif len(data) > pos:
-                needed = size + 3
+            start = pos + 6
+            size = len(data)
+            if start <= size:
+                b0, b1, b2, low, high = _unpack3(data, pos)
+                # crc24(), without a call
+                if _T2[b0] ^ _T1[b1] ^ _LAST3[b2] != low | high << 16:
+                    self._refuse_header(data[pos:start])
+                stop = start + (b0 | b1 << 8 | (b2 & 1) << 16)
+                end = stop + 4
+                if end <= size:
+                    checked = data[start:end] if end - start < _VIEWED else _view(data, start, end)
+                    if crc32(checked, _CRC32_INITIAL) != _CRC32_RESIDUE:
+                        self._refuse_payload(data[start:end])
+                    self._pos = end
+                    return data, start, stop, b2 & 2 == 2
+                needed = end - pos
+            elif pos < size:
+                needed = 6
+            elif not self._partial:
+                self._data = b""
+                self._pos = 0
+                return None
             else:
                 needed = self._needed
             if not self._refill(needed):
                 return None
+
+    def _locate_compressed(self) -> tuple[bytes, int, int, bool] | None:
+        assert self._compressor is not None
+        while True:
+            data = self._data
+            pos = self._pos
+            start = pos + 8
+            size = len(data)
+            if start <= size:
+                b0, b1, b2, b3, b4, low, high = _unpack5(data, pos)
+                if _T4[b0] ^ _T3[b1] ^ _T2[b2] ^ _T1[b3] ^ _LAST5[b4] != low | high << 16:
+                    self._refuse_header(data[pos:start])
+                stop = start + (b0 | b1 << 8 | (b2 & 1) << 16)
+                end = stop + 4
+                if end <= size:
+                    checked = data[start:end] if end - start < _VIEWED else _view(data, start, end)
+                    if crc32(checked, _CRC32_INITIAL) != _CRC32_RESIDUE:
+                        self._refuse_payload(data[start:end])
+                    plain_size = b2 >> 1 | b3 << 7 | (b4 & 3) << 15
+                    if plain_size:
+                        data = self._compressor.decompress_block(checked[:-4], plain_size)
+                        start, stop = 0, plain_size
+                    self._pos = end
+                    return data, start, stop, b4 & 4 == 4
+                needed = end - pos
+            elif pos < size:
+                needed = 8
+            else:
+                needed = self._needed
+            if not self._refill(needed):
+                return None
+
+    def _refuse_header(self, data: bytes) -> NoReturn:
+        expected = int.from_bytes(data[-3:], "little")
+        found = crc24(int.from_bytes(data[:-3], "little"), len(data) - 3)
+        self._refuse("header", expected, found, 6)
+
+    def _refuse_payload(self, data: bytes) -> NoReturn:
+        expected = int.from_bytes(data[-4:], "little")
+        self._refuse("payload", expected, crc32(data[:-4], _CRC32_INITIAL), 8)
 
     def _refuse(self, part: str, expected: int, found: int, digits: int) -> NoReturn:
         raise RemoteProtocolError(

@@ -163,6 +163,20 @@ def test_the_best_compression_is_accepted(name: str) -> None:
         assert codec.decompress(codec.compress(bytes(size)), size) == bytes(size)
 
 
+@names
+@given(body=st.binary(max_size=100) | compressible, more=st.sampled_from([-1, 1, 1000]))
+def test_blocks_come_back_and_have_the_length_that_was_announced(
+    name: str, body: bytes, more: int
+) -> None:
+    codec = compressor(name)
+    block = codec.compress_block(body)
+    for data in (block, memoryview(block)):
+        assert codec.decompress_block(data, len(body)) == body
+        if len(body) + more >= 0:
+            with pytest.raises(RemoteProtocolError):
+                codec.decompress_block(data, len(body) + more)
+
+
 def test_an_unknown_compression_is_a_local_error() -> None:
     with pytest.raises(LocalProtocolError, match="zstd"):
         compressor("zstd")
