@@ -15,29 +15,29 @@ from __future__ import annotations
 import numbers
 import operator
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import (
-    MAX_EMAX,
-    MAX_PREC,
-    MIN_EMIN,
-    ROUND_DOWN,
-    Clamped,
-    Context,
-    Decimal,
-    DecimalException,
-    Inexact,
-    InvalidOperation,
-    Overflow,
-)
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal, DecimalException
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import Struct
 from struct import error as struct_error
 from typing import Any, NamedTuple, NoReturn
 from uuid import UUID
 
+from cqlproto.cqltypes.exact import EXACT, EXPONENTS, SHORT, to_decimal, to_integer, write_varint
+from cqlproto.cqltypes.making import (
+    DATE_OFFSET,
+    EPOCH,
+    EPOCH_ORDINAL,
+    date_of,
+    duration_of,
+    ipv4_of,
+    time_of,
+    timestamp_of,
+    uuid_of,
+)
 from cqlproto.cqltypes.model import CQLType, NativeType, VectorType
 from cqlproto.cqltypes.values import EMPTY, UNSET, Date, Duration, Time, Timestamp
-from cqlproto.cqltypes.vints import read_vint, write_vint
+from cqlproto.cqltypes.vints import read_unsigned_vint, write_vint
 from cqlproto.exceptions import RemoteProtocolError, ValueConversionError
 
 __all__ = [
@@ -47,8 +47,6 @@ __all__ = [
     "Scalar",
     "malformed",
     "refuse",
-    "uuid_maker",
-    "uuid_of",
     "vector_width",
 ]
 
@@ -57,13 +55,8 @@ Decoder = Callable[[bytes], Any]
 
 _LONG = Struct(">q")
 _UNSIGNED = Struct(">I")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
-_MILLISECOND = timedelta(milliseconds=1)
 _DAY_MILLISECONDS = 86_400_000
 _DAY_NANOSECONDS = 86_400_000_000_000
-_DATE_OFFSET = 1 << 31
-_INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
 
 
 class Scalar(NamedTuple):
@@ -124,13 +117,26 @@ def _integer(cql_type: str, value: object, wanted: str = "an integer") -> int:
         refuse(cql_type, value, wanted)
 
 
+def _number_decoder(cql_type: str, struct: Struct) -> Decoder:
+    unpack, size = struct.unpack, struct.size
+
+    def decode(data: bytes) -> Any:
+        try:
+            (value,) = unpack(data)
+        except struct_error:
+            return _wrong_size(cql_type, data, str(size))
+        return value
+
+    return decode
+
+
 # --- integers of fixed size -----------------------------------------------------------------------
 
 
 def _fixed_integer(cql_type: str, code: str, width: int | None) -> Scalar:
     struct = Struct(f">{code}")
-    pack, unpack, size = struct.pack, struct.unpack, struct.size
-    limit = 1 << 8 * size - 1
+    pack = struct.pack
+    limit = 1 << 8 * struct.size - 1
 
     def encode(value: Any) -> bytes:
         try:
@@ -143,14 +149,7 @@ def _fixed_integer(cql_type: str, code: str, width: int | None) -> Scalar:
             reason = f"out of range, {-limit} to {limit - 1} fit"
             raise ValueConversionError(reason, cql_type=cql_type, value=value) from None
 
-    def decode(data: bytes) -> Any:
-        try:
-            (value,) = unpack(data)
-        except struct_error:
-            return _wrong_size(cql_type, data, str(size))
-        return value
-
-    return Scalar(encode, decode, width, code, int)
+    return Scalar(encode, _number_decoder(cql_type, struct), width, code, int)
 
 
 # --- floating point -------------------------------------------------------------------------------
@@ -158,7 +157,7 @@ def _fixed_integer(cql_type: str, code: str, width: int | None) -> Scalar:
 
 def _floating(cql_type: str, code: str) -> Scalar:
     struct = Struct(f">{code}")
-    pack, unpack, size = struct.pack, struct.unpack, struct.size
+    pack = struct.pack
 
     def convert(value: Any) -> float:
         # numbers.Real has the scalars of NumPy too, but neither its booleans nor Decimal.
@@ -180,14 +179,7 @@ def _floating(cql_type: str, code: str) -> Scalar:
             reason = "too large, it would become infinite"
             raise ValueConversionError(reason, cql_type=cql_type, value=value) from None
 
-    def decode(data: bytes) -> Any:
-        try:
-            (value,) = unpack(data)
-        except struct_error:
-            return _wrong_size(cql_type, data, str(size))
-        return value
-
-    return Scalar(encode, decode, size, code, float)
+    return Scalar(encode, _number_decoder(cql_type, struct), struct.size, code, float)
 
 
 # --- text, bytes, truth ---------------------------------------------------------------------------
@@ -264,12 +256,12 @@ def _to_milliseconds(value: Any) -> int:
         if value.utcoffset() is None:
             reason = "a datetime without a time zone is no point in time; give it a tzinfo"
             raise ValueConversionError(reason, cql_type="timestamp", value=value)
-        since = value - _EPOCH
+        since = value - EPOCH
         # The parts of a timedelta are normalised: only days is ever negative, so this floors.
         seconds = since.days * 86_400 + since.seconds
         return seconds * 1000 + since.microseconds // 1000
     if isinstance(value, date):
-        return (value.toordinal() - _EPOCH_ORDINAL) * _DAY_MILLISECONDS
+        return (value.toordinal() - EPOCH_ORDINAL) * _DAY_MILLISECONDS
     if isinstance(value, Timestamp):
         return value.milliseconds
     return _integer("timestamp", value, "an aware datetime, a date, a Timestamp or milliseconds")
@@ -285,20 +277,12 @@ def _encode_timestamp(value: Any) -> bytes:
         raise ValueConversionError(reason, cql_type="timestamp", value=value) from None
 
 
-def _timestamp_decoder() -> Decoder:
-    unpack, epoch, millisecond = _LONG.unpack, _EPOCH, _MILLISECOND
-
-    def decode(data: bytes) -> Any:
-        try:
-            (value,) = unpack(data)
-        except struct_error:
-            return _wrong_size("timestamp", data, "8")
-        try:
-            return epoch + millisecond * value
-        except OverflowError:
-            return Timestamp(value)
-
-    return decode
+def _decode_timestamp(data: bytes) -> Any:
+    try:
+        (value,) = _LONG.unpack(data)
+    except struct_error:
+        return _wrong_size("timestamp", data, "8")
+    return timestamp_of(value)
 
 
 def _encode_date(value: Any) -> bytes:
@@ -309,9 +293,9 @@ def _encode_date(value: Any) -> bytes:
             reason = "no date in ISO 8601, such as 2024-02-29"
             raise ValueConversionError(reason, cql_type="date", value=value) from None
     if isinstance(value, date) and not isinstance(value, datetime):
-        return _UNSIGNED.pack(value.toordinal() - _EPOCH_ORDINAL + _DATE_OFFSET)
+        return _UNSIGNED.pack(value.toordinal() - EPOCH_ORDINAL + DATE_OFFSET)
     if isinstance(value, Date):
-        return _UNSIGNED.pack(value.days + _DATE_OFFSET)
+        return _UNSIGNED.pack(value.days + DATE_OFFSET)
     if value is EMPTY:
         return b""
     hint = ", not a datetime (take its .date()),"
@@ -323,11 +307,7 @@ def _decode_date(data: bytes) -> Any:
         (value,) = _UNSIGNED.unpack(data)
     except struct_error:
         return _wrong_size("date", data, "4")
-    days = value - _DATE_OFFSET
-    try:
-        return date.fromordinal(days + _EPOCH_ORDINAL)
-    except (ValueError, OverflowError):
-        return Date(days)
+    return date_of[value]
 
 
 def _encode_time(value: Any) -> bytes:
@@ -353,13 +333,7 @@ def _decode_time(data: bytes) -> Any:
         (value,) = _LONG.unpack(data)
     except struct_error:
         return _wrong_size("time", data, "8")
-    microseconds, rest = divmod(value, 1000)
-    if rest or not 0 <= value < _DAY_NANOSECONDS:
-        return Time(value)
-    seconds, microsecond = divmod(microseconds, 1_000_000)
-    minutes, second = divmod(seconds, 60)
-    hour, minute = divmod(minutes, 60)
-    return time(hour, minute, second, microsecond)
+    return time_of(value)
 
 
 def _encode_duration(value: Any) -> bytes:
@@ -381,67 +355,28 @@ def _decode_duration(data: bytes) -> Any:
     if not data:
         return EMPTY
     try:
-        months, pos = read_vint(data, 0)
-        days, pos = read_vint(data, pos)
-        nanoseconds, pos = read_vint(data, pos)
+        months, pos = read_unsigned_vint(data, 0)
+        days, pos = read_unsigned_vint(data, pos)
+        nanoseconds, pos = read_unsigned_vint(data, pos)
         if pos != len(data):
             raise ValueError(f"{len(data) - pos} bytes are left after it")
-        return Duration(months, days, nanoseconds)
+        # The lowest bit is the sign's.
+        if not (months | days | nanoseconds) & 1 and (months | days) >> 32 == 0:
+            return duration_of(months >> 1, days >> 1, nanoseconds >> 1)
+        return Duration(*[part >> 1 ^ -(part & 1) for part in (months, days, nanoseconds)])
     except ValueError as exc:
         malformed("duration", str(exc))
 
 
 # --- numbers of any size --------------------------------------------------------------------------
 
-# Every number is exact in this context: its precision holds any cell, and what would not be exact
-# traps.
-_EXACT = Context(
-    prec=MAX_PREC,
-    Emax=MAX_EMAX,
-    Emin=MIN_EMIN,
-    clamp=0,
-    traps=[Inexact, InvalidOperation, Overflow, Clamped],
-)
-_CHUNK_BITS = 1 << 13
-_CHUNK_DIGITS = 2500
-
-
-def _write_varint(value: int) -> bytes:
-    """Write two's complement in as few bytes as hold the sign."""
-    bits = (value if value >= 0 else ~value).bit_length()
-    return value.to_bytes(bits // 8 + 1, "big", signed=True)
-
 
 def _encode_varint(value: Any) -> bytes:
-    return b"" if value is EMPTY else _write_varint(_integer("varint", value))
+    return b"" if value is EMPTY else write_varint(_integer("varint", value))
 
 
 def _decode_varint(data: bytes) -> Any:
-    return int.from_bytes(data, "big", signed=True) if data else EMPTY
-
-
-def _to_decimal(value: int) -> Decimal:
-    """Return an int as a Decimal, by halves: the constructor's own way takes quadratic time."""
-    bits = value.bit_length()
-    if bits <= _CHUNK_BITS:
-        return Decimal(value)
-    shift = bits // 2
-    high = value >> shift
-    low = value - (high << shift)
-    power = _EXACT.power(Decimal(2), Decimal(shift))
-    return _EXACT.fma(_to_decimal(high), power, _to_decimal(low))
-
-
-def _to_integer(value: Decimal) -> int:
-    """Return a whole Decimal as an int, by halves: ``int`` takes quadratic time."""
-    digits = value.adjusted() + 1
-    if digits <= _CHUNK_DIGITS:
-        return int(value)
-    shift = digits // 2
-    high = _EXACT.scaleb(value, Decimal(-shift)).to_integral_value(ROUND_DOWN, _EXACT)
-    low = _EXACT.fma(high.copy_negate(), _EXACT.scaleb(Decimal(1), Decimal(shift)), value)
-    whole: int = _to_integer(high) * 10**shift + _to_integer(low)
-    return whole
+    return int.from_bytes(data, signed=True) if data else EMPTY
 
 
 def _encode_decimal(value: Any) -> bytes:
@@ -450,26 +385,27 @@ def _encode_decimal(value: Any) -> bytes:
     if not isinstance(value, Decimal):
         hint = ", not a float (its digits are a guess: use Decimal(str(x))),"
         what = f"a Decimal or an int{hint if isinstance(value, float) else ''}"
-        return b"\x00\x00\x00\x00" + _write_varint(_integer("decimal", value, what))
+        return b"\x00\x00\x00\x00" + write_varint(_integer("decimal", value, what))
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int):
         raise ValueConversionError("NaN and infinity do not exist", cql_type="decimal", value=value)
-    if not _INT_MIN <= -exponent <= _INT_MAX:
+    if not -(1 << 31) <= -exponent < 1 << 31:
         reason = "the scale is out of range, 32 bits fit"
         raise ValueConversionError(reason, cql_type="decimal", value=value)
-    unscaled = _to_integer(_EXACT.scaleb(value, Decimal(-exponent)))
-    return (-exponent).to_bytes(4, "big", signed=True) + _write_varint(unscaled)
+    unscaled = to_integer(EXACT.scaleb(value, Decimal(-exponent)))
+    return (-exponent).to_bytes(4, "big", signed=True) + write_varint(unscaled)
 
 
 def _decode_decimal(data: bytes) -> Any:
     if len(data) < 5:
         return _wrong_size("decimal", data, "at least 5")
-    scale = int.from_bytes(data[:4], "big", signed=True)
-    unscaled = int.from_bytes(data[4:], "big", signed=True)
+    unscaled = int.from_bytes(data[4:], signed=True)
+    exponent = EXPONENTS[data[:4]]
     try:
-        return _EXACT.scaleb(_to_decimal(unscaled), Decimal(-scale))
+        number = Decimal(unscaled) if len(data) < SHORT else to_decimal(unscaled)
+        return EXACT.scaleb(number, exponent)
     except (DecimalException, MemoryError) as exc:
-        malformed("decimal", f"scale {scale} is out of range here: {exc!r}")
+        malformed("decimal", f"scale {-exponent} is out of range here: {exc!r}")
 
 
 # --- identifiers and addresses --------------------------------------------------------------------
@@ -503,38 +439,6 @@ def _uuid(cql_type: str, version: int | None) -> Scalar:
     return Scalar(encode, decode, 16)
 
 
-def uuid_maker(cls: type[UUID]) -> Callable[[bytes], UUID]:
-    """Return what makes a UUID of 16 bytes, as ``cls(bytes=data)`` does.
-
-    It fills the two slots directly, in a fifth of the time. They are an implementation detail:
-    where they are gone or mean something else, the constructor has to do.
-    """
-
-    def plain(data: bytes) -> UUID:
-        return cls(bytes=data)
-
-    try:
-        new, set_int = object.__new__, cls.__dict__["int"].__set__
-        set_is_safe = cls.__dict__["is_safe"].__set__
-    except (KeyError, AttributeError):
-        return plain
-    unknown = cls(int=0).is_safe
-
-    def make(data: bytes) -> UUID:
-        value = new(cls)
-        set_int(value, int.from_bytes(data, "big"))
-        set_is_safe(value, unknown)
-        return value
-
-    sample = bytes(range(16))
-    made, wanted = make(sample), plain(sample)
-    same = made == wanted and repr(made) == repr(wanted) and made.is_safe is wanted.is_safe
-    return make if same else plain
-
-
-uuid_of = uuid_maker(UUID)
-
-
 def _encode_inet(value: Any) -> bytes:
     address = value
     if isinstance(value, str):
@@ -555,7 +459,7 @@ def _encode_inet(value: Any) -> bytes:
 
 def _decode_inet(data: bytes) -> Any:
     if len(data) == 4:
-        return IPv4Address(data)
+        return ipv4_of(data)
     if len(data) == 16:
         return IPv6Address(data)
     return _wrong_size("inet", data, "4 or 16")
@@ -577,7 +481,7 @@ SCALARS: Mapping[str, Scalar] = {
     "smallint": _fixed_integer("smallint", "h", None),
     "text": Scalar(_encode_text, _decode_text),
     "time": Scalar(_encode_time, _decode_time),
-    "timestamp": Scalar(_encode_timestamp, _timestamp_decoder(), 8),
+    "timestamp": Scalar(_encode_timestamp, _decode_timestamp, 8),
     "timeuuid": _uuid("timeuuid", 1),
     "tinyint": _fixed_integer("tinyint", "b", None),
     "uuid": _uuid("uuid", None),

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cqlproto.exceptions import LocalProtocolError
 from cqlproto.rows.binder import Binder
-from cqlproto.rows.compile import compiled_decoder, decoder_source
 from cqlproto.rows.reference import reference_decoder
 from cqlproto.rows.targets import Row, RowTarget, row_maker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cqlproto.cqltypes import CQLType
     from cqlproto.messages.results import Column, ResultMetadata, Rows
 
 __all__ = [
@@ -84,11 +84,20 @@ def _compiled(
     columns: tuple[Column, ...], target: Any, plain: Callable[[Rows], list[Any]]
 ) -> Callable[[Rows], list[Any]]:
     """Return the decoder that was written for these columns."""
+    from cqlproto.rows.compile import compiled_decoder  # many programs never get this far
+
     make = row_maker(columns, target)
     if target is tuple or target is Row:
         return compiled_decoder(columns, make, plain)
     decode = compiled_decoder(columns, tuple, reference_decoder(columns))
     return lambda rows: [make(values) for values in decode(rows)]
+
+
+def decoder_source(types: Sequence[CQLType]) -> str:
+    """Return the source that is compiled for columns of these types, as a bare tuple."""
+    from cqlproto.rows import compile
+
+    return compile.decoder_source(types)
 
 
 class _Tiered:

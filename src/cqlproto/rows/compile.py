@@ -1,9 +1,14 @@
-"""Decoders written for one column list: the plain loop unrolled, neighbouring numbers read at once.
+"""Decoders written for one list of columns: a page at once where that can be, else row by row.
 
-The source is made of the templates below and of integer indexes, never of names or anything else
-that came from the wire; ``python -m cqlproto.rows "int, text, uuid"`` shows it. It handles the
-usual page, with nulls; where a cell is cut off or malformed, the whole page is given to the plain
-loop, which says what is wrong. So whatever a compiled decoder returns, the plain one returns too.
+The source is made of templates and of integer indexes, never of names or anything else that came
+from the wire; ``python -m cqlproto.rows "int, text, uuid"`` shows it. :mod:`~cqlproto.rows.kinds`
+says what there is, :mod:`~cqlproto.rows.page` and :mod:`~cqlproto.rows.rowpath` how it is read.
+
+What is cut off or malformed is given to the plain loop, the whole page, which says what is wrong.
+So whatever a compiled decoder returns, the plain one returns too.
+
+A column that is null in the first rows of a long page is most likely so in all of them, and there
+is a decoder that expects it. The rows may still be anything: it is a matter of speed alone.
 """
 
 from __future__ import annotations
@@ -14,152 +19,121 @@ from struct import error as StructError
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from cqlproto.cqltypes import decoder as cell_decoder
-from cqlproto.cqltypes.scalars import SCALARS, uuid_of
-from cqlproto.exceptions import RemoteProtocolError
+from cqlproto.rows.cells import cell_decoder
+from cqlproto.rows.kinds import kind_of, targets
+from cqlproto.rows.page import page_format, page_source
+from cqlproto.rows.rowpath import RowPath
+from cqlproto.rows.tools import KEPT, length_at, maker_of, readers_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from cqlproto.cqltypes import CQLType
+    from cqlproto.cqltypes.scalars import Decoder
     from cqlproto.messages.results import Column, Rows
+
+    Decode = Callable[[Rows], list[Any]]
 
 __all__ = ["compiled_decoder", "decoder_source"]
 
 # How many columns one function may have: unrolled code grows with them, and its use does not.
 MAX_COLUMNS = 250
 
-_HEAD = """\
-def make_decoder(cells, structs, make, plain, length_at, uuid_of, Malformed):
+# How many rows are not enough to look at them as a page.
+NO_PAGE = 8
+
+# After how many rows, or on which longer page, it is looked what is null; in how many of its rows;
+# and how many decoders there may be for that.
+ROWS_TO_LOOK = 64
+ROWS_LOOKED_AT = 3
+MAX_PATTERNS = 8
+
+_SOURCE = """\
+def make_decoder(cells, structs, short, some, unpack_page, make, plain):
 {names}
     def decode(rows):
-        body = rows.body{padding}
+        body = rows.body
         p = rows.offset
+        count = rows.row_count
+{page}        size = len(body)
+        body += padding  # so that a run can be read past the end; see below
         result = []
         try:
-            for _ in range(rows.row_count):
-"""
-
-_TAIL = """\
-                result.append({row})
-        except Malformed:
+{before}            for _ in range(count):
+{loop}        except Malformed:
             return plain(rows)
-        if p > len(rows.body):
-            return plain(rows)
+        if p > size:
+            return plain(rows)  # which says where the body ends too soon
         return result
 
     return decode
 """
 
-# Numbers that stand next to each other: their lengths are checked at once, and cell by cell only
-# where one is null or empty.
-_NUMBERS = """\
-                {targets} = struct{n}(body, p)
-                if {check}:
-                    p += {size}
-                else:
-{cells}
-"""
-
-_CELL = """\
-                (n,) = length_at(body, p)
-                p += 4
-                if n < 0:
-                    v{i} = None
-                else:
-                    v{i} = {read}
-                    p += n
-"""
-
-# How the cells of a kind are read; every other kind goes through the decoder of its type.
-_READ = {
-    "T": "body[p : p + n].decode()",
-    "U": "uuid_of(body[p : p + n]) if n == 16 else cell{i}(body[p : p + n])",
-    ".": "cell{i}(body[p : p + n])",
-}
-
 
 class _Plan:
-    """How the columns of one shape are read.
+    """A shape's source, and the row path in it.
 
     Arguments:
-        shape: per column the struct code of a number, or a kind of :data:`_READ`.
+        shape: one letter per column, see :mod:`cqlproto.rows.kinds`.
         bare: whether a row is a plain tuple.
     """
 
     def __init__(self, shape: str, *, bare: bool) -> None:
-        self.shape = shape
-        self.bare = bare
-        self.formats: list[str] = []
-
-    def runs(self) -> Iterator[tuple[int, int]]:
-        """Yield (first, last + 1) of each run of numbers, and of each other column by itself."""
-        start = 0
-        while start < len(self.shape):
-            stop = start + 1
-            if self.shape[start] not in _READ:
-                while stop < len(self.shape) and self.shape[stop] not in _READ:
-                    stop += 1
-            yield start, stop
-            start = stop
-
-    def source(self) -> str:
-        """Return the source, and leave the formats of its structs in :attr:`formats`."""
-        body = "".join(self._run(start, stop) for start, stop in self.runs())
-        # a run is read whole although its last cells may be null: behind the last row, too
-        longest = max([Struct(text).size for text in self.formats], default=0)
-        padding = " + padding" if longest else ""
-        names = [f"    cell{i} = cells[{i}]" for i, kind in enumerate(self.shape) if kind != "T"]
-        names += [f"    struct{n} = structs[{n}]" for n in range(len(self.formats))]
-        if longest:
-            names.append(f"    padding = bytes({longest})")
-        values = "".join(f"v{i}, " for i in range(len(self.shape)))
-        row = f"({values})" if self.bare else f"make(({values}))"
-        head = _HEAD.format(names="\n".join(names), padding=padding)
-        return head + body + _TAIL.format(row=row)
-
-    def _run(self, start: int, stop: int) -> str:
-        if self.shape[start] in _READ:
-            return self._cell(start)
-        lengths = [Struct(f">{code}").size for code in self.shape[start:stop]]
-        self.formats.append(">" + "".join(f"i{code}" for code in self.shape[start:stop]))
-        return _NUMBERS.format(
-            n=len(self.formats) - 1,
-            targets=", ".join(f"n{i}, v{i}" for i in range(start, stop)),
-            check=" and ".join(
-                f"n{i} == {length}" for i, length in zip(range(start, stop), lengths, strict=True)
-            ),
-            size=sum(lengths) + 4 * len(lengths),
-            cells=indent("".join(self._cell(i) for i in range(start, stop)), "    ").rstrip(),
+        self.path = path = RowPath(shape)
+        values = targets([f"v{i}" for i in range(len(shape))])
+        row = values if values.startswith("(") else f"({values})"
+        row = row if bare else f"make({row})"
+        page = page_source(shape, row, NO_PAGE) if shape and not path.variable else ""
+        self.source = _SOURCE.format(
+            names=indent(path.names, " " * 4),
+            page=indent(page, " " * 8),
+            before=indent(path.before, " " * 12),
+            loop=indent(f"{path.loop}result.append({row})\n", " " * 16),
         )
-
-    def _cell(self, index: int) -> str:
-        read = _READ.get(self.shape[index], _READ["."]).format(i=index)
-        return _CELL.format(i=index, read=read)
-
-
-_KINDS = {"text": "T", "uuid": "U", "timeuuid": "U"}
-
-
-def _kind(cql_type: CQLType) -> str:
-    name = str(cql_type)
-    if name in _KINDS:
-        return _KINDS[name]
-    scalar = SCALARS.get(name)
-    return scalar.code if scalar is not None and scalar.code else "."
 
 
 def decoder_source(types: Sequence[CQLType]) -> str:
     """Return the source of the function that makes a decoder for columns of these types."""
-    return _Plan("".join(map(_kind, types)), bare=True).source()
+    return _Plan("".join(map(kind_of, types)), bare=True).source
 
 
-@lru_cache(maxsize=256)
-def _maker(shape: str, bare: bool) -> tuple[Callable[..., Callable[[Rows], list[Any]]], list[Any]]:
+@lru_cache(maxsize=KEPT)
+def _maker(shape: str, bare: bool) -> tuple[Callable[..., Decode], RowPath, Any]:
     plan = _Plan(shape, bare=bare)
-    space: dict[str, Any] = {}
-    exec(compile(plan.source(), f"<decoder of {shape}>", "exec"), space)
-    return space["make_decoder"], [Struct(text).unpack_from for text in plan.formats]
+    unpack_page = None if plan.path.variable else Struct(page_format(shape)).iter_unpack
+    return maker_of(plan.source, shape), plan.path, unpack_page
+
+
+def _decoder_of(
+    shape: str,
+    cells: Sequence[Decoder],
+    make: Callable[[tuple[Any, ...]], Any],
+    plain: Decode,
+) -> Decode:
+    make_decoder, path, unpack_page = _maker(shape, make is tuple)
+    return make_decoder(*readers_of(path, cells), unpack_page, make, plain)
+
+
+def _nulls(rows: Rows, width: int) -> frozenset[int]:
+    """Return which columns are null in the first rows; none if the body ends in them."""
+    body, p = rows.body, rows.offset
+    found = frozenset(range(width))
+    for _ in range(min(rows.row_count, ROWS_LOOKED_AT)):
+        nulls = set()
+        for i in range(width):
+            try:
+                (n,) = length_at(body, p)
+            except StructError:
+                return frozenset()
+            p += 4
+            if n < 0:
+                nulls.add(i)
+            else:
+                p += n
+        found &= nulls
+        if not found:
+            break
+    return found
 
 
 def compiled_decoder(
@@ -174,10 +148,39 @@ def compiled_decoder(
         make: makes a row of the tuple of its values.
         plain: the decoder that does the same, for what is malformed.
     """
-    if not 0 < len(columns) <= MAX_COLUMNS:
+    width = len(columns)
+    if not 0 < width <= MAX_COLUMNS:
         return plain
-    shape = "".join(_kind(column.type) for column in columns)
-    make_decoder, structs = _maker(shape, make is tuple)
+    shape = "".join([kind_of(column.type) for column in columns])
     cells = [cell_decoder(column.type) for column in columns]
-    malformed = (StructError, RemoteProtocolError, UnicodeDecodeError)
-    return make_decoder(cells, structs, make, plain, Struct(">i").unpack_from, uuid_of, malformed)
+    usual = _decoder_of(shape, cells, make, plain)
+    made: dict[frozenset[int], Decode] = {frozenset(): usual}
+    before = frozenset(range(width))
+
+    def choose(rows: Rows) -> Decode:
+        """Return the decoder that expects what is null on this page."""
+        nonlocal before
+        nulls = seen = _nulls(rows, width)
+        if rows.row_count < ROWS_LOOKED_AT:
+            nulls &= before  # what is null in one row alone says little
+        before = seen
+        decode = made.get(nulls)
+        if decode is None:
+            if len(made) > MAX_PATTERNS:
+                return usual
+            kinds = ["N" if i in nulls else kind for i, kind in enumerate(shape)]
+            decode = made[nulls] = _decoder_of("".join(kinds), cells, make, plain)
+        return decode
+
+    chosen = usual
+    left = 0
+
+    def decode(rows: Rows) -> list[Any]:
+        nonlocal chosen, left
+        left -= rows.row_count
+        if left < 0:
+            left = ROWS_TO_LOOK
+            chosen = choose(rows)
+        return chosen(rows)
+
+    return decode

@@ -8,7 +8,7 @@ server's.
 from __future__ import annotations
 
 import collections
-from functools import lru_cache, partial
+from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
 
@@ -109,7 +109,7 @@ def row_maker(columns: Sequence[Column], target: Any) -> Callable[..., Any]:
     if target is tuple:
         return tuple
     if target is Row:
-        return partial(tuple.__new__, row_class(names))
+        return row_class(names)
     if target is dict:
         _refuse_repeated(names, "dict")
         return lambda values: dict(zip(names, values, strict=True))

@@ -29,7 +29,7 @@ from cqlproto.cqltypes import (
     parse_type,
     scalars,
 )
-from cqlproto.cqltypes.scalars import uuid_maker, vector_width
+from cqlproto.cqltypes.scalars import vector_width
 from cqlproto.exceptions import RemoteProtocolError, ValueConversionError
 
 INTEGERS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64, "counter": 64}
@@ -118,32 +118,25 @@ def test_a_cell_is_read_as_it_was_written(name: str) -> None:
         assert decode(name, encode(name, EMPTY)) is EMPTY
 
 
-@given(st.binary(min_size=16, max_size=16))
-def test_uuids_are_made_as_the_constructor_makes_them(data: bytes) -> None:
-    """Also those of classes without the slots that are filled directly, or with others."""
-
-    class Plain(UUID):
-        __slots__ = ()
-
-    class Own(UUID):
-        __slots__ = ("int", "is_safe")
-
-    for cls in (UUID, Plain, Own):
-        made = uuid_maker(cls)(data)
-        assert type(made) is cls
-        assert made == UUID(bytes=data)
-        assert repr(made) == repr(cls(bytes=data))
-        assert made.is_safe is cls(bytes=data).is_safe
-        assert made.bytes == data
-
-
 def test_a_scale_beyond_what_decimals_have_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A decimal of 32 bits on a machine of 32 bits, where exponents have less."""
     narrow = Context(Emax=425_000_000, Emin=-425_000_000, traps=[Overflow, InvalidOperation])
-    monkeypatch.setattr(scalars, "_EXACT", narrow)
+    monkeypatch.setattr(scalars, "EXACT", narrow)
     assert decode("decimal", b"\0\0\0\1\x05") == Decimal("0.5")
     with pytest.raises(RemoteProtocolError, match="scale -2147483648 is out of range here"):
         decode("decimal", b"\x80\0\0\0\x05")
+
+
+@pytest.mark.parametrize(
+    "data", [b"", bytes(4), bytes(5), bytes(12), bytes(16), b"\x80" + bytes(15)]
+)
+def test_an_address_is_one_of_either_version(data: bytes) -> None:
+    if len(data) in (0, 4, 16):
+        wanted = {0: EMPTY, 4: IPv4Address(0), 16: data and IPv6Address(data.ljust(16))}[len(data)]
+        assert decode("inet", data) == wanted
+    else:
+        with pytest.raises(RemoteProtocolError, match="4 or 16 expected"):
+            decode("inet", data)
 
 
 @pytest.mark.parametrize(

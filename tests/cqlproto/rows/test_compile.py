@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import gc
+import itertools
+import re
 import subprocess
 import sys
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,11 +20,13 @@ from cqlproto.cqltypes import NATIVE_TYPES
 from cqlproto.rows import (
     ROWS_BEFORE_COMPILING,
     Row,
+    compile,
     decode_rows,
     decoder,
     decoder_source,
     reference_decoder,
 )
+from cqlproto.rows.compile import compiled_decoder
 from cqlproto.testing import cql_types
 from tests.cqlproto.rows.test_reference import cell, column, on_the_wire, rows_of, tables
 
@@ -124,13 +130,103 @@ def test_a_decoder_is_compiled_when_it_has_paid(target: type) -> None:
 def test_the_source_has_nothing_of_what_came_from_outside(types: list[Any]) -> None:
     """Only names of the templates and indexes; the same shape gives the same source."""
     tree = ast.parse(decoder_source(types))
-    names = {node.id.rstrip("0123456789") for node in ast.walk(tree) if type(node) is ast.Name}
+    found = [node.id for node in ast.walk(tree) if type(node) is ast.Name]
+    names = {name for name in found if not re.fullmatch(r"[a-z]+\d+[bcd]?", name)}
+    indexed = {re.sub(r"\d.*", "", name) for name in found} - names
+    assert indexed <= {"cell", "fill", "h", "m", "n", "run", "short", "some", "v", "SPANS_"}
     assert names <= {
-        "rows", "body", "p", "n", "v", "result", "_", "range", "len", "bytes", "cells", "cell",
-        "structs", "struct", "length_at", "uuid_of", "padding", "make", "plain",
-        "Malformed", "decode",
+        "rows", "body", "p", "result", "_", "range", "len", "bytes", "list", "cells", "structs",
+        "short", "some", "head", "padding", "make", "plain", "decode", "count", "size", "page",
+        "zeros", "unpack_page", "length_at", "value", "Malformed", "BlankUUID", "UUID", "unknown",
+        "from_bytes", "uuid_of", "date_of", "time_of", "late_timestamp", "OverflowError", "ERAS",
+        "SPANS_0", "SPANS_8", "SPANS_16",
     }  # fmt: skip
     assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree))
+    constants = {node.value for node in ast.walk(tree) if type(node) is ast.Constant}
+    texts = {value for value in constants if isinstance(value, str)}
+    assert texts <= {"ascii", "head"}
+
+
+def page_of(pattern: str, count: int) -> Rows:
+    """Rows of an int, a text, a UUID and an int, null where the pattern has an "N"."""
+    columns = [column(f"c{n}", NATIVE_TYPES[name]) for n, name in enumerate(NAMES)]
+    usual = (b"\0\0\0\1", b"abc", bytes(range(16)), b"\0\0\0\2")
+    data = [None if letter == "N" else usual[at] for at, letter in enumerate(pattern)]
+    return rows_of(columns, count, b"".join(map(cell, data)) * count)
+
+
+NAMES = ("int", "text", "uuid", "int")
+PATTERNS = ["".join(letters) for letters in itertools.product("vN", repeat=4)]
+
+
+@given(st.lists(st.tuples(st.sampled_from(PATTERNS), st.sampled_from([0, 1, 2, 3, 12, 70]))))
+def test_whatever_was_null_before(pages: list[tuple[str, int]]) -> None:
+    """What is expected to be null is a matter of speed alone."""
+    made = [page_of(*page) for page in pages]
+    columns = page_of("vvvv", 0).metadata
+    assert columns is not None
+    decode, plain = decoder(columns.columns, tuple), reference_decoder(columns.columns)
+    for rows in made:
+        assert outcome(decode, rows) == outcome(plain, rows)
+
+
+def test_decoders_for_what_is_null_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    original = compile._decoder_of
+
+    def counted(shape: str, *rest: Any) -> Any:
+        made.append(shape)
+        return original(shape, *rest)
+
+    monkeypatch.setattr(compile, "_decoder_of", counted)
+    metadata = page_of("vvvv", 0).metadata
+    assert metadata is not None
+    decode = decoder(metadata.columns, tuple)
+    for _ in range(2):
+        for pattern in PATTERNS:
+            rows = page_of(pattern, 70)
+            assert decode(rows) == reference_decoder(metadata.columns)(rows)
+    assert len(made) == len(set(made)) == 1 + compile.MAX_PATTERNS
+    assert made[:3] == ["iTUi", "iTUN", "iTNi"]
+
+
+def test_one_row_alone_does_not_tell_what_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compile, "ROWS_TO_LOOK", 1)
+    metadata = page_of("vvvv", 0).metadata
+    assert metadata is not None
+    plain: Any = pytest.fail
+    decode = compiled_decoder(metadata.columns, tuple, plain)
+    for pattern in ("vNvN", "vNvv", "vNNN", "vvvv", "NNNN"):
+        for _ in range(3):
+            [row] = decode(page_of(pattern, 1))
+            assert [value is None for value in row] == [letter == "N" for letter in pattern]
+
+
+def test_many_lists_of_columns_take_no_more_memory_than_some() -> None:
+    """Of each is decoded a page; every decoder is dropped with its metadata."""
+    names = [name for name in NATIVE_TYPES if name != "counter"]
+
+    def decode_lists(first: int, last: int) -> None:
+        for number in range(first, last):
+            types = [names[number // 19**place % 19] for place in range(3)]
+            columns = [
+                column(f"c{number}_{at}", NATIVE_TYPES[name]) for at, name in enumerate(types)
+            ]
+            rows = rows_of(columns, 300, cell(None) * 900)
+            assert len(decode_rows(rows, tuple)) == 300
+
+    def kept_after(first: int, last: int) -> int:
+        decode_lists(first, last)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = kept_after(0, 600)
+        after = kept_after(600, 1_200)
+    finally:
+        tracemalloc.stop()
+    assert after < 1.25 * before
 
 
 def test_the_source_can_be_looked_at() -> None:
