@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bench import parts, report, servers
 from bench.jobs import Job
-from bench.rounds import WorkerFailed, measure
+from bench.rounds import WorkerFailed, measure, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,7 +86,7 @@ class Bench:
             data = parts.measure(part, context)
         except Exception as error:
             # Whatever it is, the other parts are worth having.
-            self._problem(f"{part}: {type(error).__name__}: {error}")
+            self._problem(f"{part}: {type(error).__name__}: {said(str(error))}")
             return
         # The parts in folders of their own have such a list.
         for text in data.get("problems", ()):
