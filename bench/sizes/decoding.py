@@ -303,8 +303,8 @@ def list_series(plan: Plan) -> Iterator[dict[str, Any]]:
         """Every list is known, and compiled long since."""
         nonlocal compiled
         pages = [page for _, page in everything[:size]]
-        for known, _ in everything[compiled:size]:
-            compile_for(known)
+        for page in pages[compiled:]:
+            decode_each([page] * (ROWS_BEFORE_COMPILING // _LIST_ROWS + 2))
         compiled = max(compiled, size)
 
         def prepare(count: int) -> Run:
