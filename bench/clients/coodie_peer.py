@@ -1,9 +1,9 @@
 """coodie, an object mapper: documents are Pydantic models, saved and got one by one, on asyncio.
 
-It runs on another driver. That is acsylla here, the fastest of those that it takes, with a session
-of this event loop, as its own documentation has it for programs that are all async. What it adds
-are the statement texts that it builds for every call, and models instead of tuples: that is what it
-is for, so it is measured that way.
+It runs on another driver. That is acsylla here, on which it costs less than cassandra-driver does
+alone, with a session of this event loop, as its own documentation has it for async programs. What
+it adds are the statement texts that it builds for every call, and models instead of tuples: that is
+what it is for, so it is measured that way.
 """
 
 from __future__ import annotations
