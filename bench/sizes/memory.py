@@ -36,7 +36,7 @@ __all__ = ["memory_series"]
 FLAT = 0.10
 """The exponent of what must not grow; not 0, as a few tables double now and then."""
 _HELD = [64, 128, 256, 512, 1024]
-_GONE = [800, 1100, 1500, 2000]
+_GONE = [600, 700, 800, 900, 1400, 2000]
 """Beyond the bounds of all caches: they are full before the first reading."""
 
 
@@ -60,7 +60,7 @@ def memory_series(plan: Plan) -> Iterator[dict[str, Any]]:
         ("compiled", "lists that are held, compiled", _HELD, compile_new, True, DEFAULT_LIMIT),
         ("gone", "lists that were compiled and dropped", _GONE, compile_new, False, FLAT),
     ):
-        sizes = plan.sizes(ladder, 4 if held else 1)
+        sizes = plan.sizes(ladder, 4 if held else 2)
         kept = _kept(sizes, work, held=held)
         yield _record(
             f"memory of column lists, {key}", "lists-memory", label, sizes, kept, limit=limit
