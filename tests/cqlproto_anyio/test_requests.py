@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+import trio
 
 import cqlproto_anyio as cql
 from tests.cqlproto_anyio import server as scripted
@@ -218,7 +219,6 @@ async def test_task_factories(factory: Any) -> None:
 
 @only_trio
 async def test_native_trio_cancellation() -> None:
-    import trio
 
     async with serving() as server, server.session() as session:
         server.answer = preparing(server)
@@ -238,7 +238,6 @@ async def test_native_trio_cancellation() -> None:
 
 @only_trio
 async def test_a_trio_task_cancelled_when_its_reply_has_just_arrived() -> None:
-    import trio
 
     async with serving() as server, server.session() as session:
         server.answer = preparing(server)
@@ -347,3 +346,55 @@ async def test_different_timeouts_end_each_in_its_own_time() -> None:
         assert list(ends) == [0.05, 0.4, 0.8]
         assert all(timeout * 0.99 <= end < timeout + 2 for timeout, end in ends.items())
         assert state(session) == State(3, 3, 0, 0, 0)
+
+
+PARTS = [
+    (anyio, "CancelScope"),
+    (anyio, "create_task_group"),
+    (anyio, "fail_after"),
+    (anyio, "move_on_after"),
+    (anyio, "Event"),
+    (anyio, "Lock"),
+    (asyncio, "Event"),
+    (asyncio, "Future"),
+    (asyncio, "Lock"),
+    (asyncio, "create_task"),
+    (trio, "CancelScope"),
+    (trio, "Event"),
+]
+
+
+async def test_nothing_is_made_for_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No task, lock, scope or event; what a turn of the loop takes is there however many it has."""
+    made = 0
+
+    def count(original: Any) -> Any:
+        def make(*args: Any, **kwargs: Any) -> Any:
+            nonlocal made
+            made += 1
+            return original(*args, **kwargs)
+
+        return make
+
+    async with serving() as server, server.session() as session:
+        server.answer = preparing(server)
+        await session.prepare(SELECT)
+        timer = session._runtime._timer
+        counts = []
+        for many in (50, 800):
+            made = 0
+            async with anyio.create_task_group() as group:
+                calls = [start(group, lambda: session.execute(SELECT, (1,))) for _ in range(many)]
+                with monkeypatch.context() as patch:
+                    for module, name in PARTS:
+                        patch.setattr(module, name, count(getattr(module, name)))
+                    await turns(20)
+                    asked, server.asked = server.asked, []
+                    for request in asked:
+                        request.peer.core.reply(request.stream_id, ints(1))
+                    asked[0].peer.flush()
+                    await turns(20)
+                assert [call.result.one().v for call in calls] == [1] * many
+            counts.append(made)
+        assert session._runtime._timer is timer
+        assert counts[1] < counts[0] + 50
