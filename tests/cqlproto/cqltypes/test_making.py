@@ -105,7 +105,7 @@ def test_there_is_no_short_way_where_it_leads_elsewhere() -> None:
 @given(st.binary(min_size=4, max_size=4))
 def test_addresses(data: bytes) -> None:
     class Other(IPv4Address):
-        pass
+        __slots__ = ()
 
     same(ipv4_of(data), IPv4Address(data))
     assert ipv4_of(data).packed == data
@@ -136,11 +136,18 @@ def test_dates_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@given(
-    st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(-62_135_596_800_000, 253_402_300_799_999)
-)
+LONGS = st.integers(-(1 << 63), (1 << 63) - 1)
+FIRST, LAST = -62_135_596_800_000, 253_402_300_799_999
+
+
+@pytest.mark.parametrize("value", [FIRST - 1, FIRST, -1, 0, LAST, LAST + 1])
+def test_timestamps_at_the_ends_of_time(value: int) -> None:
+    assert type(timestamp_of(value)) is (datetime if FIRST <= value <= LAST else Timestamp)
+
+
+@given(LONGS | st.integers(FIRST, LAST))
 def test_timestamps(value: int) -> None:
-    if -62_135_596_800_000 <= value <= 253_402_300_799_999:
+    if FIRST <= value <= LAST:
         same(timestamp_of(value), EPOCH + timedelta(milliseconds=1) * value)
     else:
         same(timestamp_of(value), Timestamp(value))

@@ -75,7 +75,11 @@ def test_every_byte_at_which_rows_may_end(types: list[str]) -> None:
 def test_short_and_long_cells(name: str, size: int) -> None:
     columns = columns_of("int", name, "int", name)
     data = Cell(b"\x01" * size)
-    table = [[1, data, 2, Cell(b"\x02")], [1, None, None, data], [None, data, 2, None]]
+    table: list[list[Any]] = [
+        [1, data, 2, Cell(b"\x02")],
+        [1, None, None, data],
+        [None, data, 2, None],
+    ]
     both(columns, rows_of(columns, 3, packed(columns, table)))
 
 

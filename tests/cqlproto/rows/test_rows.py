@@ -10,7 +10,13 @@ import pytest
 from cqlproto import LocalProtocolError, ProtocolVersion, Row, decoder
 from cqlproto.cqltypes import NATIVE_TYPES
 from cqlproto.messages import Column, ResultMetadata, Rows
-from cqlproto.rows import MAX_TARGETS, ROWS_BEFORE_COMPILING, RowTarget, decode_rows
+from cqlproto.rows import (
+    MAX_TARGETS,
+    ROWS_BEFORE_COMPILING,
+    RowTarget,
+    decode_rows,
+    decoder_source,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +70,12 @@ def test_a_decoder_is_kept_and_compiled_when_enough_rows_have_come(
     assert compiled is not plain
     assert decode_rows(rows(2, metadata), target) == [made] * 2
     assert metadata.cache[target] is compiled
+
+
+def test_the_source_that_is_compiled_can_be_had() -> None:
+    source = decoder_source([column.type for column in COLUMNS])
+    compile(source, "shown", "exec")
+    assert source.startswith("def make_decoder(")
 
 
 def test_targets_without_end_do_not_pile_up() -> None:
