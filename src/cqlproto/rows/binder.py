@@ -17,6 +17,7 @@ from cqlproto.enums import Opcode, ProtocolVersion
 from cqlproto.exceptions import LocalProtocolError, ValueConversionError
 from cqlproto.frames import HEADER
 from cqlproto.messages.requests import pack_parameters_around
+from cqlproto.rows.elements import binding_encoder
 from cqlproto.rows.pack import FRAMES_WHEN_KNOWN, compiled_packer, is_known
 from cqlproto.wire import MAX_SHORT, UNSET, write_short_bytes
 
@@ -111,8 +112,7 @@ class Binder:
         self.count = len(self._columns)
         self._encoders = [encoder(column.type) for column in self._columns]
         self._writers = [
-            _writer(column.type, encode)
-            for column, encode in zip(self._columns, self._encoders, strict=True)
+            _writer(column.type, binding_encoder(column.type)) for column in self._columns
         ]
         self._version = int(version)
         self._has_unset = version.has_unset

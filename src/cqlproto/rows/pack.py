@@ -24,10 +24,11 @@ from struct import error as StructError
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from cqlproto.cqltypes import NativeType, encoder
+from cqlproto.cqltypes import NativeType
 from cqlproto.cqltypes.scalars import SCALARS
 from cqlproto.exceptions import LocalProtocolError, ValueConversionError
 from cqlproto.frames import HEADER
+from cqlproto.rows.elements import binding_encoder
 from cqlproto.wire import UNSET
 
 if TYPE_CHECKING:
@@ -483,7 +484,7 @@ def compiled_packer(
         after,
         whole,
         [Struct(f">{text}").pack for text in texts],
-        [encoder(cql_type) for cql_type in types],
+        [binding_encoder(cql_type) for cql_type in types],
         given,
         _Later(early, plain, second),
     )
