@@ -1,8 +1,8 @@
 """From the body of a Rows message to Python objects, and from Python values to an EXECUTE.
 
-A decoder is made once per (columns, target) and kept with the metadata: the plain loop of
-``reference`` at first, one compiled for the column list when enough rows have come. The plain loop
-stays as the oracle of the compiled ones.
+A decoder is made once per (columns, target) and kept with the metadata: that of ``early`` at first,
+one compiled for the column list when enough rows have come. The plain loop of ``reference`` is what
+both are held to, and says what is wrong with rows that are malformed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cqlproto.exceptions import LocalProtocolError
 from cqlproto.rows.binder import Binder
+from cqlproto.rows.early import early_decoder
 from cqlproto.rows.reference import reference_decoder
 from cqlproto.rows.targets import Row, RowTarget, row_maker
 
@@ -66,30 +67,28 @@ def decoder(columns: Sequence[Column], target: Any = Row) -> Callable[[Rows], li
     The function raises RemoteProtocolError if the body isn't made of such rows.
     """
     columns = tuple(columns)
-    return _compiled(columns, target, _plain(columns, target))
-
-
-def _plain(columns: tuple[Column, ...], target: Any) -> Callable[[Rows], list[Any]]:
-    """Return the decoder that takes one cell after the other."""
-    if target is tuple:
-        return reference_decoder(columns)
-    make = row_maker(columns, target)
-    if target is Row:
-        return reference_decoder(columns, make)
-    plain = reference_decoder(columns)
-    return lambda rows: [make(values) for values in plain(rows)]
+    return _compiled(columns, target, row_maker(columns, target))
 
 
 def _compiled(
-    columns: tuple[Column, ...], target: Any, plain: Callable[[Rows], list[Any]]
+    columns: tuple[Column, ...], target: Any, make: Callable[..., Any]
 ) -> Callable[[Rows], list[Any]]:
     """Return the decoder that was written for these columns."""
     from cqlproto.rows.compile import compiled_decoder  # many programs never get this far
 
-    make = row_maker(columns, target)
+    return _made_by(compiled_decoder, columns, target, make)
+
+
+def _made_by(
+    factory: Callable[..., Callable[[Rows], list[Any]]],
+    columns: tuple[Column, ...],
+    target: Any,
+    make: Callable[..., Any],
+) -> Callable[[Rows], list[Any]]:
+    """Return a decoder to a target, of those to tuples and subclasses that a factory makes."""
     if target is tuple or target is Row:
-        return compiled_decoder(columns, make, plain)
-    decode = compiled_decoder(columns, tuple, reference_decoder(columns))
+        return factory(columns, make, reference_decoder(columns, make))
+    decode = factory(columns, tuple, reference_decoder(columns))
     return lambda rows: [make(values) for values in decode(rows)]
 
 
@@ -106,19 +105,20 @@ class _Tiered:
     It then puts the compiled one in its own place, so that nothing of it is left on the way.
     """
 
-    __slots__ = ("_left", "_metadata", "_plain", "_target")
+    __slots__ = ("_early", "_left", "_make", "_metadata", "_target")
 
     def __init__(self, metadata: ResultMetadata, target: Any) -> None:
         self._metadata = metadata
         self._target = target
-        self._plain = _plain(metadata.columns, target)
+        self._make = row_maker(metadata.columns, target)
+        self._early = _made_by(early_decoder, metadata.columns, target, self._make)
         self._left = ROWS_BEFORE_COMPILING
 
     def __call__(self, rows: Rows) -> list[Any]:
         self._left -= rows.row_count
         if self._left >= 0:
-            return self._plain(rows)
-        decode = _compiled(self._metadata.columns, self._target, self._plain)
+            return self._early(rows)
+        decode = _compiled(self._metadata.columns, self._target, self._make)
         self._metadata.cache[self._target] = decode
         return decode(rows)
 
