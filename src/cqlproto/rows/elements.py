@@ -14,9 +14,7 @@ are; others are left to the encoder.
 from __future__ import annotations
 
 from functools import lru_cache
-from operator import itemgetter
 from struct import Struct
-from struct import error as StructError
 from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
@@ -34,17 +32,8 @@ _pack_length = Struct(">i").pack
 
 
 _LENGTHS = tuple(map(_pack_length, range(256)))
-_first = itemgetter(0)
 # Of what the order is the same here and there.
 _ORDERED = frozenset("bhiqT")
-
-
-class _Unusual(Exception):
-    """What the encoder of the type has to look at."""
-
-
-# What an element raises that the encoder refuses or takes in another way.
-_UNFIT = (_Unusual, StructError, OverflowError, UnicodeEncodeError, TypeError)
 
 
 @lru_cache(maxsize=1024)
@@ -66,11 +55,11 @@ def _code(cql_type: CQLType) -> str:
 
 
 def _unusual(value: object) -> NoReturn:
-    raise _Unusual
+    raise TypeError(type(value))
 
 
-def _written(cells: Iterable[bytes]) -> list[bytes]:
-    """Return cells as [bytes], each behind its length."""
+def _text_cells(values: Iterable[Any]) -> list[bytes]:
+    cells = [value.encode() if type(value) is str else _unusual(value) for value in values]
     return [
         _LENGTHS[len(cell)] + cell if len(cell) < 256 else _pack_length(len(cell)) + cell
         for cell in cells
@@ -80,7 +69,7 @@ def _written(cells: Iterable[bytes]) -> list[bytes]:
 def _writer(code: str) -> Callable[[Iterable[Any]], list[bytes]]:
     """Return what writes elements, each as [bytes]; it raises for what is not usual."""
     if code == "T":
-        return lambda values: _written(map(str.encode, values))
+        return _text_cells
     if code == "U":
         return lambda values: [
             _LENGTHS[16]
@@ -111,13 +100,8 @@ def _elements(
         if not is_set and kind is not list and kind is not tuple:
             return plain(value)
         try:
-            if not is_set:
-                cells = write(value)
-            elif code == "T":
-                cells = _written(sorted(map(str.encode, value)))
-            else:
-                cells = write(sorted(value))
-        except _UNFIT:
+            cells = write(sorted(value) if is_set else value)
+        except Exception:  # not even all that is in a set can be compared
             return plain(value)
         return _pack_length(len(cells)) + b"".join(cells)
 
@@ -136,18 +120,11 @@ def _pairs(cql_type: MapType, plain: Callable[[Any], bytes]) -> Callable[[Any], 
             return plain(value)
         count = len(value)
         try:
-            if key_code == "T":
-                pairs = sorted(
-                    zip(map(str.encode, value), value.values(), strict=False), key=_first
-                )
-                keys = _written([key for key, _ in pairs])
-            else:
-                pairs = sorted(value.items(), key=_first)
-                keys = write_keys([key for key, _ in pairs])
+            keys = sorted(value)
             cells = [b""] * (2 * count)
-            cells[::2] = keys
-            cells[1::2] = write_values([item for _, item in pairs])
-        except _UNFIT:
+            cells[::2] = write_keys(keys)
+            cells[1::2] = write_values([value[key] for key in keys])
+        except Exception:  # not even all that is in a set can be compared
             return plain(value)
         return _pack_length(count) + b"".join(cells)
 

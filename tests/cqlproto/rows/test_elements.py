@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -60,7 +61,7 @@ def test_equal_for_every_type_and_value(data: st.DataObject) -> None:
 
 ODD = [None, UNSET, EMPTY, True, -1,
        128, 1 << 31, 1 << 63, 0.5, 1e300, "", "x", "\ud800", Text("b"),
-       Text("a"), b"x", UUID(int=1), str(UUID(int=2)), (1,)]  # fmt: skip
+       Text("a"), b"x", UUID(int=1), str(UUID(int=2)), (1,), Decimal("NaN")]  # fmt: skip
 odd = st.sampled_from(ODD)
 shapes: list[Callable[[list[Any]], Any]] = [
     list, tuple, iter, dict.fromkeys, lambda some: [*some, 1], lambda some: [*some, "x"],
@@ -95,6 +96,12 @@ def test_sets_and_keys_of_texts_in_the_order_of_the_server(texts: dict[str, Any]
     same(SetType(text), list(texts))
     for name in ("double", "uuid", "text"):
         same(MapType(text, NATIVE_TYPES[name]), texts)
+
+
+def test_what_cannot_be_compared_is_refused_as_ever() -> None:
+    for cql_type in (SetType(NATIVE_TYPES["int"]), SetType(NATIVE_TYPES["text"])):
+        same(cql_type, {Decimal("NaN"), 1, "x"})
+        same(cql_type, {Decimal("NaN"), Decimal(1)})
 
 
 def test_an_iterator_is_read_once() -> None:
