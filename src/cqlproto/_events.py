@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from cqlproto.messages.errors import Error
     from cqlproto.messages.events import ServerEvent
 
-    Notes = tuple[UUID | None, Sequence[str], Mapping[str, bytes | None] | None]
-
 __all__ = [
     "ConnectionEnded",
     "Event",
@@ -118,7 +116,12 @@ class ResponseReceived(_Report):
     __slots__ = ("_notes", "message", "stream_id")
     fields = ("stream_id", "message", "tracing_id", "warnings", "payload")
 
-    def __init__(self, stream_id: int, message: Response, notes: Notes | None = None) -> None:
+    def __init__(
+        self,
+        stream_id: int,
+        message: Response,
+        notes: tuple[UUID | None, Sequence[str], Mapping[str, bytes | None] | None] | None = None,
+    ) -> None:
         self.stream_id = stream_id
         self.message = message
         self._notes = notes  # together, for nearly no reply has any
