@@ -96,9 +96,11 @@ def crc24(header: int, size: int) -> int:
     )
 
 
-# How segments of short payloads start, by their header: there are twice as many at most.
-_SHORT = 512
+# Headers that were met: how segments start, by their header as a number, and what was read of such
+# starts. So many of each are kept.
+_KEPT = 1024
 _starts: dict[int, bytes] = {}
+_read: dict[bytes, tuple[int, bool]] = {}
 
 # A view of bytes costs more than a copy of so many.
 _VIEWED = 4096
@@ -162,7 +164,7 @@ def _write_plain(payload: bytes, head: int) -> bytes:
     start = _starts.get(head)
     if start is None:
         start = (head | crc24(head, 3) << 24).to_bytes(6, "little")
-        if head & MAX_PAYLOAD < _SHORT:
+        if len(_starts) < _KEPT:
             _starts[head] = start
     return b"".join((start, payload, _pack_crc32(crc32(payload, _CRC32_INITIAL))))
 
@@ -245,18 +247,18 @@ class SegmentReader(ReadBuffer):
             start = pos + 6
             size = len(data)
             if start <= size:
-                b0, b1, b2, low, high = _unpack3(data, pos)
-                # crc24(), without a call
-                if _T2[b0] ^ _T1[b1] ^ _LAST3[b2] != low | high << 16:
-                    self._refuse_header(data[pos:start])
-                stop = start + (b0 | b1 << 8 | (b2 & 1) << 16)
+                head = data[pos:start]
+                size_and_kind = _read.get(head)
+                if size_and_kind is None:
+                    size_and_kind = self._read_header(head)
+                stop = start + size_and_kind[0]
                 end = stop + 4
                 if end <= size:
                     checked = data[start:end] if end - start < _VIEWED else _view(data, start, end)
                     if crc32(checked, _CRC32_INITIAL) != _CRC32_RESIDUE:
                         self._refuse_payload(data[start:end])
                     self._pos = end
-                    return data, start, stop, b2 & 2 == 2
+                    return data, start, stop, size_and_kind[1]
                 needed = end - pos
             elif pos < size:
                 needed = 6
@@ -299,6 +301,16 @@ class SegmentReader(ReadBuffer):
                 needed = self._needed
             if not self._refill(needed):
                 return None
+
+    def _read_header(self, head: bytes) -> tuple[int, bool]:
+        """Return the length and whether it is self-contained, of a header without compression."""
+        b0, b1, b2, low, high = _unpack3(head)
+        if _T2[b0] ^ _T1[b1] ^ _LAST3[b2] != low | high << 16:
+            self._refuse_header(head)
+        size_and_kind = b0 | b1 << 8 | (b2 & 1) << 16, b2 & 2 == 2
+        if len(_read) < _KEPT:
+            _read[head] = size_and_kind
+        return size_and_kind
 
     def _refuse_header(self, data: bytes) -> NoReturn:
         expected = int.from_bytes(data[-3:], "little")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cqlproto import LocalProtocolError, RemoteProtocolError
+from cqlproto import LocalProtocolError, RemoteProtocolError, segments
 from cqlproto.compression import Compressor, compressor
 from cqlproto.segments import (
     MAX_PAYLOAD,
@@ -137,6 +137,40 @@ def test_what_compression_would_lengthen_is_stored_plain() -> None:
     assert noise in data
     assert int.from_bytes(data[:5], "little") >> 17 & MAX_PAYLOAD == 0
     assert [segment.payload for segment in read_all(data, LZ4)] == [noise]
+
+
+def test_headers_of_every_length_and_kind_and_with_reserved_bits() -> None:
+    """More of them than are kept, and each more than once."""
+    for size in [*range(1100), 70_000, *range(1100)]:
+        for self_contained in (True, False):
+            data = write_segment(bytes(size), self_contained=self_contained)
+            head = size | self_contained << 17
+            assert data[:6] == (head | crc24(head, 3) << 24).to_bytes(6, "little")
+            reserved = head | size % 64 << 18
+            other = (reserved | crc24(reserved, 3) << 24).to_bytes(6, "little") + data[6:]
+            for segment in read_all(data + other, None):
+                assert (len(segment.payload), segment.self_contained) == (size, self_contained)
+    assert len(segments._starts) <= segments._KEPT
+    assert len(segments._read) <= segments._KEPT
+
+
+@compressions
+@pytest.mark.parametrize("size", [0, 1, 200, 70_000])
+def test_payloads_are_found_where_they_lie(codec: Compressor | None, size: int) -> None:
+    payload = hashlib.shake_256(b"noise").digest(size)
+    sent = write_segment(payload, self_contained=True, compressor=codec)
+    reader = SegmentReader(codec)
+    locate = reader.locator()
+    assert locate() is None
+    reader.feed(sent * 2)
+    for _ in range(2):
+        found = locate()
+        assert found is not None
+        data, start, stop, self_contained = found
+        assert (data[start:stop], self_contained) == (payload, True)
+        assert data is reader._data, "noise is stored plain, and no copy made of it"
+    assert locate() is None
+    assert reader.pending == 0
 
 
 def test_a_payload_that_is_too_long() -> None:
