@@ -42,8 +42,8 @@ EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 # A cell has the days since the epoch plus this (v4 section 6.6).
 DATE_OFFSET = 1 << 31
 
-# Some ten years of them.
-DATES_KEPT = 4096
+# Some ninety years of them.
+DATES_KEPT = 1 << 15
 
 
 class _Dates(dict[int, Any]):

@@ -54,7 +54,7 @@ NUMBERS = frozenset("bhiqfd")
 FORMATS = {
     **{code: code for code in (*NUMBERS, "?")},
     "U": "16s",
-    "M": "5sBBB",
+    "M": "iBBBB",
     "D": "I",
     "W": "q",
     "N": "",
@@ -73,9 +73,9 @@ value.__class__ = UUID
     # Adding up what its parts stand for takes less than multiplying a timedelta: see Eras.
     "M": """\
 try:
-    {v} = ERAS[{read}] + SPANS_16[{read}b] + SPANS_8[{read}c] + SPANS_0[{read}d]
+    {v} = ERAS[{read}] + SPANS_24[{read}b] + SPANS_16[{read}c] + SPANS_8[{read}d] + SPANS_0[{read}e]
 except OverflowError:
-    {v} = late_timestamp({read}, {read}b, {read}c, {read}d)
+    {v} = late_timestamp({read}, {read}b, {read}c, {read}d, {read}e)
 """,
     "D": "{v} = date_of[{read}]\n",
     "W": "{v} = time_of({read})\n",
@@ -110,7 +110,7 @@ def width_of(kind: str) -> int:
 def read_names(kind: str, name: str) -> list[str]:
     """Return the names of all that struct reads of a cell of fixed size; the first is given."""
     if kind == "M":
-        return [name, f"{name}b", f"{name}c", f"{name}d"]
+        return [name, *(f"{name}{part}" for part in "bcde")]
     return [] if kind == "N" else [name]
 
 

@@ -37,23 +37,23 @@ __all__ = ["length_at", "maker_of", "readers_of"]
 # How many makers, and lists of readers of short cells, are kept of each sort.
 KEPT = 256
 
-# How many eras are kept: 8 years of them.
-ERAS_KEPT = 1 << 14
+# How many eras are kept: some hundred years of them.
+ERAS_KEPT = 1 << 10
 
 length_at = Struct(">i").unpack_from
 
 
-class _Eras(dict[bytes, datetime]):
-    """When a timestamp begins by its first five bytes: a point in time every 4.7 hours.
+class _Eras(dict[int, datetime]):
+    """When a timestamp begins by its first four bytes: a point in time every 50 days.
 
     A timestamp is milliseconds, and multiplying a timedelta by them is what takes the time in
     making a datetime. So timestamps are put together from this and from tables of what the other
-    three bytes stand for. All of it is exact.
+    four bytes stand for. All of it is exact.
     """
 
-    def __missing__(self, key: bytes) -> datetime:
+    def __missing__(self, key: int) -> datetime:
         # OverflowError: a year that datetime doesn't have
-        made = EPOCH + MILLISECOND * (int.from_bytes(key, signed=True) << 24)
+        made = EPOCH + MILLISECOND * (key << 32)
         if len(self) >= ERAS_KEPT:
             self.clear()
         self[key] = made
@@ -65,9 +65,9 @@ def _spans(bits: int) -> list[timedelta]:
     return [MILLISECOND * (byte << bits) for byte in range(256)]
 
 
-def _late_timestamp(era: bytes, b: int, c: int, d: int) -> Any:
+def _late_timestamp(era: int, b: int, c: int, d: int, e: int) -> Any:
     """Return a timestamp of which an era or a sum was out of range."""
-    return timestamp_of(int.from_bytes(era + bytes((b, c, d)), signed=True))
+    return timestamp_of(era << 32 | b << 24 | c << 16 | d << 8 | e)
 
 
 ERAS = _Eras()
@@ -80,6 +80,7 @@ _GLOBALS = {
     "Malformed": (StructError, RemoteProtocolError, UnicodeDecodeError),
     "SPANS_0": _spans(0),
     "SPANS_16": _spans(16),
+    "SPANS_24": _spans(24),
     "SPANS_8": _spans(8),
     "UUID": UUID,
     "date_of": date_of,

@@ -80,7 +80,7 @@ def test_null_is_a_kind_of_no_bytes() -> None:
 
 
 def test_a_timestamp_is_read_in_parts() -> None:
-    assert read_names("M", "v3") == ["v3", "v3b", "v3c", "v3d"]
+    assert read_names("M", "v3") == ["v3", "v3b", "v3c", "v3d", "v3e"]
     assert read_names("q", "v3") == ["v3"]
 
 
