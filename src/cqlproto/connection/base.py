@@ -53,7 +53,13 @@ def named_compressor(name: str, version: ProtocolVersion) -> Compressor:
 
 
 class Connection:
-    """What both ends share: buffers, frames and the error that ends everything."""
+    """What both ends share: buffers, frames and the error that ends everything.
+
+    Attributes:
+        state: where the connection stands.
+        unsent: about how many bytes wait for :meth:`data_to_send`: before compression, and those of
+            requests that were abandoned included. Both are to be read only.
+    """
 
     __slots__ = (
         "_compressor",
@@ -67,9 +73,9 @@ class Connection:
         "_sealed",
         "_segment_compressor",
         "_segmented",
-        "_unsent",
         "_version",
         "state",
+        "unsent",
     )
 
     def __init__(
@@ -88,19 +94,13 @@ class Connection:
         self._error: RemoteProtocolError | None = None
         self._eof = False
         self._out: dict[int, bytes] = {}  # the client's by stream id, to drop abandoned requests
-        self._unsent = 0
+        self.unsent = 0
         self.state = State.NEW
 
     @property
     def version(self) -> ProtocolVersion:
         """The protocol version in use."""
         return self._version
-
-    @property
-    def unsent(self) -> int:
-        """About how many bytes wait for :meth:`data_to_send`: before compression, and those of
-        requests that were abandoned included."""
-        return self._unsent
 
     def receive_data(self, data: bytes) -> None:
         """Keep bytes that came from the peer; :meth:`next_event` parses them.
@@ -136,7 +136,7 @@ class Connection:
             data = self._sealed + data
             self._sealed = b""
         out.clear()
-        self._unsent = 0
+        self.unsent = 0
         return data
 
     def _begin_segments(self, compressor: Compressor | None) -> None:

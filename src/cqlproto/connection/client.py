@@ -188,7 +188,7 @@ class ClientConnection(Connection):
             self._free.append(stream_id)
             raise
         self._out[stream_id] = frame
-        self._unsent += size
+        self.unsent += size
         if metadata is not None:
             expectation = Expectation(opcode, metadata)
         self._pending[stream_id] = expectation
@@ -221,7 +221,7 @@ class ClientConnection(Connection):
             self._free.append(stream_id)
             raise
         self._out[stream_id] = frame
-        self._unsent += size
+        self.unsent += size
         self._pending[stream_id] = binder.expectation
         return stream_id
 
@@ -242,7 +242,7 @@ class ClientConnection(Connection):
             del self._pending[stream_id]
             self._free.append(stream_id)
             if not self._out:
-                self._unsent = 0
+                self.unsent = 0
             return False
         self._pending[stream_id] = ORPHAN
         self._orphans += 1

@@ -180,7 +180,7 @@ class ServerConnection(Connection):
         frame = self._pack(version | RESPONSE_BIT, flags, stream_id, opcode, body)
         self._out[self._serial] = frame  # in order: several may wait for one stream
         self._serial += 1
-        self._unsent += len(frame)
+        self.unsent += len(frame)
 
 
 def handshake_reply(
