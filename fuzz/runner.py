@@ -17,8 +17,8 @@ __all__ = ["Outcome", "read_log", "run_all", "table"]
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "fuzz"
 WORKER = (sys.executable, "-m", "fuzz.worker")
-# A worker that is still there so long after its time is ended. Importing with instrumentation can
-# take a worker longer than its time on a machine that is busy; a hanging input libFuzzer ends itself.
+# A worker that is still there so long after its time is ended. Importing with instrumentation takes
+# longer than a short run's share where the machine is busy; a hanging input libFuzzer ends itself.
 PATIENCE = 90.0
 
 _STATISTIC = re.compile(r"^stat::number_of_executed_units: *(\d+)", re.MULTILINE)
