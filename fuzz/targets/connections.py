@@ -8,6 +8,7 @@ connection, and two sizes of the pieces that the stream is fed in.
 from __future__ import annotations
 
 from functools import cache
+from types import MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -263,18 +264,28 @@ def busy_client(version: ProtocolVersion, compression: str | None) -> ClientConn
 _STATEFUL = ("cqlproto.connection.", "cqlproto.frames", "cqlproto.segments", "cqlproto._buffer")
 
 
-def _copy(part: Any) -> Any:
-    """Return a copy of a connection: a tenth of the work of making another one."""
+def _copy(part: Any, copied: dict[int, Any] | None = None) -> Any:
+    """Return a copy of a connection: a tenth of the work of making another one.
+
+    Arguments:
+        part: the connection, or what it consists of.
+        copied: the copies so far, by the id of what they are copies of: methods are kept beside the
+            object that they are of.
+    """
+    copied = {} if copied is None else copied
     made_of = type(part)
     if made_of in (dict, list, set, bytearray):
         return made_of(part)
+    if made_of is MethodType:
+        return getattr(_copy(part.__self__, copied), part.__name__)
     if not made_of.__module__.startswith(_STATEFUL):
         return part
-    made = object.__new__(made_of)
-    for owner in made_of.__mro__:
-        for slot in getattr(owner, "__slots__", ()):
-            object.__setattr__(made, slot, _copy(getattr(part, slot)))
-    return made
+    if id(part) not in copied:
+        made = copied[id(part)] = object.__new__(made_of)
+        for owner in made_of.__mro__:
+            for slot in getattr(owner, "__slots__", ()):
+                object.__setattr__(made, slot, _copy(getattr(part, slot), copied))
+    return copied[id(part)]
 
 
 @cache

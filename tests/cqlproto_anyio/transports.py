@@ -31,9 +31,9 @@ class MemoryTransport(asyncio.Transport):
         self._writer: asyncio.Task[None] | None = None
         self._may_read = asyncio.Event()
         self._may_read.set()
-        self._reader = self._loop.create_task(self._read())
         self._lost = False
         protocol.connection_made(self)
+        self._reader = self._loop.create_task(self._read())
 
     async def _read(self) -> None:
         while not self._lost:
