@@ -10,7 +10,6 @@ import contextlib
 import contextvars
 import gc
 import socket
-import sys
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -114,18 +113,6 @@ async def test_many_replies_in_one_piece_wake_tasks_that_ask_again(session: cql.
     numbers = range(0, 20_000, 1_000)
     assert await asyncio.gather(*map(chain, numbers)) == list(numbers)
     await idle(session)
-
-
-if sys.version_info >= (3, 12):
-
-    async def test_eager_tasks(session: cql.Session) -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_task_factory(asyncio.eager_task_factory)
-        try:
-            tasks = [asyncio.create_task(read(session, number)) for number in range(100)]
-            assert await asyncio.gather(*tasks) == list(range(100))
-        finally:
-            loop.set_task_factory(None)
 
 
 async def test_asyncio_in_debug_mode(session: cql.Session) -> None:
