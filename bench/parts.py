@@ -40,7 +40,7 @@ TITLES = {
     "memory": "Memory",
     "codec": "Decoding and binding",
     "framing": "Framing",
-    "sizes": "Sizes of rows",
+    "sizes": "Cost against size",
     "stages": "Where the time goes",
     "import": "Import",
 }

@@ -157,7 +157,8 @@ def _about(results: dict[str, Any]) -> str:
 _INTRODUCTION = """# Performance
 
 What this client costs, measured beside the other Python clients of Cassandra. This page is written
-by `make bench`, from the figures in `performance.json` beside it in the sources.
+by `make bench`, from the figures in `performance.json` beside it in the sources. Why they are what
+they are, where a gate is not met, and what was tried is in [what is left](performance-notes.md).
 """
 _HOW = """## How it was measured
 
