@@ -63,7 +63,6 @@ _pack_int = _INT.pack
 _unpack_int = _INT.unpack_from
 
 
-@lru_cache(maxsize=_KEPT)
 def encoder(cql_type: CQLType) -> Encoder:
     """Return the function that writes values of a type.
 
@@ -77,6 +76,12 @@ def encoder(cql_type: CQLType) -> Encoder:
     Raises:
         LocalProtocolError: the type is nested deeper than ``MAX_DEPTH``, or not one of the model's.
     """
+    return _kept_encoder(cql_type, str(cql_type))
+
+
+@lru_cache(maxsize=_KEPT)
+def _kept_encoder(cql_type: CQLType, text: str) -> Encoder:
+    """Errors name the type, and types that differ in ``frozen`` alone are equal."""
     return _encoder(cql_type, 0)
 
 

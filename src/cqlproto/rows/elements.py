@@ -36,10 +36,14 @@ _LENGTHS = tuple(map(_pack_length, range(256)))
 _ORDERED = frozenset("bhiqT")
 
 
-@lru_cache(maxsize=1024)
 def binding_encoder(cql_type: CQLType) -> Callable[[Any], bytes]:
     """Return a function that does as :func:`cqlproto.cqltypes.encoder`'s does, faster for some."""
-    plain = encoder(cql_type)
+    return _kept(cql_type, encoder(cql_type))
+
+
+@lru_cache(maxsize=1024)
+def _kept(cql_type: CQLType, plain: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """Types that are equal may have different encoders, which name them as they are."""
     if isinstance(cql_type, ListType | SetType):
         return _elements(cql_type, plain)
     if isinstance(cql_type, MapType):

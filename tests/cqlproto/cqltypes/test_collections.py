@@ -214,6 +214,14 @@ def test_an_error_says_where(cql_type: str, value: object, reason: str) -> None:
     assert caught.value.cql_type == str(parsed)
 
 
+@pytest.mark.parametrize("first", ["list<int>", "frozen<list<int>>"])
+def test_an_error_names_the_type_as_it_is_whichever_came_first(first: str) -> None:
+    for text in (first, "frozen<list<int>>", "list<int>", "list<frozen<list<int>>>"):
+        with pytest.raises(ValueConversionError) as caught:
+            encoder(names(text))([None])
+        assert caught.value.cql_type == text
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -432,5 +440,5 @@ def test_a_type_that_is_none_is_refused(cql_type: CQLType) -> None:
 
 
 def test_functions_are_made_once() -> None:
-    assert encoder(ListType(INT)) is encoder(ListType(INT, frozen=True))
+    assert encoder(ListType(INT)) is encoder(ListType(INT))
     assert decoder(ListType(INT)) is decoder(ListType(INT))
