@@ -85,6 +85,7 @@ class AsyncioRequest(AsyncioWaiting, Request):
 
     def answer(self, event: Any) -> None:
         """Run the task that waits, here and now: only from a callback of the loop, not a task."""
+        # As complete() but for the last line; calling it would cost every reply another call.
         if self.done:
             return
         self.done = True
