@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from cqlproto._events import ConnectionEnded, ResponseReceived
+from cqlproto._events import ConnectionEnded, PushReceived, ResponseReceived
 from cqlproto.exceptions import MessageTooLarge
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
@@ -29,10 +29,13 @@ from cqlproto_anyio.exceptions import (
 from cqlproto_anyio.transfer import transfer_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anyio.abc import ByteStream
 
     from cqlproto._events import Event
     from cqlproto.connection import ClientConnection
+    from cqlproto.messages.events import ServerEvent
     from cqlproto_anyio._backend import Backend
     from cqlproto_anyio.config import Config, Endpoint
     from cqlproto_anyio.request import Request
@@ -49,6 +52,9 @@ class Connection:
         endpoint: the node.
         backend: what the event loop offers.
         config: bounds.
+
+    Attributes:
+        listener: called with each event that the server pushes; it must not raise.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class Connection:
         self.name = str(endpoint)
         self.version = core.version
         self.lost: ConnectionFailed | SessionClosed | None = None
+        self.listener: Callable[[ServerEvent], None] | None = None
         self._stream = stream
         self._core = core
         self._clock = backend.clock
@@ -84,6 +91,11 @@ class Connection:
     def in_flight(self) -> int:
         """How many requests are under way, orphans included."""
         return self._core.in_flight
+
+    @property
+    def orphans(self) -> int:
+        """How many of them nobody waits for any more."""
+        return self._orphans
 
     @property
     def waiting(self) -> int:
@@ -216,7 +228,9 @@ class Connection:
             self._scope.cancel()
 
     def _unasked(self, event: Event) -> None:
-        """Events are not registered for yet, so a push is for nobody."""
+        """A push is for who listens: the control connection alone has registered for any."""
+        if self.listener is not None and isinstance(event, PushReceived):
+            self.listener(event.event)
 
     # -- the life of it
 
