@@ -1,4 +1,4 @@
-"""Whether a failed request may have changed something: one function, for errors and for retries.
+"""Whether a failed request may have changed something, and so whether it may be sent again.
 
 A write is only called "not applied" where the server says so by refusing it before anything is
 written. Everything else may have happened: a timeout, a lost connection, a failure on one replica.
@@ -12,8 +12,9 @@ from cqlproto.enums import ErrorCode
 
 if TYPE_CHECKING:
     from cqlproto_anyio.cqltext import StatementText
+    from cqlproto_anyio.exceptions import CQLError
 
-__all__ = ["may_have_applied"]
+__all__ = ["may_have_applied", "may_repeat"]
 
 _REFUSED_BEFORE_WRITING = frozenset(
     {
@@ -39,3 +40,17 @@ def may_have_applied(code: int, text: StatementText) -> bool:
         text: what the statement's text says.
     """
     return not text.reads and code not in _REFUSED_BEFORE_WRITING
+
+
+def may_repeat(error: CQLError, *, idempotent: bool, conditional: bool) -> bool:
+    """Return whether a request that failed may be sent again without being applied twice.
+
+    Whether that would help is another question, and a retry policy's to answer.
+
+    Arguments:
+        error: what failed.
+        idempotent: whether the caller says that repeating the statement does no harm.
+        conditional: whether the statement has an IF. Such a one is never idempotent: the second
+            time its condition is met, or not, because of the first.
+    """
+    return not error.maybe_applied or (idempotent and not conditional)

@@ -1,0 +1,41 @@
+"""The choices that a session leaves to its user, as values: frozen, comparable, without I/O.
+
+========================  ==========================================================================
+:class:`Routing`          which hosts are used, and in which order
+:class:`RetryPolicy`      whether a request that failed is tried again, and where
+:class:`Speculation`      when a request without an answer is sent to another host as well
+:class:`Reconnection`     how long to wait before a host is tried again
+========================  ==========================================================================
+
+Each is decided by pure functions: time and random numbers are arguments.
+"""
+
+from cqlproto_anyio.policies.reconnection import (
+    ConstantReconnection,
+    ExponentialReconnection,
+    Reconnection,
+)
+from cqlproto_anyio.policies.retry import DefaultRetry, NoRetry, Retry, RetryPolicy
+from cqlproto_anyio.policies.speculation import (
+    ConstantSpeculation,
+    PercentileSpeculation,
+    Speculation,
+    Tracker,
+)
+from cqlproto_anyio.policies.timestamps import MonotonicTimestamps, monotonic_timestamps
+
+__all__ = [
+    "ConstantReconnection",
+    "ConstantSpeculation",
+    "DefaultRetry",
+    "ExponentialReconnection",
+    "MonotonicTimestamps",
+    "NoRetry",
+    "PercentileSpeculation",
+    "Reconnection",
+    "Retry",
+    "RetryPolicy",
+    "Speculation",
+    "Tracker",
+    "monotonic_timestamps",
+]

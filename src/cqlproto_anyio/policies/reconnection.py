@@ -1,0 +1,91 @@
+"""How long to wait before a host that couldn't be reached is tried again.
+
+A policy is a pure function of the number of failures and of a random number, which is an argument.
+Who decides *when* to ask is :mod:`cqlproto_anyio.hoststate`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from cqlproto_anyio.exceptions import ConfigError
+
+__all__ = ["ConstantReconnection", "ExponentialReconnection", "Reconnection"]
+
+# A year: what is longer is a mistake.
+_LONGEST = 366 * 86_400.0
+
+
+class Reconnection(Protocol):
+    """Says how long to wait between attempts to connect to a host."""
+
+    def delay(self, failures: int, fraction: float) -> float:
+        """Return how long to wait after the last failure, in seconds.
+
+        Arguments:
+            failures: how many attempts have failed in a row; at least 1.
+            fraction: a random number in [0, 1); 0 gives the longest wait.
+        """
+        ...
+
+
+def _check(name: str, value: float, least: float, most: float) -> None:
+    # The types are checked too: users without a type checker pass strings.
+    if type(value) not in (int, float) or not least <= value <= most:
+        raise ConfigError(f"{name} is {value!r}, not a number from {least:g} to {most:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class ExponentialReconnection:
+    """Waits twice as long after each failure.
+
+    Attributes:
+        base: the wait after the first failure, in seconds.
+        maximum: the longest wait, in seconds.
+        jitter: how much of a wait is left to chance, from 0 to 1: with 0.25 it is between three
+            quarters of it and all of it, so that clients which lost a node together don't come back
+            together.
+
+    Raises:
+        ConfigError: an attribute has no such value.
+    """
+
+    base: float = 0.25
+    maximum: float = 60.0
+    jitter: float = 0.25
+
+    def __post_init__(self) -> None:
+        _check("base", self.base, 0.001, _LONGEST)
+        _check("maximum", self.maximum, self.base, _LONGEST)
+        _check("jitter", self.jitter, 0.0, 1.0)
+
+    def delay(self, failures: int, fraction: float) -> float:
+        """Return how long to wait after so many failures in a row, in seconds."""
+        # The exponent is bounded: beyond it every base has passed the longest maximum.
+        doubled = self.base * 2.0 ** min(max(failures - 1, 0), 64)
+        return min(doubled, self.maximum) * (1.0 - self.jitter * fraction)
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantReconnection:
+    """Waits the same time after each failure.
+
+    Attributes:
+        seconds: the wait, in seconds.
+        jitter: how much of it is left to chance, from 0 to 1.
+
+    Raises:
+        ConfigError: an attribute has no such value.
+    """
+
+    seconds: float = 1.0
+    jitter: float = 0.25
+
+    def __post_init__(self) -> None:
+        _check("seconds", self.seconds, 0.001, _LONGEST)
+        _check("jitter", self.jitter, 0.0, 1.0)
+
+    def delay(self, failures: int, fraction: float) -> float:
+        """Return how long to wait, in seconds; the same after however many failures."""
+        return self.seconds * (1.0 - self.jitter * fraction)
