@@ -1,0 +1,304 @@
+"""A proxy between clients and one node that does what rules say.
+
+It is for tests of programs, and of clients other than this package's, on what networks and nodes do
+to them. What its tasks run into stays with it: an error of the body leaves the block as it is.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+from anyio.abc import SocketAttribute
+
+from cqlproto_anyio.arguments import parse_endpoint
+from cqlproto_anyio.config import Endpoint
+from cqlproto_anyio.exceptions import UsageError
+from cqlproto_anyio.testing._memory import MemoryStream
+from cqlproto_anyio.testing.link import Gate, Link, reset
+from cqlproto_anyio.testing.relay import Entry, Relay, Statements
+from cqlproto_anyio.testing.rules import Rule, Rules
+
+if TYPE_CHECKING:
+    import socket
+    from types import TracebackType
+    from typing import Self
+
+    from anyio.abc import ByteStream
+
+    from cqlproto_anyio.config import Connector
+
+__all__ = ["FaultProxy"]
+
+_LOG_SIZE = 10_000
+_BACKLOG = 1024
+
+
+class FaultProxy:
+    """Stands between clients and a node: ``async with FaultProxy("127.0.0.1", 9042) as proxy``.
+
+    It relays what no rule is for. All methods act at once and don't wait.
+
+    Arguments:
+        host: the node: an address or a name, with a port of its own if need be, or an
+            :class:`~cqlproto_anyio.Endpoint`.
+        port: the node's port, if ``host`` names none.
+        seed: what chance is made of; None for another one each time.
+        listen: the address to listen on; None for no TCP, only :meth:`connector`.
+        listen_port: the port to listen on; 0 for any that is free.
+        connector: opens the transport to the node, in place of TCP: ``async (Endpoint) ->
+            ByteStream``.
+        statements: prepared statements that are known, shared among proxies.
+
+    Attributes:
+        node: where the node is.
+        seed: with it, and what it is given, chance can be repeated.
+        log: what was done, newest last; of ten thousand entries the oldest go.
+        accepted: how many connections there have been.
+
+    Raises:
+        ConfigError: an argument is wrong (at once).
+        OSError: it can't listen (when entered).
+    """
+
+    def __init__(
+        self,
+        host: str | Endpoint,
+        port: int = 9042,
+        *,
+        seed: int | None = None,
+        listen: str | None = "127.0.0.1",
+        listen_port: int = 0,
+        connector: Connector | None = None,
+        statements: Statements | None = None,
+    ) -> None:
+        self.node = host if isinstance(host, Endpoint) else parse_endpoint(host, port)
+        self.seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
+        self.log: deque[Entry] = deque(maxlen=_LOG_SIZE)
+        self.accepted = 0
+        self._rules = Rules(self.seed)
+        self._statements = Statements() if statements is None else statements
+        self._listen = listen
+        self._listen_port = listen_port
+        self._connector = connector
+        self._links: set[Link] = set()
+        self._gate = Gate()
+        self._refuse = False
+        self._admits = anyio.Event()
+        self._group: anyio.abc.TaskGroup | None = None
+        self._endpoint: Endpoint | None = None
+        self._socket: socket.socket | None = None
+        self._failure: Exception | None = None
+
+    def __repr__(self) -> str:
+        shown = f"{self._endpoint or 'not listening'}, for {self.node}, seed={self.seed}"
+        return f"<FaultProxy {shown}>"
+
+    # -- where it is
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where clients connect to.
+
+        Raises:
+            UsageError: it doesn't listen: it isn't entered, or ``listen`` is None.
+        """
+        if self._endpoint is None:
+            raise UsageError("the proxy isn't listening: enter it with `async with`")
+        return self._endpoint
+
+    @property
+    def host(self) -> str:
+        """The address of :attr:`endpoint`."""
+        return self.endpoint.address
+
+    @property
+    def port(self) -> int:
+        """The port of :attr:`endpoint`."""
+        return self.endpoint.port
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        return len(self._links)
+
+    async def connector(self, endpoint: Endpoint) -> ByteStream:
+        """Open a connection in memory, for ``Config(connector=proxy.connector)``.
+
+        Arguments:
+            endpoint: without effect; all connections go to :attr:`node`.
+
+        Raises:
+            ConnectionRefusedError: the proxy refuses.
+            UsageError: the proxy isn't entered.
+        """
+        await anyio.lowlevel.checkpoint()
+        if self._group is None:
+            raise UsageError("the proxy isn't running: enter it with `async with`")
+        if self._refuse:
+            raise ConnectionRefusedError(f"the proxy of {self.node} refuses connections")
+        theirs, ours = MemoryStream.pair()
+        self._begin(ours)
+        return theirs
+
+    # -- what it does to connections
+
+    def add(self, rule: Rule) -> Rule:
+        """Obey a rule from now on, behind those that are there; return it.
+
+        Raises:
+            ConfigError: it is there already.
+        """
+        self._rules.add(rule)
+        return rule
+
+    def remove(self, rule: Rule) -> None:
+        """Obey a rule no longer; nothing happens if it isn't there."""
+        self._rules.remove(rule)
+
+    def clear(self) -> None:
+        """Obey no rule any longer."""
+        self._rules.clear()
+
+    def pause(self) -> None:
+        """Relay nothing; connections are accepted still, and stay open."""
+        self._gate.close()
+
+    def resume(self) -> None:
+        """Relay again, also on connections that a :class:`Stall` has silenced."""
+        self._gate.open()
+        for link in self._links:
+            link.speak()
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is relayed."""
+        return self._gate.closed
+
+    def cut_all(self, *, reset: bool = False) -> int:
+        """Close all connections, and return how many.
+
+        Arguments:
+            reset: whether they are closed with a reset.
+        """
+        for link in self._links:
+            link.cut(reset=reset)
+        return len(self._links)
+
+    @property
+    def refuse(self) -> bool:
+        """Whether new connections are refused; those that are open stay.
+
+        The port is kept. Where the system can't refuse on a port that is kept (it can on Linux),
+        connections are accepted and reset at once.
+        """
+        return self._refuse
+
+    @refuse.setter
+    def refuse(self, value: bool) -> None:
+        if value is self._refuse:
+            return
+        self._refuse = value
+        if self._socket is not None:
+            _set_listening(self._socket, not value)
+        if value:
+            self._admits = anyio.Event()
+        else:
+            self._admits.set()
+
+    # -- running
+
+    async def __aenter__(self) -> Self:
+        if self._group is not None:
+            raise UsageError("the proxy is running already")
+        listener: Any = None
+        if self._listen is not None:
+            listener = await anyio.create_tcp_listener(
+                local_host=self._listen, local_port=self._listen_port, backlog=_BACKLOG
+            )
+        group = anyio.create_task_group()
+        await group.__aenter__()
+        self._group = group
+        if listener is not None:
+            port = listener.extra(SocketAttribute.local_port)
+            self._endpoint = Endpoint(self._listen or "", port)
+            self._socket = listener.extra(SocketAttribute.raw_socket)
+            if self._refuse:
+                _set_listening(self._socket, False)
+            group.start_soon(self._accept, listener)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        group, self._group = self._group, None
+        assert group is not None
+        self._endpoint = self._socket = None
+        group.cancel_scope.cancel()
+        # The body's error isn't shown to the group, which would wrap it; it leaves as it is.
+        await group.__aexit__(None, None, None)
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            if error is None:
+                raise failure
+            error.add_note(f"The fault proxy failed, too: {failure!r}")
+
+    async def _accept(self, listener: Any) -> None:
+        [one] = listener.listeners
+        async with listener:
+            while True:
+                try:
+                    stream = await one.accept()
+                except (OSError, anyio.BrokenResourceError):
+                    if self._refuse:
+                        await self._admits.wait()
+                    else:
+                        await anyio.sleep(0.01)  # refused in between, or out of descriptors
+                    continue
+                if self._refuse:
+                    reset(stream)
+                    await anyio.aclose_forcefully(stream)
+                else:
+                    self._begin(stream)
+
+    def _begin(self, client: ByteStream) -> None:
+        assert self._group is not None
+        self.accepted += 1
+        relay = Relay(self.accepted, self._rules, self._statements, self.log.append)
+        link = Link(client, self._reach, relay, self._gate)
+        self._links.add(link)
+        self._group.start_soon(self._run, link)
+
+    async def _run(self, link: Link) -> None:
+        try:
+            await link.run()
+        except Exception as exc:
+            if self._failure is None:
+                self._failure = exc
+        finally:
+            self._links.discard(link)
+
+    async def _reach(self) -> ByteStream:
+        if self._connector is not None:
+            return await self._connector(self.node)
+        return await anyio.connect_tcp(self.node.address, self.node.port)
+
+
+def _set_listening(raw: socket.socket, value: bool) -> None:
+    """Let the system accept connections on a socket, or refuse them, while it keeps its port."""
+    import socket
+
+    try:
+        if value:
+            raw.listen(_BACKLOG)
+        else:
+            raw.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # it can't: connections are accepted, and reset by the task that accepts them

@@ -1,0 +1,478 @@
+"""One connection through the proxy, without I/O: bytes come in, steps come out.
+
+A relay reads frames along, both ways, to know what each one is: of a request the statement, of a
+reply the request that it answers, of PREPARED the id that EXECUTE will name. What no rule strikes
+leaves as the same bytes that came. On v5 that holds for whole segments: one in which a frame is
+struck is taken apart, and the frames that are left are put into segments of their own.
+
+What turns out not to be CQL (TLS, say) is relayed unread from there on.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+from cqlproto.compression import compressor
+from cqlproto.connection import Limits
+from cqlproto.enums import FLAG_COMPRESSED, RESPONSE_BIT, Opcode, ProtocolVersion, ResultKind
+from cqlproto.exceptions import RemoteProtocolError
+from cqlproto.frames import FrameReader, write_frame
+from cqlproto.messages import Batch, Startup, read_prefix, read_request, read_request_prefix
+from cqlproto.segments import SegmentReader, write_segments
+from cqlproto.wire import Reader, read_int, read_long_string, read_short_bytes
+from cqlproto_anyio.testing.faults import (
+    Answer,
+    Corrupt,
+    Cut,
+    Delay,
+    Drop,
+    Fault,
+    Garbage,
+    Repeat,
+    Side,
+    Stall,
+)
+from cqlproto_anyio.testing.rules import Passage, Rule, named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from cqlproto.compression import Compressor
+    from cqlproto.frames import RawFrame
+    from cqlproto_anyio.testing.rules import Rules
+
+__all__ = ["End", "Entry", "Hold", "Later", "Relay", "Send", "Statements", "Step"]
+
+Target = Literal["node", "client"]
+
+_MAX_BODY = Limits().max_response
+_MAX_STATEMENTS = 65_536
+_ENVELOPES = 5  # from this version on frames travel in segments
+
+
+class Send(NamedTuple):
+    """Send bytes."""
+
+    to: Target
+    data: bytes
+
+
+class Later(NamedTuple):
+    """Send bytes after so many seconds; what follows needn't wait for it."""
+
+    to: Target
+    data: bytes
+    seconds: float
+
+
+class Hold(NamedTuple):
+    """Send nothing for so many seconds, or until told otherwise, to neither end."""
+
+    seconds: float | None
+
+
+class End(NamedTuple):
+    """Send bytes, then close both connections."""
+
+    to: Target
+    data: bytes
+    reset: bool
+
+
+Step: TypeAlias = Send | Later | Hold | End
+
+
+class Entry(NamedTuple):
+    """What was done to a frame.
+
+    Attributes:
+        connection: the number of the connection.
+        fault: what was done; None where a connection is no longer read along, for its bytes are
+            not CQL.
+        rule: the rule that said so.
+        side: ``"request"`` or ``"reply"``.
+        opcode: of the frame.
+        request: of the request that it is or answers; empty if there is none.
+        stream: the stream id.
+        statements: the texts of the request.
+        note: why a connection is no longer read.
+    """
+
+    connection: int
+    fault: Fault | None
+    rule: Rule | None
+    side: Side
+    opcode: str = ""
+    request: str = ""
+    stream: int = 0
+    statements: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Statements:
+    """The texts of prepared statements by their ids; the oldest go where there are too many."""
+
+    def __init__(self) -> None:
+        self._texts: dict[bytes, str] = {}
+
+    def learn(self, statement_id: bytes, text: str) -> None:
+        """Remember a statement."""
+        self._texts.pop(statement_id, None)
+        self._texts[statement_id] = text
+        if len(self._texts) > _MAX_STATEMENTS:
+            del self._texts[next(iter(self._texts))]
+
+    def texts(self, ids: tuple[bytes, ...]) -> tuple[str, ...]:
+        """Return the texts of those that are known."""
+        return tuple([self._texts[one] for one in ids if one in self._texts])
+
+
+class _Asked(NamedTuple):
+    """A request that the node has not answered."""
+
+    opcode: int
+    statements: tuple[str, ...]
+    statement_ids: tuple[bytes, ...]
+    startup: Startup | None
+
+
+class _Half:
+    """What comes from one end, cut where it may be taken apart: at frames, on v5 at segments."""
+
+    def __init__(self, *, responses: bool) -> None:
+        self._frames = FrameReader(max_body=_MAX_BODY, responses=responses)
+        self._segments: SegmentReader | None = None
+        self._long = False  # whether there is a part of a frame that is longer than a segment
+        self._raw = bytearray()  # what has come and not been cut off yet
+
+    def feed(self, data: bytes) -> None:
+        self._raw += data
+        (self._segments or self._frames).feed(data)
+
+    def begin_segments(self, codec: Compressor | None) -> None:
+        self._segments = SegmentReader(codec)
+        self._segments.feed(self._frames.take_back())
+
+    def next(self) -> tuple[bytes, list[RawFrame]] | None:
+        """Return the next bytes as they came, and the whole frames that they hold.
+
+        Raises:
+            RemoteProtocolError: they are not CQL.
+        """
+        if self._segments is None:
+            frame = self._frames.read()
+            return None if frame is None else (self._cut(self._frames.pending), [frame])
+        while (segment := self._segments.read()) is not None:
+            self._frames.feed(segment.payload)
+            frames = []
+            while (frame := self._frames.read()) is not None:
+                frames.append(frame)
+            partial_frame = self._frames.pending > 0
+            if segment.self_contained and (self._long or partial_frame):
+                raise RemoteProtocolError("a self-contained segment without whole frames")
+            self._long = partial_frame
+            if not partial_frame:
+                return self._cut(self._segments.pending), frames
+        return None
+
+    def rest(self) -> bytes:
+        """Return what is left, and forget it."""
+        return self._cut(0)
+
+    def _cut(self, pending: int) -> bytes:
+        end = len(self._raw) - pending
+        data = bytes(self._raw[:end])
+        del self._raw[:end]
+        return data
+
+
+class Relay:
+    """Decides what becomes of the bytes of one connection.
+
+    Arguments:
+        number: of the connection.
+        rules: of the proxy; they may change at any time.
+        statements: what was prepared; shared with other connections.
+        log: called for what is done.
+    """
+
+    def __init__(
+        self, number: int, rules: Rules, statements: Statements, log: Callable[[Entry], None]
+    ) -> None:
+        self._number = number
+        self._rules = rules
+        self._statements = statements
+        self._log = log
+        self._halves: dict[Side, _Half] = {
+            "request": _Half(responses=False),
+            "reply": _Half(responses=True),
+        }
+        self._asked: dict[int, _Asked] = {}
+        self._codec: Compressor | None = None
+        self._started = False
+        self._segmented = False
+        self._opaque = False
+        self._ended = False
+
+    def receive(self, side: Side, data: bytes) -> list[Step]:
+        """Take bytes from the client (``"request"``) or the node, and say what to do.
+
+        Raises:
+            LocalProtocolError: the codec of the connection's compression isn't installed, or an
+                Answer can't be written in its version.
+        """
+        steps: list[Step] = []
+        if self._ended:
+            return steps
+        if self._opaque:
+            return [Send(_target(side), data)]
+        half = self._halves[side]
+        half.feed(data)
+        while not self._ended:
+            try:
+                unit = half.next()
+            except RemoteProtocolError as exc:
+                self._opaque = True
+                self._log(Entry(self._number, None, None, side, note=f"relayed unread: {exc}"))
+                steps += self.finish("request") + self.finish("reply")
+                break
+            if unit is None:
+                break
+            self._take(side, *unit, steps)
+        return steps
+
+    def finish(self, side: Side) -> list[Step]:
+        """Say what to do with what is no whole frame, when no more of it will come."""
+        rest = self._halves[side].rest()
+        return [Send(_target(side), rest)] if rest and not self._ended else []
+
+    def _take(self, side: Side, raw: bytes, frames: list[RawFrame], steps: list[Step]) -> None:
+        """Decide about what came together."""
+        decided: list[tuple[RawFrame, Passage | None, Rule | None]] = []
+        struck = False
+        opener: _Asked | None = None
+        for frame in frames:
+            passage, asked = self._passage(side, frame)
+            rule = None if passage is None else self._rules.strike(passage)
+            decided.append((frame, passage, rule))
+            if side == "request":
+                if asked is not None and (rule is None or _passes(rule.fault)):
+                    self._asked[frame.stream] = asked
+            elif asked is not None and _opens(asked, frame.opcode):
+                opener = asked
+            if rule is not None:
+                struck = True
+                if _ends(rule.fault):
+                    self._ended = True
+                    break
+        if struck:
+            self._take_apart(side, decided, steps)
+        else:
+            _send(steps, _target(side), raw)
+        if opener is not None and not self._started:
+            self._start(opener, frames[0].version & ~RESPONSE_BIT)
+
+    def _take_apart(
+        self,
+        side: Side,
+        decided: list[tuple[RawFrame, Passage | None, Rule | None]],
+        steps: list[Step],
+    ) -> None:
+        """Do what the rules say to some frames, and let the others pass."""
+        untouched: list[bytes] = []
+        for frame, passage, rule in decided:
+            if rule is None or passage is None:
+                untouched.append(bytes(frame))
+                continue
+            if untouched:
+                _send(steps, _target(side), self._wire(untouched))
+                untouched = []
+            self._log(
+                Entry(
+                    self._number,
+                    rule.fault,
+                    rule,
+                    side,
+                    named(passage.opcode),
+                    "" if passage.request is None else named(passage.request),
+                    passage.stream,
+                    passage.statements,
+                )
+            )
+            self._do(rule.fault, rule.random, passage, frame, steps)
+        if untouched:
+            _send(steps, _target(side), self._wire(untouched))
+
+    def _do(
+        self, fault: Fault, random: Random, passage: Passage, frame: RawFrame, steps: list[Step]
+    ) -> None:
+        to = _target(passage.side)
+        plain = bytes(frame)
+        wire = self._wire([plain])
+        match fault:
+            case Drop(connection, reset):
+                if connection:
+                    steps.append(End(to, b"", reset))
+            case Delay(seconds, jitter):
+                steps.append(Later(to, wire, seconds + jitter * random.random()))
+            case Stall(pause):
+                steps += [Hold(pause), Send(to, wire)]
+            case Cut(after, reset):
+                after = len(wire) // 2 if after is None else min(after, len(wire) - 1)
+                steps.append(End(to, wire[:after], reset))
+            case Corrupt(at, mask, valid_checksum):
+                if valid_checksum:
+                    wire = self._wire([_flip(plain, at, mask, random)])
+                else:
+                    wire = _flip(wire, at, mask, random)
+                _send(steps, to, wire)
+            case Garbage(data):
+                _send(steps, to, data if isinstance(data, bytes) else random.randbytes(data))
+            case Repeat(times):
+                _send(steps, to, self._wire([plain] * times))
+            case Answer():
+                _send(steps, "client", self._wire([_answer(fault, passage)]))
+
+    def _wire(self, frames: list[bytes]) -> bytes:
+        """Return frames as they travel."""
+        return write_segments(frames, self._codec) if self._segmented else b"".join(frames)
+
+    def _passage(self, side: Side, frame: RawFrame) -> tuple[Passage | None, _Asked | None]:
+        """Return what rules look at, and the request; of a reply None if there are no rules."""
+        version = frame.version & ~RESPONSE_BIT
+        if side == "request":
+            asked = self._read(frame, version)
+        else:
+            known = self._asked.pop(frame.stream, None)
+            if known is not None and known.opcode == Opcode.PREPARE:
+                self._learn(known.statements, frame, version)
+            if not self._rules:
+                return None, known
+            asked = known or _NOTHING
+        passage = Passage(
+            connection=self._number,
+            side=side,
+            version=version,
+            opcode=frame.opcode,
+            request=None if asked is _NOTHING else asked.opcode,
+            stream=frame.stream,
+            flags=frame.flags,
+            read_body=partial(self._body, frame),
+            statements=asked.statements,
+            statement_ids=asked.statement_ids,
+        )
+        return passage, asked
+
+    def _body(self, frame: RawFrame) -> bytes:
+        if frame.flags & FLAG_COMPRESSED and not self._segmented:
+            if self._codec is None:
+                raise RemoteProtocolError("a compressed frame, and no compression was agreed on")
+            return self._codec.decompress(frame.body, _MAX_BODY)
+        return frame.body
+
+    def _read(self, frame: RawFrame, number: int) -> _Asked:
+        """Find out what a request is about; malformed ones are about nothing."""
+        opcode = frame.opcode
+        texts: tuple[str, ...] = ()
+        ids: tuple[bytes, ...] = ()
+        startup = None
+        try:
+            version = ProtocolVersion(number)
+            if opcode in _TOLD:
+                body = self._body(frame)
+                start = read_request_prefix(body, frame.flags, version)[1]
+                if opcode in (Opcode.QUERY, Opcode.PREPARE):
+                    texts = (read_long_string(Reader(body, start)),)
+                elif opcode == Opcode.EXECUTE:
+                    ids = (read_short_bytes(Reader(body, start)),)
+                    texts = self._statements.texts(ids)
+                else:
+                    message = read_request(opcode, body, start, version)
+                    if isinstance(message, Startup):
+                        startup = message
+                    elif isinstance(message, Batch):
+                        told = [statement.query for statement in message.statements]
+                        ids = tuple([one for one in told if isinstance(one, bytes)])
+                        texts = tuple([one for one in told if isinstance(one, str)])
+                        texts += self._statements.texts(ids)
+        except (RemoteProtocolError, ValueError):
+            pass  # the node will say what is wrong with it
+        return _Asked(opcode, texts, ids, startup)
+
+    def _learn(self, texts: tuple[str, ...], frame: RawFrame, number: int) -> None:
+        """Read the id of what was prepared."""
+        if not texts or frame.opcode != Opcode.RESULT:
+            return
+        try:
+            body = self._body(frame)
+            start = read_prefix(body, frame.flags, ProtocolVersion(number))[3]
+            reader = Reader(body, start)
+            if read_int(reader) == ResultKind.PREPARED:
+                self._statements.learn(read_short_bytes(reader), texts[0])
+        except (RemoteProtocolError, ValueError):
+            pass  # the client will say what is wrong with it
+
+    def _start(self, asked: _Asked, version: int) -> None:
+        """The node has accepted STARTUP: its compression and, from v5 on, segments begin."""
+        self._started = True
+        options = {} if asked.startup is None else asked.startup.options
+        name = options.get("COMPRESSION", "").lower()
+        self._codec = compressor(name) if name else None
+        if version >= _ENVELOPES:
+            self._segmented = True
+            for half in self._halves.values():
+                half.begin_segments(self._codec)
+
+
+_NOTHING = _Asked(-1, (), (), None)
+# Requests of which more than the opcode is looked at.
+_TOLD = frozenset({Opcode.STARTUP, Opcode.QUERY, Opcode.PREPARE, Opcode.EXECUTE, Opcode.BATCH})
+
+
+def _target(side: Side) -> Target:
+    return "node" if side == "request" else "client"
+
+
+def _opens(asked: _Asked, opcode: int) -> bool:
+    return asked.opcode == Opcode.STARTUP and opcode in (Opcode.READY, Opcode.AUTHENTICATE)
+
+
+def _passes(fault: Fault) -> bool:
+    """Whether a request that is struck reaches the node."""
+    return isinstance(fault, (Delay, Stall, Corrupt, Repeat))
+
+
+def _ends(fault: Fault) -> bool:
+    """Whether the connection ends with it."""
+    return isinstance(fault, Cut) or (isinstance(fault, Drop) and fault.connection)
+
+
+def _flip(data: bytes, at: int | None, mask: int, random: Random) -> bytes:
+    """Return the bytes, one of them changed; the nearest if it lies outside."""
+    if at is None:
+        at = random.randrange(len(data))
+    elif at < 0:
+        at = max(len(data) + at, 0)
+    at = min(at, len(data) - 1)
+    return data[:at] + bytes([data[at] ^ mask]) + data[at + 1 :]
+
+
+def _answer(fault: Answer, passage: Passage) -> bytes:
+    """Return the frame that answers a request; of a version that isn't known, in the nearest."""
+    version = ProtocolVersion(min(max(passage.version, 3), 5))
+    message = fault.response(passage)
+    body = bytearray()
+    message.write_body(body, version)
+    return write_frame(version | RESPONSE_BIT, 0, passage.stream, message.opcode, bytes(body))
+
+
+def _send(steps: list[Step], to: Target, data: bytes) -> None:
+    """Add bytes to those that go the same way."""
+    if steps:
+        last = steps[-1]
+        if isinstance(last, Send) and last.to == to:
+            steps[-1] = Send(to, last.data + data)
+            return
+    steps.append(Send(to, data))
