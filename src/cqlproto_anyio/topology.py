@@ -18,26 +18,30 @@ whatever keyspaces share it. Of transient replication (``3/1``) the full replica
 come first. LocalStrategy has no replicas that a client could choose, and strategies that aren't
 known have none that it could know.
 
-A ring is two parallel lists, tokens and small numbers of hosts: the numbers are compared faster
-than hosts, and both lists point to objects that exist anyway.
+A ring is two parallel sequences, of tokens and of small numbers of hosts, which are compared faster
+than hosts. A token's range is found by its highest bits, which name a bucket, and by searching what
+is in that: tokens are spread evenly, so that is one or two, where a search of the whole ring would
+wait for memory at most of its eighteen steps.
 """
 
 from __future__ import annotations
 
 import re
+from array import array
 from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import accumulate
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     # What configures a session builds upon this module.
     from cqlproto_anyio.config import Endpoint  # noqa: TC004  # a dataclass reads no annotations
 
-__all__ = ["MURMUR3", "Host", "Placement", "Topology"]
+__all__ = ["MURMUR3", "Host", "Placement", "Ring", "Topology"]
 
 MURMUR3 = "org.apache.cassandra.dht.Murmur3Partitioner"
 
@@ -77,18 +81,31 @@ class Host:
         return hash(self.host_id)
 
 
-class _Ring:
+class Ring:
     """Tokens in order and who has them, of one datacenter or of all.
 
+    A token's range is ``bisect_left(tokens, token, starts[b], starts[b + 1])`` where ``b`` is
+    ``(token >> shift) + half``: the first whose end isn't below the token. Past the last one it's
+    the first again.
+
+    Arguments:
+        hosts: all hosts of the cluster.
+        datacenter: whose hosts' tokens count, or None for all.
+
     Attributes:
-        tokens: in ascending order.
+        tokens: the ends of the ranges, in ascending order.
+        starts: where in ``tokens`` each bucket begins, and where the last one ends.
+        shift: by how many bits a token is longer than the number of a bucket.
+        half: half the number of buckets.
         owners: the numbers of their hosts, in parallel.
         racks: the number of each host's rack, by the host's number.
         size: how many hosts have tokens.
         rack_count: how many racks these are in.
     """
 
-    __slots__ = ("owners", "rack_count", "racks", "size", "tokens")
+    __slots__ = (
+        "half", "owners", "rack_count", "racks", "shift", "size", "starts", "tokens",
+    )  # fmt: skip
 
     def __init__(self, hosts: tuple[Host, ...], datacenter: str | None) -> None:
         owner_of: dict[int, int] = {}
@@ -100,11 +117,27 @@ class _Ring:
             if datacenter is None or host.datacenter == datacenter:
                 # A token that two hosts claim is that of the later one.
                 owner_of.update(dict.fromkeys(host.tokens, number))
-        self.tokens: list[int] = sorted(owner_of)
-        self.owners: list[int] = [owner_of[token] for token in self.tokens]
+        # A token beyond 64 bits is none of Murmur3's.
+        tokens = sorted([token for token in owner_of if -(1 << 63) <= token < 1 << 63])
+        self.owners: list[int] = [owner_of[token] for token in tokens]
+        bits = len(tokens).bit_length()
+        self.shift = shift = 64 - bits
+        self.half = half = 1 << bits >> 1
+        sizes = [0] * (1 << bits)
+        for token in tokens:
+            sizes[(token >> shift) + half] += 1
+        # Arrays: what a search looks at lies together.
+        self.starts = array("I", accumulate(sizes, initial=0))
+        self.tokens = array("q", tokens)
         members = set(self.owners)
         self.size = len(members)
         self.rack_count = len({self.racks[number] for number in members})
+
+    def index(self, token: int) -> int:
+        """Return the number of the range that a token is in; 0 if there are no tokens."""
+        bucket = (token >> self.shift) + self.half
+        index = bisect_left(self.tokens, token, self.starts[bucket], self.starts[bucket + 1])
+        return index if index < len(self.tokens) else 0
 
 
 class Placement:
@@ -118,32 +151,25 @@ class Placement:
         by_rack: whether racks count.
 
     Attributes:
-        tokens: the ends of the ranges, in ascending order: range ``i`` is what ``bisect_left``
-            finds for its tokens, and past the last one it's the first again.
+        ring: as given.
         count: how many replicas each range has.
         everywhere: whether every host that has tokens in this ring is a replica of every range.
     """
 
     __slots__ = (
-        "_hosts", "_kept", "_rack_repeats", "_ring", "_room", "count", "everywhere", "tokens",
+        "_hosts", "_kept", "_rack_repeats", "_room", "count", "everywhere", "ring",
     )  # fmt: skip
 
     def __init__(
-        self, hosts: tuple[Host, ...], ring: _Ring, copies: int, full: int, by_rack: bool
+        self, hosts: tuple[Host, ...], ring: Ring, copies: int, full: int, by_rack: bool
     ) -> None:
         self._hosts = hosts
-        self._ring = ring
+        self.ring = ring
         self._rack_repeats = copies - ring.rack_count if by_rack else copies
         self._kept: dict[int, tuple[Host, ...]] = {}
         self._room = _KEPT
-        self.tokens = ring.tokens
         self.count = min(full, ring.size)
         self.everywhere = self.count == ring.size
-
-    def index(self, token: int) -> int:
-        """Return the number of the range that a token is in; 0 if there are no tokens."""
-        index = bisect_left(self.tokens, token)
-        return index if index < len(self.tokens) else 0
 
     def replicas(self, index: int) -> tuple[Host, ...]:
         """Return the replicas of a range, in the order of the ring.
@@ -165,7 +191,7 @@ class Placement:
         count = self.count
         if not count:
             return ()
-        ring = self._ring
+        ring = self.ring
         owners, racks = ring.owners, ring.racks
         repeats = self._rack_repeats
         found: list[int] = []
@@ -230,7 +256,7 @@ class Topology:
         self.partitioner = partitioner
         self.datacenters = tuple(sorted({host.datacenter for host in by_id.values()}))
         self._numbered = tuple(by_id.values())
-        self._rings: dict[str | None, _Ring] = {}
+        self._rings: dict[str | None, Ring] = {}
         self._placements: dict[tuple[str | None, int, int], Placement] = {}
         self._take(keyspaces)
 
@@ -258,9 +284,9 @@ class Topology:
         return changed
 
     @property
-    def tokens(self) -> Sequence[int]:
-        """The tokens of all hosts in ascending order; not to be changed."""
-        return self._ring(None).tokens
+    def ring(self) -> Ring:
+        """The ring of all hosts, whatever their datacenter."""
+        return self._ring(None)
 
     def replicas(self, keyspace: str, token: int) -> tuple[Host, ...]:
         """Return the hosts that have a full replica of a partition.
@@ -277,13 +303,14 @@ class Topology:
         placements = self.placements(keyspace)
         if len(placements) == 1:
             (placement,) = placements.values()
-            return placement.replicas(placement.index(token))
+            return placement.replicas(placement.ring.index(token))
         found = []
         for order, placement in enumerate(placements.values()):
-            index = placement.index(token)
             if placement.count:
+                ring = placement.ring
+                index = ring.index(token)
                 # How far up the ring the range ends, which is where its first replica's token is.
-                distance = (placement.tokens[index] - token) % (1 << 64)
+                distance = (ring.tokens[index] - token) % (1 << 64)
                 found.append((distance, order, placement.replicas(index)))
         found.sort()
         return tuple([host for _, _, replicas in found for host in replicas])
@@ -332,10 +359,10 @@ class Topology:
             self._placements[key] = found
         return found
 
-    def _ring(self, datacenter: str | None) -> _Ring:
+    def _ring(self, datacenter: str | None) -> Ring:
         ring = self._rings.get(datacenter)
         if ring is None:
-            ring = self._rings[datacenter] = _Ring(self._numbered, datacenter)
+            ring = self._rings[datacenter] = Ring(self._numbered, datacenter)
         return ring
 
 

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 from cqlproto_anyio.topology import Host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
     from uuid import UUID
 
-    from cqlproto_anyio.topology import Placement, Topology
+    from cqlproto_anyio.topology import Placement, Ring, Topology
 
 __all__ = ["Distance", "Router", "Routing", "distance"]
 
@@ -77,7 +77,7 @@ class _Table(Generic[P]):
     """What a router knows of a keyspace.
 
     Attributes:
-        tokens: the ends of the ranges.
+        tokens, starts, shift, half: the ring's.
         cells: the replicas of each range, None until they are needed; one more than there are
             tokens, for what is past the last: it belongs to the first range.
         find: returns the hosts that have a range, by its number.
@@ -85,20 +85,23 @@ class _Table(Generic[P]):
         orders: whether a token decides who is asked first, when that must be the primary replica.
     """
 
-    __slots__ = ("cells", "find", "needed", "orders", "tokens")
+    __slots__ = ("cells", "find", "half", "needed", "orders", "shift", "starts", "tokens")
 
     def __init__(
         self,
-        tokens: Sequence[int],
+        ring: Ring,
         find: Callable[[int], Iterable[Host]],
         needed: bool,
         orders: bool,
     ) -> None:
-        self.tokens = tokens
+        self.tokens = ring.tokens
+        self.starts = ring.starts
+        self.shift = ring.shift
+        self.half = ring.half
         self.find = find
         self.needed = needed
         self.orders = orders
-        self.cells: list[tuple[P, ...] | None] = [None] * (len(tokens) + 1)
+        self.cells: list[tuple[P, ...] | None] = [None] * (len(ring.tokens) + 1)
 
 
 class Router(Generic[P]):
@@ -189,7 +192,9 @@ class Router(Generic[P]):
         table = self._tables.get(keyspace) or self._table(keyspace)
         if table is None:
             return ()
-        index = bisect_left(table.tokens, token)
+        starts = table.starts
+        bucket = (token >> table.shift) + table.half
+        index = bisect_left(table.tokens, token, starts[bucket], starts[bucket + 1])
         found = table.cells[index]
         return found if found is not None else self._fill(table, index)
 
@@ -265,14 +270,14 @@ class Router(Generic[P]):
         placements = {name: each for name, each in placements.items() if each.count}
         if not placements:
             return None
-        tokens, find = self._ranges(keyspace, placements)
+        ring, find = self._ranges(keyspace, placements)
         for table in self._tables.values():
             if table.find == find:  # the same replicas under another name
                 self._tables[keyspace] = table
                 return table
         useful = self.routing.token_aware and len(self.local) > 1
         needed = useful and not self._has_all(placements)
-        table = _Table[P](tokens, find, needed=needed, orders=useful)
+        table = _Table[P](ring, find, needed=needed, orders=useful)
         self._room -= len(table.cells)
         if self._room < 0:
             self._tables.clear()
@@ -282,14 +287,15 @@ class Router(Generic[P]):
 
     def _ranges(
         self, keyspace: str, placements: Mapping[str | None, Placement]
-    ) -> tuple[Sequence[int], Callable[[int], Iterable[Host]]]:
-        """Return the ends of a keyspace's ranges, and what finds the replicas of one of them."""
+    ) -> tuple[Ring, Callable[[int], Iterable[Host]]]:
+        """Return the ring of a keyspace's ranges, and what finds the replicas of one of them."""
         topology = self._topology
         if len(placements) == 1:
             (placement,) = placements.values()
-            return placement.tokens, placement.replicas
-        tokens = topology.tokens
-        return tokens, lambda index: topology.replicas(keyspace, tokens[index])
+            return placement.ring, placement.replicas
+        ring = topology.ring
+        tokens = ring.tokens
+        return ring, lambda index: topology.replicas(keyspace, tokens[index])
 
     def _has_all(self, placements: Mapping[str | None, Placement]) -> bool:
         """Return whether every local host that is left is a replica of every range."""
