@@ -10,34 +10,75 @@ from cqlproto_anyio import exceptions
 from cqlproto_anyio.config import Auth, Config, Endpoint, Options, PlainAuth, Profile
 from cqlproto_anyio.exceptions import *  # noqa: F403  # the error tree is part of the surface
 from cqlproto_anyio.executor import Executor
+from cqlproto_anyio.hooks import (
+    ConnectionRecord,
+    ControlRecord,
+    Hooks,
+    HostRecord,
+    RequestRecord,
+)
 from cqlproto_anyio.paging import RowStream
+from cqlproto_anyio.policies import (
+    ConstantReconnection,
+    ConstantSpeculation,
+    DefaultRetry,
+    ExponentialReconnection,
+    NoRetry,
+    PercentileSpeculation,
+    Reconnection,
+    Retry,
+    RetryPolicy,
+    Routing,
+    Speculation,
+)
 from cqlproto_anyio.prepared import Prepared
 from cqlproto_anyio.results import Page, Result
 from cqlproto_anyio.session import Session, connect
+from cqlproto_anyio.statistics import HostStatistics, Statistics
+from cqlproto_anyio.topology import Host
 
 __all__ = [
     "EMPTY",
     "UNSET",
     "Auth",
     "Config",
+    "ConnectionRecord",
     "Consistency",
+    "ConstantReconnection",
+    "ConstantSpeculation",
+    "ControlRecord",
     "Date",
+    "DefaultRetry",
     "Duration",
     "Endpoint",
     "Executor",
+    "ExponentialReconnection",
+    "Hooks",
+    "Host",
+    "HostRecord",
+    "HostStatistics",
+    "NoRetry",
     "Options",
     "Page",
+    "PercentileSpeculation",
     "PlainAuth",
     "Prepared",
     "Profile",
+    "Reconnection",
+    "RequestRecord",
     "Result",
+    "Retry",
+    "RetryPolicy",
+    "Routing",
     "Row",
     "RowStream",
     "RowTarget",
     "Session",
+    "Speculation",
+    "Statistics",
     "Time",
     "Timestamp",
-    "__version__",
     "connect",
+    "__version__",
 ]
 __all__ += exceptions.__all__

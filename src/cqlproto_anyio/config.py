@@ -17,6 +17,15 @@ from cqlproto.connection import Authenticator, Limits, PlainAuthenticator
 from cqlproto.enums import Consistency, ProtocolVersion
 from cqlproto.messages.requests import QueryParameters
 from cqlproto_anyio.exceptions import ConfigError, UsageError
+from cqlproto_anyio.hooks import Hooks
+from cqlproto_anyio.policies import (
+    DefaultRetry,
+    ExponentialReconnection,
+    Reconnection,
+    RetryPolicy,
+    Routing,
+    Speculation,
+)
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
@@ -98,8 +107,14 @@ class Profile:
             (SERIAL).
         page_size: how many rows the server sends at a time.
         max_rows: how many rows ``execute`` collects before it gives up with ResultTooLarge.
-        idempotent: whether repeating the statement does no harm; lets it be retried.
-        timestamp: the writes' timestamp, in microseconds since 1970; None leaves it to the server.
+        idempotent: whether repeating the statement does no harm; lets it be sent again after it
+            may have been carried out, and to a second node before the first has answered.
+            Statements that only read are idempotent anyway; those with IF never are.
+        retry: what is tried again after which failure; what must not be sent twice never is.
+        speculation: when an idempotent statement that isn't answered yet is sent to another node
+            too; None for never.
+        timestamp: the writes' timestamp, in microseconds since 1970; None leaves it to the session
+            (``Config.client_timestamps``).
         now_in_seconds: the server's idea of now, in seconds since 1970; needs protocol v5.
         keyspace: the keyspace of unqualified names; needs protocol v5.
         trace: whether the server shall trace the request.
@@ -112,6 +127,8 @@ class Profile:
     page_size: int = 5000
     max_rows: int = 100_000
     idempotent: bool = False
+    retry: RetryPolicy = field(default_factory=DefaultRetry)
+    speculation: Speculation | None = None
     timestamp: int | None = None
     now_in_seconds: int | None = None
     keyspace: str | None = None
@@ -140,6 +157,10 @@ class Profile:
         for name in ("idempotent", "trace"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, not True or False")
+        if not hasattr(self.retry, "decide"):
+            raise ConfigError(f"retry can't be a {type(self.retry).__name__}")
+        if self.speculation is not None and not hasattr(self.speculation, "tracker"):
+            raise ConfigError(f"speculation can't be a {type(self.speculation).__name__}")
         if self.keyspace is not None and (not isinstance(self.keyspace, str) or not self.keyspace):
             raise ConfigError(f"keyspace is {self.keyspace!r}, not a name")
         if self.payload is not None and not _is_map(self.payload, bytes):
@@ -170,6 +191,8 @@ class Options(TypedDict, total=False):
     page_size: int
     max_rows: int
     idempotent: bool
+    retry: RetryPolicy
+    speculation: Speculation | None
     timestamp: int
     now_in_seconds: int
     keyspace: str
@@ -193,10 +216,33 @@ class Config:
             version that is asked for.
         protocol_version: the only version to speak; None takes the highest that the server does,
             from v5 down.
+        discovery: whether to ask the cluster for its other nodes, and to listen for their coming
+            and going, on a connection of its own; False takes the contact points for all there is.
+        eager: whether to connect to all nodes of the local data centre from the start, in the
+            background; False connects to a node when the first request is meant for it.
+        connections_per_host: how many connections a node gets.
+        max_connections_per_host: up to how many it gets under load.
+        grow_at: how many requests in flight on a connection make another one be opened.
+        max_connecting: how many connections of the session may be in the making at a time.
         max_in_flight: how many requests may be under way on a connection.
+        max_orphans: how many of a connection's requests may have been given up while their replies
+            are due; with more, it is replaced.
         max_waiting: how many more may wait for their turn before Overloaded is raised.
         max_unsent: how many bytes may wait to be written, before requests have to wait.
         max_prepared: how many prepared statements are kept; the least recently used one goes first.
+        routing: which nodes are preferred for a request.
+        reconnection: how long to wait between attempts to reach a node that is down.
+        heartbeat_interval: after how many seconds of silence a node is asked whether it lives.
+        heartbeat_timeout: how long the answer may take, in seconds.
+        refresh_interval: after how many seconds the nodes are read again although no event came.
+        control_timeout: how long a request on the control connection may take, in seconds.
+        schema_agreement_timeout: how long a statement that changes the schema waits for the nodes
+            to agree on it, in seconds, after it has succeeded; 0 does not wait.
+        client_timestamps: whether writes carry a timestamp of the session's, which only ever grows,
+            so that two writes of one program can't be ordered otherwise by nodes whose clocks
+            differ; False leaves it to the nodes. ``Profile.timestamp`` comes first.
+        translate: changes the address that a node announces into the one to connect to.
+        hooks: called when requests end, nodes come and go, connections open and break.
         limits: what the protocol core accepts and sends.
         connector: opens the transport to a node, in place of TCP and TLS.
         application_name: shown in the server's list of clients.
@@ -208,10 +254,27 @@ class Config:
     close_timeout: float = 2.0
     compression: str | None = None
     protocol_version: ProtocolVersion | None = None
+    discovery: bool = True
+    eager: bool = True
+    connections_per_host: int = 1
+    max_connections_per_host: int = 4
+    grow_at: int = 1024
+    max_connecting: int = 16
     max_in_flight: int = 4096
+    max_orphans: int = 1024
     max_waiting: int = 65_536
     max_unsent: int = 64 * 1024 * 1024
     max_prepared: int = 1000
+    routing: Routing = field(default_factory=Routing)
+    reconnection: Reconnection = field(default_factory=ExponentialReconnection)
+    heartbeat_interval: float = 30.0
+    heartbeat_timeout: float = 5.0
+    refresh_interval: float = 60.0
+    control_timeout: float = 5.0
+    schema_agreement_timeout: float = 10.0
+    client_timestamps: bool = True
+    translate: Callable[[Endpoint], Endpoint] | None = None
+    hooks: Hooks | None = None
     limits: Limits = field(default_factory=Limits)
     connector: Connector | None = None
     application_name: str | None = None
@@ -219,11 +282,31 @@ class Config:
     startup_options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("connect_timeout", "close_timeout"):
+        for name in (
+            "connect_timeout",
+            "close_timeout",
+            "heartbeat_interval",
+            "heartbeat_timeout",
+            "refresh_interval",
+            "control_timeout",
+        ):
             if not _is_seconds(getattr(self, name)):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, not a number of seconds")
+        for name in ("discovery", "eager", "client_timestamps"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, not True or False")
+        if self.schema_agreement_timeout != 0 and not _is_seconds(self.schema_agreement_timeout):
+            raise ConfigError(
+                f"schema_agreement_timeout is {self.schema_agreement_timeout!r}, not a number of"
+                " seconds"
+            )
         for name, least in (
+            ("connections_per_host", 1),
+            ("max_connections_per_host", self.connections_per_host),
+            ("grow_at", 1),
+            ("max_connecting", 1),
             ("max_in_flight", 1),
+            ("max_orphans", 1),
             ("max_waiting", 0),
             ("max_unsent", 1),
             ("max_prepared", 1),
@@ -233,8 +316,18 @@ class Config:
                 raise ConfigError(f"{name} is {value!r}, not a number of at least {least}")
         if not isinstance(self.limits, Limits):
             raise ConfigError(f"limits is a {type(self.limits).__name__}, not Limits")
-        if self.connector is not None and not callable(self.connector):
-            raise ConfigError(f"connector is a {type(self.connector).__name__}, not a function")
+        for name in ("connector", "translate"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise ConfigError(f"{name} is a {type(value).__name__}, not a function")
+        for name, kind, method in (
+            ("routing", Routing, ""),
+            ("reconnection", object, "delay"),
+            ("hooks", (Hooks, type(None)), ""),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, kind) or (method and not hasattr(value, method)):
+                raise ConfigError(f"{name} can't be a {type(value).__name__}")
         for name in ("application_name", "application_version"):
             if not isinstance(getattr(self, name), (str, type(None))):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, not a str")
@@ -279,12 +372,15 @@ class Settings:
 
     __slots__ = (
         "_asks_keyspace",
+        "idempotent",
         "keyspace",
         "max_rows",
         "parameters",
         "payload",
         "plain",
         "profile",
+        "retry",
+        "speculation",
         "timeout",
         "trace",
         "usual",
@@ -300,7 +396,11 @@ class Settings:
         self.max_rows = profile.max_rows
         self.trace = profile.trace
         self.payload = profile.payload
-        self.plain = not profile.trace and profile.payload is None
+        self.idempotent = profile.idempotent
+        self.retry = profile.retry
+        self.speculation = profile.speculation
+        # the short way through execute() does for these
+        self.plain = not profile.trace and profile.payload is None and profile.speculation is None
         # without a keyspace: a prepared statement has its own
         self.parameters = QueryParameters(
             profile.consistency,

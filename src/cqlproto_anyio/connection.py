@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from contextlib import suppress
 from copy import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
@@ -40,7 +40,23 @@ if TYPE_CHECKING:
     from cqlproto_anyio.config import Config, Endpoint
     from cqlproto_anyio.request import Request
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Owner"]
+
+
+class Owner(Protocol):
+    """Who keeps a connection; called synchronously, and must not raise."""
+
+    def crowded(self, connection: Connection) -> None:
+        """So many requests are in flight as :meth:`Connection.watch` named."""
+        ...
+
+    def tired(self, connection: Connection) -> None:
+        """More ids wait for replies that nobody wants than ``Config.max_orphans``."""
+        ...
+
+    def connection_lost(self, connection: Connection) -> None:
+        """It is of no use any more; its requests are told after this."""
+        ...
 
 
 class Connection:
@@ -54,7 +70,12 @@ class Connection:
         config: bounds.
 
     Attributes:
+        requests: those under way, by stream id; to be read only.
+        orphans: how many stream ids wait for a reply that nobody wants any more; likewise.
+        owner: who is told of what happens here, or None.
         listener: called with each event that the server pushes; it must not raise.
+        heard: whether anything has come since this was last set to False.
+        shard: the shard of a Scylla node that serves it, or None.
     """
 
     def __init__(
@@ -69,17 +90,21 @@ class Connection:
         self.name = str(endpoint)
         self.version = core.version
         self.lost: ConnectionFailed | SessionClosed | None = None
+        self.owner: Owner | None = None
         self.listener: Callable[[ServerEvent], None] | None = None
+        self.heard = True
+        self.shard: int | None = None
+        self.requests: dict[int, Request] = {}
+        self.orphans = 0
         self._stream = stream
         self._core = core
         self._clock = backend.clock
         self._config = config
         self._max_in_flight = config.max_in_flight
+        self._watermark = config.max_in_flight
         self._max_unsent = config.max_unsent
         self._started = backend.clock()
-        self._requests: dict[int, Request] = {}
         self._queue: OrderedDict[Request, None] = OrderedDict()
-        self._orphans = 0
         self._scope: anyio.CancelScope | None = None
         self.data_to_send = core.data_to_send
         self.silent = True  # nothing is queued, as far as the transfer has been told
@@ -91,11 +116,6 @@ class Connection:
     def in_flight(self) -> int:
         """How many requests are under way, orphans included."""
         return self._core.in_flight
-
-    @property
-    def orphans(self) -> int:
-        """How many of them nobody waits for any more."""
-        return self._orphans
 
     @property
     def waiting(self) -> int:
@@ -118,9 +138,9 @@ class Connection:
         core = self._core
         if (
             self._queue
-            or len(self._requests) + self._orphans >= self._max_in_flight
+            or len(self.requests) + self.orphans >= self._watermark
             or core.unsent >= self._max_unsent
-        ):
+        ) and self._must_wait():
             if len(self._queue) >= self._config.max_waiting:
                 error = Overloaded(
                     f"{len(self._queue)} requests wait for {self.endpoint} already,"
@@ -138,18 +158,31 @@ class Connection:
         if stream_id == 0:
             self._queue.pop(request, None)
             return False
-        if self._requests.pop(stream_id, None) is None:
+        if self.requests.pop(stream_id, None) is None:
             return True
         sent = self._core.abandon(stream_id)
-        self._orphans = self._core.orphans
+        self.orphans = orphans = self._core.orphans
+        if orphans > self._config.max_orphans and self.owner is not None:
+            self.owner.tired(self)
         if not sent and self._queue:
             self.sent()  # it has made room, and nothing else may happen for long
         return sent
 
+    def watch(self, watermark: int) -> None:
+        """Tell the owner, once, when so many requests are in flight."""
+        self._watermark = min(watermark, self._max_in_flight)
+
+    def _must_wait(self) -> bool:
+        """Whether a request has to wait for its turn, now that there are many."""
+        if len(self.requests) + self.orphans >= self._watermark and self.owner is not None:
+            self._watermark = self._max_in_flight
+            self.owner.crowded(self)
+        return bool(self._queue) or self._is_full()
+
     def _is_full(self) -> bool:
         """Whether a request has to wait; one turn of the loop alone can queue too many bytes."""
         return (
-            len(self._requests) + self._orphans >= self._max_in_flight
+            len(self.requests) + self.orphans >= self._max_in_flight
             or self._core.unsent >= self._max_unsent
         )
 
@@ -169,7 +202,7 @@ class Connection:
         except MessageTooLarge as exc:
             raise RequestTooLarge(str(exc)) from exc
         request.stream_id = stream_id
-        self._requests[stream_id] = request
+        self.requests[stream_id] = request
         if self.silent:
             self.silent = False
             self._wake()
@@ -189,7 +222,8 @@ class Connection:
         """Parse what one read brought, and wake the tasks whose requests it answers."""
         core = self._core
         next_event = core.next_event
-        take = self._requests.pop
+        take = self.requests.pop
+        self.heard = True
         core.receive_data(data)
         while (event := next_event()) is not None:
             if type(event) is not ResponseReceived:
@@ -201,8 +235,8 @@ class Connection:
                     request.answer(event)
                 else:
                     request.complete(event)
-        if self._orphans:
-            self._orphans = core.orphans
+        if self.orphans:
+            self.orphans = core.orphans
         if self._queue:
             self.sent()
 
@@ -223,6 +257,7 @@ class Connection:
                 stage="request",
                 elapsed=self._clock() - self._started,
             )
+            self._tell_owner()
             self._tell_all(cause)
         if self._scope is not None:
             self._scope.cancel()
@@ -253,6 +288,7 @@ class Connection:
         """End the connection; the requests under way get an error like this one."""
         if self.lost is None:
             self.lost = error
+            self._tell_owner()
             self._tell_all(None)
         if self._scope is not None:
             self._scope.cancel()
@@ -261,10 +297,15 @@ class Connection:
         """End a connection that must not be used any more, as if it were lost."""
         self.lose(reason, None)
 
+    def _tell_owner(self) -> None:
+        # first, so that no request that is told of it is sent here again
+        if self.owner is not None:
+            self.owner.connection_lost(self)
+
     def _tell_all(self, cause: BaseException | None) -> None:
-        requests = [*self._requests.values(), *self._queue]
+        requests = [*self.requests.values(), *self._queue]
         unsent = set(self._queue)
-        self._requests.clear()
+        self.requests.clear()
         self._queue.clear()
         for request in requests:
             if request in unsent or not self._core.abandon(request.stream_id):

@@ -10,9 +10,12 @@ second page of a call, a second attempt) is kept apart and looked at whole; ther
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-__all__ = ["Deadlines", "Due"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Alarm", "Deadlines", "Due"]
 
 
 class Due(Protocol):
@@ -111,3 +114,42 @@ class Deadlines:
             for key in [key for key, queue in self._by_timeout.items() if not queue]:
                 del self._by_timeout[key]
         return self._by_timeout.setdefault(timeout, {})
+
+
+class Alarm:
+    """A function to be called at some time; nothing but a deadline among the others.
+
+    Arguments:
+        deadlines: where it is kept.
+        function: what is called then; it must not raise.
+        rearm: called when it has become the next one of all.
+    """
+
+    __slots__ = ("_deadlines", "_function", "_rearm", "deadline", "queue", "timeout")
+
+    def __init__(
+        self, deadlines: Deadlines, function: Callable[[], None], rearm: Callable[[], None]
+    ) -> None:
+        self._deadlines = deadlines
+        self._function = function
+        self._rearm = rearm
+        self.timeout: float | None = None
+        self.deadline = math.inf
+        self.queue: dict[Due, None] | None = None
+
+    def set(self, deadline: float) -> None:
+        """Call the function then, in seconds of the clock, and only then; infinity: never."""
+        if deadline == self.deadline:
+            return
+        self.deadline = deadline
+        self._deadlines.remove(self)
+        if self._deadlines.add_until(self):
+            self._rearm()
+
+    def cancel(self) -> None:
+        """Don't call it."""
+        self.set(math.inf)
+
+    def expire(self) -> None:
+        self.deadline = math.inf
+        self._function()

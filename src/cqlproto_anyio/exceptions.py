@@ -19,7 +19,8 @@ There is no ExceptionGroup anywhere.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from copy import copy
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cqlproto.enums import ErrorCode
 from cqlproto.exceptions import (
@@ -387,3 +388,16 @@ def database_error(message: Error, *, host: str, query: str | None = None) -> Da
     """Return the exception for a server's ERROR; an unknown code becomes a plain DatabaseError."""
     kind = _BY_CODE.get(message.code, DatabaseError)
     return kind(message.code, message.message, dict(message.fields), host=host, query=query)
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def copied(error: E) -> E:
+    """Return the error for one of several tasks, so that each has a traceback of its own."""
+    try:
+        mine = copy(error)
+    except Exception:  # a class of the user's, whose constructor takes other arguments: shared
+        return error
+    mine.__cause__ = error.__cause__
+    return mine

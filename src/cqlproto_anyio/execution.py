@@ -2,9 +2,8 @@
 simple.
 
 ``Session.execute`` goes the short way by itself: one request, one reply, rows on one page.
-Everything else is here: statements that must be prepared first, a connection that must be made
-    anew, UNPREPARED,
-more pages, tokens, errors.
+Everything else is here: statements that must be prepared first, hosts that fail and what is tried
+after that, UNPREPARED, more pages, tokens, errors.
 """
 
 from __future__ import annotations
@@ -12,21 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from cqlproto.enums import BatchKind, ErrorCode
-from cqlproto.messages.errors import Error
+from cqlproto.enums import BatchKind
 from cqlproto.messages.requests import Batch, BatchStatement, Execute, Query, QueryParameters
-from cqlproto.messages.results import Rows, SetKeyspace
+from cqlproto.messages.results import Rows
 from cqlproto.rows import Row, decode_rows
+from cqlproto_anyio.attempts import MAX_PREPARATIONS, Attempts, host_of
 from cqlproto_anyio.cqltext import read_statement
 from cqlproto_anyio.exceptions import (
-    DatabaseError,
+    ConnectionFailed,
+    IsBootstrapping,
     RemoteProtocolError,
     ResultTooLarge,
     RowMappingError,
+    ServerOverloaded,
     UsageError,
-    database_error,
 )
-from cqlproto_anyio.outcome import may_have_applied
 from cqlproto_anyio.prepared import Prepared, Statement, refuse_use
 from cqlproto_anyio.results import APPLIED, Page, PageToken, Result
 
@@ -36,8 +35,10 @@ if TYPE_CHECKING:
     from cqlproto._events import ResponseReceived
     from cqlproto.enums import ProtocolVersion
     from cqlproto.messages import Request as Message
+    from cqlproto.messages.errors import Error
     from cqlproto.messages.results import Column
     from cqlproto.wire import Unset
+    from cqlproto_anyio.attempts import Outcome
     from cqlproto_anyio.config import Settings
     from cqlproto_anyio.connection import Connection
     from cqlproto_anyio.request import Request
@@ -45,44 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchCall", "Call"]
 
-# A node that forgets a statement as soon as it is prepared (its cache is too small) is not asked
-# forever.
-MAX_PREPARATIONS = 3
 
-
-class _Attempts:
-    """What calls of every kind share: a deadline, a request, and another try after UNPREPARED."""
-
-    def __init__(self, runtime: Runtime, settings: Settings) -> None:
-        self.runtime = runtime
-        self.settings = settings
-        self.restart()
-
-    def restart(self) -> None:
-        """Let the time that the call may take begin now."""
-        self.deadline = self.runtime.deadline(self.settings.timeout)
-
-    def new_request(self, query: str) -> Request:
-        """Return a request of this call, due when the call is."""
-        request = self.runtime.request_class(query, self.settings.timeout)
-        request.deadline = self.deadline
-        return request
-
-    async def connection(self, query: str) -> Connection:
-        """Return the connection, made anew if need be."""
-        connection = self.runtime.connection
-        if connection is None or connection.lost is not None:
-            return await self.runtime.connected(query, self.settings.timeout, self.deadline)
-        return connection
-
-    def error(self, message: Error, request: Request) -> DatabaseError:
-        """Return the exception for a server's ERROR."""
-        error = database_error(message, host=host_of(request), query=request.query)
-        error.maybe_applied = may_have_applied(message.code, read_statement(request.query))
-        return error
-
-
-class Call(_Attempts):
+class Call(Attempts):
     """A statement with its parameters, its settings and what its rows shall be.
 
     Arguments:
@@ -97,8 +62,6 @@ class Call(_Attempts):
         self, runtime: Runtime, query: Any, parameters: Any, row: Any, settings: Settings
     ) -> None:
         super().__init__(runtime, settings)
-        self.statement: Statement | None = None
-        self.values: Sequence[Any] = ()
         self._parameters = parameters
         if isinstance(query, Prepared):
             self.query = query.query
@@ -113,12 +76,46 @@ class Call(_Attempts):
                 f"a query is a str or what prepare() returned, not a {type(query).__name__}"
             )
         refuse_use(self.query)
+        text = read_statement(self.query)
+        self.conditional = text.conditional
+        self.reads = text.reads
 
     async def ready(self) -> None:
-        """Prepare the statement if it has parameters and isn't prepared yet."""
-        if self.statement is None and self._parameters is not None:
-            self.statement = await self.runtime.prepared(self.query, self.settings, self.deadline)
+        """Prepare the statement if it has parameters and isn't prepared yet, or not any more."""
+        if self.statement is not None:
+            if self.statement.stale:
+                await self._prepared(self.statement)
+        elif self._parameters is not None:
+            self.statement = await self._prepared(None)
             self.values = self.statement.values(self._parameters)
+
+    async def prepare(self) -> Statement:
+        """Prepare the statement at any host that can; raises what :meth:`answer` does."""
+        return await self._prepared(None)
+
+    async def _prepared(self, renew: Statement | None) -> Statement:
+        """Return the statement, prepared at any host that can."""
+        for _ in range(MAX_PREPARATIONS):
+            connection = await self.connection()
+            try:
+                return await self.runtime.prepared(
+                    self.query, self.settings, self.deadline, connection, renew
+                )
+            except (ConnectionFailed, IsBootstrapping, ServerOverloaded) as exc:
+                self.note(connection)
+                self.failures.append(exc)
+                if self.next_connection() is None:
+                    raise self._summary(exc) from exc.__cause__
+        error = self.failures[-1]
+        raise self._summary(error) from error.__cause__
+
+    async def prepare_again(self, message: Error, request: Request, connection: Connection) -> bool:
+        if self.statement is None:
+            return False
+        await self.runtime.prepared(
+            self.query, self.settings, self.deadline, connection, self.statement
+        )
+        return True
 
     # -- requests
 
@@ -128,13 +125,7 @@ class Call(_Attempts):
             return []
         return self.statement.binder(self.settings).cells(self.values)
 
-    async def send(self, request: Request, paging_state: bytes | None) -> None:
-        """Send the request for a page, on a connection that is made anew if need be."""
-        connection = await self.connection(self.query)
-        self.fill(request, paging_state, connection.version)
-        self.runtime.resume_request(request, connection)
-
-    def fill(self, request: Request, paging_state: bytes | None, version: ProtocolVersion) -> None:
+    def fill(self, request: Request, paging_state: bytes | None, connection: Connection) -> None:
         """Say what to send for the first page, or for the one that a paging state leads to.
 
         Raises:
@@ -143,6 +134,7 @@ class Call(_Attempts):
         """
         statement = self.statement
         settings = self.settings
+        version = connection.version
         if statement is not None:
             statement.speak(version)
             if paging_state is None and settings.plain:
@@ -166,41 +158,11 @@ class Call(_Attempts):
         """Send a request and return what answers it, and the node that did.
 
         Raises:
-            DatabaseError: the server refuses.
-            RequestTimeout, ConnectionFailed, SessionClosed, Overloaded: no answer came.
+            what :meth:`answer` raises.
         """
         request = self.new_request(self.query)
-        await self.send(request, paging_state)
-        return await self.answer(request, await request, paging_state)
-
-    async def answer(
-        self, request: Request, event: ResponseReceived, paging_state: bytes | None
-    ) -> tuple[ResponseReceived, str]:
-        """Return the event that answers the request, after more attempts if one was an ERROR."""
-        for _ in range(MAX_PREPARATIONS):
-            message = event.message
-            if type(message) is SetKeyspace:
-                self._refuse_keyspace(request)
-            if type(message) is not Error:
-                break
-            if message.code != ErrorCode.UNPREPARED or self.statement is None:
-                break
-            await self.runtime.prepared(
-                self.query, self.settings, self.deadline, renew=self.statement
-            )
-            request.again()
-            await self.send(request, paging_state)
-            event = await request
-        if type(event.message) is Error:
-            raise self.error(event.message, request)
+        event = await self.answer(request, await self.first(request, paging_state), paging_state)
         return event, host_of(request)
-
-    def _refuse_keyspace(self, request: Request) -> None:
-        """The connection has changed its keyspace behind our back: no one must use it any more."""
-        reason = "a statement changed the connection's keyspace, which was closed for it"
-        if request.connection is not None:
-            request.connection.give_up(reason)
-        raise UsageError(reason)
 
     # -- results
 
@@ -232,8 +194,7 @@ class Call(_Attempts):
             rows
         ) + message.row_count <= limit:
             # the server makes the next page while this one is decoded
-            request = self.new_request(self.query)
-            await self.send(request, paging_state)
+            request = await self.ask(paging_state)
             try:
                 if request.connection is not None:
                     await request.connection.flush()
@@ -241,7 +202,7 @@ class Call(_Attempts):
             except BaseException:
                 request.abandon()
                 raise
-            event, host = await self.answer(request, await request, paging_state)
+            event, host = await self.obtain(request, paging_state)
             message = rows_of(event)
         rows += self.rows(message)
         if len(rows) > limit:
@@ -264,6 +225,30 @@ class Call(_Attempts):
             rows = []
         return Result(rows, columns, event, host, outcome)
 
+    async def ask(self, paging_state: bytes) -> Request:
+        """Send the request for a further page; :meth:`obtain` returns what answers it."""
+        self.forget_attempts()
+        request = self.new_request(self.query)
+        connection = await self.connection()
+        self.fill(request, paging_state, connection)
+        try:
+            self.submit(request, connection)
+        except ConnectionFailed as exc:  # just now: awaiting the request tells it
+            request.fail(exc)
+        return request
+
+    async def obtain(
+        self, request: Request, paging_state: bytes | None
+    ) -> tuple[ResponseReceived, str]:
+        """Return the event that answers a page's request, and the node that sent it."""
+        outcome: Outcome
+        try:
+            outcome = await self.wait(request, paging_state)
+        except ConnectionFailed as exc:
+            outcome = exc
+        event = await self.answer(request, outcome, paging_state)
+        return event, host_of(request)
+
     async def page(self, token: str | None) -> Page[Any]:
         """Return one page."""
         tokens = PageToken(self.query, self.settings.keyspace, self.cells())
@@ -276,11 +261,13 @@ class Call(_Attempts):
         return Page(self.rows(message), columns_of(message), event, host, next_token)
 
 
-class BatchCall(_Attempts):
+class BatchCall(Attempts):
     """Several statements in one request (v4 section 4.1.7)."""
 
     def __init__(self, runtime: Runtime, settings: Settings, kind: str) -> None:
         super().__init__(runtime, settings)
+        self.query = "BATCH"
+        self.conditional = self.reads = False
         try:
             self._kind = BatchKind[kind.upper()]
         except (KeyError, AttributeError):
@@ -299,13 +286,13 @@ class BatchCall(_Attempts):
             call.deadline = self.deadline
             await call.ready()
             self._items.append((call.query, call.statement, call.values))
+            if self.statement is None:  # the first partition decides where the batch goes
+                self.statement, self.values = call.statement, call.values
 
-    async def _send(self, request: Request) -> None:
-        connection = await self.connection(request.query)
+    def fill(self, request: Request, paging_state: bytes | None, connection: Connection) -> None:
         version = connection.version
         self.settings.check(version)
         request.carry(self._message(version), settings=self.settings)
-        self.runtime.resume_request(request, connection)
 
     def _message(self, version: ProtocolVersion) -> Batch:
         profile = self.settings.profile
@@ -329,20 +316,11 @@ class BatchCall(_Attempts):
 
     async def run(self) -> Result[Row]:
         """Send the batch; raises as :meth:`Call.fetch` does."""
-        request = self.new_request(f"BEGIN {self._kind.name} BATCH of {len(self._items)}")
-        await self._send(request)
-        event: ResponseReceived = await request
-        # UNPREPARED names one statement; each may be unknown to the node
-        for _ in range(len(self._items)):
-            message = event.message
-            if type(message) is not Error or message.code != ErrorCode.UNPREPARED:
-                break
-            await self._prepare_again(message, request)
-            request.again()
-            await self._send(request)
-            event = await request
-        if type(event.message) is Error:
-            raise self.error(event.message, request)
+        self.query = f"BEGIN {self._kind.name} BATCH of {len(self._items)}"
+        texts = [read_statement(query) for query, _, _ in self._items]
+        self.conditional = any(text.conditional for text in texts)
+        request = self.new_request(self.query)
+        event = await self.answer(request, await self.first(request, None), None)
         host = host_of(request)
         message = event.message
         if type(message) is not Rows:
@@ -352,19 +330,20 @@ class BatchCall(_Attempts):
         outcome = tuple(rows[0]) if rows else None
         return Result(rows, columns, event, host, outcome)
 
-    async def _prepare_again(self, message: Error, request: Request) -> None:
+    @property
+    def most_preparations(self) -> int:
+        # UNPREPARED names one statement; each may be unknown to the node
+        return len(self._items) + MAX_PREPARATIONS
+
+    async def prepare_again(self, message: Error, request: Request, connection: Connection) -> bool:
         unknown = message.fields.get("statement_id")
         for query, statement, _ in self._items:
             if statement is not None and statement.prepared.statement_id == unknown:
-                await self.runtime.prepared(query, self.settings, self.deadline, renew=statement)
-                return
-        raise self.error(message, request)
-
-
-def host_of(request: Request) -> str:
-    """Return where a request was submitted."""
-    connection: Connection | None = request.connection
-    return "" if connection is None else connection.name
+                await self.runtime.prepared(
+                    query, self.settings, self.deadline, connection, statement
+                )
+                return True
+        return False
 
 
 def columns_of(message: Rows) -> tuple[Column, ...]:
@@ -393,7 +372,7 @@ def adopt(statement: Statement, message: Rows) -> None:
     metadata = message.metadata
     if metadata is None:
         return
-    if statement.version.has_result_metadata_id:
+    if statement.prepared.result_metadata_id is not None:
         lasting = message.metadata_id is not None
     else:
         lasting = bool(metadata.columns) and metadata.columns[0].name != APPLIED

@@ -61,10 +61,12 @@ class PageStream(Generic[R]):
             request.deadline = call.deadline
         try:
             if self._next_is_unsent():
-                await call.send(request, self._paging_state)
-            elif request.done:
-                await anyio.lowlevel.checkpoint()  # or a fast server would starve other tasks
-            event, _ = await call.answer(request, await request, self._paging_state)
+                outcome = await call.first(request, self._paging_state)
+                event = await call.answer(request, outcome, self._paging_state)
+            else:
+                if request.done:
+                    await anyio.lowlevel.checkpoint()  # or a fast server would starve other tasks
+                event, _ = await call.obtain(request, self._paging_state)
         except BaseException:
             self._next = None
             raise
@@ -92,15 +94,16 @@ class PageStream(Generic[R]):
         runtime = call.runtime
         call.restart()
         self._paging_state = paging_state
+        call.forget_attempts()
         request = call.new_request(call.query)
-        connection = runtime.connection
-        if connection is None or connection.lost is not None:
+        connection = runtime.cluster.choose(call.statement, call.values)
+        if connection is None:
             self._next = request
             return
-        call.fill(request, paging_state, connection.version)
+        call.fill(request, paging_state, connection)
         self._next = request
         try:
-            runtime.resume_request(request, connection)
+            call.submit(request, connection)
         except CQLError:
             # the page in hand comes first; asked for again, this raises where it belongs
             request.connection = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -18,12 +18,14 @@ from cqlproto_anyio.cqltext import read_statement
 from cqlproto_anyio.exceptions import ParameterError, ProtocolError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cqlproto.enums import ProtocolVersion
     from cqlproto.messages.results import Column, ResultMetadata
     from cqlproto.messages.results import Prepared as PreparedMessage
     from cqlproto_anyio.config import Settings
 
-__all__ = ["Key", "Parameters", "Prepared", "Statement", "StatementCache", "refuse_use"]
+__all__ = ["Key", "Parameters", "Prepared", "Route", "Statement", "StatementCache", "refuse_use"]
 
 R = TypeVar("R")
 
@@ -31,6 +33,8 @@ Parameters = Any
 """A sequence, a mapping, or an object with fields (dataclass, msgspec, pydantic)."""
 
 Key = str | tuple[str | None, str]
+
+KeyFunction = Callable[[Sequence[Any]], bytes | None]
 
 # Options that change with every call, such as timestamp=, make settings anew each time.
 _MAX_BINDERS = 64
@@ -45,6 +49,28 @@ def refuse_use(query: str) -> None:
         )
 
 
+class Route:
+    """How a statement is routed, as long as the hosts in use are the same.
+
+    Arguments:
+        router: what it was made for; another one needs another route.
+        keyspace: of the statement's table.
+        key: returns the partition key of bound values, or None where hashing can't change the
+            choice.
+        primary_first: whether the first replica is preferred to the others.
+    """
+
+    __slots__ = ("key", "keyspace", "primary_first", "router")
+
+    def __init__(
+        self, router: object, keyspace: str, key: KeyFunction | None, primary_first: bool
+    ) -> None:
+        self.router = router
+        self.keyspace = keyspace
+        self.key = key
+        self.primary_first = primary_first
+
+
 class Statement:
     """A statement that the server has prepared.
 
@@ -53,9 +79,27 @@ class Statement:
         keyspace: the keyspace of its unqualified names, or None.
         prepared: what PREPARED said.
         version: the protocol version.
+
+    Attributes:
+        stale: whether the schema has changed since, so that the types may have as well; it is
+            prepared anew before it is executed again.
+        route: how it is routed, or None if that isn't known yet.
     """
 
-    __slots__ = ("binders", "count", "keyspace", "names", "prepared", "query", "text", "version")
+    __slots__ = (
+        "_key",
+        "binders",
+        "count",
+        "keyspace",
+        "names",
+        "prepared",
+        "query",
+        "route",
+        "stale",
+        "text",
+        "version",
+    )
+    version: ProtocolVersion | None
 
     def __init__(
         self,
@@ -68,6 +112,7 @@ class Statement:
         self.keyspace = keyspace
         self.text = read_statement(query)
         self.version = version
+        self.stale = False
         self._take(prepared)
 
     def _take(self, prepared: PreparedMessage) -> None:
@@ -75,6 +120,26 @@ class Statement:
         self.names = tuple(column.name for column in prepared.bind.columns)
         self.count = len(self.names)
         self.binders: dict[Settings, Binder] = {}
+        self.route: Route | None = None
+        self._key: KeyFunction | None = None
+
+    def outdate(self) -> None:
+        """The schema has changed: be prepared anew before the next execution."""
+        self.stale = True
+        self.version = None  # no connection speaks this, so that the short way isn't taken
+
+    def about(self, keyspace: str) -> bool:
+        """Whether it has to do with a keyspace, as far as its columns say."""
+        prepared = self.prepared
+        columns = prepared.bind.columns or prepared.result.columns
+        return not columns or columns[0].keyspace == keyspace
+
+    def key(self, make: Callable[..., KeyFunction]) -> KeyFunction:
+        """Return what makes the partition key of bound values."""
+        if self._key is None:
+            bind = self.prepared.bind
+            self._key = make(bind.columns, bind.key_indices)
+        return self._key
 
     def renew(self, prepared: PreparedMessage) -> None:
         """Swap in what the server says now.
@@ -87,7 +152,10 @@ class Statement:
                 f"prepared anew, {self.query!r} has the id {prepared.statement_id.hex()}"
                 f" instead of {self.prepared.statement_id.hex()}"
             )
-        self._take(prepared)
+        self.stale = False
+        # what is the same stays the same object, with all that was made for it
+        if prepared != self.prepared:
+            self._take(prepared)
 
     def adopt(self, metadata: ResultMetadata, metadata_id: bytes | None) -> None:
         """Expect these columns from now on: a reply has brought others than PREPARED announced.
@@ -98,7 +166,9 @@ class Statement:
         """
         old = self.prepared
         new_id = old.result_metadata_id if metadata_id is None else metadata_id
+        route, key = self.route, self._key
         self._take(type(old)(old.statement_id, new_id, old.bind, metadata))
+        self.route, self._key = route, key  # the markers are what they were
 
     def speak(self, version: ProtocolVersion) -> None:
         """Be executed in this version from now on: the session has met an older node."""
@@ -114,6 +184,7 @@ class Statement:
         """
         binder = self.binders.get(settings)
         if binder is None:
+            assert self.version is not None, "speak() comes first"
             settings.check(self.version)
             if settings.keyspace != self.keyspace:
                 raise UsageError(
@@ -137,7 +208,12 @@ class Statement:
         On v5 the server sends them when they have changed. On v4 nothing would tell that they have,
         so they always come; they are compared as bytes, not parsed again.
         """
-        return self.version.has_result_metadata_id and bool(self.prepared.result.columns)
+        version = self.version
+        return (
+            version is not None
+            and version.has_result_metadata_id
+            and bool(self.prepared.result.columns)
+        )
 
     def values(self, parameters: Parameters) -> Sequence[Any]:
         """Return one value per bind marker.
@@ -262,6 +338,9 @@ class StatementCache:
 
     def __len__(self) -> int:
         return len(self._statements)
+
+    def __iter__(self) -> Iterator[Statement]:
+        return iter(tuple(self._statements.values()))
 
     def get(self, key: Key) -> Statement | None:
         """Return the statement, now the last one used, or None."""

@@ -13,7 +13,7 @@ from cqlproto_anyio.cqltext import read_statement
 from cqlproto_anyio.exceptions import RequestTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cqlproto.messages import Request as Message
     from cqlproto.messages.results import ResultMetadata
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cqlproto_anyio.connection import Connection
     from cqlproto_anyio.deadlines import Due
 
-__all__ = ["Request"]
+__all__ = ["Detached", "Request"]
 
 
 class Request(Waiting):
@@ -103,6 +103,13 @@ class Request(Waiting):
         """Whether the server may have carried it out, although no answer came."""
         return self.stream_id != 0 and not read_statement(self.query).reads
 
+    def settle(self, event: Any, connection: Connection) -> None:
+        """Another attempt was answered first, on this connection: the one under way is given up."""
+        if not self.done:
+            self._leave()
+            self.connection = connection
+            self.complete(event)
+
     # -- the end of an attempt
 
     def complete(self, value: Any) -> None:
@@ -156,3 +163,20 @@ class Request(Waiting):
     def _leave(self) -> None:
         if self.connection is not None and not self.connection.abandon(self):
             self.stream_id = 0  # it has not left, and never will
+
+
+class Detached(Request):
+    """A request that no task awaits: a function is called when it is done.
+
+    Attributes:
+        waiters: the requests of those who wait for what comes of it.
+    """
+
+    __slots__ = ("waiters",)
+
+    def call(self, function: Callable[[Detached], None]) -> None:
+        self.waiters: list[Request] = []
+        self._waiter = function
+
+    def _wake(self, waiter: Callable[[Detached], None]) -> None:
+        waiter(self)

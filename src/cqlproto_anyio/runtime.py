@@ -1,4 +1,4 @@
-"""What keeps a session going: its host task, its connection, its timer, its prepared statements.
+"""What keeps a session going: its host task, its timer, its cluster, its prepared statements.
 
 Everything that runs in the background runs in one host task, started when the session is entered
 and awaited when it is left. The host belongs to no cancel scope of the caller's: a session can be
@@ -9,58 +9,49 @@ it is.
 from __future__ import annotations
 
 import math
+import os
 from contextlib import suppress
-from copy import copy
-from typing import TYPE_CHECKING, TypeVar
+from time import time_ns
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from cqlproto.messages.errors import Error
-from cqlproto.messages.requests import Prepare
 from cqlproto_anyio._backend import shielded
-from cqlproto_anyio.connection import Connection
-from cqlproto_anyio.deadlines import Deadlines
-from cqlproto_anyio.exceptions import (
-    ConnectionFailed,
-    CQLError,
-    NoHostAvailable,
-    SessionClosed,
-    database_error,
-)
-from cqlproto_anyio.opening import open_connection
-from cqlproto_anyio.prepared import Key, Statement, StatementCache
-from cqlproto_anyio.request import Request
+from cqlproto_anyio.cluster import Cluster
+from cqlproto_anyio.deadlines import Alarm, Deadlines
+from cqlproto_anyio.exceptions import SessionClosed, copied
+from cqlproto_anyio.hooks import active
+from cqlproto_anyio.policies import monotonic_timestamps
+from cqlproto_anyio.preparing import Preparations
+from cqlproto_anyio.statistics import Statistics
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Sequence
 
-    from cqlproto.messages.results import Prepared as PreparedMessage
+    from cqlproto.enums import ProtocolVersion
+    from cqlproto.messages.results import SchemaChange
     from cqlproto_anyio._backend import Backend, Waiting
     from cqlproto_anyio.config import Auth, Config, Endpoint, Settings
+    from cqlproto_anyio.connection import Connection
+    from cqlproto_anyio.policies.speculation import Speculation, Tracker
+    from cqlproto_anyio.prepared import Statement
+    from cqlproto_anyio.request import Request
 
 __all__ = ["Runtime"]
 
 
-class _Detached(Request):
-    """A request that no task awaits: a function is called when it is done.
+class Runtime:
+    """The shared part of a session and of what :meth:`Session.using` makes of it.
 
     Attributes:
-        waiters: the requests of those who wait for what comes of it.
+        clock: returns seconds.
+        deadlines: of all requests.
+        cluster: chooses connections.
+        preparations: the prepared statements.
+        retries: how many times a request was sent again.
+        speculative: how many times one was sent to a second host as well.
     """
-
-    __slots__ = ("waiters",)
-
-    def call(self, function: Callable[[_Detached], None]) -> None:
-        self.waiters: list[Request] = []
-        self._waiter = function
-
-    def _wake(self, waiter: Callable[[_Detached], None]) -> None:
-        waiter(self)
-
-
-class Runtime:
-    """The shared part of a session and of what :meth:`Session.using` makes of it."""
 
     def __init__(
         self,
@@ -71,25 +62,46 @@ class Runtime:
         auth: Auth | None,
         tls: ssl.SSLContext | None,
         keyspace: str | None,
+        local_dc: str | None,
     ) -> None:
         self.backend = backend
         self.clock = backend.clock
         self.config = config
         self.keyspace = keyspace
-        self.deadlines = Deadlines()
-        self.statements = StatementCache(config.max_prepared)
-        self.request_class = backend.request
-        self.connection: Connection | None = None
-        self.version = config.highest_version  # lowered when a node doesn't speak it
         self.endpoints = endpoints
-        self._auth = auth
-        self._tls = tls
-        self._preparing: dict[Key, _Detached] = {}
-        self._connecting: list[Request] | None = None
+        self.deadlines = Deadlines()
+        self.request_class = backend.request
+        self.tell = active(config.hooks)
+        self.preparations = Preparations(
+            config.max_prepared,
+            keyspace,
+            keep_deadline=self.keep_deadline,
+            drop_deadline=self.deadlines.remove,
+            request_class=backend.request,
+        )
+        self.statements = self.preparations.statements
+        self.cluster = Cluster(
+            endpoints,
+            backend=backend,
+            config=config,
+            auth=auth,
+            tls=tls,
+            keyspace=keyspace,
+            local_dc=local_dc,
+            alarm=self.alarm,
+            keep_deadline=self.keep_deadline,
+            tell=self.tell,
+            schema_changed=self._schema_changed,
+        )
+        self.timestamps = monotonic_timestamps(time_ns) if config.client_timestamps else None
+        self.retries = 0
+        self.speculative = 0
+        self._trackers: dict[Speculation, Tracker] = {}
         self._closed: str | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._timer: anyio.CancelScope | None = None
         self._host: object = None
+        self._begun: Waiting = backend.waiting()
         self._ended: list[Waiting] | None = []
 
     # -- the life of the host task
@@ -103,7 +115,7 @@ class Runtime:
         """
         self._host = self.backend.host(self._run, "cqlproto session")
         try:
-            await self.connected()
+            await self._begun
         except BaseException:
             await self.aclose()
             raise
@@ -119,8 +131,7 @@ class Runtime:
     def _close(self, reason: str) -> None:
         if self._closed is None:
             self._closed = reason
-        if self.connection is not None:
-            self.connection.close(SessionClosed(self._closed))
+        self.cluster.close(SessionClosed(self._closed))
         if self._group is not None:
             self._group.cancel_scope.cancel()
 
@@ -133,14 +144,21 @@ class Runtime:
                     group.start_soon(self._run_timer)
                     if self._closed is not None:
                         group.cancel_scope.cancel()
-                    if self._connecting is not None:
-                        group.start_soon(self._connect)
+                    group.start_soon(self._begin, group)
         finally:
             self._close("the session's event loop is shutting down")
-            self._tell_connected(SessionClosed(self._closed or ""))
+            self._begun.fail(SessionClosed(self._closed or ""))
             ended, self._ended = self._ended, None
             for waiting in ended or ():
                 waiting.complete(None)
+
+    async def _begin(self, group: anyio.abc.TaskGroup) -> None:
+        try:
+            await self.cluster.start(group)
+        except Exception as exc:
+            self._begun.fail(copied(exc))
+        else:
+            self._begun.complete(None)
 
     async def _run_timer(self) -> None:
         """Expire what is due. One timer serves all requests of the session."""
@@ -153,20 +171,10 @@ class Runtime:
 
     # -- requests
 
-    def start_request(self, request: Request, connection: Connection) -> None:
-        """Submit a request and set its deadline.
-
-        Raises:
-            What :meth:`Connection.submit` raises.
-        """
-        connection.submit(request)
-        if self.deadlines.add(request, self.clock()):
-            self.rearm()
-
-    def resume_request(self, request: Request, connection: Connection) -> None:
-        """Submit a request that has a deadline already: another page, or another attempt."""
-        connection.submit(request)
-        self.keep_deadline(request)
+    @property
+    def version(self) -> ProtocolVersion:
+        """The protocol version that is spoken with the cluster."""
+        return self.cluster.version
 
     def keep_deadline(self, request: Request) -> None:
         """Let a request expire at the deadline that it has."""
@@ -178,86 +186,64 @@ class Runtime:
         if self._timer is not None:
             self._timer.deadline = self.deadlines.next
 
+    def alarm(self, function: Callable[[], None]) -> Alarm:
+        """Return something that calls a function at a time that is yet to be said."""
+        return Alarm(self.deadlines, function, self.rearm)
+
     def deadline(self, timeout: float | None) -> float:
         """Return when a call that starts now is due, in seconds of the session's clock."""
         return math.inf if timeout is None else self.clock() + timeout
 
-    # -- the connection
+    def tracker(self, speculation: Speculation) -> Tracker:
+        """Return what a policy knows of this session's latencies."""
+        tracker = self._trackers.get(speculation)
+        if tracker is None:
+            tracker = self._trackers[speculation] = speculation.tracker()
+        return tracker
 
-    async def connected(
-        self, query: str = "", timeout: float | None = None, deadline: float = math.inf
+    async def any_connection(
+        self,
+        query: str,
+        timeout: float | None,
+        deadline: float,
+        statement: Statement | None = None,
+        values: Sequence[Any] = (),
     ) -> Connection:
-        """Return a connection that works, made anew if it was lost; one attempt serves all.
+        """Return the connection for a request, waiting for one to be made if there is none.
 
         Arguments:
             query: the statement that waits for it, for errors.
             timeout: the whole call's timeout, in seconds.
             deadline: when that ends, in seconds of the session's clock.
+            statement: the prepared statement and its values, for the choice.
 
         Raises:
             SessionClosed: the session is closed.
             RequestTimeout: the deadline has passed.
-            ConnectionFailed, NoHostAvailable, DatabaseError, ConfigError: it couldn't be made.
+            ConnectionFailed, NoHostAvailable, DatabaseError, ConfigError: none can be made.
         """
+        self.check_open()
+        while (connection := self.cluster.choose(statement, values)) is None:
+            request = self.request_class(query, timeout)
+            request.deadline = deadline
+            self.cluster.wait(request)
+            self.keep_deadline(request)
+            await request
+            self.check_open()
+        return connection
+
+    def check_open(self) -> None:
+        """Raise SessionClosed if it is closed."""
         if self._closed is not None:
             raise SessionClosed(self._closed)
-        connection = self.connection
-        if connection is not None and connection.lost is None:
-            return connection
-        if self._connecting is None:
-            self._connecting = []
-            if self._group is not None:
-                self._group.start_soon(self._connect)
-        request = self.request_class(query, timeout)
-        request.deadline = deadline
-        self._connecting.append(request)
-        self.keep_deadline(request)
-        result: Connection = await request
-        return result
 
-    async def _connect(self) -> None:
-        try:
-            connection = await self._open_first()
-        except Exception as exc:
-            self._tell_connected(exc)
-            return
-        if self._closed is not None or self._group is None:
-            connection.close(SessionClosed(self._closed or ""))
-            with anyio.CancelScope(shield=True):
-                await connection.run()
-            return
-        self.connection = connection
-        self.version = connection.version
-        self._group.start_soon(connection.run)
-        self._tell_connected(connection)
-
-    async def _open_first(self) -> Connection:
-        """Try the contact points in their order."""
-        failures: list[Exception] = []
-        for endpoint in self.endpoints:
-            try:
-                return await open_connection(
-                    endpoint,
-                    backend=self.backend,
-                    config=self.config,
-                    version=self.version,
-                    auth=self._auth,
-                    tls=self._tls,
-                    keyspace=self.keyspace,
-                )
-            except ConnectionFailed as exc:
-                failures.append(exc)
-        if len(failures) == 1:
-            raise failures[0]
-        raise NoHostAvailable(failures) from failures[0]
-
-    def _tell_connected(self, outcome: Connection | Exception) -> None:
-        waiters, self._connecting = self._connecting, None
-        for waiting in waiters or ():
-            if isinstance(outcome, Connection):
-                waiting.complete(outcome)
-            else:
-                waiting.fail(_copied(outcome))
+    def forked(self) -> None:
+        """This is a copy of the session in another process, which must leave it alone."""
+        self._closed = (
+            f"this session belongs to another process, of which {os.getpid()} is a fork:"
+            " connect again"
+        )
+        self.cluster.forget(SessionClosed(self._closed))
 
     # -- prepared statements
 
@@ -266,127 +252,23 @@ class Runtime:
         query: str,
         settings: Settings,
         deadline: float,
+        connection: Connection,
         renew: Statement | None = None,
     ) -> Statement:
-        """Return the statement, prepared once however many ask for it.
+        """Return the statement; see :meth:`Preparations.prepared`."""
+        return await self.preparations.prepared(query, settings, deadline, connection, renew)
 
-        Arguments:
-            query: the text.
-            settings: the options of the call, of which the keyspace and the timeout matter.
-            deadline: when that ends, in seconds of the session's clock.
-            renew: the statement, if the server has forgotten it.
+    def _schema_changed(self, change: SchemaChange) -> None:
+        self.preparations.outdate(change.keyspace)
 
-        Raises:
-            DatabaseError: the server refuses the statement.
-            UsageError: the keyspace can't be told in this version.
-            RequestTimeout, ConnectionFailed, SessionClosed: no answer came.
-        """
-        keyspace = settings.keyspace if renew is None else renew.keyspace
-        key = self.key(query, keyspace)
-        if renew is None:
-            statement = self.statements.get(key)
-            if statement is not None:
-                return statement
-        timeout = settings.timeout
-        connection = await self.connected(query, timeout, deadline)
-        settings.check(connection.version)
-        preparing = self._preparing.get(key)
-        if preparing is None:
-            preparing = self._send_prepare(key, timeout, deadline, connection, renew)
-            self._preparing[key] = preparing
-        elif deadline > preparing.deadline:  # it ends when all who wait for it have given up
-            self.deadlines.remove(preparing)
-            preparing.deadline = deadline
-            self.keep_deadline(preparing)
-        request = self.request_class(query, timeout)
-        request.deadline = deadline
-        preparing.waiters.append(request)
-        self.keep_deadline(request)
-        result: Statement = await request
-        return result
-
-    def key(self, query: str, keyspace: str | None) -> Key:
-        """Return the key of a statement: what is unqualified means another table elsewhere."""
-        return query if keyspace == self.keyspace else (keyspace, query)
-
-    def _send_prepare(
-        self,
-        key: Key,
-        timeout: float | None,
-        deadline: float,
-        connection: Connection,
-        renew: Statement | None,
-    ) -> _Detached:
-        """PREPARE belongs to no task: the first to ask may be cancelled, the others go on."""
-
-        keyspace, query = (self.keyspace, key) if isinstance(key, str) else key
-
-        def arrived(request: _Detached) -> None:
-            if self._preparing.get(key) is request:
-                del self._preparing[key]
-            self._tell_prepared(request, key, renew, connection)
-
-        request = _Detached(query, timeout)
-        request.deadline = deadline
-        request.call(arrived)
-        told = keyspace if connection.version.has_keyspace_option else None
-        request.carry(Prepare(query, told))
-        self.resume_request(request, connection)
-        return request
-
-    def _tell_prepared(
-        self,
-        request: _Detached,
-        key: Key,
-        renew: Statement | None,
-        connection: Connection,
-    ) -> None:
-        error: BaseException
-        if request.error is not None:
-            error = request.error
-            if isinstance(error, CQLError):
-                error.maybe_applied = False  # what failed was PREPARE
-        elif isinstance(request.value.message, Error):
-            message = request.value.message
-            error = database_error(message, host=str(connection.endpoint), query=request.query)
-        else:
-            try:
-                statement = self._keep(key, request.value.message, renew, connection)
-            except CQLError as exc:
-                error = exc
-            else:
-                for waiter in request.waiters:
-                    waiter.complete(statement)
-                return
-        for waiter in request.waiters:
-            waiter.fail(_copied(error))
-
-    def _keep(
-        self,
-        key: Key,
-        message: PreparedMessage,
-        renew: Statement | None,
-        connection: Connection,
-    ) -> Statement:
-        statement = renew or self.statements.get(key)
-        if statement is None:
-            keyspace, query = (self.keyspace, key) if isinstance(key, str) else key
-            statement = Statement(query, keyspace, message, connection.version)
-        else:
-            statement.speak(connection.version)
-            statement.renew(message)
-        self.statements.put(key, statement)
-        return statement
-
-
-E = TypeVar("E", bound=BaseException)
-
-
-def _copied(error: E) -> E:
-    """Return the error for one of several tasks, so that each has a traceback of its own."""
-    try:
-        mine = copy(error)
-    except Exception:  # a class of the user's, whose constructor takes other arguments: shared
-        return error
-    mine.__cause__ = error.__cause__
-    return mine
+    def statistics(self) -> Statistics:
+        """Return what there is to be seen."""
+        cluster = self.cluster
+        control = None if cluster.control is None else cluster.control.endpoint
+        return Statistics(
+            hosts=tuple([pool.statistics() for pool in cluster.pools.values()]),
+            control=None if control is None else str(control),
+            prepared=len(self.statements),
+            retries=self.retries,
+            speculative=self.speculative,
+        )

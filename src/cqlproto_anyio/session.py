@@ -16,8 +16,9 @@ from cqlproto.messages.results import Rows, Void
 from cqlproto.rows import Row
 from cqlproto_anyio._backend import current_backend
 from cqlproto_anyio.arguments import check_arguments, parse_endpoint
+from cqlproto_anyio.attempts import host_of
 from cqlproto_anyio.config import Auth, Config, Endpoint, Options, Profile, Settings, merged
-from cqlproto_anyio.exceptions import ConfigError, UsageError
+from cqlproto_anyio.exceptions import ConfigError, ConnectionFailed, UsageError
 from cqlproto_anyio.execution import BatchCall, Call
 from cqlproto_anyio.paging import RowStream
 from cqlproto_anyio.prepared import Parameters, Prepared, Statement, refuse_use
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from cqlproto.enums import ProtocolVersion
     from cqlproto_anyio.executor import BatchItem, BatchName, Target
+    from cqlproto_anyio.request import Request
+    from cqlproto_anyio.statistics import Statistics
 
 __all__ = ["Session", "connect"]
 
@@ -60,6 +63,7 @@ class Session:
         self._runtime = runtime
         self._profile = profile
         self._keyspace = keyspace
+        self._choose = runtime.cluster.choose
         self._default = self._settings_of(profile)
         self._settings: dict[tuple[Any, ...], Settings] = {}
 
@@ -115,7 +119,6 @@ class Session:
         """
         settings = self._resolve(options) if options else self._default
         runtime = self._runtime
-        connection = runtime.connection
         if type(query) is Prepared:
             statement: Statement | None = query._statement
             target = query._row if row is None else row
@@ -124,24 +127,26 @@ class Session:
             key = query if settings.usual else (settings.keyspace, query)
             statement = runtime.statements.get(key) if known else None
             target = Row if row is None else row
-        if (
-            statement is None
-            or connection is None
-            or connection.lost
-            or connection.version is not statement.version
-            or not settings.plain
-        ):
+        if statement is None or not settings.plain:
             return await self._execute(query, parameters, row, settings)
         if type(parameters) is tuple and len(parameters) == statement.count:
             values: Sequence[Any] = parameters
         else:
             values = statement.values(parameters)
+        connection = self._choose(statement, values)
+        if connection is None or connection.version is not statement.version:
+            return await self._execute(query, parameters, row, settings)
         binder = statement.binders.get(settings) or statement.binder(settings)
         request = runtime.request_class(statement.query, settings.timeout, binder, values)
-        connection.submit(request)
-        if runtime.deadlines.add(request, runtime.clock()):
-            runtime.rearm()
-        event = await request
+        try:
+            connection.submit(request)
+            if runtime.deadlines.add(request, runtime.clock()):
+                runtime.rearm()
+            event = await request
+        except ConnectionFailed as exc:
+            call = self._call(query, parameters, row, settings, statement, values, request)
+            event = await call.answer(request, exc, None)
+            return await call.collect(event, host_of(request))
         message = event.message
         kind = type(message)
         if kind is Void:
@@ -160,10 +165,26 @@ class Session:
                     and message.row_count <= settings.max_rows
                 ):
                     return Result(decode(message), columns, event, connection.name)
-        call = Call(runtime, query, parameters, row, settings)
+        call = self._call(query, parameters, row, settings, statement, values, request)
+        event = await call.answer(request, event, None)
+        return await call.collect(event, host_of(request))
+
+    def _call(
+        self,
+        query: Any,
+        parameters: Any,
+        row: Any,
+        settings: Settings,
+        statement: Statement,
+        values: Sequence[Any],
+        request: Request,
+    ) -> Call:
+        """Go the long way on from a request that was sent the short way."""
+        call = Call(self._runtime, query, parameters, row, settings)
         call.statement, call.values, call.deadline = statement, values, request.deadline
-        event, host = await call.answer(request, event, None)
-        return await call.collect(event, host)
+        if request.connection is not None:
+            call.note(request.connection)
+        return call
 
     async def _execute(
         self, query: Any, parameters: Any, row: Any, settings: Settings
@@ -286,10 +307,10 @@ class Session:
         refuse_use(query)
         runtime = self._runtime
         settings = self._default
-        statement = runtime.statements.get(runtime.key(query, settings.keyspace))
-        if statement is None:
-            deadline = runtime.deadline(settings.timeout)
-            statement = await runtime.prepared(query, settings, deadline)
+        statement = runtime.statements.get(runtime.preparations.key(query, settings.keyspace))
+        if statement is None or statement.stale:
+            call = Call(runtime, query, (), row, settings)
+            statement = await call.prepare()
         return Prepared(statement, row)
 
     async def batch(
@@ -342,6 +363,10 @@ class Session:
                 " pass keyspace= to connect(), or write keyspace.table"
             )
         return Session(self._runtime, replace(profile, keyspace=keyspace), keyspace)
+
+    def statistics(self) -> Statistics:
+        """Return what there is to be seen of the session now: hosts, connections, requests."""
+        return self._runtime.statistics()
 
     async def aclose(self) -> None:
         """Close the session: bounded, idempotent, from any task.
@@ -421,7 +446,8 @@ def connect(
         auth: credentials, such as ``PlainAuth("name", "password")``.
         tls: True for TLS that verifies certificates and host names as the system is set up to, or a
             context of one's own.
-        local_dc: the data centre to prefer; without effect while a session has one connection.
+        local_dc: the data centre to prefer; others are used as ``Config.routing`` says. It can be
+            left out when all contact points are in one.
         profile: the defaults of requests.
         config: everything else.
 
@@ -449,4 +475,5 @@ def connect(
         auth=auth,
         tls=context,
         keyspace=keyspace,
+        local_dc=local_dc,
     )

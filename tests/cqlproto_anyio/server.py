@@ -26,6 +26,7 @@ from cqlproto.frames import write_frame
 from cqlproto.messages import VOID, Error, Execute, Prepare, Query, Rows
 from cqlproto.segments import write_segments
 from cqlproto_anyio._backend import current_backend
+from cqlproto_anyio.deadlines import Alarm
 from tests.cqlproto_anyio.streams import MemoryStream
 from tests.cqlproto_anyio.transports import pushing
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from cqlproto.messages import Request, Response, ResultMetadata
+    from cqlproto_anyio.connection import Connection
 
 SUPPORTED = {"CQL_VERSION": ["3.4.7"], "COMPRESSION": ["lz4", "snappy"]}
 _ENOUGH = 20.0  # seconds; what takes longer hangs
@@ -329,6 +331,11 @@ class Server:
     def config(self, **fields: Any) -> cql.Config:
         if asked_version is not ProtocolVersion.V5 and max(self.versions) >= asked_version:
             fields.setdefault("protocol_version", asked_version)
+        # a server of one node that knows nothing of clusters; FakeCluster does
+        fields.setdefault("discovery", False)
+        fields.setdefault("client_timestamps", False)
+        fields.setdefault("max_connections_per_host", 1)
+        fields.setdefault("heartbeat_interval", 1e9)
         return cql.Config(connector=self.connector, **fields)
 
     @asynccontextmanager
@@ -376,15 +383,32 @@ class State(NamedTuple):
 IDLE = State(0, 0, 0, 0, 0)
 
 
+def connection_of(session: cql.Session) -> Connection | None:
+    """Return the session's connection, if it has one."""
+    everything = [each for pool in session._runtime.cluster.pools.values() for each in pool.all]
+    return everything[0] if everything else None
+
+
+def losses(session: cql.Session) -> int:
+    """Return how many connections were lost so far."""
+    return sum(pool.broken for pool in session._runtime.cluster.pools.values())
+
+
 def state(session: cql.Session) -> State:
     runtime = session._runtime
-    connection = runtime.connection
-    deadlines, preparing = len(runtime.deadlines), len(runtime._preparing)
-    if connection is None or connection.lost is not None:
-        return State(0, 0, 0, deadlines, preparing)
-    core = connection._core
-    assert len(connection._requests) + core.orphans == core.in_flight
-    return State(core.in_flight, core.orphans, connection.waiting, deadlines, preparing)
+    deadlines = [*runtime.deadlines._others]
+    for queue in runtime.deadlines._by_timeout.values():
+        deadlines += queue
+    requests = [due for due in deadlines if not isinstance(due, Alarm)]
+    in_flight = orphans = waiting = 0
+    for pool in runtime.cluster.pools.values():
+        for connection in pool.all:
+            core = connection._core
+            assert len(connection.requests) + core.orphans == core.in_flight
+            in_flight += core.in_flight
+            orphans += core.orphans
+            waiting += connection.waiting
+    return State(in_flight, orphans, waiting, len(requests), len(runtime.preparations))
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -1,0 +1,292 @@
+"""Making attempts: at one host after another, as far as that is safe, within one deadline.
+
+Whether another attempt is safe is settled first, and not by a policy: what may have been applied is
+only sent again if it is idempotent. Whether it helps, the profile's retry policy says. Where it
+goes is the next host of the plan. UNPREPARED is no failure: the host is told of the statement.
+"""
+
+from __future__ import annotations
+
+from random import random
+from typing import TYPE_CHECKING, Any
+
+from cqlproto.enums import ErrorCode
+from cqlproto.messages.errors import Error
+from cqlproto.messages.results import SetKeyspace
+from cqlproto_anyio.cqltext import read_statement
+from cqlproto_anyio.exceptions import (
+    ConnectionFailed,
+    CQLError,
+    DatabaseError,
+    NoHostAvailable,
+    UsageError,
+    database_error,
+)
+from cqlproto_anyio.outcome import may_have_applied, may_repeat
+from cqlproto_anyio.speculating import Race
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cqlproto._events import ResponseReceived
+    from cqlproto_anyio.config import Settings
+    from cqlproto_anyio.connection import Connection
+    from cqlproto_anyio.pool import Pool
+    from cqlproto_anyio.prepared import Statement
+    from cqlproto_anyio.request import Request
+    from cqlproto_anyio.runtime import Runtime
+
+    Outcome = ResponseReceived | CQLError
+
+__all__ = ["MAX_PREPARATIONS", "Attempts", "host_of"]
+
+# A node that forgets a statement as soon as it is prepared (its cache is too small) is not asked
+# forever.
+MAX_PREPARATIONS = 3
+
+
+class Attempts:
+    """What calls of every kind share: a deadline, and attempts at one host after the other.
+
+    Attributes:
+        failures: what the attempts so far have failed with.
+        statement: the prepared statement that decides on the route, or None.
+        values: its values.
+        conditional: whether it is a lightweight transaction.
+    """
+
+    query: str
+    conditional: bool
+    reads: bool
+
+    def __init__(self, runtime: Runtime, settings: Settings) -> None:
+        self.runtime = runtime
+        self.settings = settings
+        self.statement: Statement | None = None
+        self.values: Sequence[Any] = ()
+        self.failures: list[CQLError] = []
+        self._tried: set[Pool] = set()
+        self.restart()
+
+    def restart(self) -> None:
+        """Let the time that the call may take begin now."""
+        self.deadline = self.runtime.deadline(self.settings.timeout)
+
+    def new_request(self, query: str) -> Request:
+        """Return a request of this call, due when the call is."""
+        request = self.runtime.request_class(query, self.settings.timeout)
+        request.deadline = self.deadline
+        return request
+
+    def fill(self, request: Request, paging_state: bytes | None, connection: Connection) -> None:
+        """Say what to send over a connection."""
+        raise NotImplementedError
+
+    async def prepare_again(self, message: Error, request: Request, connection: Connection) -> bool:
+        """Tell a host of what it doesn't know; return whether that is worth another try."""
+        raise NotImplementedError
+
+    # -- where to
+
+    async def connection(self) -> Connection:
+        """Return the connection for the first attempt, made if there is none."""
+        return await self.runtime.any_connection(
+            self.query, self.settings.timeout, self.deadline, self.statement, self.values
+        )
+
+    def next_connection(self) -> Connection | None:
+        """Return a connection to the best host that wasn't tried yet, or None."""
+        plan = self.runtime.cluster.plan(self.statement, self.values, self._tried)
+        return next(plan, None)
+
+    def submit(self, request: Request, connection: Connection) -> None:
+        """Send a request that is filled; raises what :meth:`Connection.submit` does."""
+        self.note(connection)
+        connection.submit(request)
+        self.runtime.keep_deadline(request)
+
+    def forget_attempts(self) -> None:
+        """Another page begins: every host may be tried for it."""
+        self._tried.clear()
+        self.failures.clear()
+
+    def note(self, connection: Connection) -> None:
+        """This connection's host is tried now."""
+        pool = self.runtime.cluster.pool_of(connection)
+        if pool is not None:
+            self._tried.add(pool)
+
+    # -- attempts
+
+    async def first(self, request: Request, paging_state: bytes | None) -> Outcome:
+        """Make the first attempt; what is returned goes to :meth:`answer`."""
+        return await self._attempt(request, paging_state, await self.connection())
+
+    async def _attempt(
+        self, request: Request, paging_state: bytes | None, connection: Connection
+    ) -> Outcome:
+        """Send the request and return what came of it: an event, or a failure that is the host's.
+
+        Raises:
+            RequestTimeout, SessionClosed, Overloaded, UsageError, ValueConversionError: the call
+                ends with it.
+        """
+        try:
+            self.fill(request, paging_state, connection)
+            self.submit(request, connection)
+            return await self.wait(request, paging_state)
+        except ConnectionFailed as exc:
+            return exc
+
+    async def wait(self, request: Request, paging_state: bytes | None) -> ResponseReceived:
+        """Return the event that answers a request under way, from the fastest host if need be."""
+        speculation = self.settings.speculation
+        if speculation is None or not self.idempotent:
+            event: ResponseReceived = await request
+            return event
+        race = Race(
+            self.runtime,
+            request,
+            self.runtime.tracker(speculation),
+            next_connection=self._other_connection,
+            fill=lambda other, connection: self.fill(other, paging_state, connection),
+            failed=self._other_failed,
+        )
+        event = await race.run()
+        return event
+
+    def _other_connection(self) -> Connection | None:
+        connection = self.next_connection()
+        if connection is not None:
+            self.note(connection)
+        return connection
+
+    def _other_failed(self, what: Error | CQLError, request: Request) -> None:
+        self.failures.append(self.error(what, request) if isinstance(what, Error) else what)
+
+    async def answer(
+        self, request: Request, outcome: Outcome, paging_state: bytes | None
+    ) -> ResponseReceived:
+        """Return the event that answers the request, after more attempts where they may be made.
+
+        Arguments:
+            request: what was sent.
+            outcome: what has come of it.
+            paging_state: the page that it asks for.
+
+        Raises:
+            DatabaseError: the server refuses.
+            RequestTimeout, ConnectionFailed, NoHostAvailable, SessionClosed, Overloaded: no answer
+                came.
+        """
+        preparations = 0
+        while True:
+            if isinstance(outcome, CQLError):
+                error = outcome
+            else:
+                message = outcome.message
+                if type(message) is not Error:
+                    if type(message) is SetKeyspace:
+                        self._refuse_keyspace(request)
+                    return outcome
+                connection = request.connection
+                assert connection is not None
+                if message.code == ErrorCode.UNPREPARED and preparations < self.most_preparations:
+                    preparations += 1
+                    try:
+                        known = await self.prepare_again(message, request, connection)
+                    except ConnectionFailed as exc:
+                        outcome = exc
+                        continue
+                    if known:
+                        request.again()
+                        outcome = await self._attempt(request, paging_state, connection)
+                        continue
+                error = self.error(message, request)
+            connection = await self._after(error, request)
+            outcome = await self._attempt(request, paging_state, connection)
+
+    async def _after(self, error: CQLError, request: Request) -> Connection:
+        """Return where to try again after a failure, or raise what the call ends with."""
+        self.failures.append(error)
+        decision = None
+        if may_repeat(error, idempotent=self.settings.idempotent, conditional=self.conditional):
+            decision = self.settings.retry.decide(
+                error,
+                attempt=len(self.failures),
+                idempotent=self.settings.idempotent,
+                reads=self.reads,
+            )
+        if decision is None:
+            raise self._summary(error) from error.__cause__
+        if decision.delay:
+            await self._pause(decision.wait(random()))
+        connection = request.connection
+        if decision.next_host or connection is None or connection.lost is not None:
+            connection = self.next_connection()
+        if connection is None:
+            raise self._summary(error) from error.__cause__
+        self.runtime.retries += 1
+        request.again()
+        return connection
+
+    async def _pause(self, delay: float) -> None:
+        """Wait before another attempt; the deadline ends that too."""
+        runtime = self.runtime
+        pause = self.new_request(self.query)
+        alarm = runtime.alarm(lambda: pause.complete(None))
+        alarm.set(runtime.clock() + delay)
+        runtime.keep_deadline(pause)
+        try:
+            await pause
+        finally:
+            alarm.cancel()
+
+    def _summary(self, error: CQLError) -> CQLError:
+        """Return what the call ends with, after all its attempts."""
+        failures = self.failures
+        if len(failures) == 1:
+            return error
+        maybe_applied = any(each.maybe_applied for each in failures)
+        if all(isinstance(each, ConnectionFailed) for each in failures):
+            error = NoHostAvailable(failures)
+        error.attempts = tuple(failures)
+        error.maybe_applied = maybe_applied
+        return error
+
+    def late(self, error: CQLError) -> None:
+        """Let an error that ends the call tell of the attempts before it."""
+        if self.failures:
+            error.attempts = (*self.failures, *error.attempts)
+            error.maybe_applied = error.maybe_applied or any(
+                each.maybe_applied for each in self.failures
+            )
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether it may be sent to two hosts at once."""
+        return self.reads or (self.settings.idempotent and not self.conditional)
+
+    @property
+    def most_preparations(self) -> int:
+        """How many times it is worth while to prepare something for a host that doesn't know it."""
+        return MAX_PREPARATIONS
+
+    def error(self, message: Error, request: Request) -> DatabaseError:
+        """Return the exception for a server's ERROR."""
+        error = database_error(message, host=host_of(request), query=request.query)
+        error.maybe_applied = may_have_applied(message.code, read_statement(request.query))
+        return error
+
+    def _refuse_keyspace(self, request: Request) -> None:
+        """The connection has changed its keyspace behind our back: no one must use it any more."""
+        reason = "a statement changed the connection's keyspace, which was closed for it"
+        if request.connection is not None:
+            request.connection.give_up(reason)
+        raise UsageError(reason)
+
+
+def host_of(request: Request) -> str:
+    """Return where a request was submitted."""
+    connection: Connection | None = request.connection
+    return "" if connection is None else connection.name

@@ -1,0 +1,562 @@
+"""The cluster as a session uses it: its hosts, a pool for each that is to be used, and the choice
+of a connection for a request.
+
+What is known of the cluster comes from the control connection as immutable snapshots; which host is
+preferred for what, a router says; when to connect, the states of the hosts and one bound for all of
+them. This joins them. Choosing is synchronous and looks at two connections at most; everything that
+waits or takes long happens in tasks of the session's group.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import TYPE_CHECKING
+from uuid import NAMESPACE_URL, uuid5
+
+from cqlproto.messages.requests import Options as OptionsMessage
+from cqlproto.routing import key_function, murmur3_token
+from cqlproto_anyio.control import Control
+from cqlproto_anyio.discovery import check_local_dc, infer_local_dc
+from cqlproto_anyio.exceptions import (
+    ConnectionFailed,
+    CQLError,
+    NoHostAvailable,
+    Overloaded,
+    RequestTimeout,
+    SessionClosed,
+    copied,
+)
+from cqlproto_anyio.hooks import ConnectionRecord, ControlRecord, HostRecord
+from cqlproto_anyio.hoststate import HostState, Status
+from cqlproto_anyio.opening import open_connection
+from cqlproto_anyio.openings import Openings
+from cqlproto_anyio.policies.routing import Router, distance
+from cqlproto_anyio.pool import Pool
+from cqlproto_anyio.prepared import Route
+from cqlproto_anyio.request import Detached
+from cqlproto_anyio.topology import Host, Topology
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
+    from uuid import UUID
+
+    from anyio.abc import TaskGroup
+
+    from cqlproto.messages.results import SchemaChange
+    from cqlproto_anyio._backend import Backend, Waiting
+    from cqlproto_anyio.config import Auth, Config, Endpoint
+    from cqlproto_anyio.connection import Connection
+    from cqlproto_anyio.deadlines import Alarm
+    from cqlproto_anyio.hooks import Active
+    from cqlproto_anyio.prepared import Statement
+    from cqlproto_anyio.request import Request
+
+__all__ = ["Cluster"]
+
+# How often connections that are out of service are looked at, in seconds.
+_SWEEP = 0.25
+# How many hosts are tried at once for a request that finds no connection at all.
+_TRIED_AT_ONCE = 4
+
+
+class Cluster:
+    """The hosts of a session.
+
+    Arguments:
+        contact_points: where to begin.
+        backend: what the event loop offers.
+        config: everything that can be set.
+        auth: credentials, or None.
+        tls: the TLS context, or None.
+        keyspace: the keyspace of unqualified names, or None.
+        local_dc: the data centre to prefer, or None to infer it.
+        alarm: makes an :class:`Alarm` that calls a function.
+        keep_deadline: lets a request expire at the deadline that it has.
+        tell: the hooks.
+        schema_changed: told of each change of the schema.
+
+    Attributes:
+        ready: the connections that any request may use, nearest hosts only; empty if that is to be
+            found out anew.
+        version: the protocol version of the session; lowered when a node speaks none so high.
+        pools: by host id.
+        topology: what is known of the cluster.
+    """
+
+    def __init__(
+        self,
+        contact_points: Sequence[Endpoint],
+        *,
+        backend: Backend,
+        config: Config,
+        auth: Auth | None,
+        tls: ssl.SSLContext | None,
+        keyspace: str | None,
+        local_dc: str | None,
+        alarm: Callable[[Callable[[], None]], Alarm],
+        keep_deadline: Callable[[Request], None],
+        tell: Active,
+        schema_changed: Callable[[SchemaChange], None],
+    ) -> None:
+        self.contact_points = contact_points
+        self.version = config.highest_version
+        self.topology = Topology([], {})
+        self.pools: dict[UUID, Pool] = {}
+        self.local_dc = local_dc
+        self.ready: tuple[Connection, ...] = ()
+        self.schema_changed = schema_changed
+        self._backend = backend
+        self._clock = backend.clock
+        self._keep_deadline = keep_deadline
+        self._tell = tell
+        self._config = config
+        self._auth = auth
+        self._tls = tls
+        self._keyspace = keyspace
+        self._router: Router[Pool] | None = None
+        self._draining: set[Pool] = set()
+        self._openings: Openings[Pool] = Openings(config.max_connecting)
+        self._opener = alarm(self._open_some)
+        self._sweeper = alarm(self._sweep)
+        self._heart = alarm(self._beat)
+        self._waiters: list[Waiting] = []
+        self._asked: set[Pool] = set()  # hosts that were tried for those who wait
+        self._turn = random.randrange(1 << 16)
+        self._closed: SessionClosed | None = None
+        self._group: TaskGroup | None = None
+        self.control: Control | None = None
+        self._control_was: Endpoint | None = None
+        self._control_error: Exception | None = None
+
+    # -- life
+
+    async def start(self, group: TaskGroup) -> None:
+        """Find the hosts and connect to one of them; the others follow in the background.
+
+        Raises:
+            ConnectionFailed, NoHostAvailable, DatabaseError, ConfigError: it can't be.
+        """
+        self._group = group
+        if self._config.discovery:
+            control = Control(
+                backend=self._backend,
+                config=self._config,
+                contact_points=self.contact_points,
+                open=self._open_control,
+                owner=self,
+                start=group.start_soon,
+            )
+            topology = await control.begin()
+            self.control = control
+            self.local_dc = self._checked_dc(topology, control)
+            self.topology_changed(topology)
+            group.start_soon(control.run)
+        else:
+            hosts = [_plain_host(endpoint) for endpoint in self.contact_points]
+            self.topology_changed(Topology(hosts, {}))
+        waiting = self._backend.waiting()
+        self.wait(waiting)
+        await waiting
+        self._heart.set(self._clock() + self._config.heartbeat_interval)
+
+    def _checked_dc(self, topology: Topology, control: Control) -> str:
+        if self.local_dc is None:
+            return infer_local_dc(topology, control.contact_endpoints)
+        check_local_dc(topology, self.local_dc)
+        return self.local_dc
+
+    def close(self, error: SessionClosed) -> None:
+        """Close all connections; requests under way and those that wait get the error."""
+        if self._closed is None:
+            self._closed = error
+        for alarm in (self._opener, self._sweeper, self._heart):
+            alarm.cancel()
+        for pool in (*self.pools.values(), *self._draining):
+            pool.close(self._closed)
+        self._tell_waiters(self._closed)
+
+    # -- choosing
+
+    def choose(self, statement: Statement | None, values: Sequence[Any]) -> Connection | None:
+        """Return the connection for a request, or None if there is none.
+
+        The one with less to do, of two: a node that doesn't answer is soon left alone.
+        """
+        ready = self.ready or self._refreshed()
+        count = len(ready)
+        if count < 2:
+            return ready[0] if count else None
+        turn = self._turn = (self._turn + 1) % count
+        if statement is not None:
+            route = statement.route
+            if route is None or route.router is not self._router:
+                route = self._routed(statement)
+            if route.key is not None:
+                data = route.key(values)
+                if data is not None:
+                    chosen = self._nearest(route, murmur3_token(data), turn)
+                    if chosen is not None:
+                        return chosen
+        first = ready[turn]
+        second = ready[turn - 1]
+        if len(first.requests) + first.orphans <= len(second.requests) + second.orphans:
+            return first
+        return second
+
+    def _nearest(self, route: Route, token: int, turn: int) -> Connection | None:
+        """Return a connection to a replica, the one with less to do of two."""
+        assert self._router is not None
+        replicas = self._router.replicas(route.keyspace, token)
+        count = len(replicas)
+        if not count:
+            return None
+        if route.primary_first or count == 1:
+            return replicas[0].pick()
+        first = replicas[turn % count].pick()
+        second = replicas[(turn + 1) % count].pick()
+        if first is None or second is None:
+            return first or second
+        if len(first.requests) + first.orphans <= len(second.requests) + second.orphans:
+            return first
+        return second
+
+    def plan(
+        self, statement: Statement | None, values: Sequence[Any], tried: Iterable[Pool]
+    ) -> Iterator[Connection]:
+        """Yield connections to the hosts that were not tried yet, in the order of preference."""
+        if not self.ready:
+            self._refreshed()
+        router = self._router
+        if router is None:
+            return
+        keyspace = token = None
+        primary_first = False
+        if statement is not None:
+            route = statement.route
+            if route is None or route.router is not router:
+                route = self._routed(statement)
+            if route.key is not None:
+                data = route.key(values)
+                if data is not None:
+                    keyspace, token = route.keyspace, murmur3_token(data)
+                    primary_first = route.primary_first
+        self._turn += 1
+        passed = set(tried)
+        for pool in router.plan(keyspace, token, turn=self._turn, primary_first=primary_first):
+            if pool not in passed:
+                connection = pool.pick()
+                if connection is not None:
+                    yield connection
+
+    def pool_of(self, connection: Connection | None) -> Pool | None:
+        """Return the pool that a connection belongs to."""
+        owner = None if connection is None else connection.owner
+        return owner if isinstance(owner, Pool) else None
+
+    def is_open(self) -> bool:
+        """Whether it isn't closed."""
+        return self._closed is None
+
+    def _routed(self, statement: Statement) -> Route:
+        """Find out how a statement is routed, until the cluster changes."""
+        assert self._router is not None
+        bind = statement.prepared.bind
+        keyspace = bind.columns[0].keyspace if bind.columns else None
+        conditional = statement.text.conditional
+        key = None
+        # a conditional statement goes to the first replica, where its rounds meet no others
+        if bind.key_indices and (conditional or self._router.needs_token(keyspace)):
+            key = statement.key(key_function)
+        route = Route(self._router, keyspace or "", key, conditional)
+        statement.route = route
+        return route
+
+    def _refreshed(self) -> tuple[Connection, ...]:
+        """Find out which connections any request may use, after something has changed."""
+        live = {key: pool for key, pool in self.pools.items() if pool.connections}
+        router = self._router = Router(self.topology, self._config.routing, self.local_dc, live)
+        pools = router.local or router.remote
+        self.ready = tuple([each for pool in pools for each in pool.connections])
+        return self.ready
+
+    # -- waiting for a connection
+
+    def wait(self, waiting: Waiting) -> None:
+        """Complete it when there is a connection, or let it fail when none can be had.
+
+        Hosts that are being connected to are waited for; others are tried, a few at a time, unless
+        that has just failed. It fails with what :meth:`start` raises, with SessionClosed, or with
+        Overloaded when too many wait already.
+        """
+        if self._closed is not None:
+            waiting.fail(copied(self._closed))
+        elif len(self._waiters) > self._config.max_waiting:
+            waiting.fail(Overloaded(f"{len(self._waiters)} requests wait for a connection already"))
+        else:
+            self._waiters.append(waiting)
+            self._seek()
+
+    def _seek(self) -> None:
+        """Try hosts for those who wait; tell them if there is none left to try."""
+        if not self._waiters or self._closed is not None:
+            return
+        now = self._clock()
+        usable = self._usable()
+        busy = sum(pool.state.opening > 0 for pool in usable)
+        for pool in usable:
+            if busy >= _TRIED_AT_ONCE:
+                break
+            if pool not in self._asked and not pool.state.opening:
+                self._asked.add(pool)
+                pool.state.needed(now)
+                self._openings.changed(pool, pool.state)
+                busy += pool.state.next_attempt <= now
+        self._open_some()
+        if not any(_is_hopeful(pool.state) for pool in usable):
+            self._tell_waiters(self._nobody())
+
+    def _usable(self) -> list[Pool]:
+        """The pools that a request may use, nearest first."""
+        return sorted(self.pools.values(), key=lambda pool: pool.host.datacenter != self.local_dc)
+
+    def _nobody(self) -> BaseException:
+        failures = [
+            pool.state.error for pool in self.pools.values() if pool.state.error is not None
+        ]
+        if len(failures) == 1 and len(self.pools) == 1:
+            return failures[0]
+        return NoHostAvailable(failures)
+
+    def _tell_waiters(self, error: BaseException | None = None) -> None:
+        waiters, self._waiters = self._waiters, []
+        self._asked.clear()
+        for waiting in waiters:
+            if error is None:
+                waiting.complete(None)
+            else:
+                waiting.fail(copied(error))
+
+    # -- connecting
+
+    def _pool_changed(self, pool: Pool) -> None:
+        """A connection has come or gone, or one is wanted."""
+        self.ready = ()
+        self._openings.changed(pool, pool.state)
+        self._open_some()
+        if pool._leaving:
+            self._sweeper.set(self._clock() + _SWEEP)
+
+    def _open_some(self) -> None:
+        """Begin what is due, within the bound on all of it, and be called again for the rest."""
+        if self._closed is not None or self._group is None:
+            return
+        for pool in self._openings.take(self._clock()):
+            self._group.start_soon(self._connect, pool)
+        self._opener.set(self._openings.next)
+
+    async def _open(self, endpoint: Endpoint, keyspace: str | None) -> Connection:
+        connection = await open_connection(
+            endpoint,
+            backend=self._backend,
+            config=self._config,
+            version=self.version,
+            auth=self._auth,
+            tls=self._tls,
+            keyspace=keyspace,
+        )
+        if connection.version < self.version:
+            self._speak(connection)
+        return connection
+
+    async def _open_control(self, endpoint: Endpoint) -> Connection:
+        return await self._open(endpoint, None)
+
+    def _speak(self, connection: Connection) -> None:
+        """An older node was met: the whole session speaks its version from now on."""
+        self.version = connection.version
+        for pool in self.pools.values():
+            for each in list(pool.connections):
+                if each.version > self.version:
+                    pool.retire(each)
+
+    async def _connect(self, pool: Pool) -> None:
+        """Open one connection and serve it until it is lost."""
+        started = self._clock()
+        try:
+            try:
+                connection = await self._open(pool.host.endpoint, self._keyspace)
+            finally:
+                self._openings.finished(pool)
+        except Exception as exc:
+            self._failed(pool, exc)
+            return
+        if self._closed is not None or self.pools.get(pool.host.host_id) is not pool:
+            connection.close(self._closed or SessionClosed("the host has left the cluster"))
+        else:
+            self._opened(pool, connection, self._clock() - started)
+        await connection.run()
+
+    def _opened(self, pool: Pool, connection: Connection, took: float) -> None:
+        first = not pool.connections
+        pool.add(connection)
+        if (tell := self._tell.connection_opened) is not None:
+            tell(ConnectionRecord(connection.endpoint, connection.version, took))
+        if first and (tell_up := self._tell.host_up) is not None:
+            tell_up(_record(pool.host))
+        self._tell_waiters()
+
+    def _failed(self, pool: Pool, error: Exception) -> None:
+        was_down = pool.state.status is Status.DOWN
+        pool.failed(error)
+        if not was_down and not pool.connections and (tell := self._tell.host_down) is not None:
+            tell(_record(pool.host, error))
+        if isinstance(error, ConnectionFailed):
+            self._seek()
+        else:  # the keyspace or an option is wrong: that is no fault of this one host
+            self._tell_waiters(error)
+
+    def _sweep(self) -> None:
+        """Close connections that are out of service and have finished."""
+        error = SessionClosed("the connection was replaced")
+        pools = [*self.pools.values(), *self._draining]
+        left = sum([pool.close_idle(error) for pool in pools])
+        self._draining = {pool for pool in self._draining if pool.all}
+        if left:
+            self._sweeper.set(self._clock() + _SWEEP)
+
+    def _beat(self) -> None:
+        """Ask connections that were silent for a while whether they live."""
+        for pool in list(self.pools.values()):
+            for connection in list(pool.connections):
+                if connection.heard:
+                    connection.heard = False
+                else:
+                    self._ask_for_life(connection)
+        self._heart.set(self._clock() + self._config.heartbeat_interval)
+
+    def _ask_for_life(self, connection: Connection) -> None:
+        timeout = self._config.heartbeat_timeout
+
+        def told(request: Detached) -> None:
+            if isinstance(request.error, RequestTimeout):
+                connection.give_up(f"no answer to a heartbeat within {timeout:g} s")
+
+        request = Detached("a heartbeat", timeout)
+        request.deadline = self._clock() + timeout
+        request.call(told)
+        request.carry(OptionsMessage())
+        try:
+            connection.submit(request)
+        except CQLError:  # just lost, or so full that requests under way tell whether it lives
+            return
+        self._keep_deadline(request)
+
+    # -- what the control connection tells
+
+    def topology_changed(self, topology: Topology) -> None:
+        """The hosts are these from now on."""
+        self.topology = topology
+        config = self._config
+        wanted = {
+            host_id: host
+            for host_id, host in topology.hosts.items()
+            if distance(host, config.routing, self.local_dc) != "ignored"
+        }
+        for host_id, pool in list(self.pools.items()):
+            host = wanted.get(host_id)
+            if host is not None and host.endpoint == pool.host.endpoint:
+                pool.host = host
+            else:
+                del self.pools[host_id]
+                pool.drain()
+                if pool.all:
+                    self._draining.add(pool)
+                    self._sweeper.set(self._clock() + _SWEEP)
+                if host is None and (tell := self._tell.host_removed) is not None:
+                    tell(_record(pool.host))
+        for host_id, host in wanted.items():
+            if host_id not in self.pools:
+                self.pools[host_id] = self._new_pool(host)
+                if (tell := self._tell.host_added) is not None:
+                    tell(_record(host))
+        self.ready = ()
+        self._open_some()
+
+    def _new_pool(self, host: Host) -> Pool:
+        config = self._config
+        state = HostState(
+            size=config.connections_per_host,
+            largest=config.max_connections_per_host,
+            reconnection=config.reconnection,
+            fraction=random.random,
+        )
+        pool = Pool(host, state, self._clock, config.grow_at, self._pool_changed)
+        near = distance(host, config.routing, self.local_dc) == "local"
+        if config.eager and near:
+            state.needed(self._clock())
+        self._openings.changed(pool, state)
+        return pool
+
+    def host_up(self, endpoint: Endpoint) -> None:
+        """A node tells that this one is up."""
+        for pool in self._at(endpoint):
+            pool.state.told_up(self._clock())
+            self._pool_changed(pool)
+
+    def host_down(self, endpoint: Endpoint) -> None:
+        """A node tells that this one is down; connections that work know better."""
+        for pool in self._at(endpoint):
+            pool.state.told_down(self._clock())
+            self._pool_changed(pool)
+
+    def _at(self, endpoint: Endpoint) -> list[Pool]:
+        return [pool for pool in self.pools.values() if pool.host.endpoint == endpoint]
+
+    def candidates(self) -> list[Endpoint]:
+        """Where the control connection may go: hosts that are connected to first."""
+        pools = sorted(self._usable(), key=lambda pool: not pool.connections)
+        return [pool.host.endpoint for pool in pools]
+
+    def is_up(self, host_id: UUID) -> bool:
+        """Whether a connection to the host works."""
+        pool = self.pools.get(host_id)
+        return pool is not None and bool(pool.connections)
+
+    def control_connected(self, endpoint: Endpoint) -> None:
+        """The control connection is at this host now."""
+        if (tell := self._tell.control_moved) is not None:
+            tell(ControlRecord(endpoint, self._control_was, self._control_error))
+        self._control_was, self._control_error = endpoint, None
+
+    def control_lost(self, error: Exception) -> None:
+        """The control connection is gone; it is made anew, maybe elsewhere."""
+        self._control_error = error
+
+    def forget(self, error: SessionClosed) -> None:
+        """Use nothing of this any more, and leave the sockets alone: they are another process's."""
+        self._closed = error
+        self.pools = {}
+        self._draining = set()
+        self.ready = ()
+
+    @property
+    def connecting(self) -> int:
+        """How many connections are in the making."""
+        return sum(pool.state.opening for pool in self.pools.values())
+
+
+def _is_hopeful(state: HostState) -> bool:
+    """Whether an attempt is under way, or soon will be at a host that hasn't failed."""
+    return state.opening > 0 or (state.error is None and state.next_attempt < math.inf)
+
+
+def _record(host: Host, error: Exception | None = None) -> HostRecord:
+    return HostRecord(host.endpoint, host.host_id, host.datacenter, host.rack, error)
+
+
+def _plain_host(endpoint: Endpoint) -> Host:
+    """Return a host of which nothing is known but where it is."""
+    return Host(uuid5(NAMESPACE_URL, f"cql://{endpoint}"), endpoint, "", "")

@@ -1,0 +1,179 @@
+"""One host's connections: those in service, and those that only finish what they have begun.
+
+When to open one is decided by :class:`~cqlproto_anyio.hoststate.HostState`, which knows nothing of
+sockets; this is where its decisions and the real connections meet.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cqlproto_anyio.hoststate import Status
+from cqlproto_anyio.statistics import HostStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cqlproto_anyio.connection import Connection
+    from cqlproto_anyio.exceptions import ConnectionFailed, SessionClosed
+    from cqlproto_anyio.hoststate import HostState
+    from cqlproto_anyio.topology import Host
+
+__all__ = ["Pool"]
+
+
+class Pool:
+    """The connections to one host.
+
+    Arguments:
+        host: the host.
+        state: when to open connections.
+        clock: returns seconds.
+        grow_at: how many requests in flight on a connection ask for another one.
+        changed: called when a connection has come or gone, or one is wanted.
+
+    Attributes:
+        connections: those in service.
+        opened: how many were opened so far.
+        broken: how many were lost so far.
+    """
+
+    __slots__ = (
+        "_changed",
+        "_clock",
+        "_grow_at",
+        "_leaving",
+        "broken",
+        "connections",
+        "host",
+        "opened",
+        "state",
+    )
+
+    def __init__(
+        self,
+        host: Host,
+        state: HostState,
+        clock: Callable[[], float],
+        grow_at: int,
+        changed: Callable[[Pool], None],
+    ) -> None:
+        self.host = host
+        self.state = state
+        self.connections: list[Connection] = []
+        self.opened = 0
+        self.broken = 0
+        self._leaving: set[Connection] = set()
+        self._clock = clock
+        self._grow_at = grow_at
+        self._changed = changed
+
+    def __repr__(self) -> str:
+        return f"<Pool of {self.host.endpoint}: {len(self.connections)}>"
+
+    def pick(self) -> Connection | None:
+        """Return the connection with the least to do, or None."""
+        connections = self.connections
+        if len(connections) < 2:
+            return connections[0] if connections else None
+        return min(connections, key=load)
+
+    # -- what becomes of connections
+
+    def add(self, connection: Connection) -> None:
+        """Take a connection into service."""
+        self.opened += 1
+        self.connections.append(connection)
+        connection.owner = self
+        self.state.opened(self._clock())
+        self._watch()
+        self._changed(self)
+
+    def failed(self, error: Exception) -> None:
+        """An attempt to open one has failed."""
+        self.state.failed(self._clock(), error)
+        self._changed(self)
+
+    def retire(self, connection: Connection) -> None:
+        """Take a connection out of service; it ends when its requests have."""
+        if connection in self.connections:
+            self.connections.remove(connection)
+            self._leaving.add(connection)
+            self.state.retired(self._clock())
+            self._changed(self)
+
+    def close_idle(self, error: SessionClosed | ConnectionFailed) -> int:
+        """Close those that are out of service and have nothing left to do; how many still have."""
+        for connection in [each for each in self._leaving if not each.requests]:
+            connection.close(error)
+        return len(self._leaving)
+
+    def close(self, error: SessionClosed | ConnectionFailed) -> None:
+        """Close all of them; requests under way get an error like this one."""
+        self.state.removed()
+        for connection in (*self.connections, *self._leaving):
+            connection.close(error)
+        self._changed(self)
+
+    def drain(self) -> None:
+        """The host has left the cluster: let requests finish and open nothing more."""
+        self.state.removed()
+        self._leaving.update(self.connections)
+        self.connections.clear()
+        self._changed(self)
+
+    # -- what connections tell
+
+    def crowded(self, connection: Connection) -> None:
+        self.state.crowded(self._clock())
+        self._changed(self)
+
+    def tired(self, connection: Connection) -> None:
+        self.retire(connection)
+
+    def connection_lost(self, connection: Connection) -> None:
+        self.broken += 1
+        self._leaving.discard(connection)
+        if connection in self.connections:
+            self.connections.remove(connection)
+            self.state.lost(self._clock())
+            self._changed(self)
+
+    def _watch(self) -> None:
+        """Have each connection tell once more when it is crowded, while there may be more."""
+        for connection in self.connections:
+            connection.watch(self._grow_at)
+
+    # -- what there is to see
+
+    @property
+    def all(self) -> tuple[Connection, ...]:
+        """All connections, those out of service included."""
+        return (*self.connections, *self._leaving)
+
+    def statistics(self) -> HostStatistics:
+        """Return what there is to be seen of it."""
+        host = self.host
+        everything = self.all
+        return HostStatistics(
+            host_id=host.host_id,
+            address=str(host.endpoint),
+            datacenter=host.datacenter,
+            rack=host.rack,
+            status=Status.UP.name if self.connections else self.state.status.name,
+            connections=len(self.connections),
+            retiring=len(self._leaving),
+            connecting=self.state.opening,
+            in_flight=sum(len(each.requests) for each in everything),
+            orphans=sum(each.orphans for each in everything),
+            waiting=sum(each.waiting for each in everything),
+            opened=self.opened,
+            lost=self.broken,
+            failures=self.state.failures,
+            error=self.state.error,
+        )
+
+
+def load(connection: Connection) -> int:
+    """Return how much a connection has to do; what was given up counts until it is answered."""
+    return len(connection.requests) + connection.orphans + connection.waiting

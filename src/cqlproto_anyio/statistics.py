@@ -1,0 +1,87 @@
+"""What ``session.statistics()`` returns: a snapshot, of plain numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+__all__ = ["HostStatistics", "Statistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatistics:
+    """One host, as the session sees it.
+
+    Attributes:
+        host_id: its id in the cluster.
+        address: where it is reached, as ``address:port``.
+        datacenter: its data centre.
+        rack: its rack.
+        status: ``UP`` if a connection works, ``DOWN`` if it can't be reached, ``UNKNOWN`` if it was
+            not tried yet.
+        connections: how many serve requests.
+        retiring: how many only finish what they have begun.
+        connecting: how many are in the making.
+        in_flight: how many requests are under way.
+        orphans: how many more were given up while the reply is due.
+        waiting: how many wait for a connection to have room.
+        opened: how many connections were opened so far.
+        lost: how many of them broke or were closed.
+        failures: how many attempts to connect have failed since the last success.
+        error: the last of these failures, or None.
+    """
+
+    host_id: UUID
+    address: str
+    datacenter: str
+    rack: str
+    status: str
+    connections: int
+    retiring: int
+    connecting: int
+    in_flight: int
+    orphans: int
+    waiting: int
+    opened: int
+    lost: int
+    failures: int
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A session at one moment.
+
+    Attributes:
+        hosts: all hosts of the cluster that the session may use, or has connections to.
+        control: where the control connection is, as ``address:port``, or None.
+        prepared: how many prepared statements are kept.
+        retries: how many times a request was sent again so far.
+        speculative: how many times one was sent to a second host before the first had answered.
+    """
+
+    hosts: tuple[HostStatistics, ...]
+    control: str | None
+    prepared: int
+    retries: int
+    speculative: int
+
+    @property
+    def connections(self) -> int:
+        """How many connections serve requests."""
+        return sum(host.connections for host in self.hosts)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are under way."""
+        return sum(host.in_flight for host in self.hosts)
+
+    @property
+    def orphans(self) -> int:
+        """How many requests were given up while their reply is due."""
+        return sum(host.orphans for host in self.hosts)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a connection to have room."""
+        return sum(host.waiting for host in self.hosts)
