@@ -223,7 +223,7 @@ class HostState:
     def retired(self, now: float) -> None:
         """An open connection was taken out of service by its owner; another replaces it at once."""
         self._closed()
-        self._due = min(self._due, now)
+        self._due = now
         self._plan()
 
     def crowded(self, now: float) -> bool:
@@ -232,11 +232,11 @@ class HostState:
         Returns:
             whether one more is wanted now.
         """
-        if not self.open or not self.wanted <= min(self.open + self.opening, self._largest - 1):
+        if self.opening or not 0 < self.open < self._largest or self.open < self.wanted:
             return False
         if self.status is Status.REMOVED:
             return False
-        self.wanted += 1
+        self.wanted = self.open + 1
         self._due = now
         self._plan()
         return True
@@ -318,9 +318,9 @@ class HostState:
             return self._wait(now, self.failures)
         if self._flaps:
             return self._flap_wait(now)
-        missing = self.wanted - self.open - self.opening
-        if not self._spread or missing <= 0:
+        if not self._spread:
             return 0.0
+        missing = max(self.wanted - self.open - self.opening, 1)
         return self._reconnection.delay(1, 0.0) * 2.0 * self._fraction() / missing
 
     def _calm_down(self, now: float) -> None:

@@ -16,6 +16,7 @@ from cqlproto_anyio.policies.reconnection import (
     Reconnection,
 )
 from cqlproto_anyio.policies.retry import DefaultRetry, NoRetry, Retry, RetryPolicy
+from cqlproto_anyio.policies.routing import Routing
 from cqlproto_anyio.policies.speculation import (
     ConstantSpeculation,
     PercentileSpeculation,
@@ -35,6 +36,7 @@ __all__ = [
     "Reconnection",
     "Retry",
     "RetryPolicy",
+    "Routing",
     "Speculation",
     "Tracker",
     "monotonic_timestamps",
