@@ -1,0 +1,58 @@
+"""Schema agreement: waiting until the nodes have the same schema.
+
+A change of the schema spreads by gossip, and a node that has not heard of it refuses statements on
+what is new. Its version is in the system tables; what one node says of its peers is enough.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from cqlproto_anyio.exceptions import CQLError, InvalidQuery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from cqlproto_anyio.systemtables import SystemTables
+
+__all__ = ["agree"]
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.2  # seconds between two looks
+
+
+async def agree(
+    tables: Callable[[], SystemTables | None],
+    is_up: Callable[[UUID], bool],
+    timeout: float,
+) -> bool:
+    """Wait until the nodes that are up have the schema of the one that is asked.
+
+    Arguments:
+        tables: returns whom to ask now, if anybody.
+        is_up: whether a peer's schema matters. What isn't known of it doesn't.
+        timeout: how long to wait, in seconds.
+
+    Returns:
+        whether they have it; False at once if the server doesn't tell schema versions.
+    """
+    pause = FIRST_PAUSE
+    with anyio.move_on_after(timeout):
+        while True:
+            asked = tables()
+            if asked is not None:
+                try:
+                    mine, others = await asked.schema_versions()
+                except InvalidQuery:
+                    return False
+                except CQLError:
+                    pass  # another node is asked the next time, if this one is gone
+                else:
+                    told = [version for host_id, version in others.items() if is_up(host_id)]
+                    if mine is not None and all(version in (mine, None) for version in told):
+                        return True
+            await anyio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+    return False

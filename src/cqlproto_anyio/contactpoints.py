@@ -1,0 +1,111 @@
+"""Contact points: what the user named, resolved to addresses, and the names that those bear.
+
+A name is resolved anew each time, since what stands behind it changes, and to all its addresses: it
+may stand for the whole cluster. An address keeps the name it comes from, for that is what a
+certificate is checked against.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+import anyio
+
+from cqlproto_anyio.config import Endpoint
+from cqlproto_anyio.exceptions import ConnectionFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from cqlproto_anyio.discovery import Address
+
+__all__ = ["ContactPoints"]
+
+
+class ContactPoints:
+    """The contact points of a session.
+
+    Arguments:
+        points: as the user named them.
+        clock: returns seconds.
+        timeout: for resolving one, in seconds.
+        resolve: whether names are resolved; a custom connector knows what they mean.
+
+    Attributes:
+        endpoints: the addresses, in the order of the points, as of the last time that any point
+            could be resolved.
+        names: the names that addresses bear: of the last resolution, and what :meth:`resolve` was
+            told to keep of those before.
+    """
+
+    def __init__(
+        self,
+        points: Sequence[Endpoint],
+        *,
+        clock: Callable[[], float],
+        timeout: float,
+        resolve: bool,
+    ) -> None:
+        self.endpoints: tuple[Endpoint, ...] = ()
+        self.names: dict[Address, str] = {}
+        self._points = tuple(points)
+        self._clock = clock
+        self._timeout = timeout
+        self._resolves = resolve
+
+    async def resolve(self, keep: Iterable[Endpoint] = ()) -> list[ConnectionFailed]:
+        """Resolve all points at once.
+
+        Arguments:
+            keep: endpoints whose addresses keep the names they have.
+
+        Returns:
+            what failed.
+        """
+        found: list[list[Endpoint]] = [[] for _ in self._points]
+        failures: list[ConnectionFailed] = []
+
+        async def resolve(number: int, point: Endpoint) -> None:
+            try:
+                found[number] = await self._addresses(point)
+            except ConnectionFailed as exc:
+                failures.append(exc)
+
+        async with anyio.create_task_group() as group:
+            for number, point in enumerate(self._points):
+                group.start_soon(resolve, number, point)
+        endpoints = dict.fromkeys(endpoint for each in found for endpoint in each)
+        if endpoints:
+            self.endpoints = tuple(endpoints)
+        kept = {(endpoint.address, endpoint.port) for endpoint in keep}
+        self.names = {at: name for at, name in self.names.items() if at in kept}
+        for endpoint in self.endpoints:
+            if endpoint.server_name is not None:
+                self.names[endpoint.address, endpoint.port] = endpoint.server_name
+        return failures
+
+    async def _addresses(self, point: Endpoint) -> list[Endpoint]:
+        if not self._resolves:
+            return [point]
+        with suppress(ValueError):
+            ip_address(point.address)
+            return [point]
+        started = self._clock()
+        try:
+            with anyio.fail_after(self._timeout):
+                found = await anyio.getaddrinfo(point.address, point.port, type=socket.SOCK_STREAM)
+        except (OSError, ValueError, OverflowError) as exc:  # an impossible name is no OSError
+            told = "no answer in time" if isinstance(exc, TimeoutError) else None
+            told = told or getattr(exc, "strerror", None) or str(exc)
+            raise ConnectionFailed(
+                f"{point.address!r} can't be resolved: {told}",
+                host=str(point),
+                stage="resolve",
+                elapsed=self._clock() - started,
+            ) from exc
+        name = point.server_name or point.address
+        addresses = dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found)
+        return [Endpoint(address, point.port, name) for address in addresses]

@@ -1,0 +1,480 @@
+"""The control connection: what keeps a session's picture of the cluster true.
+
+It is one connection to any node, which tells of changes and whose system tables say the rest. It
+REGISTERs before it reads, so that nothing falls between. What comes fast is told at once: which
+known host is up or down, which part of the schema has changed. What costs something is gathered:
+hosts are read again a second after the last event about them, and at the latest some seconds after
+the first; and now and then without any, should an event be lost.
+
+When the connection dies, or its node stops answering or talks nonsense, it moves on: to the hosts
+that its owner prefers, then to the contact points, whose names are resolved anew. All of this is
+one task that waits for whatever is due next; no error ends it. What can't be told to a caller is
+logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+
+from cqlproto.messages import SchemaChange, StatusChange, TopologyChange
+from cqlproto_anyio.agreement import agree
+from cqlproto_anyio.contactpoints import ContactPoints
+from cqlproto_anyio.debounce import Debounce
+from cqlproto_anyio.discovery import Addresses, HostReader
+from cqlproto_anyio.exceptions import (
+    ConnectionFailed,
+    CQLError,
+    NoHostAvailable,
+    RequestTimeout,
+    SessionClosed,
+)
+from cqlproto_anyio.systemtables import SystemTables
+from cqlproto_anyio.topology import Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+    from uuid import UUID
+
+    from cqlproto.messages.events import ServerEvent
+    from cqlproto_anyio._backend import Backend
+    from cqlproto_anyio.config import Config, Endpoint
+    from cqlproto_anyio.connection import Connection
+    from cqlproto_anyio.discovery import Found
+    from cqlproto_anyio.topology import Host
+
+__all__ = ["Control", "Owner"]
+
+logger = logging.getLogger(__name__)
+
+# In seconds. Events about hosts come in bursts, one from each peer.
+QUIET, MOST = 1.0, 5.0
+FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
+# A connection that has lasted so long is good: when it is lost, the next is tried at once.
+STEADY = 5.0
+# How many hosts are tried before the contact points are.
+CANDIDATES = 8
+# How often a node may fail to answer the system queries before another is asked.
+PATIENCE = 3
+# When to read again rows that made no sense: a node that joins gets its facts one by one.
+SOON = 5.0
+
+
+class Owner(Protocol):
+    """Who is told, and asked; called synchronously. What it raises is logged."""
+
+    def topology_changed(self, topology: Topology) -> None:
+        """The hosts or the keyspaces are others from now on."""
+        ...
+
+    def host_up(self, endpoint: Endpoint) -> None:
+        """A node says that this known host is up, maybe before it accepts connections."""
+        ...
+
+    def host_down(self, endpoint: Endpoint) -> None:
+        """A node says that this known host is down."""
+        ...
+
+    def schema_changed(self, change: SchemaChange) -> None:
+        """Some part of the schema has changed."""
+        ...
+
+    def candidates(self) -> Iterable[Endpoint]:
+        """Return where the control connection may go, best first."""
+        ...
+
+    def is_up(self, host_id: UUID) -> bool:
+        """Whether the schema of this host matters."""
+        ...
+
+    def control_lost(self, error: Exception) -> None:
+        """The control connection is gone; it is being made anew."""
+        ...
+
+    def control_connected(self, endpoint: Endpoint) -> None:
+        """The control connection is here now."""
+        ...
+
+
+class Control:
+    """The control connection of a session.
+
+    Arguments:
+        backend: what the event loop offers.
+        config: ``translate``, ``connector`` and the times.
+        contact_points: where to begin, as the user named them.
+        open: makes a connection to a node, within its own bound of time.
+        owner: who is told.
+        start: starts a task that lives as long as the session.
+
+    Attributes:
+        endpoint: the node that is asked, or None while there is none.
+        contact_endpoints: the contact points, resolved, as of when that was done last.
+        topology: the cluster as it was told last.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        config: Config,
+        contact_points: Sequence[Endpoint],
+        open: Callable[[Endpoint], Awaitable[Connection]],
+        owner: Owner,
+        start: Callable[[Callable[[], Coroutine[Any, Any, None]]], object],
+    ) -> None:
+        self.topology = Topology((), {})
+        self._backend = backend
+        self._clock = backend.clock
+        self._config = config
+        self._contacts = ContactPoints(
+            contact_points,
+            clock=backend.clock,
+            timeout=config.connect_timeout,
+            resolve=config.connector is None,
+        )
+        self._open = open
+        self._owner = owner
+        self._start = start
+        self._tables: SystemTables | None = None
+        self._addresses = Addresses({})
+        self._noted: set[str] = set()
+        self._hosts_due = Debounce(QUIET, MOST)
+        self._keyspaces_due = Debounce(QUIET, MOST)
+        self._refresh_at = math.inf
+        self._beat_at = math.inf
+        self._since = math.inf  # when the connection was made
+        self._moves = 0  # since a connection lasted
+        self._failures = 0  # of the node to answer, in a row
+        self._wake = anyio.Event()
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        return None if self._tables is None else self._tables.connection.endpoint
+
+    @property
+    def contact_endpoints(self) -> tuple[Endpoint, ...]:
+        return self._contacts.endpoints
+
+    # -- what the session calls
+
+    async def begin(self) -> Topology:
+        """Resolve the contact points, connect to the first that works and read everything.
+
+        Raises:
+            ConnectionFailed: the only address there was to try doesn't work; its stage is
+                ``discovery`` if the node can't say what the cluster is.
+            NoHostAvailable: several were tried.
+            DatabaseError, ConfigError: as ``open`` says.
+        """
+        failures = await self._contacts.resolve()
+        for endpoint in self.contact_endpoints:
+            try:
+                await self._connect(endpoint)
+            except ConnectionFailed as exc:
+                failures.append(exc)
+            else:
+                return self.topology
+        if len(failures) == 1:
+            raise failures[0]
+        raise NoHostAvailable(failures) from failures[0]
+
+    async def run(self) -> None:
+        """Keep the picture true until cancelled; call it after :meth:`begin`."""
+        try:
+            while True:
+                try:
+                    await self._step()
+                except Exception as exc:
+                    self._failed(exc)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection; for a session that ends before :meth:`run` was called."""
+        tables, self._tables = self._tables, None
+        if tables is not None:
+            tables.connection.close(SessionClosed("the session is closed"))
+
+    def refresh_soon(self) -> None:
+        """Read the hosts and keyspaces again, in about a second."""
+        self._hosts_due.ask(self._clock())
+        self._wake.set()
+
+    async def agree(self, timeout: float) -> bool:
+        """Wait until the hosts that are up have the same schema.
+
+        Arguments:
+            timeout: how long to wait, in seconds.
+
+        Returns:
+            whether they have; False also if the server doesn't tell schema versions.
+        """
+        return await agree(lambda: self._tables, self._owner.is_up, timeout)
+
+    # -- events
+
+    def _heard(self, event: ServerEvent) -> None:
+        """Take an event, in the task or callback that reads the connection."""
+        now = self._clock()
+        if isinstance(event, SchemaChange):
+            self._tell(self._owner.schema_changed, event)
+            if event.target == "KEYSPACE":
+                self._keyspaces_due.ask(now)
+        elif isinstance(event, TopologyChange):
+            self._hosts_due.ask(now)
+        elif isinstance(event, StatusChange):
+            endpoint = self._addresses.find(*event.address)
+            if event.change == "DOWN":
+                if endpoint is not None:
+                    self._tell(self._owner.host_down, endpoint)
+            elif endpoint is not None:
+                self._tell(self._owner.host_up, endpoint)
+            else:
+                self._hosts_due.ask(now)
+        self._wake.set()
+
+    def _tell(self, function: Callable[..., None], *arguments: Any) -> None:
+        try:
+            function(*arguments)
+        except Exception as exc:
+            _log(logging.WARNING, "the session can't take what it was told", exc)
+
+    # -- the task
+
+    async def _step(self) -> None:
+        """Do what is due, or wait until something is."""
+        now = self._clock()
+        tables = self._tables
+        if tables is None or tables.connection.lost is not None:
+            await self._move()
+        elif self._hosts_due.take(now) or now >= self._refresh_at:
+            self._plan_refresh(now)
+            await self._read(tables)
+            self._answered(now)
+        elif self._keyspaces_due.take(now):
+            keyspaces, notes = await tables.keyspaces()
+            self._note(notes)
+            self._answered(now)
+            self._take_keyspaces(keyspaces)
+        elif now >= self._beat_at:
+            await tables.beat(self._config.heartbeat_timeout)
+            self._answered(now)
+        else:
+            self._wake = anyio.Event()
+            due = min(self._hosts_due.due, self._keyspaces_due.due, self._refresh_at, self._beat_at)
+            with anyio.CancelScope(deadline=due):
+                await self._wake.wait()
+
+    def _answered(self, now: float) -> None:
+        self._failures = 0
+        self._beat_at = now + self._config.heartbeat_interval
+
+    def _plan_refresh(self, now: float) -> None:
+        # sessions that were started together shall not ask together
+        self._refresh_at = now + self._config.refresh_interval * (1 + random.random() / 4)
+
+    def _failed(self, error: Exception) -> None:
+        """The node has not answered what was due: ask again, or another one."""
+        tables = self._tables
+        if tables is None or tables.connection.lost is not None:
+            return
+        self._failures += 1
+        if isinstance(error, RequestTimeout) or self._failures >= PATIENCE:
+            tables.connection.give_up(f"it doesn't serve as a control connection: {error}")
+        else:
+            now = self._clock()
+            self._beat_at = now + self._config.heartbeat_interval
+            self._hosts_due.ask(now, _delay(self._failures))
+        _log(logging.WARNING, f"{tables.connection.name} doesn't tell of the cluster", error)
+
+    async def _move(self) -> None:
+        """Find a node that can be asked, however long it takes."""
+        shunned: set[Endpoint] = set()
+        if self._tables is not None:
+            lost = self._tables.connection
+            self._tables = None
+            if self._clock() - self._since >= STEADY:
+                self._moves = 0
+            shunned.add(lost.endpoint)  # a node that has died may look alive to its pool
+            _log(logging.INFO, "the control connection is lost", lost.lost)
+            self._tell(self._owner.control_lost, lost.lost)
+        while True:
+            if self._moves:
+                await anyio.sleep(_delay(self._moves))
+            self._moves += 1
+            endpoints = [*islice(self._candidates(shunned), CANDIDATES)]
+            shunned.update(endpoints)
+            if await self._connect_first(endpoints):
+                return
+            hosts = self.topology.hosts.values()
+            for failure in await self._contacts.resolve([host.endpoint for host in hosts]):
+                _log(logging.DEBUG, "no control connection", failure)
+            if await self._connect_first(self._contacts.endpoints):
+                return
+
+    def _candidates(self, shunned: set[Endpoint]) -> list[Endpoint]:
+        """Return where to go, without what has been tried, until everything has been."""
+        candidates: list[Endpoint] = []
+        self._tell(lambda: candidates.extend(self._owner.candidates()))
+        left = [endpoint for endpoint in candidates if endpoint not in shunned]
+        if not left:
+            shunned.clear()
+        return left or candidates
+
+    async def _connect_first(self, endpoints: Iterable[Endpoint]) -> bool:
+        before = self.topology
+        for endpoint in endpoints:
+            try:
+                await self._connect(endpoint)
+            except Exception as exc:
+                _log(logging.DEBUG, "no control connection", exc)
+            else:
+                if self.topology is not before:
+                    self._tell(self._owner.topology_changed, self.topology)
+                return True
+        return False
+
+    # -- a connection
+
+    async def _connect(self, endpoint: Endpoint) -> None:
+        """Connect to a node and read everything there.
+
+        Raises:
+            What ``open`` does; ConnectionFailed also if the node can't say what the cluster is.
+        """
+        started = self._clock()
+        connection = await self._open(endpoint)
+        tables = SystemTables(connection, self._backend, self._config.control_timeout)
+        connection.listener = self._heard
+
+        async def carry() -> None:
+            try:
+                await connection.run()
+            finally:
+                self._wake.set()
+
+        try:
+            self._start(carry)
+            await tables.register()
+            now = self._clock()
+            # what was told before is part of what is read now
+            self._hosts_due.take(math.inf)
+            self._keyspaces_due.take(math.inf)
+            self._plan_refresh(now)
+            await self._read(tables, tell=False)
+        except BaseException as exc:
+            connection.listener = None
+            connection.give_up("it doesn't serve as a control connection")
+            if not isinstance(exc, CQLError) or isinstance(exc, ConnectionFailed):
+                raise
+            raise ConnectionFailed(
+                str(exc),
+                host=str(endpoint),
+                stage="discovery",
+                elapsed=self._clock() - started,
+            ) from exc
+        self._tables = tables
+        self._since = now
+        self._answered(now)
+        self._tell(self._owner.control_connected, connection.endpoint)
+
+    # -- what is read
+
+    async def _read(self, tables: SystemTables, *, tell: bool = True) -> None:
+        """Read hosts and keyspaces, and tell of them if they have changed."""
+        found, keyspaces, notes = await tables.cluster(
+            lambda local: HostReader(
+                local,
+                contact=tables.connection.endpoint,
+                translate=self._config.translate,
+                names=self._contacts.names,
+                known=self.topology.hosts,
+            )
+        )
+        self._note([*found.notes, *notes])
+        self._addresses = found.addresses
+        before = self.topology
+        hosts = self._merged(found)
+        if hosts is not None:
+            self.topology = Topology(hosts, keyspaces, found.partitioner)
+        else:
+            self._set_keyspaces(keyspaces)
+        if tell and self.topology is not before:
+            self._tell(self._owner.topology_changed, self.topology)
+
+    def _merged(self, found: Found) -> list[Host] | None:
+        """Return the hosts, old objects where nothing has changed; None if none has.
+
+        The schema version changes with each table, and is not worth a new topology.
+        """
+        known = self.topology.hosts
+        hosts = []
+        changed = len(found.hosts) != len(known) or found.partitioner != self.topology.partitioner
+        for host in found.hosts:
+            old = known.get(host.host_id)
+            if old is not None and _same(old, host):
+                hosts.append(old)
+            else:
+                hosts.append(host)
+                changed = True
+        return hosts if changed else None
+
+    def _take_keyspaces(self, keyspaces: dict[str, dict[str, str]]) -> None:
+        before = self.topology
+        self._set_keyspaces(keyspaces)
+        if self.topology is not before:
+            self._tell(self._owner.topology_changed, self.topology)
+
+    def _set_keyspaces(self, keyspaces: dict[str, dict[str, str]]) -> None:
+        before = self.topology.keyspaces
+        changes: dict[str, dict[str, str] | None] = {
+            name: options for name, options in keyspaces.items() if before.get(name) != options
+        }
+        changes.update((name, None) for name in before if name not in keyspaces)
+        if changes:
+            self.topology = self.topology.with_keyspaces(changes)
+
+    # -- the log
+
+    def _note(self, notes: Sequence[str]) -> None:
+        """Log what is new of what was wrong with the rows, and read them again soon."""
+        new = [note for note in notes if note not in self._noted]
+        if not new:
+            return
+        if len(self._noted) > 1000:
+            self._noted.clear()
+        self._noted.update(new)
+        self._refresh_at = min(self._refresh_at, self._clock() + SOON)
+        for note in new:
+            _log(logging.WARNING, note)
+
+
+def _log(level: int, text: str, error: BaseException | None = None) -> None:
+    if error is None:
+        logger.log(level, "%s", text)
+    elif isinstance(error, CQLError):
+        logger.log(level, "%s: %s", text, error)
+    else:  # a bug of ours or of a function of the user's
+        logger.warning("%s", text, exc_info=error)
+
+
+def _same(one: Host, other: Host) -> bool:
+    return (
+        one.endpoint == other.endpoint
+        and one.datacenter == other.datacenter
+        and one.rack == other.rack
+        and one.release_version == other.release_version
+        and one.tokens == other.tokens
+    )
+
+
+def _delay(attempt: int) -> float:
+    """Return how long to wait before an attempt, the first of which is 1, in seconds."""
+    delay = min(FIRST_DELAY * 2.0 ** min(attempt - 1, 16), LONGEST_DELAY)
+    return delay * (1 - random.random() / 2)

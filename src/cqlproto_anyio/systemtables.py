@@ -1,0 +1,197 @@
+"""What one node says of the cluster: its system tables, read on a connection to it.
+
+Tables are read by pages of a size that is decoded in a few milliseconds, whatever the number of
+hosts, so that requests are never kept waiting for it; and first pages are asked for together, so
+that a small cluster is read in one round trip.
+
+``system.peers_v2`` came with Cassandra 4.0 and ``system_schema`` with 3.0. Where the first is not
+known ``system.peers`` is read; where the second isn't, no keyspaces are known, and with them no
+replicas.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import anyio
+
+from cqlproto.enums import Consistency
+from cqlproto.exceptions import RemoteProtocolError
+from cqlproto.messages import Error, Options, Query, QueryParameters, Register, Rows
+from cqlproto.rows import decode_rows
+from cqlproto_anyio.discovery import read_keyspaces
+from cqlproto_anyio.exceptions import InvalidQuery, RequestTimeout, database_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cqlproto.messages import Request as Message
+    from cqlproto_anyio._backend import Backend
+    from cqlproto_anyio.connection import Connection
+    from cqlproto_anyio.discovery import Found, HostReader
+    from cqlproto_anyio.request import Request
+
+__all__ = ["SystemTables"]
+
+Rowdict = dict[str, Any]
+
+EVENTS = ("TOPOLOGY_CHANGE", "STATUS_CHANGE", "SCHEMA_CHANGE")
+
+PAGE_SIZE = 100  # rows, of 256 tokens each if it comes to it
+MAX_PAGES = 1000  # there are no such clusters, but there may be a server that never ends
+
+LOCAL = "SELECT * FROM system.local WHERE key = 'local'"
+PEERS_V2 = "SELECT * FROM system.peers_v2"
+PEERS = "SELECT * FROM system.peers"
+KEYSPACES = "SELECT keyspace_name, replication FROM system_schema.keyspaces"
+LOCAL_VERSION = "SELECT schema_version FROM system.local WHERE key = 'local'"
+PEER_VERSIONS_V2 = "SELECT host_id, schema_version FROM system.peers_v2"
+PEER_VERSIONS = "SELECT host_id, schema_version FROM system.peers"
+
+_OLDER = {PEERS_V2: PEERS, PEER_VERSIONS_V2: PEER_VERSIONS}
+
+
+class SystemTables:
+    """The tables of the node at the other end of a connection.
+
+    Every method raises what can go wrong with a request: DatabaseError, RequestTimeout,
+    ConnectionLost, Overloaded; and RemoteProtocolError if the answer isn't what it must be. One
+    that is cancelled leaves nothing behind.
+
+    Arguments:
+        connection: to the node; somebody runs it.
+        backend: what the event loop offers.
+        timeout: for each request, in seconds.
+    """
+
+    def __init__(self, connection: Connection, backend: Backend, timeout: float) -> None:
+        self.connection = connection
+        self._request = backend.request
+        self._timeout = timeout
+        self._has_peers_v2 = True
+
+    async def register(self) -> None:
+        """Ask for events; what happens from now on is told to the connection's listener."""
+        message = Register(EVENTS)
+        await self._answer(self._submit(message, "REGISTER"), self._timeout)
+
+    async def beat(self, timeout: float) -> None:
+        """Find out whether the node answers within so many seconds."""
+        await self._answer(self._submit(Options(), "OPTIONS"), timeout)
+
+    async def cluster(
+        self, begin: Callable[[Rowdict], HostReader]
+    ) -> tuple[Found, dict[str, dict[str, str]], list[str]]:
+        """Read the hosts and the keyspaces.
+
+        Arguments:
+            begin: makes a reader of the row of ``system.local``; what it raises is raised here.
+
+        Returns:
+            the hosts; the keyspaces' replication options by name; notes on the keyspaces.
+        """
+        peers = PEERS_V2 if self._has_peers_v2 else PEERS
+        asked = [self._ask(query, None) for query in (LOCAL, peers, KEYSPACES)]
+        try:
+            local: list[Rowdict] = []
+            await self._pages(LOCAL, local.extend, asked[0])
+            if len(local) != 1:
+                raise RemoteProtocolError(f"system.local has {len(local)} rows, not one")
+            reader = begin(local[0])
+            await self._peers(peers, reader.add, asked[1])
+            keyspaces, notes = await self.keyspaces(asked[2])
+        finally:
+            for request in asked:
+                request.abandon()
+        return reader.found(), keyspaces, notes
+
+    async def keyspaces(
+        self, first: Request | None = None
+    ) -> tuple[dict[str, dict[str, str]], list[str]]:
+        """Read the keyspaces.
+
+        Arguments:
+            first: the request for the first page, if it has been submitted.
+
+        Returns:
+            their replication options by name, and notes on what can't be read.
+        """
+        rows: list[Rowdict] = []
+        try:
+            await self._pages(KEYSPACES, rows.extend, first)
+        except InvalidQuery as exc:
+            return {}, [f"no keyspace is known, so no replicas are: {exc}"]
+        return read_keyspaces(rows)
+
+    async def schema_versions(self) -> tuple[object, dict[UUID, object]]:
+        """Return the node's own schema version, and its peers' by their ids; None is unknown."""
+        local: list[Rowdict] = []
+        peers: list[Rowdict] = []
+        await self._pages(LOCAL_VERSION, local.extend)
+        query = PEER_VERSIONS_V2 if self._has_peers_v2 else PEER_VERSIONS
+        await self._peers(query, peers.extend)
+        mine = local[0].get("schema_version") if local else None
+        ids = [(row.get("host_id"), row.get("schema_version")) for row in peers]
+        return mine, {host_id: version for host_id, version in ids if isinstance(host_id, UUID)}
+
+    # -- requests
+
+    async def _peers(
+        self,
+        query: str,
+        take: Callable[[list[Rowdict]], object],
+        first: Request | None = None,
+    ) -> None:
+        try:
+            await self._pages(query, take, first)
+        except InvalidQuery:
+            older = _OLDER.get(query)
+            if older is None:
+                raise
+            self._has_peers_v2 = False
+            await self._pages(older, take)
+
+    async def _pages(
+        self,
+        query: str,
+        take: Callable[[list[Rowdict]], object],
+        first: Request | None = None,
+    ) -> None:
+        """Give the rows of a query, as dicts, to a function, page by page."""
+        request = first or self._ask(query, None)
+        for _ in range(MAX_PAGES):
+            message = await self._answer(request, self._timeout)
+            if not isinstance(message, Rows):
+                raise RemoteProtocolError(f"{query} was answered by {type(message).__name__}")
+            take(decode_rows(message, dict))
+            if message.paging_state is None:
+                return
+            request = self._ask(query, message.paging_state)
+        request.abandon()
+        raise RemoteProtocolError(f"{query} has no end")
+
+    def _ask(self, query: str, state: bytes | None) -> Request:
+        parameters = QueryParameters(Consistency.ONE, page_size=PAGE_SIZE, paging_state=state)
+        return self._submit(Query(query, parameters), query)
+
+    def _submit(self, message: Message, text: str) -> Request:
+        request = self._request(text, None)
+        request.carry(message)
+        self.connection.submit(request)
+        return request
+
+    async def _answer(self, request: Request, timeout: float) -> object:
+        try:
+            with anyio.fail_after(timeout):
+                message = (await request).message
+        except TimeoutError:
+            error = RequestTimeout(
+                f"no answer from {self.connection.endpoint} within {timeout:g} s: {request.query}"
+            )
+            error.timeout = timeout
+            error.host = self.connection.name
+            raise error from None
+        if isinstance(message, Error):
+            raise database_error(message, host=self.connection.name, query=request.query)
+        return message
