@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from cqlproto.cqltypes import EMPTY, NATIVE_TYPES, ListType, TupleType, decoder
@@ -56,18 +57,23 @@ def read_tablet(data: bytes) -> Tablet:
         RemoteProtocolError: it isn't one, or it has no token or no replica.
     """
     parts = _decode(data)
-    if len(parts) != 3 or None in parts or EMPTY in parts:
+    if not _is_whole(parts, 3):
         raise RemoteProtocolError("a malformed tablet: a part of it is missing")
     first, last, listed = parts
     if first >= last:
         raise RemoteProtocolError(f"a malformed tablet: no token after {first} up to {last}")
     for replica in listed:
-        if replica is None or len(replica) != 2 or None in replica or EMPTY in replica:
+        if not _is_whole(replica, 2):
             raise RemoteProtocolError("a malformed tablet: a part of a replica is missing")
     replicas = tuple([(host_id, shard) for host_id, shard in listed])
     if not replicas or min([shard for _, shard in replicas]) < 0:
         raise RemoteProtocolError("a malformed tablet: no replica, or a shard below 0")
     return Tablet(first, last, replicas)
+
+
+def _is_whole(parts: Any, count: int) -> bool:
+    """Return whether a decoded tuple has all its parts: it may be short, null, or of no bytes."""
+    return type(parts) is tuple and len(parts) == count and None not in parts and EMPTY not in parts
 
 
 class _Table:
