@@ -6,8 +6,8 @@ then the other hosts of the local datacenter, at last a few of other datacenters
 used at all. It never changes: when a pool comes or goes another is made, which costs little, since
 replicas are looked up when they are needed and kept by the topology.
 
-What is asked per request is :meth:`Router.replicas`: one binary search among the tokens and one
-look in a list. What a pool is doesn't matter here; they are only put in order.
+What is asked per request is :meth:`Router.replicas`: a search among the few tokens of a bucket and
+one look in a list. What a pool is doesn't matter here; they are only put in order.
 """
 
 from __future__ import annotations
@@ -116,12 +116,14 @@ class Router(Generic[P]):
 
     Attributes:
         local: the pools of the local datacenter, those of the preferred rack first.
+        near: those of them among which a request without a token may be sent to any: the pools of
+            the preferred rack, or all if it has none.
         remote: the pools of other datacenters that may be used, in order.
     """
 
     __slots__ = (
         "_by_host", "_local_dc", "_near", "_near_pools", "_room", "_split", "_tables", "_topology",
-        "local", "remote", "routing",
+        "local", "near", "remote", "routing",
     )  # fmt: skip
 
     def __init__(
@@ -157,6 +159,7 @@ class Router(Generic[P]):
         self._split = len(near)
         self._near_pools = frozenset(map(id, near))
         self.local: tuple[P, ...] = (*near, *far)
+        self.near: tuple[P, ...] = tuple(near) or self.local
         self.remote: tuple[P, ...] = tuple([pool for pools in remote.values() for pool in pools])
         self._tables: dict[str, _Table[P]] = {}
         self._room = _KEPT
@@ -198,6 +201,42 @@ class Router(Generic[P]):
         found = table.cells[index]
         return found if found is not None else self._fill(table, index)
 
+    def nearest(self, keyspace: str, token: int) -> tuple[P, ...]:
+        """Return those of a partition's replicas among which a request may be sent to any.
+
+        Arguments:
+            keyspace: the partition's keyspace.
+            token: its token.
+
+        Returns:
+            the replicas in the preferred rack, or all if there are none, in the order of the ring;
+            empty where :meth:`replicas` is.
+        """
+        found = self.replicas(keyspace, token)
+        near = self._near_pools
+        if not near or not found or id(found[0]) not in near:
+            return found
+        return tuple([pool for pool in found if id(pool) in near])
+
+    def primaries(self, keyspace: str, token: int) -> tuple[P, ...]:
+        """Return the pools of the local, live replicas of a partition, whatever their rack.
+
+        Lightweight transactions of one partition disturb each other least when all clients ask the
+        same replica: the first of these.
+
+        Arguments:
+            keyspace: the partition's keyspace.
+            token: its token.
+
+        Returns:
+            all that :meth:`replicas` returns, in the order of the ring.
+        """
+        if not self._near:
+            return self.replicas(keyspace, token)
+        by_host = self._by_host
+        replicas = self._topology.replicas(keyspace, token)
+        return tuple([by_host[host.host_id] for host in replicas if host.host_id in by_host])
+
     def pools(self, hosts: Iterable[UUID]) -> tuple[P, ...]:
         """Return the local, live pools of some hosts, such as the replicas of a tablet.
 
@@ -227,18 +266,14 @@ class Router(Generic[P]):
             keyspace: the partition's keyspace, or None.
             token: its token, or None if it isn't known.
             turn: a number that goes up by one with each request, to spread them.
-            primary_first: whether the replicas come in the order of the ring, whatever their rack:
-                lightweight transactions of one partition disturb each other least when all clients
-                ask the same replica.
+            primary_first: whether the replicas come as :meth:`primaries` has them.
             replicas: the replicas, where the token's range doesn't decide them; see :meth:`pools`.
         """
         if replicas is None:
             replicas = ()
             if token is not None and keyspace is not None and self.routing.token_aware:
-                if primary_first and self._near:
-                    replicas = self._in_ring_order(keyspace, token)
-                else:
-                    replicas = self.replicas(keyspace, token)
+                find = self.primaries if primary_first else self.replicas
+                replicas = find(keyspace, token)
         count = len(replicas)
         if primary_first:
             yield from replicas
@@ -324,11 +359,6 @@ class Router(Generic[P]):
             near = self._near
             live.sort(key=lambda host_id: host_id not in near)
         return tuple([by_host[host_id] for host_id in live])
-
-    def _in_ring_order(self, keyspace: str, token: int) -> tuple[P, ...]:
-        by_host = self._by_host
-        replicas = self._topology.replicas(keyspace, token)
-        return tuple([by_host[host.host_id] for host in replicas if host.host_id in by_host])
 
 
 def _rotated(pools: tuple[P, ...], start: int, end: int, turn: int) -> Iterator[P]:

@@ -114,6 +114,12 @@ def same(found: Iterable[Pool], expected: Iterable[Pool]) -> bool:
     return [id(pool) for pool in found] == [id(pool) for pool in expected]
 
 
+def split(case: Case, pools: Iterable[Pool]) -> tuple[list[Pool], list[Pool]]:
+    near = {id(case.pools[each.host_id]) for each in case.local if case.is_near(each)}
+    pools = list(pools)
+    return [p for p in pools if id(p) in near], [p for p in pools if id(p) not in near]
+
+
 def ids(pools: Iterable[Pool]) -> list[int]:
     return [id(pool) for pool in pools]
 
@@ -166,6 +172,19 @@ def test_replicas(case: Case, more: list[int]) -> None:
         expected = case.by_rack(case.local_replicas(token))
         assert same(case.router.replicas("ks", token), expected)
     assert case.router.replicas("other", 0) == ()
+
+
+@given(cases())
+def test_replicas_that_are_alike(case: Case) -> None:
+    """What a request may go to at random, with its token and without, and what an LWT goes to."""
+    near, far = split(case, case.router.local)
+    assert same(case.router.near, near or far)
+    for token in worth_asking(case.hosts):
+        replicas = case.local_replicas(token)
+        near, far = split(case, [case.pools[each.host_id] for each in replicas])
+        assert same(case.router.nearest("ks", token), near or far)
+        assert same(case.router.primaries("ks", token), [case.pools[h.host_id] for h in replicas])
+    assert case.router.nearest("other", 0) == case.router.primaries("other", 0) == ()
 
 
 @given(cases(), st.integers(0, 60))
@@ -284,12 +303,6 @@ turns = st.integers(0, 50)
 
 def is_rotated(found: list[Pool], expected: list[Pool]) -> bool:
     return any(same(found, expected[by:] + expected[:by]) for by in range(max(len(expected), 1)))
-
-
-def split(case: Case, pools: Iterable[Pool]) -> tuple[list[Pool], list[Pool]]:
-    near = {id(case.pools[each.host_id]) for each in case.local if case.is_near(each)}
-    pools = list(pools)
-    return [p for p in pools if id(p) in near], [p for p in pools if id(p) not in near]
 
 
 @given(cases(), tokens, turns, st.booleans(), st.booleans())
