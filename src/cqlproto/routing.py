@@ -54,8 +54,6 @@ _two_words = Struct("<QQ").unpack_from
 
 def _signed(word: int) -> int:
     """Return the XOR of a word's bytes as if each were signed: see the essay above."""
-    if not word & 0x8080808080808080:
-        return word
     negative = (word >> 7) & 0x0101010101010101
     return word ^ ((negative * 0x0101010101010100) & 0x0101010101010101) * 0xFF
 
@@ -83,10 +81,14 @@ def murmur3_token(key: bytes) -> int:
         a = (((low << 31 | low >> 33) * 0x4CF5AD432745937F) & 0xFFFFFFFFFFFFFFFF) ^ size
         b = size
     elif size < 16:
-        low = _signed(int.from_bytes(key[:8], "little"))
+        low = int.from_bytes(key[:8], "little")
+        if low & 0x8080808080808080:
+            low = _signed(low)
         low = (low * 0x87C37B91114253D5) & 0xFFFFFFFFFFFFFFFF
         a = (((low << 31 | low >> 33) * 0x4CF5AD432745937F) & 0xFFFFFFFFFFFFFFFF) ^ size
-        high = _signed(int.from_bytes(key[8:], "little"))
+        high = int.from_bytes(key[8:], "little")
+        if high & 0x8080808080808080:
+            high = _signed(high)
         high = (high * 0x4CF5AD432745937F) & 0xFFFFFFFFFFFFFFFF
         b = (((high << 33 | high >> 31) * 0x87C37B91114253D5) & 0xFFFFFFFFFFFFFFFF) ^ size
     elif size == 16:

@@ -122,8 +122,8 @@ class Router(Generic[P]):
     """
 
     __slots__ = (
-        "_by_host", "_local_dc", "_near", "_near_pools", "_room", "_split", "_tables", "_topology",
-        "local", "near", "remote", "routing",
+        "_by_host", "_local_dc", "_near", "_near_pools", "_room", "_split", "_tables",
+        "_token_aware", "_topology", "local", "near", "remote", "routing",
     )  # fmt: skip
 
     def __init__(
@@ -134,6 +134,7 @@ class Router(Generic[P]):
         live: Mapping[UUID, P],
     ) -> None:
         self.routing = routing
+        self._token_aware = routing.token_aware
         self._topology = topology
         self._local_dc = local_dc
         hosts = topology.hosts
@@ -270,19 +271,21 @@ class Router(Generic[P]):
             replicas: the replicas, where the token's range doesn't decide them; see :meth:`pools`.
         """
         if replicas is None:
-            replicas = ()
-            if token is not None and keyspace is not None and self.routing.token_aware:
-                find = self.primaries if primary_first else self.replicas
-                replicas = find(keyspace, token)
-        count = len(replicas)
+            if token is None or keyspace is None or not self._token_aware:
+                replicas = ()
+            elif primary_first:
+                replicas = self.primaries(keyspace, token)
+            else:
+                replicas = self.replicas(keyspace, token)
         if primary_first:
             yield from replicas
         elif self._near:
             near = self._near_pools
             split = sum([id(pool) in near for pool in replicas])
             yield from _rotated(replicas, 0, split, turn)
-            yield from _rotated(replicas, split, count, turn)
+            yield from _rotated(replicas, split, len(replicas), turn)
         else:
+            count = len(replicas)
             for at in range(turn, turn + count):
                 yield replicas[at % count]
         done = {id(pool) for pool in replicas}
@@ -310,7 +313,7 @@ class Router(Generic[P]):
             if table.find == find:  # the same replicas under another name
                 self._tables[keyspace] = table
                 return table
-        useful = self.routing.token_aware and len(self.local) > 1
+        useful = self._token_aware and len(self.local) > 1
         needed = useful and not self._has_all(placements)
         table = _Table[P](ring, find, needed=needed, orders=useful)
         self._room -= len(table.cells)
