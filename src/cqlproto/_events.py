@@ -107,13 +107,13 @@ class ResponseReceived(_Report):
         notes: what came before the message, if anything did: the next three.
 
     Attributes:
-        stream_id, message: as given.
+        stream_id, message, notes: as given.
         tracing_id: the id of the trace that was asked for, or None.
         warnings: the server's warnings.
         payload: the server's custom payload, or None.
     """
 
-    __slots__ = ("_notes", "message", "stream_id")
+    __slots__ = ("message", "notes", "stream_id")
     fields = ("stream_id", "message", "tracing_id", "warnings", "payload")
 
     def __init__(
@@ -124,19 +124,19 @@ class ResponseReceived(_Report):
     ) -> None:
         self.stream_id = stream_id
         self.message = message
-        self._notes = notes  # together, for nearly no reply has any
+        self.notes = notes  # together, for nearly no reply has any
 
     @property
     def tracing_id(self) -> UUID | None:
-        return None if self._notes is None else self._notes[0]
+        return None if self.notes is None else self.notes[0]
 
     @property
     def warnings(self) -> Sequence[str]:
-        return () if self._notes is None else self._notes[1]
+        return () if self.notes is None else self.notes[1]
 
     @property
     def payload(self) -> Mapping[str, bytes | None] | None:
-        return None if self._notes is None else self._notes[2]
+        return None if self.notes is None else self.notes[2]
 
 
 class PushReceived(_Report):

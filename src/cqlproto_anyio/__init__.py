@@ -8,6 +8,7 @@ from cqlproto.enums import Consistency
 from cqlproto.rows import Row, RowTarget
 from cqlproto_anyio import exceptions
 from cqlproto_anyio.config import Auth, Config, Endpoint, Options, PlainAuth, Profile
+from cqlproto_anyio.entry import connect
 from cqlproto_anyio.exceptions import *  # noqa: F403  # the error tree is part of the surface
 from cqlproto_anyio.executor import Executor
 from cqlproto_anyio.hooks import (
@@ -33,7 +34,7 @@ from cqlproto_anyio.policies import (
 )
 from cqlproto_anyio.prepared import Prepared
 from cqlproto_anyio.results import Page, Result
-from cqlproto_anyio.session import Session, connect
+from cqlproto_anyio.session import Session
 from cqlproto_anyio.statistics import HostStatistics, Statistics
 from cqlproto_anyio.topology import Host
 

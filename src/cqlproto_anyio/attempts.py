@@ -96,7 +96,7 @@ class Attempts:
 
     def next_connection(self) -> Connection | None:
         """Return a connection to the best host that wasn't tried yet, or None."""
-        plan = self.runtime.cluster.plan(self.statement, self.values, self._tried)
+        plan = self.runtime.cluster.chooser.plan(self.statement, self.values, self._tried)
         return next(plan, None)
 
     def submit(self, request: Request, connection: Connection) -> None:
@@ -188,6 +188,8 @@ class Attempts:
                 if type(message) is not Error:
                     if type(message) is SetKeyspace:
                         self._refuse_keyspace(request)
+                    if outcome.notes is not None and self.statement is not None:
+                        self.runtime.cluster.chooser.learn(self.statement, outcome)
                     return outcome
                 connection = request.connection
                 assert connection is not None

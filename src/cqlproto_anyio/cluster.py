@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
 from cqlproto.messages.requests import Options as OptionsMessage
-from cqlproto.routing import key_function, murmur3_token
+from cqlproto_anyio.choosing import Chooser
 from cqlproto_anyio.control import Control
 from cqlproto_anyio.discovery import check_local_dc, infer_local_dc
 from cqlproto_anyio.exceptions import (
@@ -31,16 +31,14 @@ from cqlproto_anyio.hooks import ConnectionRecord, ControlRecord, HostRecord
 from cqlproto_anyio.hoststate import HostState, Status
 from cqlproto_anyio.opening import open_connection
 from cqlproto_anyio.openings import Openings
-from cqlproto_anyio.policies.routing import Router, distance
+from cqlproto_anyio.policies.routing import distance
 from cqlproto_anyio.pool import Pool
-from cqlproto_anyio.prepared import Route
 from cqlproto_anyio.request import Detached
 from cqlproto_anyio.topology import Host, Topology
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from anyio.abc import TaskGroup
@@ -51,7 +49,6 @@ if TYPE_CHECKING:
     from cqlproto_anyio.connection import Connection
     from cqlproto_anyio.deadlines import Alarm
     from cqlproto_anyio.hooks import Active
-    from cqlproto_anyio.prepared import Statement
     from cqlproto_anyio.request import Request
 
 __all__ = ["Cluster"]
@@ -79,8 +76,7 @@ class Cluster:
         schema_changed: told of each change of the schema.
 
     Attributes:
-        ready: the connections that any request may use, nearest hosts only; empty if that is to be
-            found out anew.
+        chooser: chooses connections for requests.
         version: the protocol version of the session; lowered when a node speaks none so high.
         pools: by host id.
         topology: what is known of the cluster.
@@ -106,17 +102,17 @@ class Cluster:
         self.topology = Topology([], {})
         self.pools: dict[UUID, Pool] = {}
         self.local_dc = local_dc
-        self.ready: tuple[Connection, ...] = ()
+        self.chooser: Chooser = Chooser(self)
         self.schema_changed = schema_changed
         self._backend = backend
         self._clock = backend.clock
         self._keep_deadline = keep_deadline
         self._tell = tell
+        self.routing = config.routing
         self._config = config
         self._auth = auth
         self._tls = tls
         self._keyspace = keyspace
-        self._router: Router[Pool] | None = None
         self._draining: set[Pool] = set()
         self._openings: Openings[Pool] = Openings(config.max_connecting)
         self._opener = alarm(self._open_some)
@@ -124,7 +120,6 @@ class Cluster:
         self._heart = alarm(self._beat)
         self._waiters: list[Waiting] = []
         self._asked: set[Pool] = set()  # hosts that were tried for those who wait
-        self._turn = random.randrange(1 << 16)
         self._closed: SessionClosed | None = None
         self._group: TaskGroup | None = None
         self.control: Control | None = None
@@ -178,78 +173,10 @@ class Cluster:
             pool.close(self._closed)
         self._tell_waiters(self._closed)
 
-    # -- choosing
-
-    def choose(self, statement: Statement | None, values: Sequence[Any]) -> Connection | None:
-        """Return the connection for a request, or None if there is none.
-
-        The one with less to do, of two: a node that doesn't answer is soon left alone.
-        """
-        ready = self.ready or self._refreshed()
-        count = len(ready)
-        if count < 2:
-            return ready[0] if count else None
-        turn = self._turn = (self._turn + 1) % count
-        if statement is not None:
-            route = statement.route
-            if route is None or route.router is not self._router:
-                route = self._routed(statement)
-            if route.key is not None:
-                data = route.key(values)
-                if data is not None:
-                    chosen = self._nearest(route, murmur3_token(data), turn)
-                    if chosen is not None:
-                        return chosen
-        first = ready[turn]
-        second = ready[turn - 1]
-        if len(first.requests) + first.orphans <= len(second.requests) + second.orphans:
-            return first
-        return second
-
-    def _nearest(self, route: Route, token: int, turn: int) -> Connection | None:
-        """Return a connection to a replica, the one with less to do of two."""
-        assert self._router is not None
-        replicas = self._router.replicas(route.keyspace, token)
-        count = len(replicas)
-        if not count:
-            return None
-        if route.primary_first or count == 1:
-            return replicas[0].pick()
-        first = replicas[turn % count].pick()
-        second = replicas[(turn + 1) % count].pick()
-        if first is None or second is None:
-            return first or second
-        if len(first.requests) + first.orphans <= len(second.requests) + second.orphans:
-            return first
-        return second
-
-    def plan(
-        self, statement: Statement | None, values: Sequence[Any], tried: Iterable[Pool]
-    ) -> Iterator[Connection]:
-        """Yield connections to the hosts that were not tried yet, in the order of preference."""
-        if not self.ready:
-            self._refreshed()
-        router = self._router
-        if router is None:
-            return
-        keyspace = token = None
-        primary_first = False
-        if statement is not None:
-            route = statement.route
-            if route is None or route.router is not router:
-                route = self._routed(statement)
-            if route.key is not None:
-                data = route.key(values)
-                if data is not None:
-                    keyspace, token = route.keyspace, murmur3_token(data)
-                    primary_first = route.primary_first
-        self._turn += 1
-        passed = set(tried)
-        for pool in router.plan(keyspace, token, turn=self._turn, primary_first=primary_first):
-            if pool not in passed:
-                connection = pool.pick()
-                if connection is not None:
-                    yield connection
+    def wake(self, pool: Pool) -> None:
+        """Connect to a host that was left alone so far."""
+        pool.state.needed(self._clock())
+        self._pool_changed(pool)
 
     def pool_of(self, connection: Connection | None) -> Pool | None:
         """Return the pool that a connection belongs to."""
@@ -259,28 +186,6 @@ class Cluster:
     def is_open(self) -> bool:
         """Whether it isn't closed."""
         return self._closed is None
-
-    def _routed(self, statement: Statement) -> Route:
-        """Find out how a statement is routed, until the cluster changes."""
-        assert self._router is not None
-        bind = statement.prepared.bind
-        keyspace = bind.columns[0].keyspace if bind.columns else None
-        conditional = statement.text.conditional
-        key = None
-        # a conditional statement goes to the first replica, where its rounds meet no others
-        if bind.key_indices and (conditional or self._router.needs_token(keyspace)):
-            key = statement.key(key_function)
-        route = Route(self._router, keyspace or "", key, conditional)
-        statement.route = route
-        return route
-
-    def _refreshed(self) -> tuple[Connection, ...]:
-        """Find out which connections any request may use, after something has changed."""
-        live = {key: pool for key, pool in self.pools.items() if pool.connections}
-        router = self._router = Router(self.topology, self._config.routing, self.local_dc, live)
-        pools = router.local or router.remote
-        self.ready = tuple([each for pool in pools for each in pool.connections])
-        return self.ready
 
     # -- waiting for a connection
 
@@ -343,7 +248,7 @@ class Cluster:
 
     def _pool_changed(self, pool: Pool) -> None:
         """A connection has come or gone, or one is wanted."""
-        self.ready = ()
+        self.chooser.changed()
         self._openings.changed(pool, pool.state)
         self._open_some()
         if pool._leaving:
@@ -472,6 +377,7 @@ class Cluster:
             else:
                 del self.pools[host_id]
                 pool.drain()
+                self.chooser.tablets.forget_host(host_id)
                 if pool.all:
                     self._draining.add(pool)
                     self._sweeper.set(self._clock() + _SWEEP)
@@ -482,7 +388,7 @@ class Cluster:
                 self.pools[host_id] = self._new_pool(host)
                 if (tell := self._tell.host_added) is not None:
                     tell(_record(host))
-        self.ready = ()
+        self.chooser.changed()
         self._open_some()
 
     def _new_pool(self, host: Host) -> Pool:
@@ -540,7 +446,7 @@ class Cluster:
         self._closed = error
         self.pools = {}
         self._draining = set()
-        self.ready = ()
+        self.chooser.changed()
 
     @property
     def connecting(self) -> int:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cqlproto._events import Event
     from cqlproto.connection import ClientConnection
     from cqlproto.messages.events import ServerEvent
+    from cqlproto.routing import Sharding
     from cqlproto_anyio._backend import Backend
     from cqlproto_anyio.config import Config, Endpoint
     from cqlproto_anyio.request import Request
@@ -75,7 +76,8 @@ class Connection:
         owner: who is told of what happens here, or None.
         listener: called with each event that the server pushes; it must not raise.
         heard: whether anything has come since this was last set to False.
-        shard: the shard of a Scylla node that serves it, or None.
+        sharding: how a Scylla node divides its tokens among shards, or None.
+        shard: the shard that serves the connection, or None.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Connection:
         self.owner: Owner | None = None
         self.listener: Callable[[ServerEvent], None] | None = None
         self.heard = True
+        self.sharding: Sharding | None = None
         self.shard: int | None = None
         self.requests: dict[int, Request] = {}
         self.orphans = 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cqlproto.enums import BatchKind
 from cqlproto.messages.requests import Batch, BatchStatement, Execute, Query, QueryParameters
-from cqlproto.messages.results import Rows
+from cqlproto.messages.results import Rows, SchemaChange
 from cqlproto.rows import Row, decode_rows
 from cqlproto_anyio.attempts import MAX_PREPARATIONS, Attempts, host_of
 from cqlproto_anyio.cqltext import read_statement
@@ -182,12 +182,19 @@ class Call(Attempts):
             ResultTooLarge: there are more rows than ``max_rows``.
         """
         first = event
+        failures = tuple(self.failures)
         message = event.message
         if type(message) is not Rows:
-            return Result([], (), event, host)
+            nothing: Result[Any] = Result([], (), event, host)
+            nothing._failures = failures
+            if type(message) is SchemaChange:
+                nothing._agreed = await self.runtime.agree(message, self.deadline)
+            return nothing
         columns = columns_of(message)
         if columns and columns[0].name == APPLIED:
-            return self._conditional(message, first, host)
+            result = self._conditional(message, first, host)
+            result._failures = failures
+            return result
         limit = self.settings.max_rows
         rows: list[Any] = []
         while (paging_state := message.paging_state) is not None and len(
@@ -203,13 +210,16 @@ class Call(Attempts):
                 request.abandon()
                 raise
             event, host = await self.obtain(request, paging_state)
+            failures += tuple(self.failures)
             message = rows_of(event)
         rows += self.rows(message)
         if len(rows) > limit:
             raise ResultTooLarge(
                 f"the result has more than max_rows={limit:,} rows: stream() has no such limit"
             )
-        return Result(rows, columns, first, host)
+        result = Result(rows, columns, first, host)
+        result._failures = failures
+        return result
 
     def _conditional(self, message: Rows, event: ResponseReceived, host: str) -> Result[Any]:
         """An LWT's columns depend on its outcome, and a class may not fit all of them.
@@ -258,7 +268,9 @@ class Call(Attempts):
         if type(message) is not Rows:
             return Page([], (), event, host, None)
         next_token = tokens.write(message.paging_state)
-        return Page(self.rows(message), columns_of(message), event, host, next_token)
+        page = Page(self.rows(message), columns_of(message), event, host, next_token)
+        page._failures = tuple(self.failures)
+        return page
 
 
 class BatchCall(Attempts):
@@ -328,7 +340,9 @@ class BatchCall(Attempts):
         columns = columns_of(message)
         rows = decode_rows(message, Row)
         outcome = tuple(rows[0]) if rows else None
-        return Result(rows, columns, event, host, outcome)
+        result = Result(rows, columns, event, host, outcome)
+        result._failures = tuple(self.failures)
+        return result
 
     @property
     def most_preparations(self) -> int:

@@ -16,6 +16,7 @@ from cqlproto.enums import Consistency, ProtocolVersion
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
 from cqlproto.messages.errors import Error
 from cqlproto.messages.requests import Query, QueryParameters
+from cqlproto.routing import Sharding
 from cqlproto_anyio.connection import Connection
 from cqlproto_anyio.exceptions import (
     AuthenticationFailed,
@@ -26,6 +27,7 @@ from cqlproto_anyio.exceptions import (
     database_error,
 )
 from cqlproto_anyio.stream import Attempt, open_stream
+from cqlproto_anyio.tablets import EXTENSION
 from cqlproto_anyio.transfer import cause_of
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ async def open_connection(
                     compression=config.compression,
                     authenticator=authenticator,
                     options=_startup_options(config),
+                    extensions={EXTENSION: ""},
                     limits=config.limits,
                 )
             except LocalProtocolError as exc:
@@ -91,7 +94,10 @@ async def open_connection(
                     raise
                 version = exc.next_version
             else:
-                return Connection(stream, core, endpoint, backend, config)
+                connection = Connection(stream, core, endpoint, backend, config)
+                connection.sharding = sharding = Sharding.from_supported(core.supported)
+                connection.shard = None if sharding is None else sharding.shard
+                return connection
     raise attempt.failure(f"nothing happened within {config.connect_timeout:g} s")
 
 

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio.lowlevel
 
 from cqlproto.messages.results import Rows
+from cqlproto_anyio.attempts import host_of
 from cqlproto_anyio.exceptions import CQLError, UsageError
+from cqlproto_anyio.execution import columns_of
+from cqlproto_anyio.results import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from cqlproto_anyio.execution import Call
     from cqlproto_anyio.request import Request
@@ -26,12 +29,17 @@ R = TypeVar("R")
 
 
 class PageStream(Generic[R]):
-    """The pages of a result, as lists of rows; empty pages are passed over."""
+    """The pages of a result, as lists of rows; empty pages are passed over.
 
-    __slots__ = ("_call", "_next", "_paging_state", "_started")
+    Attributes:
+        observer: awaits each page's request in our place, to tell of it, or None.
+    """
+
+    __slots__ = ("_call", "_next", "_paging_state", "_started", "observer")
 
     def __init__(self, call: Call) -> None:
         self._call = call
+        self.observer: Callable[[Awaitable[Page[R]]], Awaitable[Page[R]]] | None = None
         self._started = False
         self._next: Request | None = None
         self._paging_state: bytes | None = None
@@ -40,12 +48,14 @@ class PageStream(Generic[R]):
         return self
 
     async def __anext__(self) -> list[R]:
-        while True:
-            rows = await self._page()
-            if rows:
-                return rows
+        while not self._started or self._next is not None:
+            asking = self._page()
+            page = await (asking if self.observer is None else self.observer(asking))
+            if page.rows:
+                return page.rows
+        raise StopAsyncIteration
 
-    async def _page(self) -> list[R]:
+    async def _page(self) -> Page[R]:
         call = self._call
         if not self._started:
             self._started = True
@@ -53,8 +63,7 @@ class PageStream(Generic[R]):
             await call.ready()
             await self._ask(None)
         request = self._next
-        if request is None:
-            raise StopAsyncIteration
+        assert request is not None
         if request.done or self._next_is_unsent():
             # what may have to be sent now doesn't pay for the time that the caller took
             call.restart()
@@ -67,19 +76,22 @@ class PageStream(Generic[R]):
                 if request.done:
                     await anyio.lowlevel.checkpoint()  # or a fast server would starve other tasks
                 event, _ = await call.obtain(request, self._paging_state)
+            host, failures = host_of(request), tuple(call.failures)
         except BaseException:
             self._next = None
             raise
         message = event.message
         if type(message) is not Rows:
             self._next = None
-            return []
+            return Page([], (), event, host, None)
         if message.paging_state is None:
             self._next = None
         else:
             await self._ask(message.paging_state)
         rows: list[R] = call.rows(message)
-        return rows
+        page = Page(rows, columns_of(message), event, host, None)
+        page._failures = failures
+        return page
 
     def _next_is_unsent(self) -> bool:
         return self._next is not None and self._next.connection is None and not self._next.done
@@ -96,7 +108,7 @@ class PageStream(Generic[R]):
         self._paging_state = paging_state
         call.forget_attempts()
         request = call.new_request(call.query)
-        connection = runtime.cluster.choose(call.statement, call.values)
+        connection = runtime.cluster.chooser.choose(call.statement, call.values)
         if connection is None:
             self._next = request
             return

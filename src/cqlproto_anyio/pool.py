@@ -12,8 +12,10 @@ from cqlproto_anyio.hoststate import Status
 from cqlproto_anyio.statistics import HostStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from uuid import UUID
 
+    from cqlproto.routing import Sharding
     from cqlproto_anyio.connection import Connection
     from cqlproto_anyio.exceptions import ConnectionFailed, SessionClosed
     from cqlproto_anyio.hoststate import HostState
@@ -34,6 +36,7 @@ class Pool:
 
     Attributes:
         connections: those in service.
+        sharding: how a Scylla node divides its tokens among its shards, or None.
         opened: how many were opened so far.
         broken: how many were lost so far.
     """
@@ -47,6 +50,7 @@ class Pool:
         "connections",
         "host",
         "opened",
+        "sharding",
         "state",
     )
 
@@ -61,6 +65,7 @@ class Pool:
         self.host = host
         self.state = state
         self.connections: list[Connection] = []
+        self.sharding: Sharding | None = None
         self.opened = 0
         self.broken = 0
         self._leaving: set[Connection] = set()
@@ -71,11 +76,26 @@ class Pool:
     def __repr__(self) -> str:
         return f"<Pool of {self.host.endpoint}: {len(self.connections)}>"
 
-    def pick(self) -> Connection | None:
-        """Return the connection with the least to do, or None."""
+    def pick(
+        self, token: int | None = None, shards: Mapping[UUID, int] | None = None
+    ) -> Connection | None:
+        """Return the connection with the least to do, or None.
+
+        Arguments:
+            token: of the partition. A Scylla node has a connection to each of its shards, as far as
+                it has assigned them so; the one of the shard that owns the token is preferred.
+            shards: the shards that hold the partition, by host, where its tablet says so.
+        """
         connections = self.connections
         if len(connections) < 2:
             return connections[0] if connections else None
+        if self.sharding is not None and token is not None:
+            shard = self.sharding.shard_of(token)
+            if shards is not None:
+                shard = shards.get(self.host.host_id, shard)
+            there = [each for each in connections if each.shard == shard]
+            if there:
+                connections = there
         return min(connections, key=load)
 
     # -- what becomes of connections
@@ -86,6 +106,11 @@ class Pool:
         self.connections.append(connection)
         connection.owner = self
         self.state.opened(self._clock())
+        sharding = connection.sharding
+        if sharding is not None and self.sharding is None:
+            # one for each shard; which one a connection gets is for the node to say
+            self.state.resize(self._clock(), sharding.shards)
+        self.sharding = sharding
         self._watch()
         self._changed(self)
 

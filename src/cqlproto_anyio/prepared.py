@@ -55,18 +55,25 @@ class Route:
     Arguments:
         router: what it was made for; another one needs another route.
         keyspace: of the statement's table.
+        table: its name.
         key: returns the partition key of bound values, or None where hashing can't change the
             choice.
         primary_first: whether the first replica is preferred to the others.
     """
 
-    __slots__ = ("key", "keyspace", "primary_first", "router")
+    __slots__ = ("key", "keyspace", "primary_first", "router", "table")
 
     def __init__(
-        self, router: object, keyspace: str, key: KeyFunction | None, primary_first: bool
+        self,
+        router: object,
+        keyspace: str,
+        table: str,
+        key: KeyFunction | None,
+        primary_first: bool,
     ) -> None:
         self.router = router
         self.keyspace = keyspace
+        self.table = table
         self.key = key
         self.primary_first = primary_first
 

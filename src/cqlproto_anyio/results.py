@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cqlproto._events import ResponseReceived
     from cqlproto.messages.results import Column
     from cqlproto.wire import Unset
+    from cqlproto_anyio.exceptions import CQLError
 
 __all__ = ["Page", "PageToken", "Result"]
 
@@ -32,7 +33,10 @@ APPLIED = "[applied]"
 class _Answer(Generic[R]):
     """What results and pages share."""
 
-    __slots__ = ("_columns", "_event", "host", "rows")
+    __slots__ = ("_agreed", "_columns", "_event", "_failures", "host", "rows")
+    # seldom set, so not made for each result
+    _agreed: bool | None
+    _failures: Sequence[CQLError]
 
     def __init__(
         self, rows: list[R], columns: Sequence[Column], event: ResponseReceived, host: str
@@ -66,6 +70,20 @@ class _Answer(Generic[R]):
     def payload(self) -> Mapping[str, bytes | None] | None:
         """The server's custom payload."""
         return self._event.payload
+
+    @property
+    def attempts(self) -> Sequence[CQLError]:
+        """What attempts at other hosts have failed with before this answer came."""
+        return getattr(self, "_failures", ())
+
+    @property
+    def schema_agreed(self) -> bool | None:
+        """Whether all nodes had the same schema when the call returned.
+
+        None unless the statement changed the schema, or if nobody was asked
+        (``Config.schema_agreement_timeout``).
+        """
+        return getattr(self, "_agreed", None)
 
     def __iter__(self) -> Iterator[R]:
         return iter(self.rows)

@@ -20,6 +20,7 @@ from cqlproto_anyio._backend import shielded
 from cqlproto_anyio.cluster import Cluster
 from cqlproto_anyio.deadlines import Alarm, Deadlines
 from cqlproto_anyio.exceptions import SessionClosed, copied
+from cqlproto_anyio.forking import watch
 from cqlproto_anyio.hooks import active
 from cqlproto_anyio.policies import monotonic_timestamps
 from cqlproto_anyio.preparing import Preparations
@@ -80,7 +81,7 @@ class Runtime:
             request_class=backend.request,
         )
         self.statements = self.preparations.statements
-        self.cluster = Cluster(
+        self.cluster: Cluster = Cluster(
             endpoints,
             backend=backend,
             config=config,
@@ -98,6 +99,8 @@ class Runtime:
         self.speculative = 0
         self._trackers: dict[Speculation, Tracker] = {}
         self._closed: str | None = None
+        self._forked = False
+        self._pid = os.getpid()
         self._group: anyio.abc.TaskGroup | None = None
         self._timer: anyio.CancelScope | None = None
         self._host: object = None
@@ -113,6 +116,7 @@ class Runtime:
             ConnectionFailed, NoHostAvailable, DatabaseError, ConfigError: no connection could be
                 made; everything is undone.
         """
+        watch(self)
         self._host = self.backend.host(self._run, "cqlproto session")
         try:
             await self._begun
@@ -122,6 +126,8 @@ class Runtime:
 
     async def aclose(self) -> None:
         """End the host and wait for it: bounded, idempotent, from any task."""
+        if self._forked:
+            return
         self._close("the session is closed")
         if self._ended is not None:
             waiting = self.backend.waiting()
@@ -223,7 +229,7 @@ class Runtime:
             ConnectionFailed, NoHostAvailable, DatabaseError, ConfigError: none can be made.
         """
         self.check_open()
-        while (connection := self.cluster.choose(statement, values)) is None:
+        while (connection := self.cluster.chooser.choose(statement, values)) is None:
             request = self.request_class(query, timeout)
             request.deadline = deadline
             self.cluster.wait(request)
@@ -239,9 +245,10 @@ class Runtime:
 
     def forked(self) -> None:
         """This is a copy of the session in another process, which must leave it alone."""
+        self._forked = True
         self._closed = (
-            f"this session belongs to another process, of which {os.getpid()} is a fork:"
-            " connect again"
+            f"this session belongs to process {self._pid}, of which this one ({os.getpid()}) is a"
+            " fork: connect again"
         )
         self.cluster.forget(SessionClosed(self._closed))
 
@@ -260,6 +267,27 @@ class Runtime:
 
     def _schema_changed(self, change: SchemaChange) -> None:
         self.preparations.outdate(change.keyspace)
+        tablets = self.cluster.chooser.tablets
+        if change.target == "KEYSPACE":
+            tablets.forget_keyspace(change.keyspace)
+        elif change.target == "TABLE" and change.name is not None:
+            tablets.forget_table(change.keyspace, change.name)
+
+    async def agree(self, change: SchemaChange, deadline: float) -> bool | None:
+        """Wait until the hosts agree on the schema, after a statement that has changed it.
+
+        Returns:
+            whether they do; None if nobody was asked.
+        """
+        self._schema_changed(change)
+        control = self.cluster.control
+        timeout = min(self.config.schema_agreement_timeout, deadline - self.clock())
+        if control is None or self.config.schema_agreement_timeout == 0:
+            return None
+        agreed = await control.agree(max(timeout, 0.0))
+        # what was prepared meanwhile, at a host that had not heard of it yet, may be of old
+        self._schema_changed(change)
+        return agreed
 
     def statistics(self) -> Statistics:
         """Return what there is to be seen."""

@@ -1,42 +1,39 @@
 """The session: what users hold.
 
-``connect`` gives one; it is the pool, shared by all tasks of a program and as long-lived as the
-program. The verbs stand here with their types, and the short way through ``execute``: look the
-statement up, pack the values, wait for the reply, decode it. What is not simple is in
-``execution``.
+``connect`` (in ``entry``) gives one; it is the pool, shared by all tasks of a program and as
+long-lived as the program. The verbs stand here with their types, and the short way through
+``execute``: look the statement up, pack the values, choose a connection, wait for the reply, decode
+it. What is not simple is in ``execution``.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cqlproto.messages.results import Rows, Void
 from cqlproto.rows import Row
-from cqlproto_anyio._backend import current_backend
-from cqlproto_anyio.arguments import check_arguments, parse_endpoint
 from cqlproto_anyio.attempts import host_of
-from cqlproto_anyio.config import Auth, Config, Endpoint, Options, Profile, Settings, merged
+from cqlproto_anyio.config import Options, Profile, Settings, merged
 from cqlproto_anyio.exceptions import ConfigError, ConnectionFailed, UsageError
 from cqlproto_anyio.execution import BatchCall, Call
 from cqlproto_anyio.paging import RowStream
 from cqlproto_anyio.prepared import Parameters, Prepared, Statement, refuse_use
-from cqlproto_anyio.results import APPLIED, Page, Result
-from cqlproto_anyio.runtime import Runtime
+from cqlproto_anyio.results import APPLIED, Page, Result, _Answer
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterable, Mapping, Sequence
-    from types import TracebackType
     from typing import Unpack
+    from uuid import UUID
 
     from cqlproto.enums import ProtocolVersion
     from cqlproto_anyio.executor import BatchItem, BatchName, Target
     from cqlproto_anyio.request import Request
+    from cqlproto_anyio.runtime import Runtime
     from cqlproto_anyio.statistics import Statistics
+    from cqlproto_anyio.tracing import Trace
 
-__all__ = ["Session", "connect"]
+__all__ = ["Session"]
 
 R = TypeVar("R")
 
@@ -63,7 +60,7 @@ class Session:
         self._runtime = runtime
         self._profile = profile
         self._keyspace = keyspace
-        self._choose = runtime.cluster.choose
+        self._choose = runtime.cluster.chooser.choose
         self._default = self._settings_of(profile)
         self._settings: dict[tuple[Any, ...], Settings] = {}
 
@@ -147,6 +144,8 @@ class Session:
             call = self._call(query, parameters, row, settings, statement, values, request)
             event = await call.answer(request, exc, None)
             return await call.collect(event, host_of(request))
+        if event.notes is not None:
+            runtime.cluster.chooser.learn(statement, event)
         message = event.message
         kind = type(message)
         if kind is Void:
@@ -356,13 +355,34 @@ class Session:
         elif not isinstance(profile, Profile):
             raise ConfigError(f"profile is a {type(profile).__name__}, not a Profile")
         if keyspace is None:
-            return Session(self._runtime, profile, self._keyspace)
+            return type(self)(self._runtime, profile, self._keyspace)
         if not version.has_keyspace_option:
             raise UsageError(
                 f"using(keyspace=) needs protocol v5, this connection speaks v{version:d}:"
                 " pass keyspace= to connect(), or write keyspace.table"
             )
-        return Session(self._runtime, replace(profile, keyspace=keyspace), keyspace)
+        return type(self)(self._runtime, replace(profile, keyspace=keyspace), keyspace)
+
+    async def trace(
+        self, result: Result[Any] | Page[Any] | UUID, /, *, timeout: float = 5.0
+    ) -> Trace:
+        """Return what the nodes did for a request that was made with ``trace=True``.
+
+        Arguments:
+            result: the request's result, or the id of its trace.
+            timeout: how long to wait until the trace is complete, in seconds.
+
+        Raises:
+            UsageError: the request was not traced.
+            TraceNotFound: there is no complete trace in time; ``.trace`` is what there is.
+            and what every verb raises.
+        """
+        from cqlproto_anyio.tracing import fetch_trace
+
+        tracing_id = result.tracing_id if isinstance(result, _Answer) else result
+        if tracing_id is None:
+            raise UsageError("the request was not traced: pass trace=True")
+        return await fetch_trace(self, tracing_id, timeout=timeout)
 
     def statistics(self) -> Statistics:
         """Return what there is to be seen of the session now: hosts, connections, requests."""
@@ -391,89 +411,3 @@ class Session:
 
     def _settings_of(self, profile: Profile) -> Settings:
         return Settings(profile, self._keyspace, self._runtime.keyspace)
-
-
-class _Connecting(AbstractAsyncContextManager[Session]):
-    """What :func:`connect` returns; entering it connects."""
-
-    def __init__(
-        self,
-        endpoints: Sequence[Endpoint],
-        profile: Profile,
-        **arguments: Any,
-    ) -> None:
-        self._endpoints = endpoints
-        self._profile = profile
-        self._arguments = arguments
-        self._session: Session | None = None
-
-    async def __aenter__(self) -> Session:
-        if self._session is not None:
-            raise UsageError("connect() is entered once: call it again for another session")
-        runtime = Runtime(self._endpoints, backend=current_backend(), **self._arguments)
-        self._session = Session(runtime, self._profile)
-        await runtime.start()
-        return self._session
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._session is not None:
-            await self._session.aclose()
-
-
-def connect(
-    hosts: str | Sequence[str] = "127.0.0.1",
-    *,
-    port: int = 9042,
-    keyspace: str | None = None,
-    auth: Auth | None = None,
-    tls: ssl.SSLContext | bool = False,
-    local_dc: str | None = None,
-    profile: Profile | None = None,
-    config: Config | None = None,
-) -> AbstractAsyncContextManager[Session]:
-    """Connect to a cluster: ``async with connect("db1") as session``.
-
-    Arguments:
-        hosts: the contact points, as addresses or names, each with a port of its own if need be
-            (``"db1:9043"``, ``"[::1]:9043"``).
-        port: the port of those without one.
-        keyspace: the keyspace of unqualified names.
-        auth: credentials, such as ``PlainAuth("name", "password")``.
-        tls: True for TLS that verifies certificates and host names as the system is set up to, or a
-            context of one's own.
-        local_dc: the data centre to prefer; others are used as ``Config.routing`` says. It can be
-            left out when all contact points are in one.
-        profile: the defaults of requests.
-        config: everything else.
-
-    Raises:
-        ConfigError: an argument is wrong (at once).
-        ConnectionFailed, NoHostAvailable: no node could be reached (when entered), within
-            ``config.connect_timeout`` seconds each.
-        DatabaseError: the keyspace can't be used (when entered).
-    """
-    check_arguments(hosts, keyspace, auth, tls, local_dc, profile, config)
-    names = [hosts] if isinstance(hosts, str) else list(hosts)
-    if not names:
-        raise ConfigError("hosts is empty: name at least one contact point")
-    context = None
-    if tls is True:
-        import ssl
-
-        context = ssl.create_default_context()
-    elif tls is not False:
-        context = tls
-    return _Connecting(
-        [parse_endpoint(name, port) for name in names],
-        profile if profile is not None else Profile(),
-        config=config if config is not None else Config(),
-        auth=auth,
-        tls=context,
-        keyspace=keyspace,
-        local_dc=local_dc,
-    )

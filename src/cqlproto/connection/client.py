@@ -71,6 +71,7 @@ class ClientConnection(Connection):
             handshake.
         authenticator: answers AUTHENTICATE; one that asks, with none here, fails the handshake.
         options: more options for STARTUP, such as DRIVER_NAME.
+        extensions: options for STARTUP that only a server gets whose SUPPORTED names them.
         limits: sizes and counts.
 
     Raises:
@@ -94,6 +95,7 @@ class ClientConnection(Connection):
         compression: str | None = None,
         authenticator: Authenticator | None = None,
         options: Mapping[str, str] | None = None,
+        extensions: Mapping[str, str] | None = None,
         limits: Limits | None = None,
     ) -> None:
         if version not in SPOKEN:
@@ -108,6 +110,7 @@ class ClientConnection(Connection):
             named_compressor(compression, version) if compression else None,
             authenticator,
             dict(options or {}),
+            dict(extensions or {}),
         )
         self._pending: dict[int, Expectation] = {}
         self._free: list[int] = []
@@ -116,6 +119,11 @@ class ClientConnection(Connection):
         self._version_byte = version | RESPONSE_BIT
 
     # -- sending
+
+    @property
+    def supported(self) -> Mapping[str, Sequence[str]]:
+        """The options of SUPPORTED (v4 section 4.2.4); empty until it has come."""
+        return self._handshake.supported
 
     @property
     def in_flight(self) -> int:

@@ -33,9 +33,21 @@ class ClientHandshake:
         compression: what shall be agreed on, or None.
         authenticator: answers AUTHENTICATE, or None.
         options: more options for STARTUP.
+        extensions: options for STARTUP that are left out unless SUPPORTED names them too.
+
+    Attributes:
+        supported: the options of SUPPORTED, once they have come.
     """
 
-    __slots__ = ("_authenticator", "_options", "_supported", "_version", "compression", "state")
+    __slots__ = (
+        "_authenticator",
+        "_extensions",
+        "_options",
+        "_version",
+        "compression",
+        "state",
+        "supported",
+    )
 
     def __init__(
         self,
@@ -43,11 +55,13 @@ class ClientHandshake:
         compression: Compressor | None,
         authenticator: Authenticator | None,
         options: Mapping[str, str],
+        extensions: Mapping[str, str],
     ) -> None:
         self._version = version
         self._authenticator = authenticator
         self._options = options
-        self._supported: Mapping[str, Sequence[str]] = {}
+        self._extensions = extensions
+        self.supported: Mapping[str, Sequence[str]] = {}
         self.compression = compression
         self.state = State.NEW
 
@@ -72,14 +86,14 @@ class ClientHandshake:
             return self._startup(message.options)
         if action is Action.COMPLETE:
             name = self.compression.name if self.compression else None
-            return HandshakeCompleted(self._version, self._supported, name)
+            return HandshakeCompleted(self._version, self.supported, name)
         if action is Action.FAIL:
             assert isinstance(message, Error)
             return _failed(message, self._version, before)
         return self._authenticate(message)
 
     def _startup(self, supported: Mapping[str, Sequence[str]]) -> Startup | HandshakeFailed:
-        self._supported = supported
+        self.supported = supported
         versions = _versions_in(" ".join(supported.get("PROTOCOL_VERSIONS", ())))
         if versions and self._version not in versions:
             self.state = State.FAILED
@@ -89,7 +103,8 @@ class ClientHandshake:
                 supported_versions=versions,
                 next_version=_next_version(self._version, versions),
             )
-        options = {"CQL_VERSION": "3.0.0", **self._options}
+        offered_too = {key: self._extensions[key] for key in self._extensions if key in supported}
+        options = {"CQL_VERSION": "3.0.0", **offered_too, **self._options}
         if self.compression is not None:
             name = self.compression.name
             offered = supported.get("COMPRESSION", ())

@@ -1,0 +1,240 @@
+"""The connection for a request: the less busy one of two, of those that are nearest to its data.
+
+This is on the way of every request, so nothing is computed that can't change the choice: no token
+is hashed where every host that may be asked holds all the data, and what a statement's route
+depends on is found out once, until hosts come or go. Two connections are compared by what they have
+to do, given-up requests included: a node that has stopped answering is left alone after a few.
+
+Where one node is preferred to another (a rack, the first replica of a conditional statement) the
+router's plan decides, and load doesn't.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Protocol
+
+from cqlproto.exceptions import RemoteProtocolError
+from cqlproto.routing import key_function, murmur3_token
+from cqlproto_anyio.policies.routing import Router, distance
+from cqlproto_anyio.prepared import Route
+from cqlproto_anyio.tablets import PAYLOAD_KEY, Tablets, read_tablet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
+    from uuid import UUID
+
+    from cqlproto._events import ResponseReceived
+    from cqlproto_anyio.connection import Connection
+    from cqlproto_anyio.policies.routing import Routing
+    from cqlproto_anyio.pool import Pool
+    from cqlproto_anyio.prepared import Statement
+    from cqlproto_anyio.topology import Topology
+
+__all__ = ["Chooser"]
+
+
+class Source(Protocol):
+    """What a chooser chooses from: the cluster."""
+
+    pools: dict[UUID, Pool]
+    topology: Topology
+    local_dc: str | None
+    routing: Routing
+
+    def wake(self, pool: Pool) -> None:
+        """Connect to a host that was left alone so far."""
+        ...
+
+
+class Chooser:
+    """Chooses connections.
+
+    Arguments:
+        source: what it chooses from; :meth:`changed` tells that it isn't what it was.
+
+    Attributes:
+        ready: the connections that a request may use if its data is everywhere; empty if that is to
+            be found out anew.
+        tablets: where the tables of a Scylla cluster are that have tablets.
+    """
+
+    __slots__ = ("_asleep", "_router", "_source", "_turn", "ready", "tablets")
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._router: Router[Pool] | None = None
+        self._turn = random.randrange(1 << 16)
+        self._asleep: frozenset[Pool] = frozenset()  # hosts that nothing was meant for yet
+        self.ready: tuple[Connection, ...] = ()
+        self.tablets = Tablets()
+
+    def changed(self) -> None:
+        """Hosts or connections have come or gone."""
+        self.ready = ()
+
+    def refreshed(self) -> tuple[Connection, ...]:
+        """Find out which connections any request may use, after something has changed."""
+        source = self._source
+        live = {key: pool for key, pool in source.pools.items() if pool.connections}
+        router = Router(source.topology, source.routing, source.local_dc, live)
+        self._router = router
+        pools = router.near or router.remote
+        self.ready = tuple([each for pool in pools for each in pool.connections])
+        self._asleep = frozenset(
+            [
+                pool
+                for pool in source.pools.values()
+                if not pool.state.wanted
+                and distance(pool.host, source.routing, source.local_dc) == "local"
+            ]
+        )
+        return self.ready
+
+    def choose(self, statement: Statement | None, values: Sequence[Any]) -> Connection | None:
+        """Return the connection for a request, or None if there is none.
+
+        Arguments:
+            statement: what is executed, if it is prepared.
+            values: its bound values.
+        """
+        ready = self.ready or self.refreshed()
+        count = len(ready)
+        if self._asleep and count:
+            self._wake(statement, values)
+        if count < 2:
+            return ready[0] if count else None
+        turn = self._turn = (self._turn + 1) % 0xFFFFFF
+        if statement is not None:
+            route = statement.route
+            if route is None or route.router is not self._router:
+                route = self._routed(statement)
+            if route.key is not None:
+                key = route.key(values)
+                if key is not None:
+                    chosen = self._nearest(route, murmur3_token(key), turn)
+                    if chosen is not None:
+                        return chosen
+        turn %= count
+        first = ready[turn]
+        second = ready[turn - 1]
+        if len(first.requests) + first.orphans <= len(second.requests) + second.orphans:
+            return first
+        return second
+
+    def _wake(self, statement: Statement | None, values: Sequence[Any]) -> None:
+        """Have the host connected to that this request is meant for; another one serves it."""
+        source = self._source
+        bind = None if statement is None else statement.prepared.bind
+        meant: Pool | None = None
+        if statement is not None and bind is not None and bind.key_indices:
+            key = statement.key(key_function)(values)
+            if key is not None:
+                replicas = source.topology.replicas(bind.columns[0].keyspace, murmur3_token(key))
+                pools = [source.pools.get(host.host_id) for host in replicas]
+                meant = next((pool for pool in pools if pool in self._asleep), None)
+        else:
+            pools = list(source.pools.values())
+            meant = pools[random.randrange(len(pools))]
+        if meant is not None and meant in self._asleep:
+            source.wake(meant)
+
+    def _nearest(self, route: Route, token: int, turn: int) -> Connection | None:
+        """Return a connection to a replica, the one with less to do of two."""
+        router = self._router
+        assert router is not None
+        shards: Mapping[UUID, int] | None = None
+        if self.tablets and (held := self._held(route, token)):
+            shards = held
+            replicas = router.pools(held)
+        elif route.primary_first:
+            replicas = router.primaries(route.keyspace, token)
+        else:
+            replicas = router.nearest(route.keyspace, token)
+        count = len(replicas)
+        if count < 2 or route.primary_first:
+            return replicas[0].pick(token, shards) if count else None
+        first = replicas[turn % count].pick(token, shards)
+        second = replicas[(turn + 1) % count].pick(token, shards)
+        if first is None or second is None:
+            return first or second
+        if len(first.requests) + first.orphans <= len(second.requests) + second.orphans:
+            return first
+        return second
+
+    def plan(
+        self, statement: Statement | None, values: Sequence[Any], tried: Iterable[Pool]
+    ) -> Iterator[Connection]:
+        """Yield connections to the hosts that were not tried yet, in the order of preference.
+
+        Arguments:
+            statement, values: as for :meth:`choose`.
+            tried: the hosts that were.
+        """
+        if not self.ready:
+            self.refreshed()
+        router = self._router
+        if router is None:
+            return
+        keyspace = token = shards = replicas = None
+        primary_first = False
+        if statement is not None:
+            route = statement.route
+            if route is None or route.router is not router:
+                route = self._routed(statement)
+            key = None if route.key is None else route.key(values)
+            if key is not None:
+                keyspace, token = route.keyspace, murmur3_token(key)
+                primary_first = route.primary_first
+                if self.tablets and (shards := self._held(route, token)):
+                    replicas = router.pools(shards)
+        self._turn += 1
+        passed = set(tried)
+        for pool in router.plan(
+            keyspace, token, turn=self._turn, primary_first=primary_first, replicas=replicas
+        ):
+            if pool not in passed:
+                connection = pool.pick(token, shards)
+                if connection is not None:
+                    yield connection
+
+    def _routed(self, statement: Statement) -> Route:
+        """Find out how a statement is routed, until something changes."""
+        router = self._router
+        assert router is not None
+        bind = statement.prepared.bind
+        columns = bind.columns
+        keyspace, table = (columns[0].keyspace, columns[0].table) if columns else ("", "")
+        primary_first = statement.text.conditional
+        key = None
+        if bind.key_indices and (
+            router.needs_token(keyspace, primary_first=primary_first)
+            or (keyspace, table) in self.tablets
+            or any(pool.sharding is not None for pool in router.local)
+        ):
+            key = statement.key(key_function)
+        route = Route(router, keyspace, table, key, primary_first)
+        statement.route = route
+        return route
+
+    # -- tablets
+
+    def _held(self, route: Route, token: int) -> dict[UUID, int]:
+        """Return who holds a token's tablet, as far as that was learned: hosts and their shards."""
+        return dict(self.tablets.replicas(route.keyspace, route.table, token))
+
+    def learn(self, statement: Statement, event: ResponseReceived) -> None:
+        """Take what a reply says of the tablet that a request should have gone to."""
+        data = (event.payload or {}).get(PAYLOAD_KEY)
+        columns = statement.prepared.bind.columns
+        if data is None or not columns:
+            return
+        keyspace, table = columns[0].keyspace, columns[0].table
+        try:
+            tablet = read_tablet(data)
+        except RemoteProtocolError:  # of no use; the reply that it came with is as good as ever
+            return
+        if (keyspace, table) not in self.tablets:
+            self.changed()  # routes were made without
+        self.tablets.learn(keyspace, table, tablet)
