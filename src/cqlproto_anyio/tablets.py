@@ -115,6 +115,10 @@ class Tablets:
         """Return how many tablets are known."""
         return self._count
 
+    def __contains__(self, table: tuple[str, str]) -> bool:
+        """Return whether tablets of a table are known, which is named by keyspace and name."""
+        return table in self._tables
+
     def learn(self, keyspace: str, table: str, tablet: Tablet) -> None:
         """Take in a tablet, in place of those of the table that overlap it.
 
