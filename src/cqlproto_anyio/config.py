@@ -364,6 +364,8 @@ class Settings:
         profile: the options.
         keyspace: the keyspace that :meth:`Session.using` named, or None.
         usual: the keyspace that ``connect`` named, or None.
+        timestamps: makes timestamps for writes, in microseconds since 1970; None leaves them to the
+            server.
 
     Attributes:
         keyspace: the keyspace of unqualified names, or None.
@@ -382,11 +384,18 @@ class Settings:
         "retry",
         "speculation",
         "timeout",
+        "timestamps",
         "trace",
         "usual",
     )
 
-    def __init__(self, profile: Profile, keyspace: str | None, usual: str | None) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        keyspace: str | None,
+        usual: str | None,
+        timestamps: Callable[[], int] | None = None,
+    ) -> None:
         asked = keyspace if profile.keyspace is None else profile.keyspace
         self._asks_keyspace = asked is not None
         self.keyspace = usual if asked is None else asked
@@ -396,6 +405,7 @@ class Settings:
         self.max_rows = profile.max_rows
         self.trace = profile.trace
         self.payload = profile.payload
+        self.timestamps = timestamps if profile.timestamp is None else None
         self.idempotent = profile.idempotent
         self.retry = profile.retry
         self.speculation = profile.speculation

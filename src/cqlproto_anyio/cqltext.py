@@ -53,6 +53,14 @@ class StatementText(NamedTuple):
         """Whether it can't change anything."""
         return self.verb in ("SELECT", "LIST", "DESCRIBE", "DESC")
 
+    @property
+    def stamped(self) -> bool:
+        """Whether a timestamp of the client's belongs to it.
+
+        It writes, and not by Paxos, whose rounds have their own.
+        """
+        return self.verb in ("INSERT", "UPDATE", "DELETE", "BEGIN") and not self.conditional
+
 
 def tokens(text: str) -> Iterator[tuple[str, str]]:
     """Yield (kind, text) of each token but spaces and comments.

@@ -16,6 +16,7 @@ from cqlproto.messages.requests import Batch, BatchStatement, Execute, Query, Qu
 from cqlproto.messages.results import Rows, SchemaChange
 from cqlproto.rows import Row, decode_rows
 from cqlproto_anyio.attempts import MAX_PREPARATIONS, Attempts, host_of
+from cqlproto_anyio.batching import check_batch, check_item
 from cqlproto_anyio.cqltext import read_statement
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
@@ -76,7 +77,8 @@ class Call(Attempts):
                 f"a query is a str or what prepare() returned, not a {type(query).__name__}"
             )
         refuse_use(self.query)
-        text = read_statement(self.query)
+        self._stamp: int | None = None
+        self.text = text = read_statement(self.query)
         self.conditional = text.conditional
         self.reads = text.reads
 
@@ -119,6 +121,29 @@ class Call(Attempts):
 
     # -- requests
 
+    def started(self, request: Request) -> None:
+        """A request of the call was sent the short way, with a timestamp that nobody has kept.
+
+        Should it be sent again, it gets the time at which that was, a moment later: what others
+        have written since must stay.
+        """
+        timestamps = self.settings.timestamps
+        if timestamps is not None and request.timeout is not None and self._repeats():
+            since = self.runtime.clock() - (request.deadline - request.timeout)
+            self._stamp = timestamps() - int(since * 1e6)
+
+    def _repeats(self) -> bool:
+        """Whether it may be sent twice with effect, so that all attempts need one timestamp."""
+        return self.text.stamped and self.settings.idempotent
+
+    def stamp(self) -> int | None:
+        """Return the timestamp of all attempts, or None if each packer makes its own, or none."""
+        if self._stamp is None and self.settings.timestamps is not None and self.text.stamped:
+            if self.settings.plain and self.statement is not None and not self._repeats():
+                return None
+            self._stamp = self.settings.timestamps()
+        return self._stamp
+
     def cells(self) -> list[bytes | None | Unset]:
         """Return the bound values as they are sent."""
         if self.statement is None:
@@ -135,20 +160,21 @@ class Call(Attempts):
         statement = self.statement
         settings = self.settings
         version = connection.version
+        stamp = self.stamp()
         if statement is not None:
             statement.speak(version)
-            if paging_state is None and settings.plain:
+            if paging_state is None and settings.plain and stamp is None:
                 request.bind(statement.binder(settings), self.values)
                 return
         message: Message
         if statement is None:
             settings.check(version)
-            parameters = with_values(settings.parameters, None, paging_state)
+            parameters = with_values(settings.parameters, None, paging_state, stamp)
             parameters.keyspace = settings.wire_keyspace(version)
             message = Query(self.query, parameters)
             request.carry(message, settings=settings)
             return
-        parameters = with_values(settings.parameters, self.cells(), paging_state)
+        parameters = with_values(settings.parameters, self.cells(), paging_state, stamp)
         parameters.skip_metadata = statement.skips_metadata
         prepared = statement.prepared
         message = Execute(prepared.statement_id, parameters, prepared.result_metadata_id)
@@ -279,6 +305,7 @@ class BatchCall(Attempts):
     def __init__(self, runtime: Runtime, settings: Settings, kind: str) -> None:
         super().__init__(runtime, settings)
         self.query = "BATCH"
+        self._timestamp = settings.profile.timestamp  # one for all attempts
         self.conditional = self.reads = False
         try:
             self._kind = BatchKind[kind.upper()]
@@ -295,6 +322,7 @@ class BatchCall(Attempts):
         for item in items:
             query, parameters = item if type(item) is tuple and len(item) == 2 else (item, None)
             call = Call(self.runtime, query, parameters, None, self.settings)
+            check_item(self._kind, len(self._items) + 1, call.text)
             call.deadline = self.deadline
             await call.ready()
             self._items.append((call.query, call.statement, call.values))
@@ -321,7 +349,7 @@ class BatchCall(Attempts):
             statements,
             profile.consistency,
             serial_consistency=profile.serial_consistency,
-            timestamp=profile.timestamp,
+            timestamp=self._timestamp,
             keyspace=self.settings.wire_keyspace(version),
             now_in_seconds=profile.now_in_seconds,
         )
@@ -330,7 +358,17 @@ class BatchCall(Attempts):
         """Send the batch; raises as :meth:`Call.fetch` does."""
         self.query = f"BEGIN {self._kind.name} BATCH of {len(self._items)}"
         texts = [read_statement(query) for query, _, _ in self._items]
+        check_batch(
+            self._kind,
+            [
+                (text, () if statement is None else statement.prepared.bind.columns)
+                for text, (_, statement, _) in zip(texts, self._items, strict=True)
+            ],
+        )
         self.conditional = any(text.conditional for text in texts)
+        timestamps = self.settings.timestamps
+        if timestamps is not None and not self.conditional:
+            self._timestamp = timestamps()
         request = self.new_request(self.query)
         event = await self.answer(request, await self.first(request, None), None)
         host = host_of(request)
@@ -398,14 +436,15 @@ def with_values(
     parameters: QueryParameters,
     values: Sequence[bytes | None | Unset] | None,
     paging_state: bytes | None,
+    timestamp: int | None,
 ) -> QueryParameters:
-    """Return the options with values and a paging state."""
+    """Return the options with values, a paging state and maybe a timestamp."""
     return QueryParameters(
         parameters.consistency,
         values=values,
         page_size=parameters.page_size,
         paging_state=paging_state,
         serial_consistency=parameters.serial_consistency,
-        timestamp=parameters.timestamp,
+        timestamp=parameters.timestamp if timestamp is None else timestamp,
         now_in_seconds=parameters.now_in_seconds,
     )

@@ -204,7 +204,8 @@ class Statement:
             if self.skips_metadata:
                 parameters = copy(parameters)
                 parameters.skip_metadata = True
-            binder = Binder(self.prepared, parameters, self.version)
+            timestamps = settings.timestamps if self.text.stamped else None
+            binder = Binder(self.prepared, parameters, self.version, timestamps)
             self.binders[settings] = binder
         return binder
 

@@ -181,6 +181,7 @@ class Session:
         """Go the long way on from a request that was sent the short way."""
         call = Call(self._runtime, query, parameters, row, settings)
         call.statement, call.values, call.deadline = statement, values, request.deadline
+        call.started(request)
         if request.connection is not None:
             call.note(request.connection)
         return call
@@ -410,4 +411,5 @@ class Session:
         return settings
 
     def _settings_of(self, profile: Profile) -> Settings:
-        return Settings(profile, self._keyspace, self._runtime.keyspace)
+        runtime = self._runtime
+        return Settings(profile, self._keyspace, runtime.keyspace, runtime.timestamps)
