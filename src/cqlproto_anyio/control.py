@@ -61,7 +61,8 @@ STEADY = 5.0
 CANDIDATES = 8
 # How often a node may fail to answer the system queries before another is asked.
 PATIENCE = 3
-# When to read again rows that made no sense: a node that joins gets its facts one by one.
+# When to read again rows that made no sense, since what a node is known for comes bit by bit; then
+# after twice as long, and so on.
 SOON = 5.0
 
 
@@ -144,6 +145,7 @@ class Control:
         self._tables: SystemTables | None = None
         self._addresses = Addresses({})
         self._noted: set[str] = set()
+        self._soon = SOON
         self._hosts_due = Debounce(QUIET, MOST)
         self._keyspaces_due = Debounce(QUIET, MOST)
         self._refresh_at = math.inf
@@ -443,16 +445,16 @@ class Control:
     # -- the log
 
     def _note(self, notes: Sequence[str]) -> None:
-        """Log what is new of what was wrong with the rows, and read them again soon."""
+        """Log what is new of what was wrong with the rows, and read them again before long."""
         new = [note for note in notes if note not in self._noted]
-        if not new:
-            return
         if len(self._noted) > 1000:
             self._noted.clear()
         self._noted.update(new)
-        self._refresh_at = min(self._refresh_at, self._clock() + SOON)
         for note in new:
             _log(logging.WARNING, note)
+        if notes:
+            self._soon = SOON if new else 2 * self._soon
+            self._refresh_at = min(self._refresh_at, self._clock() + self._soon)
 
 
 def _log(level: int, text: str, error: BaseException | None = None) -> None:
