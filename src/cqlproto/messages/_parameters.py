@@ -2,7 +2,8 @@
 
 For the fast path :func:`pack_parameters_around` gives what stands before and after the bound
 values, which is the same for every call of a statement with the same options; only the values
-between the two are packed per call.
+between the two are packed per call. Where each call has a timestamp of its own,
+:func:`pack_behind_timestamp` says how much of that stands behind it.
 
 Reading (the server's side) accepts what is well formed, even if a server would refuse it, such as a
 page size of 0; writing refuses what no server accepts. A flag that the version does not define
@@ -57,6 +58,7 @@ __all__ = [
     "QueryParameters",
     "Value",
     "option_flags",
+    "pack_behind_timestamp",
     "pack_parameters_around",
     "read_flags",
     "read_options",
@@ -243,6 +245,10 @@ def write_options(out: bytearray, options: QueryParameters | Batch) -> None:
         write_consistency(out, options.serial_consistency)
     if options.timestamp is not None:
         write_long(out, options.timestamp)
+    _write_behind_timestamp(out, options)
+
+
+def _write_behind_timestamp(out: bytearray, options: QueryParameters | Batch) -> None:
     if options.keyspace is not None:
         write_string(out, options.keyspace)
     if options.now_in_seconds is not None:
@@ -336,6 +342,17 @@ def pack_parameters_around(
     after = bytearray()
     _write_after_values(after, params)
     return bytes(before), bytes(after)
+
+
+def pack_behind_timestamp(params: QueryParameters) -> bytes:
+    """Pack what stands behind the timestamp: the options of v5 (v5 section 4.1.4).
+
+    It is the end of what comes after the bound values, which :func:`pack_parameters_around` checks
+    and returns; the eight bytes before it are the timestamp.
+    """
+    behind = bytearray()
+    _write_behind_timestamp(behind, params)
+    return bytes(behind)
 
 
 def read_parameters(reader: Reader, version: ProtocolVersion) -> QueryParameters:

@@ -1,11 +1,13 @@
 """Binding: Python values in, a whole EXECUTE frame out.
 
 What doesn't change between executions of a statement under the same options is packed once: the id
-and the options before the values and after them. An execution adds the values and the header.
+and the options before the values and after them. An execution adds the values and the header, and
+a timestamp if it shall have one of its own.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from struct import Struct
 from struct import error as StructError
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ from cqlproto.cqltypes.scalars import SCALARS
 from cqlproto.enums import Opcode, ProtocolVersion
 from cqlproto.exceptions import LocalProtocolError, ValueConversionError
 from cqlproto.frames import HEADER
-from cqlproto.messages.requests import pack_parameters_around
+from cqlproto.messages.requests import pack_behind_timestamp, pack_parameters_around
 from cqlproto.rows.elements import binding_encoder
 from cqlproto.rows.pack import FRAMES_WHEN_KNOWN, compiled_packer, is_known
 from cqlproto.wire import MAX_SHORT, UNSET, write_short_bytes
@@ -35,6 +37,7 @@ _NULL = b"\xff\xff\xff\xff"
 _UNSET = b"\xff\xff\xff\xfe"
 _pack_length = Struct(">i").pack
 _pack_count = Struct(">H").pack
+_pack_timestamp = Struct(">q").pack
 _pack_header = HEADER.pack
 _EXECUTE = Opcode.EXECUTE.value
 _NO_UNSET = "a bound value cannot be unset before v4"
@@ -79,6 +82,9 @@ class Binder:
         prepared: what PREPARE returned.
         parameters: the options; its values, names and paging state must be left out.
         version: the protocol version.
+        timestamps: returns a timestamp, in microseconds since 1970 and of 64 bits; asked once for
+            each frame, which then has this one in place of the options' (v4 section 4.1.4). None
+            leaves it to the options.
 
     Attributes:
         expectation: what will answer, for the connection.
@@ -91,10 +97,12 @@ class Binder:
         "_after",
         "_asked",
         "_before",
+        "_behind",
         "_columns",
         "_encoders",
         "_has_unset",
         "_left",
+        "_timestamps",
         "_version",
         "_writers",
         "count",
@@ -106,7 +114,11 @@ class Binder:
     frame: Callable[[int, Sequence[Any]], bytes]
 
     def __init__(
-        self, prepared: Prepared, parameters: QueryParameters, version: ProtocolVersion
+        self,
+        prepared: Prepared,
+        parameters: QueryParameters,
+        version: ProtocolVersion,
+        timestamps: Callable[[], int] | None = None,
     ) -> None:
         self._columns = prepared.bind.columns
         self.count = len(self._columns)
@@ -121,11 +133,21 @@ class Binder:
         write_short_bytes(head, prepared.statement_id)
         if version.has_result_metadata_id:
             write_short_bytes(head, prepared.result_metadata_id or b"")
+        behind = b""
+        if timestamps is not None:
+            parameters = copy(parameters)
+            parameters.timestamp = 0  # it sets the flag
+            behind = pack_behind_timestamp(parameters)
         before, after = pack_parameters_around(parameters, version)
+        if timestamps is not None:
+            after = after[: len(after) - len(behind) - 8]
         if self.count > MAX_SHORT:
             raise LocalProtocolError(f"{self.count} bind markers, at most {MAX_SHORT} fit")
         self._before = bytes(head) + before + _pack_count(self.count)
+        # Between these two stands the timestamp, where each frame has its own.
         self._after = after
+        self._behind = behind
+        self._timestamps = timestamps
         self._left = FRAMES_WHEN_KNOWN
         self._asked = False
         self.frame = self._early_frame
@@ -135,7 +157,7 @@ class Binder:
         self._left -= 1
         if self._left < 0:
             types = [column.type for column in self._columns]
-            if not self._asked and not is_known(types):
+            if not self._asked and not is_known(types, stamped=self._timestamps is not None):
                 self._asked = True
                 self._left = FRAMES_BEFORE_COMPILING - FRAMES_WHEN_KNOWN - 1
             else:
@@ -145,6 +167,8 @@ class Binder:
                     opcode=_EXECUTE,
                     before=self._before,
                     after=self._after,
+                    behind=self._behind,
+                    timestamps=self._timestamps,
                     has_unset=self._has_unset,
                     writers=self._writers,
                     plain=self.plain_frame,
@@ -164,18 +188,16 @@ class Binder:
         if not self._has_unset and any(value is UNSET for value in values):
             raise LocalProtocolError(_NO_UNSET)
         try:
-            body = b"".join(
-                [
-                    self._before,
-                    *[
-                        _NULL if value is None else _UNSET if value is UNSET else write(value)
-                        for write, value in zip(self._writers, values, strict=True)
-                    ],
-                    self._after,
-                ]
-            )
+            pieces = [
+                _NULL if value is None else _UNSET if value is UNSET else write(value)
+                for write, value in zip(self._writers, values, strict=True)
+            ]
         except ValueConversionError as exc:
             raise self._named(exc, values) from exc.__cause__
+        after = self._after
+        if self._timestamps is not None:
+            after = after + _pack_timestamp(self._timestamps()) + self._behind
+        body = b"".join([self._before, *pieces, after])
         return _pack_header(self._version, 0, stream_id, _EXECUTE, len(body)) + body
 
     def cells(self, values: Sequence[Any]) -> list[bytes | None | Unset]:

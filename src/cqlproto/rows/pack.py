@@ -4,7 +4,8 @@ As in ``compile``, the source is made of templates and integer indexes alone;
 ``python -m cqlproto.rows "int, text, uuid"`` shows it. Numbers and other cells of fixed size are
 packed together: with the header and what stands before the values, with the length of the next cell
 of variable size, with what stands behind the values. Where all cells are of fixed size, that is one
-call for the whole frame.
+call for the whole frame. A timestamp that is made for each frame is packed with what stands
+behind the values.
 
 This is for values of the usual classes: an ``int`` for an int, a ``datetime`` in UTC for a
 timestamp, .. A null among the cells of variable size makes no difference. Where a cell of fixed
@@ -26,9 +27,10 @@ from uuid import UUID
 
 from cqlproto.cqltypes import NativeType
 from cqlproto.cqltypes.scalars import SCALARS
-from cqlproto.exceptions import LocalProtocolError, ValueConversionError
+from cqlproto.exceptions import ValueConversionError
 from cqlproto.frames import HEADER
 from cqlproto.rows.elements import binding_encoder
+from cqlproto.rows.packing import length_of_absent, length_of_null, write_decimal
 from cqlproto.wire import UNSET
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ _LENGTHS = tuple(_pack_length(length) for length in (*range(256), -2, -1))
 _SOURCE = """\
 def make_packer(start, opcode, before, after, whole, packs, encoders, given, later):
     plain, named, absent, lengths, pack_length, write_decimal, Unfit, UNSET, *given = given
-    Decimal, IPv4, IPv6, UUID, date, datetime, time, utc, epoch, day = given
+    Decimal, IPv4, IPv6, UUID, date, datetime, time, utc, epoch, day, stamp, behind, last = given
 {names}
     def frame(stream_id, values):
         if len(values) != {count}:
@@ -75,7 +77,7 @@ def make_packer(start, opcode, before, after, whole, packs, encoders, given, lat
 _SECOND = """\
 def make_packer(version, opcode, before, after, singles, writers, pack_header, given):
     plain, named, absent, lengths, pack_length, write_decimal, Unfit, UNSET, *given = given
-    Decimal, IPv4, IPv6, UUID, date, datetime, time, utc, epoch, day = given
+    Decimal, IPv4, IPv6, UUID, date, datetime, time, utc, epoch, day, stamp, behind, last = given
 {names}
     def frame(stream_id, values):
         {targets}= values
@@ -194,14 +196,20 @@ def _width(kind: str) -> int:
 class _Plan:
     """The sources for a shape, and what structs they use.
 
+    Arguments:
+        shape: the kinds of the markers.
+        stamped: whether each frame gets a timestamp of its own.
+
     Attributes:
         formats: of the structs. Each takes cells of fixed size up to a length; the first lacks what
             stands before, the last what is behind.
         fixed: whether all cells are of fixed size.
     """
 
-    def __init__(self, shape: Sequence[str]) -> None:
+    def __init__(self, shape: Sequence[str], stamped: bool) -> None:
         self.shape = shape
+        self._stamped = stamped
+        self._last = ["after", "stamp()", "behind"] if stamped else ["after"]
         self.formats = [""]
         self.fixed = all(kind in _FIXED for kind in shape)
         self._arguments = [["start", "stream_id"]]
@@ -229,8 +237,8 @@ class _Plan:
         variable = [f"c{i}" for i in indexes if self.shape[i] not in _FIXED]
         for n, (text, arguments) in enumerate(zip(self.formats, self._arguments, strict=True)):
             if n == len(variable):
-                arguments = [*arguments, "after"]
-            if n and text in ("", "i"):
+                arguments = [*arguments, *self._last]
+            if n and (text == "i" or not (text or self._stamped)):
                 pieces.append(_length(arguments[0]) if text else "after")
             else:
                 names.append(f"    pack{n} = packs[{n}]")
@@ -280,8 +288,12 @@ class _Plan:
             names="".join(f"{name}\n" for name in names),
             targets=self._targets(),
             cells="".join(cells),
-            pieces="".join([*pieces, "\n                after,\n            "]),
+            pieces="".join([*pieces, f"\n                {self._whole_last()},\n            "]),
         )
+
+    def _whole_last(self) -> str:
+        """What stands behind the values, as one piece."""
+        return f"last({', '.join(self._last)})" if self._stamped else "after"
 
     def _targets(self) -> str:
         return "".join(f"v{i}, " for i in range(len(self.shape))) or "() "
@@ -294,9 +306,14 @@ def _length(name: str) -> str:
     return f"lengths[{name}] if {name} < 256 else pack_length({name})"
 
 
-def packer_source(types: Sequence[CQLType]) -> str:
-    """Return the sources of what makes the two functions for markers of these types."""
-    plan = _Plan([_kind(cql_type) for cql_type in types])
+def packer_source(types: Sequence[CQLType], *, stamped: bool = False) -> str:
+    """Return the sources of what makes the two functions for markers of these types.
+
+    Arguments:
+        types: of the bind markers, in order.
+        stamped: whether each frame gets a timestamp of its own.
+    """
+    plan = _Plan([_kind(cql_type) for cql_type in types], stamped)
     return f"{plan.source()}\n\n{plan.second_source()}"
 
 
@@ -312,8 +329,8 @@ class _Code:
 
     __slots__ = ("_plan", "fixed", "formats", "make", "make_second")
 
-    def __init__(self, shape: Sequence[str]) -> None:
-        self._plan = _Plan(shape)
+    def __init__(self, shape: Sequence[str], stamped: bool) -> None:
+        self._plan = _Plan(shape, stamped)
         self.fixed = self._plan.fixed
         self.formats = self._plan.formats
         self.make = _compiled(self._plan.source())
@@ -333,21 +350,22 @@ def _compiled(source: str) -> Callable[..., Any]:
     return make
 
 
-_codes: dict[tuple[str, ...], _Code] = {}
+# By shape and whether frames are stamped.
+_codes: dict[tuple[tuple[str, ...], bool], _Code] = {}
 
 
-def _code(shape: tuple[str, ...]) -> _Code:
-    code = _codes.get(shape)
+def _code(shape: tuple[str, ...], stamped: bool) -> _Code:
+    code = _codes.get((shape, stamped))
     if code is None:
         while len(_codes) >= MAX_SHAPES:
             del _codes[next(iter(_codes))]  # the oldest
-        code = _codes[shape] = _Code(shape)
+        code = _codes[shape, stamped] = _Code(shape, stamped)
     return code
 
 
-def is_known(types: Sequence[CQLType]) -> bool:
+def is_known(types: Sequence[CQLType], *, stamped: bool = False) -> bool:
     """Whether the code for markers of these types is there already, so that a packer is cheap."""
-    return len(types) <= MAX_MARKERS and tuple(map(_kind, types)) in _codes
+    return len(types) <= MAX_MARKERS and (tuple(map(_kind, types)), stamped) in _codes
 
 
 class _Later:
@@ -385,39 +403,6 @@ class _Later:
         return self._plain(stream_id, values)
 
 
-def _absent(value: object) -> int:
-    """Return the length that stands for None or UNSET."""
-    return -1 if value is None else -2
-
-
-def _never_unset(value: object) -> int:
-    """As :func:`_absent`, where the version has no UNSET."""
-    if value is None:
-        return -1
-    raise LocalProtocolError("a bound value cannot be unset before v4")
-
-
-_encode_decimal = SCALARS["decimal"].encode
-
-# Numbers of more characters are left to the encoder, which takes no quadratic time.
-_SHORT = 40
-
-
-def _write_decimal(value: Decimal) -> bytes:
-    """Return the cell of a decimal: of one that is written without an exponent in a short way."""
-    text = str(value)
-    if len(text) <= _SHORT:
-        whole, _, decimals = text.partition(".")
-        try:
-            unscaled = int(whole + decimals)
-        except ValueError:  # it has an exponent, or is no number
-            return _encode_decimal(value)
-        bits = (unscaled if unscaled >= 0 else ~unscaled).bit_length()
-        cell = unscaled.to_bytes(bits // 8 + 1, "big", signed=True)
-        return _pack_length(len(decimals)) + cell
-    return _encode_decimal(value)
-
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = (1 << 31) - date(1970, 1, 1).toordinal()
 _VALUES = (Decimal, IPv4Address, IPv6Address, UUID, date, datetime, time, UTC, _EPOCH, _EPOCH_DAY)
@@ -432,6 +417,8 @@ def compiled_packer(
     opcode: int,
     before: bytes,
     after: bytes,
+    behind: bytes,
+    timestamps: Callable[[], int] | None,
     has_unset: bool,
     writers: Sequence[Callable[[Any], bytes]],
     plain: Callable[[int, Sequence[Any]], bytes],
@@ -444,7 +431,9 @@ def compiled_packer(
         version: the version byte of the header.
         opcode: the opcode of the header.
         before: the body up to the values.
-        after: the body behind them.
+        after: the body behind them; up to the timestamp, where each frame has its own.
+        behind: the body behind the timestamp; empty without one.
+        timestamps: returns the timestamp of a frame, of 64 bits; None for frames without one.
         has_unset: whether the version has UNSET.
         writers: per marker what writes a value that is there, as [bytes].
         plain: does the same as the packer, for whatever values.
@@ -453,21 +442,24 @@ def compiled_packer(
     if len(types) > MAX_MARKERS:
         return plain
     shape = tuple(map(_kind, types))
-    code = _code(shape)
-    absent = _absent if has_unset else _never_unset
-    tools = (_LENGTHS, _pack_length, _write_decimal)
-    given = (plain, named, absent, *tools, _UNFIT, UNSET, *_VALUES)
+    code = _code(shape, timestamps is not None)
+    absent = length_of_absent if has_unset else length_of_null
+    tools = (_LENGTHS, _pack_length, write_decimal)
+    # what stands behind the values, as struct has it
+    last = f"{len(after)}s" if timestamps is None else f"{len(after)}sq{len(behind)}s"
+    stamping = (timestamps, behind, Struct(f">{last}").pack)
+    given = (plain, named, absent, *tools, _UNFIT, UNSET, *_VALUES, *stamping)
     head = before
     if shape and shape[0] in _FIXED:
         head += _pack_length(_width(shape[0]))
-    whole = len(head) + Struct(f">{''.join(code.formats)}").size + len(after)
+    whole = len(head) + Struct(f">{''.join(code.formats)}{last}").size
     texts = list(code.formats)
     if code.fixed:
         head = HEADER.pack(version, 0, 0, opcode, whole)[4:] + head
         texts[0] = f"2sh{len(head)}s{texts[0]}"
     else:
         texts[0] = f"2shBi{len(head)}s{texts[0]}"
-    texts[-1] += f"{len(after)}s"
+    texts[-1] += last
 
     def second() -> Callable[[int, Sequence[Any]], bytes]:
         singles = [Struct(f">i{_FIXED[k].code}").pack if k in _FIXED else None for k in shape]

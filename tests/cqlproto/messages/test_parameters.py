@@ -16,6 +16,7 @@ from cqlproto.messages import (
     read_parameters,
     write_parameters,
 )
+from cqlproto.messages.requests import pack_behind_timestamp
 from cqlproto.testing import query_parameters
 from cqlproto.wire import UNSET, Reader, write_short, write_value
 
@@ -94,6 +95,20 @@ def test_parameters_packed_apart_announce_values_that_they_do_not_have() -> None
         bytes([0, 1, 0, 0, 0, QUERY_VALUES]),
         b"",
     )
+
+
+@pytest.mark.parametrize("version", ProtocolVersion)
+@given(data=st.data())
+def test_a_timestamp_stands_right_before_what_is_said_to_be_behind_it(
+    version: ProtocolVersion, data: st.DataObject
+) -> None:
+    params = data.draw(query_parameters(version))
+    params.names = None
+    params.timestamp = data.draw(st.integers(-(2**63), 2**63 - 1))
+    _, after = pack_parameters_around(params, version)
+    behind = pack_behind_timestamp(params)
+    assert after.endswith(params.timestamp.to_bytes(8, "big", signed=True) + behind)
+    assert bool(behind) == (params.keyspace is not None or params.now_in_seconds is not None)
 
 
 def test_names_cannot_be_packed_apart() -> None:

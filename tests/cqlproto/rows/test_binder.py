@@ -88,6 +88,33 @@ def test_the_frame_is_that_of_the_message(data: st.DataObject) -> None:
         assert read_request(Opcode.EXECUTE, frame[HEADER_SIZE:], 0, version) == message
 
 
+@settings(max_examples=60)
+@given(st.data())
+def test_each_frame_has_a_fresh_timestamp(data: st.DataObject) -> None:
+    """It is that of the message with this timestamp, whether the options had one or not."""
+    version = data.draw(st.sampled_from(ProtocolVersion))
+    types = data.draw(st.lists(st.sampled_from([INT, TEXT]), max_size=3))
+    chosen = data.draw(options(version))
+    given_one = chosen.timestamp
+    metadata_id = b"m" if version.has_result_metadata_id else None
+    statement = prepared(*types, metadata_id=metadata_id)
+    fresh = data.draw(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=3, max_size=3))
+    left = iter(fresh)
+    binder = Binder(statement, chosen, version, lambda: next(left))
+    assert chosen.timestamp == given_one
+    for timestamp in fresh:
+        values = [data.draw(values_of(cql_type)) for cql_type in types]
+        body = bytearray()
+        with_values = QueryParameters(
+            **{name: getattr(chosen, name) for name in chosen.__slots__},
+        )
+        with_values.values = binder.cells(values)
+        with_values.timestamp = timestamp
+        Execute(b"id", with_values, metadata_id).write_body(body, version)
+        frame = binder.frame(5, values)
+        assert frame == write_frame(version, 0, 5, Opcode.EXECUTE, bytes(body))
+
+
 ODD_VALUES = [
     *(True, False, 0, 1, -1, 127, 128, 2**15, 2**31, 2**63, -(2**63) - 1, Consistency.TWO),
     *(0.5, 1e300, -0.0, float("inf"), float("nan"), Decimal("1.5"), "1", b"1", object(), EMPTY),

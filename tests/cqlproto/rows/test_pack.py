@@ -172,6 +172,77 @@ def test_lengths_of_every_size() -> None:
             assert binder.frame(1, values) == binder.plain_frame(1, values)
 
 
+@settings(max_examples=150)
+@given(st.data())
+def test_equal_with_a_timestamp_for_each_frame(data: st.DataObject) -> None:
+    """In every version, with all that may stand before and behind it."""
+    version = data.draw(st.sampled_from(ProtocolVersion))
+    types = data.draw(st.lists(st.sampled_from([INT, TEXT, UUID_, LIST]), max_size=4))
+    clock = [0]
+    binder = Binder(
+        prepared(*types, metadata_id=b"m"),
+        data.draw(options(version)),
+        version,
+        timestamps=lambda: clock[0],
+    )
+    compiled(binder, [None] * len(types))
+    for _ in range(4):
+        clock[0] = data.draw(TIMESTAMPS)
+        values = [data.draw(values_of(cql_type) | odd) for cql_type in types]
+        assert outcome(binder.frame, values) == outcome(binder.plain_frame, values)
+
+
+UUID_ = NATIVE_TYPES["uuid"]
+TIMESTAMPS = st.integers(-(1 << 63), (1 << 63) - 1)
+
+
+@pytest.mark.parametrize("types", [[], [INT], [INT, UUID_], [TEXT], [INT, TEXT, INT], [TEXT, LIST]])
+def test_a_timestamp_is_asked_for_once_per_frame(types: list[Any]) -> None:
+    asked = iter(range(10_000))
+    binder = Binder(prepared(*types), ONE, V4, timestamps=lambda: next(asked))
+    compiled(binder, [None] * len(types))
+    usual = [{INT: 1, UUID_: UUID(int=1), TEXT: "x", LIST: [1]}[cql_type] for cql_type in types]
+    for values in ([None] * len(types), usual):
+        for frame in (binder.frame, binder.plain_frame):
+            before = next(asked)
+            assert frame(1, values)[-8:] == (before + 1).to_bytes(8, "big")
+            assert next(asked) == before + 2
+
+
+def test_code_with_a_timestamp_is_apart_from_code_without() -> None:
+    """Both are kept, and neither stands for the other."""
+    types = [UUID_, TEXT, UUID_]
+    values = [UUID(int=1), "x", UUID(int=2)]
+    with_one = compiled(Binder(prepared(*types), ONE, V4, timestamps=lambda: 1), values)
+    assert is_known(types, stamped=True)
+    without = compiled(Binder(prepared(*types), ONE, V4), values)
+    assert is_known(types)
+    assert len(with_one.frame(1, values)) == len(without.frame(1, values)) + 8
+    assert "stamp()" in packer_source(types, stamped=True)
+    assert "stamp()" not in packer_source(types)
+
+
+@pytest.mark.parametrize("values", [(1, "x"), (None, "x")])
+def test_a_timestamp_that_is_none_comes_out(values: tuple[Any, ...]) -> None:
+    """Whatever the clock raises, or returns that has no 64 bits."""
+    answers: list[Any] = [0]
+
+    def clock() -> Any:
+        answer = answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    binder = Binder(prepared(INT, TEXT), ONE, V4, timestamps=clock)
+    compiled(binder, [None, None])
+    for answer in (1 << 63, "x", OverflowError("mine"), KeyError("mine")):
+        answers[0] = answer
+        kind = type(answer) if isinstance(answer, Exception) else StructError
+        for frame in (binder.frame, binder.plain_frame):
+            with pytest.raises(kind):
+                frame(1, values)
+
+
 def test_unset_is_a_local_error_on_v3() -> None:
     """Wherever it stands, and whatever else is wrong."""
     blob, listed = NATIVE_TYPES["blob"], ListType(INT)
@@ -273,9 +344,9 @@ def test_any_number_of_markers(width: int) -> None:
         assert early.frame(3, values) == early.plain_frame(3, values)
 
 
-@given(st.lists(cql_types(max_leaves=3), max_size=8))
-def test_the_source_has_nothing_of_what_came_from_outside(types: list[Any]) -> None:
-    tree = ast.parse(packer_source(types))
+@given(st.lists(cql_types(max_leaves=3), max_size=8), st.booleans())
+def test_the_source_has_nothing_of_what_came_from_outside(types: list[Any], stamped: bool) -> None:
+    tree = ast.parse(packer_source(types, stamped=stamped))
     names = {node.id.rstrip("0123456789") for node in ast.walk(tree) if type(node) is ast.Name}
     assert names <= {
         "start", "version", "opcode", "before", "after", "whole", "packs", "encoders", "singles",
@@ -283,7 +354,7 @@ def test_the_source_has_nothing_of_what_came_from_outside(types: list[Any]) -> N
         "pack_header", "write_decimal", "Unfit", "UNSET", "Decimal", "IPv", "UUID", "date",
         "datetime", "time", "utc", "epoch", "day", "stream_id", "values", "frame", "len", "type",
         "v", "c", "n", "str", "int", "bool", "float", "bytes", "bytearray", "pack", "size",
-        "encode", "write", "single", "since", "body", "error",
+        "encode", "write", "single", "since", "body", "error", "stamp", "behind", "last",
     }  # fmt: skip
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     assert {text for text in texts if isinstance(text, str | bytes)} <= {b"", "big", "ascii"}

@@ -1,0 +1,55 @@
+"""What compiled packers call for: the cells and lengths that take more than an expression."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from cqlproto.cqltypes.scalars import SCALARS
+from cqlproto.exceptions import LocalProtocolError
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+__all__ = ["length_of_absent", "length_of_null", "write_decimal"]
+
+_pack_scale = Struct(">i").pack
+_encode_decimal = SCALARS["decimal"].encode
+
+# Numbers of more characters are left to the encoder, which takes no quadratic time.
+_SHORT = 40
+
+
+def length_of_absent(value: object) -> int:
+    """Return the length that stands for None or UNSET (v4 section 3, [value])."""
+    return -1 if value is None else -2
+
+
+def length_of_null(value: object) -> int:
+    """As :func:`length_of_absent`, where the version has no UNSET.
+
+    Raises:
+        LocalProtocolError: the value isn't None.
+    """
+    if value is None:
+        return -1
+    raise LocalProtocolError("a bound value cannot be unset before v4")
+
+
+def write_decimal(value: Decimal) -> bytes:
+    """Return the cell of a decimal; one that is written without an exponent in a short way.
+
+    Raises:
+        ValueConversionError: it is no finite number.
+    """
+    text = str(value)
+    if len(text) <= _SHORT:
+        whole, _, decimals = text.partition(".")
+        try:
+            unscaled = int(whole + decimals)
+        except ValueError:  # it has an exponent, or is no number
+            return _encode_decimal(value)
+        bits = (unscaled if unscaled >= 0 else ~unscaled).bit_length()
+        cell = unscaled.to_bytes(bits // 8 + 1, "big", signed=True)
+        return _pack_scale(len(decimals)) + cell
+    return _encode_decimal(value)
