@@ -241,6 +241,18 @@ class HostState:
         self._plan()
         return True
 
+    def resize(self, now: float, size: int) -> None:
+        """There shall be so many connections from now on, such as one for each shard of a node.
+
+        Those that are open stay; ``largest`` grows with it if need be.
+        """
+        self._size = size
+        self._largest = max(self._largest, size)
+        if self.wanted:
+            self.wanted = max(self.wanted, size)
+            self._due = min(self._due, now + self._gap(now))
+            self._plan()
+
     # -- news
 
     def needed(self, now: float) -> bool:
@@ -321,7 +333,7 @@ class HostState:
         if not self._spread:
             return 0.0
         missing = max(self.wanted - self.open - self.opening, 1)
-        return self._reconnection.delay(1, 0.0) * 2.0 * self._fraction() / missing
+        return self._reconnection.delay(1, 0.0) * min(2.0 * self._fraction() / missing, 1.0)
 
     def _calm_down(self, now: float) -> None:
         """Forget losses, if what was opened since the last has proved steady."""
