@@ -232,8 +232,8 @@ class Runtime:
         while (connection := self.cluster.chooser.choose(statement, values)) is None:
             request = self.request_class(query, timeout)
             request.deadline = deadline
-            self.cluster.wait(request)
             self.keep_deadline(request)
+            self.cluster.wait(request)  # it may fail at once, and then leaves no deadline behind
             await request
             self.check_open()
         return connection
