@@ -304,6 +304,24 @@ class Server:
             return VOID
         return handshake_reply(asked.message, supported=self.supported, verify=self.verify)
 
+    def hold(self) -> Callable[[], None]:
+        """Let new connections wait in their handshake; what is returned lets them go on."""
+        usual, self.handshake = self.handshake, lambda asked: None
+
+        def go_on() -> None:
+            self.handshake = usual
+            waiting, self.asked = self.asked, []
+            for asked in waiting:
+                self._offer(asked, usual(asked) if asked.stream_id == 0 else None)
+
+        return go_on
+
+    async def cut(self, session: cql.Session) -> None:
+        """Close the youngest connection and wait until the session, whose it is, knows."""
+        before = losses(session)
+        self.peers[-1].close()
+        await until(lambda: losses(session) > before)
+
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until a condition holds, looked at whenever a request arrives and now and then."""
         with anyio.fail_after(_ENOUGH):

@@ -20,7 +20,15 @@ from cqlproto_anyio._asyncio import AsyncioBackend, Receiver, SocketStream
 from cqlproto_anyio._backend import current_backend
 from tests.conftest import UVLOOP
 from tests.cqlproto_anyio.answers import echo, ints, preparing
-from tests.cqlproto_anyio.server import idle, open_sockets, serving, start, state, until
+from tests.cqlproto_anyio.server import (
+    connection_of,
+    idle,
+    open_sockets,
+    serving,
+    start,
+    state,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -29,6 +37,7 @@ pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio", UVLOOP], indir
 
 SELECT = "SELECT v FROM t WHERE k = ?"
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("NAME", default="nobody")
+ALONE = cql.Config(discovery=False)  # the server is no cluster
 
 
 @pytest.fixture
@@ -37,13 +46,9 @@ async def session() -> AsyncIterator[cql.Session]:
     async with serving() as server:
         server.answer = echo(server)
         port = await server.listen()
-        async with cql.connect("127.0.0.1", port=port) as session:
+        async with cql.connect("127.0.0.1", port=port, config=ALONE) as session:
             assert isinstance(connection_of(session)._stream, SocketStream)
             yield session
-
-
-def connection_of(session: cql.Session) -> Any:
-    return session._runtime.connection
 
 
 async def read(session: cql.Session, number: int) -> int:
@@ -84,7 +89,7 @@ async def test_a_task_may_close_the_session_in_the_middle_of_a_read() -> None:
     async with serving() as server:
         server.answer = preparing(server)
         port = await server.listen()
-        async with cql.connect("127.0.0.1", port=port) as session:
+        async with cql.connect("127.0.0.1", port=port, config=ALONE) as session:
             await session.prepare(SELECT)
 
             async def first() -> int:
@@ -340,7 +345,7 @@ async def test_no_descriptor_is_left(session: cql.Session) -> None:
     port = connection_of(session).endpoint.port
 
     async def use() -> None:
-        async with cql.connect("127.0.0.1", port=port) as other:
+        async with cql.connect("127.0.0.1", port=port, config=ALONE) as other:
             assert await read(other, 1) == 1
 
     before = open_sockets()
@@ -374,7 +379,7 @@ async def test_faults_over_tcp(fault: str) -> None:
     async with serving() as server:
         server.answer = preparing(server)
         port = await server.listen()
-        async with cql.connect("127.0.0.1", port=port) as session:
+        async with cql.connect("127.0.0.1", port=port, config=ALONE) as session:
             await session.prepare(SELECT)
             async with anyio.create_task_group() as group:
                 calls = [start(group, lambda: read(session, 1)) for _ in range(20)]

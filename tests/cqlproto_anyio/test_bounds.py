@@ -8,7 +8,17 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.connection import Limits
 from tests.cqlproto_anyio.answers import echo, ints, preparing
-from tests.cqlproto_anyio.server import IDLE, State, idle, serving, start, state, turns, until
+from tests.cqlproto_anyio.server import (
+    IDLE,
+    State,
+    connection_of,
+    idle,
+    serving,
+    start,
+    state,
+    turns,
+    until,
+)
 
 pytestmark = pytest.mark.usefixtures("each_version")
 
@@ -170,8 +180,9 @@ async def test_a_server_that_stops_reading_stops_requests_and_goes_on() -> None:
                 stopped = state(session)
                 assert stopped.waiting > 1000
                 assert stopped.waiting + stopped.in_flight == 3000
-                assert session._runtime.connection is not None
-                assert session._runtime.connection._core.unsent < 20_000 + 200
+                connection = connection_of(session)
+                assert connection is not None
+                assert connection._core.unsent < 20_000 + 200
                 peer.reading.set()
             assert [each.result.one().v for each in outcomes] == list(range(3000))
             assert state(session) == IDLE

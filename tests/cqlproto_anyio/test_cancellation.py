@@ -16,7 +16,7 @@ import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Batch, Execute, Prepare
 from tests.cqlproto_anyio.answers import error, ints, prepared, unprepared
-from tests.cqlproto_anyio.server import Server, idle, serving, until
+from tests.cqlproto_anyio.server import Server, connection_of, idle, serving, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator
@@ -151,18 +151,28 @@ SCENARIOS = [execute, execute_text, page, stream, closed_stream, batch, prepare]
 NATIVE = [("asyncio", False), ("asyncio", True), ("trio", False)]
 
 
+async def when(condition: Callable[[], object], call: Callable[[], object]) -> None:
+    await until(condition)
+    call()
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize(("anyio_backend", "native"), NATIVE, indirect=["anyio_backend"])
 @pytest.mark.parametrize("lost", [False, True], ids=["connected", "lost"])
 async def test_verbs(scenario: Any, native: bool, lost: bool) -> None:
-    async with serving() as server, server.session() as session:
+    reconnection = cql.ConstantReconnection(0.001)
+    async with serving() as server, server.session(reconnection=reconnection) as session:
         server.answer = answers(server)
+        cluster = session._runtime.cluster
         for at in range(1, MOST):
             if lost:
-                await until(lambda: session._runtime._connecting is None)
-                server.peers[-1].close()
-                await until(lambda: session._runtime.connection.lost)  # type: ignore[union-attr]
-            got_there = await cancelled_at(at, scenario(session, at), native)
+                await until(lambda: connection_of(session))
+                go_on = server.hold()
+                await server.cut(session)
+            async with anyio.create_task_group() as group:
+                if lost:
+                    group.start_soon(when, lambda: cluster._waiters, go_on)
+                got_there = await cancelled_at(at, scenario(session, at), native)
             await idle(session)
             if not got_there:
                 break
@@ -171,7 +181,7 @@ async def test_verbs(scenario: Any, native: bool, lost: bool) -> None:
         assert at > 1
         await scenario(session, MOST)
         await idle(session)  # a stream that was closed early has its next page under way
-        assert session._runtime._connecting is None
+        assert not cluster._waiters
 
 
 @pytest.mark.parametrize(("anyio_backend", "native"), NATIVE, indirect=["anyio_backend"])

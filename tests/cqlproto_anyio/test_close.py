@@ -16,12 +16,13 @@ import pytest
 
 import cqlproto_anyio as cql
 from tests.cqlproto_anyio.answers import echo, preparing
-from tests.cqlproto_anyio.server import open_sockets, serving, start, turns, until
+from tests.cqlproto_anyio.server import open_sockets, serving, start, state, turns, until
 
 pytestmark = [pytest.mark.uvloop, pytest.mark.usefixtures("each_version")]
 
 SELECT = "SELECT v FROM t WHERE k = ?"
 INSERT = "INSERT INTO t (k) VALUES (?)"
+ALONE = cql.Config(discovery=False)  # the server is no cluster
 
 
 async def test_closed_from_another_task_while_requests_are_in_flight() -> None:
@@ -158,7 +159,7 @@ async def test_closed_while_connecting_succeeds() -> None:
         async def connector(endpoint: cql.Endpoint) -> anyio.abc.ByteStream:
             return Stubborn(await server.connector(endpoint))
 
-        config = cql.Config(connector=connector, close_timeout=0.2)
+        config = cql.Config(discovery=False, connector=connector, close_timeout=0.2)
         connecting = cql.connect("node", config=config)
         async with anyio.create_task_group() as group:
             entering = start(group, connecting.__aenter__)
@@ -180,9 +181,8 @@ async def test_closed_while_connecting_succeeds() -> None:
 async def test_closed_while_reconnecting() -> None:
     async with serving() as server, server.session() as session:
         server.answer = echo(server)
-        server.peers[0].close()
-        await until(lambda: session._runtime.connection.lost)  # type: ignore[union-attr]
-        server.handshake = lambda asked: None
+        server.hold()
+        await server.cut(session)
         async with anyio.create_task_group() as group:
             outcomes = [start(group, lambda: session.execute(SELECT, (1,))) for _ in range(5)]
             await server.next()
@@ -213,7 +213,7 @@ async def test_closing_is_bounded_when_the_peer_is_silent(
     mine, theirs = contexts
     async with serving() as server:
         port = await server.listen(mine if encrypted else None)
-        config = cql.Config(close_timeout=0.3)
+        config = cql.Config(discovery=False, close_timeout=0.3)
         tls: ssl.SSLContext | bool = theirs if encrypted else False
         async with cql.connect("127.0.0.1", port=port, config=config, tls=tls) as session:
             server.answer = echo(server)
@@ -224,7 +224,7 @@ async def test_closing_is_bounded_when_the_peer_is_silent(
                 # more than the sockets' buffers take, so that the writer is stuck
                 text = f"INSERT INTO t (k) VALUES ('{'x' * 4_000_000}')"
                 stuck = [start(group, lambda: session.execute(text)) for _ in range(4)]
-                await until(lambda: session._runtime.connection.in_flight == 4)  # type: ignore[union-attr]
+                await until(lambda: state(session).in_flight == 4)
                 await anyio.sleep(0.05)
                 started = time.monotonic()
                 await session.aclose()
@@ -238,7 +238,7 @@ async def test_closing_is_bounded_when_closing_the_stream_hangs() -> None:
         async def connector(endpoint: cql.Endpoint) -> anyio.abc.ByteStream:
             return Hanging(await server.connector(endpoint))
 
-        config = cql.Config(connector=connector, close_timeout=0.2)
+        config = cql.Config(discovery=False, connector=connector, close_timeout=0.2)
         started = time.monotonic()
         async with cql.connect("node", config=config):
             pass
@@ -253,7 +253,7 @@ async def test_everything_ends_with_the_session() -> None:
         listening = open_sockets()
         before = tasks()
         for broken in (False, True):
-            async with cql.connect("127.0.0.1", port=port) as session:
+            async with cql.connect("127.0.0.1", port=port, config=ALONE) as session:
                 assert tasks() > before
                 server.answer = echo(server)
                 await session.execute(SELECT, (1,))
@@ -306,7 +306,7 @@ def test_a_loop_that_ends_ends_the_session() -> None:
     async def main() -> None:
         async with serving() as server:
             port = await server.listen()
-            sessions.append(await cql.connect("127.0.0.1", port=port).__aenter__())
+            sessions.append(await cql.connect("127.0.0.1", port=port, config=ALONE).__aenter__())
 
     started = time.monotonic()
     asyncio.run(main())

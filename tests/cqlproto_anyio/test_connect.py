@@ -21,7 +21,7 @@ from cqlproto.frames import write_frame
 from cqlproto.messages import VOID, AuthResponse, Options, Query, Startup, StatusChange
 from tests.cassandra.launcher import free_port
 from tests.cqlproto_anyio.answers import echo, error
-from tests.cqlproto_anyio.server import Server, open_sockets, serving, start, turns, until
+from tests.cqlproto_anyio.server import Server, open_sockets, serving, start, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ SECRET = "hunter2-in-the-clear"
 
 async def failing(**arguments: Any) -> BaseException:
     """Return what connecting raises."""
-    arguments.setdefault("config", cql.Config(connect_timeout=5))
+    arguments.setdefault("config", cql.Config(discovery=False, connect_timeout=5))
     started = time.monotonic()
     with pytest.raises(Exception) as info:  # what it is, the caller says
         async with cql.connect(**arguments):
@@ -153,7 +153,7 @@ async def test_what_is_not_cassandra(serve: Any, kind: type, told: str) -> None:
 @pytest.mark.parametrize("serve", [silent, trickling])
 async def test_a_silent_server_ends_within_the_timeout(serve: Any) -> None:
     started = time.monotonic()
-    raised = await talking(serve, config=cql.Config(connect_timeout=0.2))
+    raised = await talking(serve, config=cql.Config(discovery=False, connect_timeout=0.2))
     assert time.monotonic() - started < 3
     assert described(raised)[:2] == (cql.ConnectionFailed, "handshake")
     assert "nothing happened within 0.2 s" in str(raised)
@@ -161,7 +161,7 @@ async def test_a_silent_server_ends_within_the_timeout(serve: Any) -> None:
 
 @pytest.mark.parametrize("serve", [silent, closing, http])
 async def test_tls_with_what_does_not_speak_it(serve: Any) -> None:
-    raised = await talking(serve, tls=True, config=cql.Config(connect_timeout=0.3))
+    raised = await talking(serve, tls=True, config=cql.Config(discovery=False, connect_timeout=0.3))
     kind = cql.ConnectionFailed if serve is silent else cql.TLSFailed
     assert described(raised)[:2] == (kind, "tls")
 
@@ -320,17 +320,17 @@ async def test_a_node_of_an_older_version_lowers_that_of_the_session() -> None:
         server.answer = echo(server)
         query = "SELECT v FROM t WHERE k = ?"
         handle = await session.prepare(query)
+        insert = await session.prepare("INSERT INTO t (k) VALUES (?)")
         assert (await session.execute(handle, (1,))).one().v == 1
         assert (await session.execute(handle, (1,), now_in_seconds=5)).one().v == 1
         server.versions = (ProtocolVersion.V3, ProtocolVersion.V4)
-        server.peers[0].close()
-        await until(lambda: session._runtime.connection.lost)  # type: ignore[union-attr]
+        await server.cut(session)
         for number in range(3):
             assert (await session.execute(handle, (number,))).one().v == number
             assert (await session.execute(query, (number,))).one().v == number
         assert session.protocol_version is ProtocolVersion.V4
         assert [row.v async for row in session.stream(handle, (4,))] == [4]
-        await session.batch([(handle, (1,))])
+        await session.batch([(insert, (1,))])
         with pytest.raises(cql.UsageError, match="needs protocol v5"):
             await session.execute(handle, (1,), now_in_seconds=5)
         with pytest.raises(cql.UsageError, match="needs protocol v5"):
@@ -536,7 +536,8 @@ async def test_the_first_contact_point_is_dead_and_the_second_good() -> None:
     async with serving() as server:
         server.answer = echo(server)
         port = await server.listen()
-        async with cql.connect([f"127.0.0.1:{dead}", f"127.0.0.1:{port}"]) as session:
+        points = [f"127.0.0.1:{dead}", f"127.0.0.1:{port}"]
+        async with cql.connect(points, config=cql.Config(discovery=False)) as session:
             result = await session.execute(SELECT, (2,))
             assert (result.one().v, result.host) == (2, f"127.0.0.1:{port}")
 

@@ -14,7 +14,17 @@ import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode, Opcode
 from cqlproto.messages import Prepare, SetKeyspace
 from tests.cqlproto_anyio.answers import echo, error, ints, preparing
-from tests.cqlproto_anyio.server import IDLE, idle, serving, start, state, turns, until
+from tests.cqlproto_anyio.server import (
+    IDLE,
+    connection_of,
+    idle,
+    losses,
+    serving,
+    start,
+    state,
+    turns,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,16 +158,30 @@ async def test_replies_before_the_cut_are_delivered() -> None:
 async def test_one_reconnect_serves_all() -> None:
     async with serving() as server, server.session() as session:
         server.answer = echo(server)
-        server.peers[0].close()
-        await until(lambda: session._runtime.connection.lost)  # type: ignore[union-attr]
+        go_on = server.hold()
+        await server.cut(session)
         async with anyio.create_task_group() as group:
             outcomes = [
                 start(group, lambda index=index: session.execute(SELECT, (index,)))  # type: ignore[misc]
                 for index in range(100)
             ]
+            await server.until(lambda: server.asked)
+            await turns()
+            assert state(session).deadlines == 100
+            go_on()
         assert [outcome.result.one().v for outcome in outcomes] == list(range(100))
         assert len(server.peers) == 2
         assert len(server.texts_seen(Prepare)) == 1
+        assert state(session) == IDLE
+
+
+async def test_a_connection_is_made_anew_without_being_asked_for() -> None:
+    async with serving() as server, server.session() as session:
+        await server.cut(session)
+        await until(lambda: connection_of(session))
+        assert len(server.peers) == 2
+        assert server.seen == []
+        assert state(session) == IDLE
 
 
 async def test_a_failing_reconnect_is_one_clear_error_for_each() -> None:
@@ -165,31 +189,55 @@ async def test_a_failing_reconnect_is_one_clear_error_for_each() -> None:
         server.answer = echo(server)
         await session.prepare(SELECT)
         await session.prepare(INSERT)
-        server.peers[0].close()
-        await until(lambda: session._runtime.connection.lost)  # type: ignore[union-attr]
-        server.refuse = ConnectionRefusedError(111, "Connection refused")
-        async with anyio.create_task_group() as group:
-            outcomes = [start(group, lambda: session.execute(INSERT, (1,))) for _ in range(10)]
-        for outcome in outcomes:
-            failed = outcome.error
-            assert type(failed) is cql.ConnectionFailed
-            assert (failed.stage, failed.host) == ("connect", "node:9042")
-            assert failed.maybe_applied is False
-            assert "Connection refused" in str(failed)
-            frames = [frame.name for frame in traceback.extract_tb(failed.__traceback__)]
-            assert frames.count("run") == 1  # this caller's stack, and no other's
-        assert len({id(outcome.error) for outcome in outcomes}) == 10
+        # the second time the attempt has failed already, as often as not
+        for _ in range(2):
+            server.refuse = ConnectionRefusedError(111, "Connection refused")
+            if connection_of(session) is not None:
+                await server.cut(session)
+            async with anyio.create_task_group() as group:
+                outcomes = [start(group, lambda: session.execute(INSERT, (1,))) for _ in range(10)]
+            for outcome in outcomes:
+                failed = outcome.error
+                assert type(failed) is cql.ConnectionFailed
+                assert (failed.stage, failed.host) == ("connect", "node:9042")
+                assert failed.maybe_applied is False
+                assert "Connection refused" in str(failed)
+                frames = [frame.name for frame in traceback.extract_tb(failed.__traceback__)]
+                assert frames.count("run") == 1  # this caller's stack, and no other's
+            assert len({id(outcome.error) for outcome in outcomes}) == 10
         server.refuse = None
+        await until(lambda: connection_of(session))
         assert (await session.execute(SELECT, (3,))).one().v == 3
+        assert state(session) == IDLE
+
+
+async def test_a_request_has_an_attempt_made_long_before_its_time() -> None:
+    """However long ago the last attempt was, and however far the next one is."""
+    reconnection = cql.ConstantReconnection(86_400.0)
+    async with serving() as server, server.session(reconnection=reconnection) as session:
+        server.answer = echo(server)
+        server.refuse = ConnectionRefusedError(111, "Connection refused")
+        await server.cut(session)
+        with pytest.raises(cql.ConnectionFailed, match="Connection refused"):
+            await session.execute(SELECT, (1,))
+        server.refuse = None
+        with anyio.fail_after(20):
+            while True:  # an attempt that has just failed is not made again at once
+                try:
+                    result = await session.execute(SELECT, (3,))
+                    break
+                except cql.ConnectionFailed:
+                    await anyio.sleep(0.02)
+        assert result.one().v == 3
+        assert len(server.peers) == 2
 
 
 async def test_the_deadline_covers_reconnecting() -> None:
     async with serving() as server, server.session() as session:
         server.answer = echo(server)
         await session.prepare(SELECT)
-        server.peers[0].close()
-        await until(lambda: session._runtime.connection.lost)  # type: ignore[union-attr]
-        server.handshake = lambda asked: None
+        server.hold()
+        await server.cut(session)
         started = time.monotonic()
         calls = [
             lambda: session.execute(SELECT, (1,), timeout=0.1),
@@ -210,23 +258,21 @@ async def test_the_deadline_covers_reconnecting() -> None:
 async def test_cancelled_while_reconnecting_the_others_go_on() -> None:
     async with serving() as server, server.session() as session:
         server.answer = echo(server)
-        server.peers[0].close()
-        await until(lambda: session._runtime.connection.lost)  # type: ignore[union-attr]
-        usual, server.handshake = server.handshake, lambda asked: None
+        go_on = server.hold()
+        await server.cut(session)
         async with anyio.create_task_group() as group:
             first = start(group, lambda: session.execute("SELECT v FROM t"))
             await turns()
             second = start(group, lambda: session.execute("SELECT v FROM t"))
-            asked = await server.next()
+            await server.until(lambda: server.asked)
+            assert state(session).deadlines == 2
             first.scope.cancel()
             await turns()
-            server.handshake = usual
-            reply = usual(asked)
-            assert reply is not None
-            asked.reply(reply)
+            go_on()
         assert not first.done
         assert second.result.one().v == 0
         assert len(server.peers) == 2
+        assert len(server.seen) == 1
 
 
 async def test_a_keyspace_that_was_set_behind_our_back_closes_the_connection() -> None:
@@ -269,12 +315,14 @@ async def test_a_server_error_is_the_callers_and_the_connection_stays() -> None:
 
 
 async def test_a_session_outlives_many_losses() -> None:
-    async with serving() as server, server.session() as session:
+    reconnection = cql.ConstantReconnection(0.001)
+    async with serving() as server, server.session(reconnection=reconnection) as session:
         server.answer = echo(server)
         for index in range(30):
             assert (await session.execute(SELECT, (index,))).one().v == index
             if index % 2:
-                server.peers[-1].close()
-                await until(lambda: session._runtime.connection.lost)  # type: ignore[union-attr]
-        assert len(server.peers) == 15
+                await server.cut(session)
+        await until(lambda: connection_of(session))
+        assert len(server.peers) == 16
+        assert losses(session) == 15
         assert state(session) == IDLE

@@ -26,7 +26,7 @@ from tests.cqlproto_anyio.answers import (
     rows_of,
     unprepared,
 )
-from tests.cqlproto_anyio.server import IDLE, Server, idle, serving, state, turns, until
+from tests.cqlproto_anyio.server import IDLE, Server, idle, losses, serving, state, turns, until
 from tests.cqlproto_anyio.streams import MemoryStream
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ async def test_a_stream_goes_on_when_the_connection_was_lost_between_pages() -> 
         assert (await anext(stream)).v == 0
         await idle(session)
         server.peers[0].close()
-        await until(lambda: session._runtime.connection.lost)  # type: ignore[union-attr]
+        await until(lambda: losses(session))
         # page 1 is here; page 2 can't be asked for ahead, so it is asked for when it is wanted
         assert [row.v async for row in stream] == [1, 2]
         assert len(server.peers) == 2
@@ -299,7 +299,7 @@ async def test_a_slow_reader_and_a_connection_that_was_lost() -> None:
         assert (await anext(stream)).v == 0
         await idle(session)
         server.peers[0].close()
-        await until(lambda: session._runtime.connection.lost)  # type: ignore[union-attr]
+        await until(lambda: losses(session))
         assert (await anext(stream)).v == 1
         await anyio.sleep(0.6)
         assert (await anext(stream)).v == 2
@@ -442,14 +442,16 @@ async def test_the_next_page_is_asked_for_before_this_one_is_decoded(
         def __init__(self, v: int) -> None:
             happened.append(f"row {v}")
 
+    # before there is a session: what writes looks these up once
+    monkeypatch.setattr(SocketStream, "write", writes)
+    monkeypatch.setattr(MemoryStream, "send", sends)
+    if current_backend().name == "trio":
+        monkeypatch.setattr(scripted, "pushes", False)
     async with serving() as server, server.session() as session:
         server.answer = lambda asked: ints(
             *range(4), state=None if asked.state == b"last" else b"last"
         )
-        monkeypatch.setattr(SocketStream, "write", writes)
-        monkeypatch.setattr(MemoryStream, "send", sends)
-        if current_backend().name == "trio":
-            monkeypatch.setattr(scripted, "pushes", False)
+        happened.clear()
         if verb == "execute":
             assert len(await session.execute("SELECT v FROM t", row=Seen)) == 8
         else:
