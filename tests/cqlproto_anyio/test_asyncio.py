@@ -40,6 +40,10 @@ NAME: contextvars.ContextVar[str] = contextvars.ContextVar("NAME", default="nobo
 ALONE = cql.Config(discovery=False)  # the server is no cluster
 
 
+def connection(session: cql.Session) -> Any:
+    return connection_of(session)
+
+
 @pytest.fixture
 async def session() -> AsyncIterator[cql.Session]:
     """A session on a server that answers a read of k with k, over TCP."""
@@ -47,7 +51,7 @@ async def session() -> AsyncIterator[cql.Session]:
         server.answer = echo(server)
         port = await server.listen()
         async with cql.connect("127.0.0.1", port=port, config=ALONE) as session:
-            assert isinstance(connection_of(session)._stream, SocketStream)
+            assert isinstance(connection(session)._stream, SocketStream)
             yield session
 
 
@@ -161,11 +165,11 @@ async def test_cancelled_at_any_turn_of_the_loop(session: cql.Session) -> None:
 
 
 async def test_asyncios_own_timeout(session: cql.Session) -> None:
-    connection_of(session)._stream._transport.pause_reading()
+    connection(session)._stream._transport.pause_reading()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):
             await read(session, 1)
-    connection_of(session)._stream._transport.resume_reading()
+    connection(session)._stream._transport.resume_reading()
     await idle(session)
 
 
@@ -342,7 +346,7 @@ async def test_closed_by_us() -> None:
 
 
 async def test_no_descriptor_is_left(session: cql.Session) -> None:
-    port = connection_of(session).endpoint.port
+    port = connection(session).endpoint.port
 
     async def use() -> None:
         async with cql.connect("127.0.0.1", port=port, config=ALONE) as other:
@@ -395,13 +399,13 @@ async def test_faults_over_tcp(fault: str) -> None:
 async def test_a_bug_of_ours_hangs_nobody(
     session: cql.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection = connection_of(session)
+    core = connection(session)._core
     await read(session, 1)
 
     def broken() -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(connection._core.__class__, "next_event", lambda core: broken())
+    monkeypatch.setattr(type(core), "next_event", lambda core: broken())
     with pytest.raises(cql.ConnectionLost, match="ZeroDivisionError: a bug"):
         await read(session, 2)
     monkeypatch.undo()

@@ -81,18 +81,24 @@ def test_no_timeout_waits_for_days() -> None:
     quickly(main)
 
 
-def test_connecting_takes_its_timeout_for_each_contact_point() -> None:
+@pytest.mark.parametrize(("discovery", "seconds"), [(False, 7), (True, 21)])
+def test_connecting_takes_its_timeout_for_each_contact_point(
+    discovery: bool, seconds: float
+) -> None:
+    """One after the other to learn of the cluster from one; side by side where they are all."""
+
     async def main() -> None:
         async with serving() as server:
             server.handshake = lambda asked: None
+            config = server.config(connect_timeout=7, discovery=discovery)
             started = trio.current_time()
             with pytest.raises(cql.NoHostAvailable) as info:
-                async with cql.connect(["a", "b", "c"], config=server.config(connect_timeout=7)):
+                async with cql.connect(["a", "b", "c"], config=config):
                     pass
-            assert trio.current_time() - started == pytest.approx(21, abs=0.1)
-            assert [attempt.elapsed for attempt in info.value.attempts] == [  # type: ignore[attr-defined]
-                pytest.approx(7, abs=0.1)
-            ] * 3
+            assert trio.current_time() - started == pytest.approx(seconds, abs=0.1)
+            attempts: Any = info.value.attempts
+            assert [attempt.host for attempt in attempts] == ["a:9042", "b:9042", "c:9042"]
+            assert [attempt.elapsed for attempt in attempts] == [pytest.approx(7, abs=0.1)] * 3
 
     quickly(main)
 

@@ -25,17 +25,39 @@ BAD_OPTIONS: dict[str, list[Any]] = {
     "timestamp": ["now", 1.5, True, 1 << 63, -(1 << 63)],
     "now_in_seconds": ["now", 1.5, False, 1 << 31],
     "keyspace": [5, b"ks", ""],
+    "retry": [None, 3, "never"],
+    "speculation": [0.5, True, "slow"],
     "trace": ["yes", 1, None],
     "payload": ["x", [], {"a": "b"}, {1: b""}],
 }
+BAD_SECONDS: list[Any] = [0, -1, math.nan, "5", None, True]
+BAD_SWITCH: list[Any] = ["yes", 1, None]
+BAD_NUMBER: list[Any] = [0, -1, 1.5, "10", None, True]
 BAD_CONFIG: dict[str, list[Any]] = {
-    "connect_timeout": [0, -1, math.nan, "5", None, True],
-    "close_timeout": [0, -1, math.nan, "5", None, True],
+    "connect_timeout": BAD_SECONDS,
+    "close_timeout": BAD_SECONDS,
     "compression": ["zstd", "LZ4", 4, True, ""],
-    "max_in_flight": [0, -1, 1.5, "10", None, True, 40_000],
+    "discovery": BAD_SWITCH,
+    "eager": BAD_SWITCH,
+    "connections_per_host": [*BAD_NUMBER, 5],  # by itself: more than there may be under load
+    "max_connections_per_host": BAD_NUMBER,
+    "grow_at": BAD_NUMBER,
+    "max_connecting": BAD_NUMBER,
+    "max_in_flight": [*BAD_NUMBER, 40_000],
+    "max_orphans": BAD_NUMBER,
     "max_waiting": [-1, 1.5, "10", None, True],
-    "max_unsent": [0, -1, 1.5, "10", None],
-    "max_prepared": [0, -1, 1.5, "10", None],
+    "max_unsent": BAD_NUMBER,
+    "max_prepared": BAD_NUMBER,
+    "routing": [None, "token aware", {}, cql.Routing],
+    "reconnection": [None, 1.0, "fast"],
+    "heartbeat_interval": BAD_SECONDS,
+    "heartbeat_timeout": BAD_SECONDS,
+    "refresh_interval": BAD_SECONDS,
+    "control_timeout": BAD_SECONDS,
+    "schema_agreement_timeout": [-1, math.nan, "5", None, True],
+    "client_timestamps": BAD_SWITCH,
+    "translate": ["10.0.0.1", {}],
+    "hooks": [print, {}, cql.Hooks],
     "limits": [None, 5, {}],
     "connector": ["tcp", 5],
     "application_name": [5, b"x"],
@@ -135,7 +157,9 @@ async def test_options_that_only_v5_knows(version: ProtocolVersion) -> None:
     async with serving() as server, server.session(protocol_version=version) as session:
         server.answer = echo(server)
         query = "SELECT v FROM t"
+        insert = "INSERT INTO t (k) VALUES (1)"
         handle = await session.prepare(query)
+        prepared = await session.prepare(insert)
         server.seen.clear()
         for options in ({"keyspace": "ks"}, {"now_in_seconds": 5}):
             calls: list[Any] = [
@@ -143,8 +167,8 @@ async def test_options_that_only_v5_knows(version: ProtocolVersion) -> None:
                 lambda o=options: session.execute(query, (), **o),
                 lambda o=options: session.execute(handle, **o),
                 lambda o=options: session.page(query, **o),
-                lambda o=options: session.batch([query], **o),
-                lambda o=options: session.batch([handle], **o),
+                lambda o=options: session.batch([insert], **o),
+                lambda o=options: session.batch([prepared], **o),
                 lambda o=options: anext(session.stream(query, **o)),
                 lambda o=options: session.using(profile=cql.Profile(**o)).execute(query),
                 lambda o=options: session.using(profile=cql.Profile(**o)).prepare("SELECT w"),
@@ -194,7 +218,7 @@ async def test_contact_points(given: str, endpoint: str) -> None:
         raise OSError(111, "Connection refused")
 
     with pytest.raises(cql.ConnectionFailed) as info:
-        async with cql.connect(given, config=cql.Config(connector=connector)):
+        async with cql.connect(given, config=cql.Config(discovery=False, connector=connector)):
             pass
     assert seen == [endpoint] == [info.value.host]
 
