@@ -64,6 +64,8 @@ PATIENCE = 3
 # When to read again rows that made no sense, since what a node is known for comes bit by bit; then
 # after twice as long, and so on.
 SOON = 5.0
+# How many notes are remembered, lest they be logged again.
+MOST_NOTED = 1000
 
 
 class Owner(Protocol):
@@ -284,7 +286,10 @@ class Control:
     def _failed(self, error: Exception) -> None:
         """The node has not answered what was due: ask again, or another one."""
         tables = self._tables
-        if tables is None or tables.connection.lost is not None:
+        if tables is None:
+            _log(logging.WARNING, "looking for a node failed", error)
+            return
+        if tables.connection.lost is not None:
             return
         self._failures += 1
         if isinstance(error, RequestTimeout) or self._failures >= PATIENCE:
@@ -446,15 +451,16 @@ class Control:
 
     def _note(self, notes: Sequence[str]) -> None:
         """Log what is new of what was wrong with the rows, and read them again before long."""
+        if not notes:
+            return
         new = [note for note in notes if note not in self._noted]
-        if len(self._noted) > 1000:
-            self._noted.clear()
-        self._noted.update(new)
         for note in new:
             _log(logging.WARNING, note)
-        if notes:
-            self._soon = SOON if new else 2 * self._soon
-            self._refresh_at = min(self._refresh_at, self._clock() + self._soon)
+        if len(self._noted) > MOST_NOTED:
+            self._noted.clear()
+        self._noted.update(notes)
+        self._soon = SOON if new else 2 * self._soon
+        self._refresh_at = min(self._refresh_at, self._clock() + self._soon)
 
 
 def _log(level: int, text: str, error: BaseException | None = None) -> None:

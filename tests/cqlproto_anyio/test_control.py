@@ -251,7 +251,7 @@ def garbage(request: FakeRequest) -> Response:
         (PEERS_V2, lambda request: VOID, "was answered by Void"),
         (KEYSPACES, refused, "not for you"),
         (KEYSPACES, garbage, ""),
-        (LOCAL, lambda request: None, "no answer from 10.0.0.1:9042 within 0.05 s"),
+        (LOCAL, lambda request: None, "no answer from 10.0.0.1:9042 within 0.3 s"),
     ],
 )
 async def test_a_node_that_cannot_tell_is_passed_over(
@@ -266,14 +266,15 @@ async def test_a_node_that_cannot_tell_is_passed_over(
 
     cluster.answers[table] = first_only
     first = [cluster.hosts[0].endpoint]
-    async with controlling(cluster, first, begin=False, control_timeout=0.05) as fixture:
+    seconds = 0.3 if said.endswith("0.3 s") else 5.0
+    async with controlling(cluster, first, begin=False, control_timeout=seconds) as fixture:
         with pytest.raises(cql.ConnectionFailed) as info:
             await fixture.control.begin()
         assert info.value.stage == "discovery"
         assert said in str(info.value)
         assert isinstance(info.value.__cause__, cql.CQLError)
         await until(lambda: not cluster.connections)
-    async with controlling(cluster, control_timeout=0.05) as fixture:
+    async with controlling(cluster, control_timeout=seconds) as fixture:
         assert fixture.here is cluster.hosts[1]
         await until(lambda: len(cluster.connections) == 1)
 
@@ -327,6 +328,18 @@ async def test_neither_table_of_peers() -> None:
     async with controlling(cluster, begin=False) as fixture:
         with pytest.raises(cql.ConnectionFailed, match="unconfigured table peers"):
             await fixture.control.begin()
+
+
+async def test_a_table_of_peers_that_vanishes() -> None:
+    cluster = FakeCluster(2)
+    del cluster.tables[PEERS_V2]
+    async with controlling(cluster) as fixture:
+        columns = cluster.tables.pop("system.peers")
+        fixture.control.refresh_soon()
+        await until(lambda: fixture.owner.all("lost"))
+        assert "unconfigured table peers" in str(fixture.owner.all("lost")[0])
+        cluster.tables["system.peers"] = columns
+        await until(lambda: fixture.owner.all("connected")[1:])
 
 
 async def test_a_large_cluster_is_read_by_pages() -> None:
@@ -548,6 +561,24 @@ async def test_rows_that_make_no_sense_are_noted_once_and_read_again_soon(
         assert texts == [f"the peer {joining} has no tokens: it is left out"]
 
 
+async def test_notes_are_not_remembered_without_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_module, "MOST_NOTED", 2)
+    cluster = FakeCluster(4)
+    for host in cluster.hosts[1:]:
+        host.tell(tokens=None)
+    async with controlling(cluster) as fixture:
+        odd = cluster.hosts[1]
+        odd.tell(rack=None)
+        fixture.control.refresh_soon()
+        await until(lambda: f"the peer {odd} has no rack, tokens" in caplog.text)
+        odd.tell(rack="r")
+        fixture.control.refresh_soon()
+        await until(lambda: caplog.text.count(f"the peer {odd} has no tokens") == 2)
+        assert caplog.text.count(f"the peer {cluster.hosts[2]} has no tokens") == 1
+
+
 async def test_an_owner_that_fails_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
     cluster = FakeCluster(3)
     async with controlling(cluster) as fixture:
@@ -660,7 +691,39 @@ async def test_a_connection_that_dies_again_and_again_is_made_slowly() -> None:
         assert current_backend().clock() - began > 0.06
 
 
-async def test_a_silent_node_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_that_has_lasted_is_made_anew_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(control_module, "STEADY", 0.0)
+    monkeypatch.setattr(control_module, "FIRST_DELAY", 20.0)
+    monkeypatch.setattr(control_module, "LONGEST_DELAY", 20.0)
+    cluster = FakeCluster(2)
+    async with controlling(cluster) as fixture:
+        with anyio.fail_after(9):
+            for _ in range(3):
+                fixture.here.cut()
+                fixture.owner.told.clear()
+                await until(lambda: fixture.owner.all("connected"))
+
+
+async def test_a_node_that_dies_while_it_is_read(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = FakeCluster(2)
+    async with controlling(cluster) as fixture:
+
+        def die(request: FakeRequest) -> Response | None:
+            if request.host is cluster.hosts[1]:
+                return cluster.system_answer(request)
+            request.host.kill()
+            return None
+
+        cluster.answers[LOCAL] = die
+        fixture.control.refresh_soon()
+        await until(lambda: fixture.owner.all("connected")[1:])
+        assert fixture.here is cluster.hosts[1]
+        assert "doesn't tell" not in caplog.text
+
+
+async def test_a_silent_node_is_left() -> None:
     cluster = FakeCluster(2)
     times: dict[str, Any] = {
         "heartbeat_interval": 0.05,
@@ -724,7 +787,7 @@ async def test_keyspaces_that_cannot_be_read_are_tried_again() -> None:
 
 async def test_a_reading_that_gets_no_answer_moves_it() -> None:
     cluster = FakeCluster(2)
-    async with controlling(cluster, control_timeout=0.05) as fixture:
+    async with controlling(cluster, control_timeout=0.3) as fixture:
         cluster.answers[KEYSPACES] = lambda request: (
             None if request.host is cluster.hosts[0] else cluster.system_answer(request)
         )
@@ -810,6 +873,20 @@ async def test_names_are_resolved_anew(names: Answers) -> None:
         two.cut()
         await until(lambda: fixture.owner.all("connected")[2:])
         assert fixture.here is two
+
+
+async def test_a_fault_while_it_looks_for_a_node(
+    names: Answers, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = FakeCluster(1)
+    [host] = cluster.hosts
+    names["db"] = [host.address]
+    async with controlling(cluster, [cql.Endpoint("db")], resolves=True) as fixture:
+        names["db"] = ZeroDivisionError("mine")
+        host.cut()
+        await until(lambda: caplog.text.count("ZeroDivisionError: mine") >= 3)
+        names["db"] = [host.address]
+        await until(lambda: fixture.owner.all("connected")[1:])
 
 
 async def test_names_that_cannot_be_resolved(names: Answers) -> None:
