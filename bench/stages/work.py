@@ -69,8 +69,8 @@ class Stages:
         self._values = values
         self._repeats = repeats
         self._runtime = session._runtime
-        connection = self._runtime.connection
-        assert connection is not None
+        (pool,) = self._runtime.cluster.pools.values()
+        (connection,) = pool.connections
         self._connection = connection
         self.binder = prepared._statement.binder(session._default)
 
@@ -295,7 +295,7 @@ def _carried(data: bytes, repeats: int) -> tuple[float, float]:
 
 async def _measure(asked: Asked) -> dict[str, float]:
     repeats = 3 if asked.quick else 9
-    config = cql.Config(protocol_version=ProtocolVersion.V4)
+    config = cql.Config(protocol_version=ProtocolVersion.V4, discovery=False)
     async with cql.connect(asked.host, port=asked.port, config=config) as session:
         row = jobs.items()[0]
         query, values = (jobs.WRITE, row) if asked.work == "write" else (jobs.READ, row[:1])

@@ -18,6 +18,7 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto.connection import Limits
+from tests.cqlproto_anyio.server import connection_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,11 +56,11 @@ async def shared(
 
 @pytest.fixture
 async def session(shared: cql.Session) -> AsyncIterator[cql.Session]:
-    connection = shared._runtime.connection
+    connection = connection_of(shared)
     with anyio.fail_after(20):
         yield shared
     await shared.execute(INSERT, (0, 0, "it goes on"))
-    assert shared._runtime.connection is connection, "the connection was lost"
+    assert connection_of(shared) is connection, "the connection was lost"
 
 
 # -- values
@@ -403,11 +404,11 @@ async def test_the_servers_own_limit_leaves_the_connection(cassandra: Node, keys
         cassandra.host, port=cassandra.port, keyspace=keyspace, config=config
     ) as session:
         await session.execute(TABLES[0])
-        connection = session._runtime.connection
+        connection = connection_of(session)
         with pytest.raises(cql.InvalidQuery, match="Request is too big|exceeds allowed maximum"):
             await session.execute(INSERT, (1, 1, "x" * (17 << 20)))
         await session.execute(INSERT, (1, 1, "x"))
-        assert session._runtime.connection is connection
+        assert connection_of(session) is connection
 
 
 async def test_more_rows_than_execute_collects(session: cql.Session) -> None:

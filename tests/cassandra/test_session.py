@@ -17,6 +17,7 @@ import pytest_asyncio
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
 from tests.cassandra.concurrently import all_of
+from tests.cqlproto_anyio.server import idle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -376,13 +377,7 @@ async def test_cancelled_calls_leave_the_session_whole(session: cql.Session) -> 
     async with anyio.create_task_group() as group:
         for number in range(200):
             group.start_soon(cancelled, number * 0.00005)
-    connection = session._runtime.connection
-    assert connection is not None
-    for _ in range(1000):
-        if connection.in_flight == 0:
-            break
-        await anyio.sleep(0.01)
-    assert connection.in_flight == 0, "stream ids were lost"
+    await idle(session)  # else stream ids were lost
     insert = "INSERT INTO users (id, name) VALUES (?, ?)"
     await session.execute(insert, (1, "still here"))
     assert (await session.execute(query, (1,))).one().name == "still here"
