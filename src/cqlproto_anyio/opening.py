@@ -21,6 +21,7 @@ from cqlproto_anyio.connection import Connection
 from cqlproto_anyio.exceptions import (
     AuthenticationFailed,
     ConfigError,
+    ConnectionFailed,
     NotCQL,
     TLSFailed,
     VersionRejected,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from anyio.abc import ByteStream
 
     from cqlproto._events import Event
+    from cqlproto.connection import Authenticator
     from cqlproto_anyio._backend import Backend
     from cqlproto_anyio.config import Auth, Config, Endpoint
 
@@ -125,15 +127,49 @@ async def _open(
     return stream
 
 
-async def _authenticator(auth: Auth, attempt: Attempt) -> Any:
+async def _authenticator(auth: Auth, attempt: Attempt) -> Authenticator:
     try:
-        return await auth.authenticator(attempt.endpoint)
+        return _Typed(await auth.authenticator(attempt.endpoint), attempt)
     except ConfigError:
         raise
     except Exception as exc:
         # its text may hold what must not be shown; the cause has it for who looks
         reason = f"the credential provider raised {type(exc).__name__}"
         raise attempt.failure(reason, AuthenticationFailed) from exc
+
+
+class _Typed:
+    """An authenticator whose exceptions say that authentication has failed, and not more: their
+    text, too, may hold what must not be shown.
+    """
+
+    __slots__ = ("_attempt", "_authenticator")
+
+    def __init__(self, authenticator: Authenticator, attempt: Attempt) -> None:
+        self._authenticator = authenticator
+        self._attempt = attempt
+
+    def initial_response(self, mechanism: str) -> bytes:
+        return self._ask("initial_response", mechanism)
+
+    def evaluate_challenge(self, challenge: bytes | None) -> bytes:
+        return self._ask("evaluate_challenge", challenge)
+
+    def _ask(self, step: str, argument: object) -> bytes:
+        try:
+            return _token(getattr(self._authenticator, step)(argument), step)
+        except Exception as exc:
+            reason = f"the authenticator raised {type(exc).__name__}"
+            raise self._attempt.failure(reason, AuthenticationFailed) from exc
+
+
+def _token(token: Any, step: str) -> bytes:
+    if token is None or isinstance(token, bytes):
+        return token  # type: ignore[return-value]  # null is a token, too (v4 section 4.1.2)
+    if isinstance(token, (bytearray, memoryview)):
+        return bytes(token)
+    kind, token = type(token).__name__, None
+    raise TypeError(f"{step}() returned a {kind}, not bytes")
 
 
 def _startup_options(config: Config) -> dict[str, str]:
@@ -202,10 +238,15 @@ async def _exchange(stream: ByteStream, core: ClientConnection, attempt: Attempt
             if event is not None:
                 return event
             data = core.data_to_send()
-            if data:
-                await stream.send(data)
-            else:
+            if not data:
                 core.receive_data(await stream.receive())
+                continue
+            try:
+                await stream.send(data)
+            finally:
+                del data  # a password; reports of errors show the variables of every frame
+    except ConnectionFailed:
+        raise
     except RemoteProtocolError as exc:
         if exc.error is not None:
             raise attempt.failure(str(exc)) from exc
@@ -215,4 +256,13 @@ async def _exchange(stream: ByteStream, core: ClientConnection, attempt: Attempt
     except anyio.EndOfStream:
         raise attempt.failure(f"the server closed the connection {_HINT}") from None
     except (anyio.BrokenResourceError, OSError) as exc:
-        raise attempt.failure(f"{cause_of(exc)} {_HINT}") from exc
+        raise attempt.failure(f"{cause_of(exc)} {_HINT}") from _without_frames(exc)
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    """Return an error of the transport's, whose frames hold what it was sending: a password."""
+    each: BaseException | None = error
+    while each is not None and each.__traceback__ is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+    return error
