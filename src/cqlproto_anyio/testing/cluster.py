@@ -44,7 +44,7 @@ class ProxiedCluster:
             its own if need be, or as endpoints.
         port: the port of those without one.
         seed: what chance is made of; None for another one each time.
-        listen: the address to listen on; None for no TCP, only :meth:`connector`.
+        listen: the IP address to listen on; None for no TCP, only :meth:`connector`.
         connector: opens the transports to the nodes, in place of TCP.
 
     Attributes:

@@ -133,10 +133,12 @@ class Link:
                     group.start_soon(self._guarded, self._pump, "reply")
                     group.start_soon(self._guarded, self._send_held)
         finally:
-            for stream in self._streams.values():
-                if self._reset:
-                    reset(stream)
-                await anyio.aclose_forcefully(stream)
+            # Without a shield a cancellation that is under way would come between the two.
+            with anyio.CancelScope(shield=True):
+                for stream in self._streams.values():
+                    if self._reset:
+                        reset(stream)
+                    await anyio.aclose_forcefully(stream)
         if self._error is not None:
             raise self._error
 

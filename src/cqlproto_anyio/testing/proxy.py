@@ -7,7 +7,11 @@ to them. What its tasks run into stays with it: an error of the body leaves the 
 from __future__ import annotations
 
 import random
+import socket
+import sys
 from collections import deque
+from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -17,14 +21,14 @@ from anyio.abc import SocketAttribute
 
 from cqlproto_anyio.arguments import parse_endpoint
 from cqlproto_anyio.config import Endpoint
-from cqlproto_anyio.exceptions import UsageError
+from cqlproto_anyio.exceptions import ConfigError, UsageError
 from cqlproto_anyio.testing._memory import MemoryStream
 from cqlproto_anyio.testing.link import Gate, Link, reset
 from cqlproto_anyio.testing.relay import Entry, Relay, Statements
 from cqlproto_anyio.testing.rules import Rule, Rules
 
 if TYPE_CHECKING:
-    import socket
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
@@ -48,7 +52,7 @@ class FaultProxy:
             :class:`~cqlproto_anyio.Endpoint`.
         port: the node's port, if ``host`` names none.
         seed: what chance is made of; None for another one each time.
-        listen: the address to listen on; None for no TCP, only :meth:`connector`.
+        listen: the IP address to listen on; None for no TCP, only :meth:`connector`.
         listen_port: the port to listen on; 0 for any that is free.
         connector: opens the transport to the node, in place of TCP: ``async (Endpoint) ->
             ByteStream``.
@@ -76,6 +80,11 @@ class FaultProxy:
         connector: Connector | None = None,
         statements: Statements | None = None,
     ) -> None:
+        if listen is not None:
+            try:
+                ip_address(listen)
+            except ValueError as exc:
+                raise ConfigError(f"listen is {listen!r}, not an IP address") from exc
         self.node = host if isinstance(host, Endpoint) else parse_endpoint(host, port)
         self.seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
         self.log: deque[Entry] = deque(maxlen=_LOG_SIZE)
@@ -217,9 +226,10 @@ class FaultProxy:
             raise UsageError("the proxy is running already")
         listener: Any = None
         if self._listen is not None:
-            listener = await anyio.create_tcp_listener(
-                local_host=self._listen, local_port=self._listen_port, backlog=_BACKLOG
-            )
+            with _free_port(self._listen, self._listen_port) as port:
+                listener = await anyio.create_tcp_listener(
+                    local_host=self._listen, local_port=port, backlog=_BACKLOG
+                )
         group = anyio.create_task_group()
         await group.__aenter__()
         self._group = group
@@ -291,10 +301,25 @@ class FaultProxy:
         return await anyio.connect_tcp(self.node.address, self.node.port)
 
 
+@contextmanager
+def _free_port(address: str, port: int) -> Iterator[int]:
+    """A port that is free, kept for the block's listener; the port itself if it isn't 0.
+
+    A socket that has asked Linux for any port loses it when it stops listening, one that has asked
+    for this port doesn't.
+    """
+    if port or sys.platform != "linux":
+        yield port
+        return
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind((address, 0))
+        yield keeper.getsockname()[1]
+
+
 def _set_listening(raw: socket.socket, value: bool) -> None:
     """Let the system accept connections on a socket, or refuse them, while it keeps its port."""
-    import socket
-
     try:
         if value:
             raw.listen(_BACKLOG)
