@@ -223,6 +223,14 @@ WRONG: dict[str, tuple[list[Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
+async def test_mistakes_are_found_without_asking(session: cql.Session, name: str) -> None:
+    items, kind = WRONG[name]
+    with pytest.raises(cql.UsageError, match="of the batch") as info:
+        await session.batch(items, kind=kind)
+    assert info.value.maybe_applied is False
+
+
+@pytest.mark.parametrize("name", WRONG)
 async def test_the_server_would_refuse_them(session: cql.Session, name: str) -> None:
     """The statements as text, in a batch that is text as well, which nothing of ours looks into."""
     items, kind = WRONG[name]
@@ -236,6 +244,12 @@ async def test_the_server_would_refuse_them(session: cql.Session, name: str) -> 
     with pytest.raises((cql.InvalidQuery, cql.InvalidSyntax)) as info:
         await session.execute(f"{begin} {'; '.join(texts)}; APPLY BATCH")
     assert info.value.maybe_applied is False
+
+
+async def test_one_too_many(session: cql.Session) -> None:
+    text = "INSERT INTO items (k, c) VALUES (1, 1)"
+    with pytest.raises(cql.UsageError, match="at most 65535 statements"):
+        await session.batch(itertools.repeat(text))
 
 
 async def test_what_the_server_alone_knows(session: cql.Session) -> None:
