@@ -26,7 +26,7 @@ from cqlproto.messages import SchemaChange, StatusChange, TopologyChange
 from cqlproto_anyio.agreement import agree
 from cqlproto_anyio.contactpoints import ContactPoints
 from cqlproto_anyio.debounce import Debounce
-from cqlproto_anyio.discovery import Addresses, HostReader
+from cqlproto_anyio.discovery import Addresses, HostReader, with_hosts, with_keyspaces
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     CQLError,
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from cqlproto_anyio._backend import Backend
     from cqlproto_anyio.config import Config, Endpoint
     from cqlproto_anyio.connection import Connection
-    from cqlproto_anyio.discovery import Found
-    from cqlproto_anyio.topology import Host
 
 __all__ = ["Control", "Owner"]
 
@@ -265,7 +263,7 @@ class Control:
             keyspaces, notes = await tables.keyspaces()
             self._note(notes)
             self._answered(now)
-            self._take_keyspaces(keyspaces)
+            self._take(with_keyspaces(self.topology, keyspaces))
         elif now >= self._beat_at:
             await tables.beat(self._config.heartbeat_timeout)
             self._answered(now)
@@ -406,46 +404,13 @@ class Control:
         )
         self._note([*found.notes, *notes])
         self._addresses = found.addresses
-        before = self.topology
-        hosts = self._merged(found)
-        if hosts is not None:
-            self.topology = Topology(hosts, keyspaces, found.partitioner)
-        else:
-            self._set_keyspaces(keyspaces)
-        if tell and self.topology is not before:
-            self._tell(self._owner.topology_changed, self.topology)
+        self._take(with_keyspaces(with_hosts(self.topology, found), keyspaces), tell=tell)
 
-    def _merged(self, found: Found) -> list[Host] | None:
-        """Return the hosts, old objects where nothing has changed; None if none has.
-
-        The schema version changes with each table, and is not worth a new topology.
-        """
-        known = self.topology.hosts
-        hosts = []
-        changed = len(found.hosts) != len(known) or found.partitioner != self.topology.partitioner
-        for host in found.hosts:
-            old = known.get(host.host_id)
-            if old is not None and _same(old, host):
-                hosts.append(old)
-            else:
-                hosts.append(host)
-                changed = True
-        return hosts if changed else None
-
-    def _take_keyspaces(self, keyspaces: dict[str, dict[str, str]]) -> None:
-        before = self.topology
-        self._set_keyspaces(keyspaces)
-        if self.topology is not before:
-            self._tell(self._owner.topology_changed, self.topology)
-
-    def _set_keyspaces(self, keyspaces: dict[str, dict[str, str]]) -> None:
-        before = self.topology.keyspaces
-        changes: dict[str, dict[str, str] | None] = {
-            name: options for name, options in keyspaces.items() if before.get(name) != options
-        }
-        changes.update((name, None) for name in before if name not in keyspaces)
-        if changes:
-            self.topology = self.topology.with_keyspaces(changes)
+    def _take(self, topology: Topology, *, tell: bool = True) -> None:
+        changed = topology is not self.topology
+        self.topology = topology
+        if tell and changed:
+            self._tell(self._owner.topology_changed, topology)
 
     # -- the log
 
@@ -470,16 +435,6 @@ def _log(level: int, text: str, error: BaseException | None = None) -> None:
         logger.log(level, "%s: %s", text, error)
     else:  # a bug of ours or of a function of the user's
         logger.warning("%s", text, exc_info=error)
-
-
-def _same(one: Host, other: Host) -> bool:
-    return (
-        one.endpoint == other.endpoint
-        and one.datacenter == other.datacenter
-        and one.rack == other.rack
-        and one.release_version == other.release_version
-        and one.tokens == other.tokens
-    )
 
 
 def _delay(attempt: int) -> float:

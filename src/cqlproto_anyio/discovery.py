@@ -22,13 +22,12 @@ from uuid import UUID
 from cqlproto.exceptions import RemoteProtocolError
 from cqlproto_anyio.config import Endpoint
 from cqlproto_anyio.exceptions import ConfigError
-from cqlproto_anyio.topology import MURMUR3, Host
+from cqlproto_anyio.topology import MURMUR3, Host, Topology
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cqlproto.wire import IPAddress
-    from cqlproto_anyio.topology import Topology
 
 __all__ = [
     "Address",
@@ -38,6 +37,8 @@ __all__ = [
     "check_local_dc",
     "infer_local_dc",
     "read_keyspaces",
+    "with_hosts",
+    "with_keyspaces",
 ]
 
 # Where a node listens, before translation: what its row and the events about it say.
@@ -281,6 +282,45 @@ def read_keyspaces(
         else:
             keyspaces[name] = {str(key): str(value) for key, value in options.items()}
     return keyspaces, notes
+
+
+def with_hosts(topology: Topology, found: Found) -> Topology:
+    """Return the topology with the hosts that were found; the same one if nothing has changed.
+
+    Hosts that have not changed are the same objects. The schema version changes with each table,
+    and is not worth a new topology.
+    """
+    known = topology.hosts
+    hosts = []
+    changed = len(found.hosts) != len(known) or found.partitioner != topology.partitioner
+    for host in found.hosts:
+        old = known.get(host.host_id)
+        if old is not None and _same(old, host):
+            hosts.append(old)
+        else:
+            hosts.append(host)
+            changed = True
+    return Topology(hosts, topology.keyspaces, found.partitioner) if changed else topology
+
+
+def _same(one: Host, other: Host) -> bool:
+    return (
+        one.endpoint == other.endpoint
+        and one.datacenter == other.datacenter
+        and one.rack == other.rack
+        and one.release_version == other.release_version
+        and one.tokens == other.tokens
+    )
+
+
+def with_keyspaces(topology: Topology, keyspaces: Mapping[str, Mapping[str, str]]) -> Topology:
+    """Return the topology with these keyspaces and no others; the same one if it has them."""
+    before = topology.keyspaces
+    changes: dict[str, Mapping[str, str] | None] = {
+        name: options for name, options in keyspaces.items() if before.get(name) != options
+    }
+    changes.update((name, None) for name in before if name not in keyspaces)
+    return topology.with_keyspaces(changes) if changes else topology
 
 
 def infer_local_dc(topology: Topology, contacts: Sequence[Endpoint]) -> str:

@@ -1,0 +1,297 @@
+"""Where the control connection goes when it dies, and that nothing is left of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+import cqlproto_anyio as cql
+from cqlproto_anyio import control as control_module
+from cqlproto_anyio._backend import current_backend
+from tests.cqlproto_anyio.fakecluster import FakeCluster, FakeRequest
+from tests.cqlproto_anyio.faketables import KEYSPACES, LOCAL
+from tests.cqlproto_anyio.server import turns, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cqlproto.messages import Response
+
+from tests.cqlproto_anyio.controls import Fixture, controlling, garbage, refused, resolving
+
+pytestmark = pytest.mark.uvloop
+
+SIMPLE = {"class": "org.apache.cassandra.locator.SimpleStrategy", "replication_factor": "1"}
+
+
+# -- moving on
+
+
+async def test_it_moves_to_what_the_owner_prefers() -> None:
+    cluster = FakeCluster(4)
+    one, two, three, _ = cluster.hosts
+    async with controlling(cluster, [one.endpoint]) as fixture:
+        fixture.owner.preferred = [one.endpoint, two.endpoint, three.endpoint]
+        two.kill()
+        one.cut()
+        await until(lambda: fixture.owner.all("connected")[1:])
+        assert fixture.here is three  # not back to where it broke while there are others
+        assert [kind for kind, _ in fixture.owner.told] == ["connected", "lost", "connected"]
+        [error] = fixture.owner.all("lost")
+        assert isinstance(error, cql.ConnectionLost)
+        cluster.tell_down(two)
+        await until(lambda: fixture.owner.all("down"))
+
+
+async def test_it_goes_back_to_the_contact_points() -> None:
+    cluster = FakeCluster(3)
+    one, two, three = cluster.hosts
+    async with controlling(cluster, [one.endpoint, two.endpoint]) as fixture:
+        fixture.owner.preferred = [three.endpoint]
+        three.kill()
+        one.kill()
+        await until(lambda: fixture.owner.all("connected")[1:])
+        assert fixture.here is two
+        assert fixture.opened[1:] == [three.endpoint, one.endpoint, two.endpoint]
+
+
+async def test_it_finds_the_cluster_changed_when_it_has_moved() -> None:
+    cluster = FakeCluster(3)
+    async with controlling(cluster) as fixture:
+        cluster.remove(cluster.hosts[0])
+        await until(lambda: fixture.owner.all("topology"))
+        assert [kind for kind, _ in fixture.owner.told[1:]] == ["lost", "connected", "topology"]
+        assert fixture.names() == {str(host) for host in cluster.hosts}
+
+
+async def test_it_tries_until_a_host_is_back() -> None:
+    cluster = FakeCluster(3)
+    async with controlling(cluster) as fixture:
+        fixture.owner.preferred = [host.endpoint for host in cluster.hosts]
+        for host in cluster.hosts:
+            host.kill()
+        await until(lambda: fixture.owner.all("lost"))
+        await anyio.sleep(0.3)
+        assert fixture.control.endpoint is None
+        # once without a delay, then with a growing one: 6 attempts each time
+        assert 12 <= len(fixture.opened) <= 100
+        cluster.hosts[1].revive()
+        await until(lambda: fixture.owner.all("connected")[1:])
+        assert fixture.here is cluster.hosts[1]
+        assert len(fixture.owner.all("lost")) == 1
+
+
+async def test_it_tries_all_candidates_in_turn() -> None:
+    cluster = FakeCluster(6)
+    first, pace = [cluster.hosts[0].endpoint], {"CANDIDATES": 2}
+    async with controlling(cluster, first, pace=pace) as fixture:
+        fixture.owner.preferred = [host.endpoint for host in cluster.hosts]
+        for host in cluster.hosts[:5]:
+            host.kill()
+        await until(lambda: fixture.owner.all("connected")[1:])
+        assert fixture.here is cluster.hosts[5]
+        assert fixture.opened[1:] == [
+            cluster.hosts[index].endpoint for index in (1, 2, 0, 3, 4, 0, 5)
+        ]
+
+
+async def test_candidates_that_cannot_be_had(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = FakeCluster(2)
+    async with controlling(cluster) as fixture:
+
+        def fail() -> Iterable[cql.Endpoint]:
+            raise ZeroDivisionError("mine")
+
+        fixture.owner.candidates = fail  # type: ignore[method-assign]
+        cluster.hosts[0].kill()
+        await until(lambda: fixture.owner.all("connected")[1:])
+        assert fixture.here is cluster.hosts[1]
+        assert "ZeroDivisionError: mine" in caplog.text
+
+
+async def test_a_connection_that_dies_again_and_again_is_made_slowly() -> None:
+    cluster = FakeCluster(2)
+    async with controlling(cluster) as fixture:
+        began = current_backend().clock()
+        for _ in range(6):
+            fixture.here.cut()
+            fixture.owner.told.clear()
+            await until(lambda: fixture.owner.all("connected"))
+        # delays of 0, 5, 10, 20, 40, 50 ms, at least half of each
+        assert current_backend().clock() - began > 0.06
+
+
+async def test_a_connection_that_has_lasted_is_made_anew_at_once() -> None:
+    pace = {"STEADY": 0.0, "FIRST_DELAY": 20.0, "LONGEST_DELAY": 20.0}
+    cluster = FakeCluster(2)
+    async with controlling(cluster, pace=pace) as fixture:
+        with anyio.fail_after(9):
+            for _ in range(3):
+                fixture.here.cut()
+                fixture.owner.told.clear()
+                await until(lambda: fixture.owner.all("connected"))
+
+
+async def test_a_node_that_dies_while_it_is_read(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = FakeCluster(2)
+    async with controlling(cluster) as fixture:
+
+        def die(request: FakeRequest) -> Response | None:
+            if request.host is cluster.hosts[1]:
+                return cluster.system_answer(request)
+            request.host.kill()
+            return None
+
+        cluster.answers[LOCAL] = die
+        fixture.control.refresh_soon()
+        await until(lambda: fixture.owner.all("connected")[1:])
+        assert fixture.here is cluster.hosts[1]
+        assert "doesn't tell" not in caplog.text
+
+
+async def test_a_silent_node_is_left() -> None:
+    cluster = FakeCluster(2)
+    times: dict[str, Any] = {
+        "heartbeat_interval": 0.05,
+        "heartbeat_timeout": 0.05,
+        "connect_timeout": 0.1,
+    }
+    async with controlling(cluster, **times) as fixture:
+        await anyio.sleep(0.3)
+        assert len(fixture.opened) == 1  # it is asked, and answers
+        fixture.here.pause()
+        await until(lambda: fixture.owner.all("connected")[1:])
+        assert fixture.here is cluster.hosts[1]
+        assert "no answer" in str(fixture.owner.all("lost")[0])
+
+
+async def test_a_reading_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = FakeCluster(2)
+    async with controlling(cluster) as fixture:
+        answers = [refused, garbage]
+
+        def answer(request: FakeRequest) -> Response:
+            return answers.pop()(request) if answers else cluster.system_answer(request)
+
+        cluster.answers[LOCAL] = answer
+        cluster.add()
+        fixture.control.refresh_soon()
+        await until(lambda: fixture.owner.all("topology"))
+        assert len(fixture.control.topology.hosts) == 3
+        assert len(fixture.opened) == 1
+        assert caplog.text.count("doesn't tell of the cluster") == 2
+
+
+async def test_a_node_that_goes_on_talking_nonsense_is_left() -> None:
+    cluster = FakeCluster(2)
+    async with controlling(cluster) as fixture:
+        cluster.hosts[0].tell(host_id=None)
+        cluster.add()
+        fixture.control.refresh_soon()
+        await until(lambda: fixture.owner.all("connected")[1:])
+        assert fixture.here is cluster.hosts[1]
+        # once as it began, then as often as it has patience, then once as a contact point
+        assert cluster.reads[LOCAL] == 1 + control_module.PATIENCE + 1 + 1
+        assert len(fixture.control.topology.hosts) == 2  # the third is new, the first unreadable
+
+
+async def test_keyspaces_that_cannot_be_read_are_tried_again() -> None:
+    cluster = FakeCluster(2)
+    async with controlling(cluster) as fixture:
+        answers = [refused]
+
+        def answer(request: FakeRequest) -> Response:
+            return answers.pop()(request) if answers else cluster.system_answer(request)
+
+        cluster.answers[KEYSPACES] = answer
+        cluster.keyspaces["new"] = SIMPLE
+        cluster.tell_schema("CREATED", "new")
+        await until(lambda: fixture.owner.all("topology"))
+        assert fixture.control.topology.keyspaces == cluster.keyspaces
+        assert len(fixture.opened) == 1
+
+
+async def test_a_reading_that_gets_no_answer_moves_it() -> None:
+    cluster = FakeCluster(2)
+    async with controlling(cluster, control_timeout=0.3) as fixture:
+        cluster.answers[KEYSPACES] = lambda request: (
+            None if request.host is cluster.hosts[0] else cluster.system_answer(request)
+        )
+        fixture.control.refresh_soon()
+        await until(lambda: fixture.owner.all("connected")[1:])
+        assert fixture.here is cluster.hosts[1]
+
+
+async def test_an_endpoint_that_cannot_be_opened_at_all() -> None:
+    cluster = FakeCluster(1)
+    async with controlling(cluster) as fixture:
+        fixture.failure = ZeroDivisionError("mine")
+        cluster.hosts[0].cut()
+        await until(lambda: len(fixture.opened) > 3)
+        fixture.failure = None
+        await until(lambda: fixture.owner.all("connected")[1:])
+
+
+# -- cancelling, closing
+
+
+async def all_closed(cluster: FakeCluster) -> None:
+    await until(lambda: not cluster.connections)
+
+
+@pytest.mark.parametrize("pushes", [False, True])
+async def test_cancelled_anywhere_nothing_is_left(pushes: bool) -> None:
+    """Cancelled after each number of turns of the loop, while it begins, moves and agrees."""
+    with resolving() as names:
+        for count in range(200):
+            cluster = FakeCluster(3)
+            cluster.pushes = pushes
+            names["db"] = [host.address for host in cluster.hosts[:2]]
+            async with controlling(
+                cluster, [cql.Endpoint("db")], resolves=True, begin=False
+            ) as fixture:
+                done: list[bool] = []
+
+                async def life(fixture: Fixture = fixture, done: list[bool] = done) -> None:
+                    await fixture.control.begin()
+                    async with anyio.create_task_group() as group:
+                        group.start_soon(fixture.control.run)
+                        await fixture.control.agree(5)
+                        fixture.cluster.hosts[0].kill()
+                        await until(lambda: fixture.owner.all("connected")[1:])
+                        done.append(True)
+                        group.cancel_scope.cancel()
+
+                async with anyio.create_task_group() as group:
+                    group.start_soon(life)
+                    await turns(count)
+                    group.cancel_scope.cancel()
+                fixture.control.close()
+                await all_closed(cluster)  # while the session's tasks would go on
+            if done:
+                break
+        assert done
+        assert count > 40  # or it was not looked at closely
+
+
+async def test_closed_before_it_runs() -> None:
+    cluster = FakeCluster(1)
+    async with controlling(cluster, begin=False) as fixture:
+        await fixture.control.begin()
+        fixture.control.close()
+        fixture.control.close()
+        await until(lambda: not cluster.connections)
+
+
+async def test_a_thousand_hosts() -> None:
+    cluster = FakeCluster({"eu": 500, "us": 500}, tokens=256)
+    async with controlling(cluster) as fixture:
+        assert len(fixture.control.topology.hosts) == 1000
+        before = fixture.control.topology
+        fixture.control.refresh_soon()
+        await until(lambda: cluster.reads[KEYSPACES] == 2)
+        await turns()
+        assert fixture.control.topology is before
