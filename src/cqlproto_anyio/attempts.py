@@ -120,6 +120,8 @@ class Attempts:
 
     async def first(self, request: Request, paging_state: bytes | None) -> Outcome:
         """Make the first attempt; what is returned goes to :meth:`answer`."""
+        if self.conditional and self.settings.timestamps is not None:
+            await self.runtime.outlast_writes(self.new_request(self.query))
         return await self._attempt(request, paging_state, await self.connection())
 
     async def _attempt(
@@ -222,7 +224,8 @@ class Attempts:
         if decision is None:
             raise self._summary(error) from error.__cause__
         if decision.delay:
-            await self._pause(decision.wait(random()))
+            pause = self.new_request(self.query)
+            await self.runtime.pause(pause, decision.wait(random()))
         connection = request.connection
         if decision.next_host or connection is None or connection.lost is not None:
             connection = self.next_connection()
@@ -231,18 +234,6 @@ class Attempts:
         self.runtime.retries += 1
         request.again()
         return connection
-
-    async def _pause(self, delay: float) -> None:
-        """Wait before another attempt; the deadline ends that too."""
-        runtime = self.runtime
-        pause = self.new_request(self.query)
-        alarm = runtime.alarm(lambda: pause.complete(None))
-        alarm.set(runtime.clock() + delay)
-        runtime.keep_deadline(pause)
-        try:
-            await pause
-        finally:
-            alarm.cancel()
 
     def _summary(self, error: CQLError) -> CQLError:
         """Return what the call ends with, after all its attempts."""

@@ -88,6 +88,7 @@ class Statement:
         version: the protocol version.
 
     Attributes:
+        conditional: whether it is a lightweight transaction.
         stale: whether the schema has changed since, so that the types may have as well; it is
             prepared anew before it is executed again.
         route: how it is routed, or None if that isn't known yet.
@@ -96,6 +97,7 @@ class Statement:
     __slots__ = (
         "_key",
         "binders",
+        "conditional",
         "count",
         "keyspace",
         "names",
@@ -118,6 +120,7 @@ class Statement:
         self.query = query
         self.keyspace = keyspace
         self.text = read_statement(query)
+        self.conditional = self.text.conditional
         self.version = version
         self.stale = False
         self._take(prepared)

@@ -94,10 +94,12 @@ class Runtime:
             tell=self.tell,
             schema_changed=self._schema_changed,
         )
-        self.timestamps = monotonic_timestamps(time_ns) if config.client_timestamps else None
+        fresh, self._latest_timestamp = monotonic_timestamps(time_ns)
+        self.timestamps = fresh if config.client_timestamps else None
         self.retries = 0
         self.speculative = 0
         self._trackers: dict[Speculation, Tracker] = {}
+        self._pausing: set[Request] = set()
         self._closed: str | None = None
         self._forked = False
         self._pid = os.getpid()
@@ -138,6 +140,8 @@ class Runtime:
         if self._closed is None:
             self._closed = reason
         self.cluster.close(SessionClosed(self._closed))
+        for request in tuple(self._pausing):  # the timer ends, and nobody else would wake them
+            request.give_up(SessionClosed(self._closed))
         if self._group is not None:
             self._group.cancel_scope.cancel()
 
@@ -237,6 +241,38 @@ class Runtime:
             await request
             self.check_open()
         return connection
+
+    async def outlast_writes(self, request: Request) -> None:
+        """Wait until a server's clock has passed the timestamps of all writes so far: a millisecond
+        at most, and none if there were no writes in this one.
+
+        A conditional statement gets its timestamp from a server, in whole milliseconds: after a
+        plain write in the same millisecond it would come before it, and a row that was deleted and
+        inserted again would stay deleted.
+
+        Arguments:
+            request: what is awaited, so that the call's deadline holds.
+        """
+        passed = self._latest_timestamp() // 1000 + 1
+        while (left := passed * 1_000_000 - time_ns()) > 0:
+            # a clock that was set back must not hold up anybody for long
+            await self.pause(request, min(left / 1e9, 0.001))
+            request.again()
+            if left > 2_000_000:
+                return
+
+    async def pause(self, request: Request, delay: float) -> None:
+        """Wait, but not beyond the deadline of a request, which is completed by it."""
+        self.check_open()
+        alarm = self.alarm(lambda: request.complete(None))
+        alarm.set(self.clock() + delay)
+        self.keep_deadline(request)
+        self._pausing.add(request)
+        try:
+            await request
+        finally:
+            self._pausing.discard(request)
+            alarm.cancel()
 
     def check_open(self) -> None:
         """Raise SessionClosed if it is closed."""

@@ -1,0 +1,63 @@
+"""Timestamps of the client's on a real node: plain writes and conditional ones on the same row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+import cqlproto_anyio as cql
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.cassandra.conftest import Node
+
+
+@pytest.fixture
+async def session(cassandra: Node, keyspace: str) -> AsyncIterator[cql.Session]:
+    async with cql.connect(cassandra.host, port=cassandra.port, keyspace=keyspace) as session:
+        await session.execute("CREATE TABLE IF NOT EXISTS t (k int PRIMARY KEY, v int)")
+        await session.execute("TRUNCATE t")
+        yield session
+
+
+async def test_plain_and_conditional_writes_take_effect_in_their_order(
+    session: cql.Session,
+) -> None:
+    """A node's own timestamps are whole milliseconds: an insert may not come before the deletion
+    that it follows."""
+    insert = "INSERT INTO t (k, v) VALUES (?, ?) IF NOT EXISTS"
+
+    async def come_and_go(key: int) -> None:
+        for number in range(15):
+            assert (await session.execute(insert, (key, number))).applied
+            assert (await session.execute("SELECT v FROM t WHERE k = ?", (key,))).one().v == number
+            await session.execute("DELETE FROM t WHERE k = ?", (key,))
+            batch = ["DELETE FROM t WHERE k = 99", ("DELETE FROM t WHERE k = ?", (key,))]
+            await session.batch(batch)
+
+    async with anyio.create_task_group() as group:
+        for key in range(4):
+            group.start_soon(come_and_go, key)
+
+
+async def test_writes_carry_increasing_timestamps_unless_one_is_given(
+    session: cql.Session,
+) -> None:
+    insert = "INSERT INTO t (k, v) VALUES (?, ?)"
+    written: list[int] = []
+    ways: list[dict[str, Any]] = [{}, {"idempotent": True}, {"trace": True}]
+    for options in ways:
+        await session.execute(insert, (1000, 1), **options)
+        row = (await session.execute("SELECT writetime(v) AS at FROM t WHERE k = 1000")).one()
+        written.append(row.at)
+    assert written == sorted(set(written))
+    assert any(at % 1000 for at in written)  # a node's own would be whole milliseconds
+    await session.execute(insert, (1001, 1), timestamp=5)
+    row = (await session.execute("SELECT writetime(v) AS at FROM t WHERE k = 1001")).one()
+    assert row.at == 5
+    await session.execute("UPDATE t USING TIMESTAMP 7 SET v = 2 WHERE k = 1001")
+    row = (await session.execute("SELECT v, writetime(v) AS at FROM t WHERE k = 1001")).one()
+    assert tuple(row) == (2, 7)
