@@ -130,3 +130,100 @@ watched = Watched()
 watch(watched)
 child(lambda: None)
 """)
+
+
+SESSIONS = """
+import threading
+import anyio
+import cqlproto_anyio as cql
+from tests.cqlproto_anyio.answers import echo
+from tests.cqlproto_anyio.server import Outcome, serving, start
+
+SELECT, PLAIN = "SELECT v FROM t WHERE v = ?", "SELECT v FROM t"
+
+def refused(awaitable):
+    '''In the child nothing runs an event loop: what isn't refused at once would wait for ever.'''
+    try:
+        awaitable.__await__().send(None)
+    except cql.SessionClosed as error:
+        assert str(parent) in str(error), error
+        assert "connect again" in str(error), error
+        assert not error.maybe_applied
+        return
+    raise AssertionError(f"{awaitable} was not refused")
+
+CONFIG = cql.Config(discovery=False, max_connections_per_host=1, heartbeat_interval=1e9)
+
+async def connect_again(port):
+    async with cql.connect(f"127.0.0.1:{port}", config=CONFIG) as session:
+        assert (await session.execute(SELECT, (5,))).scalar() == 5
+
+def in_the_child(session, prepared, port):
+    refused(session.execute(SELECT, (1,)))
+    refused(session.execute(prepared, (1,)))
+    refused(session.execute(PLAIN))
+    refused(session.execute("INSERT INTO t (v) VALUES (?)", (1,)))
+    refused(session.page(SELECT, (1,)))
+    refused(session.stream(SELECT, (1,)).__anext__())
+    refused(session.batch([("INSERT INTO t (v) VALUES (?)", (1,))]))
+    refused(session.batch(["INSERT INTO t (v) VALUES (1)"]))
+    refused(session.prepare("SELECT v FROM elsewhere WHERE v = ?"))
+    refused(session.using(profile=cql.Profile()).execute(SELECT, (1,)))
+    repr(session), session.protocol_version
+    for _ in range(2):
+        try:
+            session.aclose().__await__().send(None)
+        except StopIteration:
+            pass
+        else:
+            raise AssertionError("closing waits")
+    refused(session.execute(SELECT, (1,)))
+    gc.collect()
+    options = {"backend": backend}
+    thread = threading.Thread(target=anyio.run, args=(connect_again, port), kwargs=options)
+    thread.start()
+    thread.join(20)
+    os._exit(thread.is_alive())
+
+def fork(*arguments):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            in_the_child(*arguments)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return pid
+
+async def main():
+    async with serving() as server:
+        server.answer = lambda asked: (
+            None if asked.values and asked.number == 7 else echo(server)(asked)
+        )
+        port = await server.listen()
+        async with cql.connect(f"127.0.0.1:{port}", config=CONFIG) as session:
+            prepared = await session.prepare(SELECT)
+            assert (await session.execute(SELECT, (1,))).scalar() == 1
+            peers = len(server.peers)
+            async with anyio.create_task_group() as group:
+                outcome = start(group, lambda: session.execute(SELECT, (7,)))
+                asked = await server.next()
+                pid = fork(session, prepared, port)
+                _, status = await anyio.to_thread.run_sync(os.waitpid, pid, 0)
+                assert os.waitstatus_to_exitcode(status) == 0
+                assert (await session.execute(prepared, (3,))).scalar() == 3
+                asked.reply(echo(server)(asked))
+            assert outcome.error is None and outcome.result.scalar() == 7
+            seen = [each.number for each in server.seen if each.values]
+            assert seen == [1, 7, 5, 3], seen  # 5 is the child's, on a connection of its own
+            assert not any(peer.ended.is_set() for peer in server.peers[:peers])
+            assert server.rejected_versions == []
+
+parent, backend = os.getpid(), sys.argv[1]
+anyio.run(main, backend=backend)
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_childs_session_refuses_and_the_parents_goes_on(backend: str) -> None:
+    run(SESSIONS, backend)
