@@ -42,11 +42,14 @@ class StatementText(NamedTuple):
         verb: its first word, in upper case; empty if there is none.
         conditional: whether the word IF stands in an INSERT, UPDATE, DELETE or BATCH.
         named: whether every bind marker has a name of its own (``:name``).
+        several: whether it may write to several partitions: a BATCH, or an UPDATE or DELETE with
+            the word IN. A coordinator begins with the first before it has looked at the last.
     """
 
     verb: str
     conditional: bool
     named: bool
+    several: bool = False
 
     @property
     def reads(self) -> bool:
@@ -91,16 +94,22 @@ def _read(text: str) -> StatementText:
     verb = ""
     conditional = False
     named = True
+    several = False
     first = True
     for kind, token in tokens(text):
         if first:
             first = token == ";"
             if kind == "word":
                 verb = token.upper()
-        elif kind == "word" and token.upper() == "IF":
-            conditional = True
+        elif kind == "word" and len(token) == 2:
+            word = token.upper()
+            conditional = conditional or word == "IF"
+            several = several or word == "IN"
         if kind == "marker" and token == "?":
             named = False
     return StatementText(
-        verb, conditional and verb in ("INSERT", "UPDATE", "DELETE", "BEGIN"), named
+        verb,
+        conditional and verb in ("INSERT", "UPDATE", "DELETE", "BEGIN"),
+        named,
+        verb == "BEGIN" or (several and verb in ("UPDATE", "DELETE")),
     )

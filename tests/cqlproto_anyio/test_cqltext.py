@@ -112,7 +112,23 @@ fillers = st.sampled_from(
     [" ", "\n", "\t ", "/* IF ? USE */", "/***/", "-- IF ' ?\n", '// " $$ :x\r\n', "/*'*/", "\r\n"]
 )
 words = st.sampled_from(
-    ["x", "'IF'", "'it''s ?'", "$$ IF :a $$", '"IF"', '"a""?"', "12", ":m", ':"Q"', "(", ",", "="]
+    [
+        "x",
+        "i",
+        "isin",
+        "'IN'",
+        "'IF'",
+        "'it''s ?'",
+        "$$ IF :a $$",
+        '"IF"',
+        '"a""?"',
+        "12",
+        ":m",
+        ':"Q"',
+        "(",
+        ",",
+        "=",
+    ]
 )
 verbs = st.sampled_from(["SELECT", "INSERT", "UPDATE", "DELETE", "BEGIN", "USE", "CREATE"])
 
@@ -126,14 +142,17 @@ def odd_case(draw: st.DrawFn, word: str) -> str:
 def test_casing_spaces_and_comments_do_not_count(data: st.DataObject) -> None:
     verb = data.draw(verbs)
     parts = data.draw(st.lists(words, max_size=8))
-    conditional, question = data.draw(st.booleans()), data.draw(st.booleans())
+    conditional, question, several = (data.draw(st.booleans()) for _ in range(3))
     extra = [data.draw(odd_case("IF"))] * conditional + ["?"] * question
+    extra += [data.draw(odd_case("IN"))] * several
     shuffled = data.draw(st.permutations([*parts, *extra]))
     text = data.draw(st.sampled_from(["", ";", " ; ;"]))
     for part in [data.draw(odd_case(verb)), *shuffled]:
         text += "".join(data.draw(st.lists(fillers, min_size=1, max_size=3))) + part
     changes = verb in ("INSERT", "UPDATE", "DELETE", "BEGIN")
-    assert read_statement(text) == StatementText(verb, conditional and changes, not question)
+    several = verb == "BEGIN" or (several and verb in ("UPDATE", "DELETE"))
+    expected = StatementText(verb, conditional and changes, not question, several)
+    assert read_statement(text) == expected
 
 
 @given(st.text(alphabet="'\"$/*-:?;aI F\n\\\u00e9", max_size=60))
