@@ -323,4 +323,6 @@ class Connection:
         assert error is not None
         error.host = str(self.endpoint)
         error.maybe_applied = request.maybe_applied()
+        if isinstance(error, ConnectionLost):
+            error.query = request.query
         return error

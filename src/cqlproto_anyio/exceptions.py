@@ -174,7 +174,13 @@ class VersionRejected(ConnectionFailed):
 
 
 class ConnectionLost(ConnectionFailed):
-    """The connection broke while requests were under way."""
+    """The connection broke while requests were under way.
+
+    Attributes:
+        query: the statement that was, or None.
+    """
+
+    query: str | None = None
 
 
 class RequestTimeout(CQLError, TimeoutError):
@@ -182,9 +188,11 @@ class RequestTimeout(CQLError, TimeoutError):
 
     Attributes:
         timeout: the deadline, in seconds after the start.
+        query: the statement, or None.
     """
 
     timeout: float | None = None
+    query: str | None = None
 
 
 class Overloaded(CQLError):

@@ -155,6 +155,7 @@ class Request(Waiting):
                 f" {what if len(what) <= 80 else what[:77] + '...'}"
             )
             error.timeout = self.timeout
+            error.query = self.query
             error.maybe_applied = self.maybe_applied()
             if self.connection is not None:
                 error.host = str(self.connection.endpoint)

@@ -35,7 +35,7 @@ async def test_plain_and_conditional_writes_take_effect_in_their_order(
             assert (await session.execute(insert, (key, number))).applied
             assert (await session.execute("SELECT v FROM t WHERE k = ?", (key,))).one().v == number
             await session.execute("DELETE FROM t WHERE k = ?", (key,))
-            batch = ["DELETE FROM t WHERE k = 99", ("DELETE FROM t WHERE k = ?", (key,))]
+            batch: list[Any] = ["DELETE FROM t WHERE k = 99", ("DELETE FROM t WHERE k = ?", (key,))]
             await session.batch(batch)
 
     async with anyio.create_task_group() as group:
