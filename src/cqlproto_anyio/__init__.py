@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from cqlproto._version import __version__
 from cqlproto.cqltypes import EMPTY, UNSET, Date, Duration, Time, Timestamp
 from cqlproto.enums import Consistency
@@ -38,9 +40,11 @@ from cqlproto_anyio.session import Session
 from cqlproto_anyio.statistics import HostStatistics, Statistics
 from cqlproto_anyio.topology import Host
 
+if TYPE_CHECKING:
+    from cqlproto_anyio.settling import settle
+    from cqlproto_anyio.tracing import Trace, TraceEvent, TraceNotFound
+
 __all__ = [
-    "EMPTY",
-    "UNSET",
     "Auth",
     "Config",
     "ConnectionRecord",
@@ -51,6 +55,7 @@ __all__ = [
     "Date",
     "DefaultRetry",
     "Duration",
+    "EMPTY",
     "Endpoint",
     "Executor",
     "ExponentialReconnection",
@@ -79,7 +84,28 @@ __all__ = [
     "Statistics",
     "Time",
     "Timestamp",
-    "connect",
+    "Trace",
+    "TraceEvent",
+    "TraceNotFound",
+    "UNSET",
     "__version__",
+    "connect",
+    "settle",
 ]
 __all__ += exceptions.__all__
+
+# Loaded when they are asked for: few programs need them, and all would pay.
+_LATER = {
+    "Trace": "tracing",
+    "TraceEvent": "tracing",
+    "TraceNotFound": "tracing",
+    "settle": "settling",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
