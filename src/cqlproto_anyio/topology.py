@@ -109,11 +109,11 @@ class Ring:
 
     def __init__(self, hosts: tuple[Host, ...], datacenter: str | None) -> None:
         owner_of: dict[int, int] = {}
-        numbers: dict[tuple[str, str], int] = {}
+        numbers: dict[str, int] = {}
         self.racks: list[int] = []
         for number, host in enumerate(hosts):
-            rack = numbers.setdefault((host.datacenter, host.rack), len(numbers))
-            self.racks.append(rack)
+            # By name alone: racks count only in the ring of one datacenter.
+            self.racks.append(numbers.setdefault(host.rack, len(numbers)))
             if datacenter is None or host.datacenter == datacenter:
                 # A token that two hosts claim is that of the later one.
                 owner_of.update(dict.fromkeys(host.tokens, number))

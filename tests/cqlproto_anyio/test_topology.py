@@ -49,6 +49,17 @@ def test_replicas(hosts: list[Host], options: dict[str, str], more: list[int]) -
         assert list(topology.replicas("ks", token)) == expected(hosts, options, token)
 
 
+def test_a_rack_may_not_take_the_place_of_another() -> None:
+    racks = ["r1", "r1", "r1", "r2", "r2"]
+    hosts = [host(number, "dc1", rack, [number]) for number, rack in enumerate(racks)]
+    for copies, expected in (("1", [0]), ("2", [0, 3]), ("3", [0, 1, 3]), ("4", [0, 1, 2, 3])):
+        topology = Topology(hosts, {"ks": {"class": NETWORK, "dc1": copies}})
+        assert list(topology.replicas("ks", -1)) == [hosts[number] for number in expected]
+    # The first two are full replicas: which they are is decided among all.
+    topology = Topology(hosts, {"ks": {"class": NETWORK, "dc1": "3/1"}})
+    assert list(topology.replicas("ks", -1)) == hosts[:2]
+
+
 @given(clusters(), replication_options())
 def test_replicas_are_the_same_when_asked_again(hosts: list[Host], options: dict[str, str]) -> None:
     topology = Topology(hosts, {"ks": options})
@@ -60,13 +71,13 @@ def test_replicas_are_the_same_when_asked_again(hosts: list[Host], options: dict
 @given(clusters(), replication_options())
 def test_what_is_kept_is_bounded(hosts: list[Host], options: dict[str, str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(topology_module, "_KEPT", 20)
+        patch.setattr(topology_module, "_KEPT", 6)
         topology = Topology(hosts, {"ks": options})
         for token in worth_asking(hosts) * 2:
             assert list(topology.replicas("ks", token)) == expected(hosts, options, token)
         for placement in topology.placements("ks").values():
             kept = placement._kept.values()
-            assert sum(map(len, kept)) <= 20 + len(hosts)
+            assert sum(map(len, kept)) <= 6 + len(hosts)
 
 
 @given(clusters(), st.integers(MIN_TOKEN, MAX_TOKEN))

@@ -51,24 +51,25 @@ def host(
 @st.composite
 def clusters(draw: Callable[..., object], most: int = 12) -> list[Host]:
     """Hosts in up to three datacenters and up to four racks each; some may have no tokens."""
-    places: list[tuple[str, str]] = draw(  # type: ignore[assignment]  # of this strategy's type
-        st.lists(
-            st.tuples(st.sampled_from(DATACENTERS), st.sampled_from(RACKS)),
-            min_size=1,
-            max_size=most,
-        )
+    # Few datacenters and racks as often as many, so that racks have several hosts.
+    datacenters: int = draw(st.integers(1, 3))  # type: ignore[assignment]  # of this strategy
+    racks: int = draw(st.integers(1, 4))  # type: ignore[assignment]  # likewise
+    count: int = draw(st.integers(1, most))  # type: ignore[assignment]  # likewise
+    place = st.tuples(st.sampled_from(DATACENTERS[:datacenters]), st.sampled_from(RACKS[:racks]))
+    places: list[tuple[str, str]] = draw(  # type: ignore[assignment]  # likewise
+        st.lists(place, min_size=count, max_size=count)
     )
     owned: dict[int, int] = draw(  # type: ignore[assignment]  # likewise
-        st.dictionaries(tokens, st.integers(0, len(places) - 1), max_size=5 * len(places))
+        st.dictionaries(tokens, st.integers(0, count - 1), min_size=count // 2, max_size=5 * count)
     )
     return [
-        host(number, *place, [token for token, owner in owned.items() if owner == number])
-        for number, place in enumerate(places)
+        host(number, *each, [token for token, owner in owned.items() if owner == number])
+        for number, each in enumerate(places)
     ]
 
 
 def factors(transient: bool = True) -> st.SearchStrategy[str]:
-    plain = st.integers(0, 14).map(str)
+    plain = st.one_of(st.integers(0, 5), st.integers(0, 14)).map(str)
     if not transient:
         return plain
     split = st.tuples(st.integers(1, 9), st.integers(0, 9)).filter(lambda pair: pair[0] > pair[1])
