@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import anyio
+import anyio.lowlevel
 
 from cqlproto.enums import Consistency
 from cqlproto.exceptions import RemoteProtocolError
@@ -38,7 +39,7 @@ Rowdict = dict[str, Any]
 
 EVENTS = ("TOPOLOGY_CHANGE", "STATUS_CHANGE", "SCHEMA_CHANGE")
 
-PAGE_SIZE = 100  # rows, of 256 tokens each if it comes to it
+PAGE_SIZE = 50  # rows, of 256 tokens each if it comes to it
 MAX_PAGES = 1000  # there are no such clusters, but there may be a server that never ends
 
 LOCAL = "SELECT * FROM system.local WHERE key = 'local'"
@@ -164,7 +165,9 @@ class SystemTables:
             message = await self._answer(request, self._timeout)
             if not isinstance(message, Rows):
                 raise RemoteProtocolError(f"{query} was answered by {type(message).__name__}")
-            take(decode_rows(message, dict))
+            rows = decode_rows(message, dict)
+            await anyio.lowlevel.checkpoint()  # the other half of the work follows
+            take(rows)
             if message.paging_state is None:
                 return
             request = self._ask(query, message.paging_state)

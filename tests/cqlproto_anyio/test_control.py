@@ -182,7 +182,7 @@ async def test_a_large_cluster_is_read_by_pages() -> None:
     cluster = FakeCluster(251, tokens=2)
     async with controlling(cluster) as fixture:
         assert fixture.names() == {str(host) for host in cluster.hosts}
-        assert cluster.reads[PEERS_V2] == 3
+        assert cluster.reads[PEERS_V2] == 5
 
 
 async def test_a_table_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
