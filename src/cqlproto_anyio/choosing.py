@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Chooser"]
 
+# A node that owes so many replies that were given up isn't preferred for being the first replica.
+_SILENT = 8
+
 
 class Source(Protocol):
     """What a chooser chooses from: the cluster."""
@@ -153,8 +156,10 @@ class Chooser:
         else:
             replicas = router.nearest(route.keyspace, token)
         count = len(replicas)
-        if count < 2 or route.primary_first:
+        if count < 2:
             return replicas[0].pick(token, shards) if count else None
+        if route.primary_first:
+            return self._first(replicas, token, shards)
         first = replicas[turn % count].pick(token, shards)
         second = replicas[(turn + 1) % count].pick(token, shards)
         if first is None or second is None:
@@ -162,6 +167,19 @@ class Chooser:
         if len(first.requests) + first.orphans <= len(second.requests) + second.orphans:
             return first
         return second
+
+    def _first(
+        self, replicas: Sequence[Pool], token: int, shards: Mapping[UUID, int] | None
+    ) -> Connection | None:
+        """Return a connection to the first replica that hasn't stopped answering."""
+        first: Connection | None = None
+        for pool in replicas:
+            connection = pool.pick(token, shards)
+            if connection is not None:
+                if connection.orphans < _SILENT:
+                    return connection
+                first = first or connection
+        return first
 
     def plan(
         self, statement: Statement | None, values: Sequence[Any], tried: Iterable[Pool]
