@@ -55,9 +55,6 @@ class _Queue(Generic[K]):
         self._heap: list[_Entry[K]] = []
         self._valid = 0
 
-    def __len__(self) -> int:
-        return self._valid
-
     def put(self, entry: _Entry[K]) -> None:
         heapq.heappush(self._heap, entry)
         self._valid += 1

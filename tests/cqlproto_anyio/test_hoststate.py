@@ -113,6 +113,13 @@ class Machine(RuleBasedStateMachine):
             assert self.state.next_attempt == self.now
             assert (self.state.wanted, self.opening) == (self.open + 1, 0)
 
+    @rule(size=st.integers(1, 8))
+    def resize(self, size: int) -> None:
+        before = self.state.wanted
+        self.state.resize(self.now, size)
+        self.size, self.largest = size, max(self.largest, size)
+        assert self.state.wanted == (max(before, size) if before else 0)
+
     @rule()
     def needed(self) -> None:
         before = self.state.next_attempt
@@ -306,6 +313,26 @@ def test_crowded_connections_get_company() -> None:
     assert not state.crowded(12.0)  # that is all
     assert state.wanted == 4
     # what was wanted in a rush isn't wanted of a host that comes back
+    for _ in range(4):
+        state.lost(20.0)
+    state.start(20.0)
+    state.failed(20.0, REFUSED)
+    assert state.wanted == 2
+
+
+def test_a_node_may_want_more_than_was_asked_for() -> None:
+    """One for each of its shards; a node with fewer keeps what is open."""
+    state = complete(host(size=1, largest=2))
+    state.resize(1.0, 4)
+    assert state.wanted == 4
+    assert state.next_attempt <= 1.0
+    for _ in range(3):
+        state.start(1.0)
+        state.opened(1.0)
+    assert (state.open, state.next_attempt) == (4, math.inf)
+    assert not state.crowded(2.0)
+    state.resize(2.0, 2)
+    assert state.wanted == 4
     for _ in range(4):
         state.lost(20.0)
     state.start(20.0)

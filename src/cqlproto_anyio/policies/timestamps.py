@@ -47,8 +47,7 @@ def monotonic_timestamps(
 ) -> tuple[Callable[[], int], Callable[[], int]]:
     """Return a function that makes such timestamps, and one that tells the latest it has made.
 
-    As :class:`MonotonicTimestamps`, in one call: every write makes one, so this saves what it can,
-    about half the time.
+    As :class:`MonotonicTimestamps`, in one call less: every write makes one.
 
     Arguments:
         clock: returns nanoseconds since 1970, as ``time.time_ns`` does.
