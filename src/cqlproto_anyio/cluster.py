@@ -119,6 +119,7 @@ class Cluster:
         self._sweeper = alarm(self._sweep)
         self._heart = alarm(self._beat)
         self._waiters: list[Waiting] = []
+        self._counted_at = -math.inf  # when those that have given up were left out
         self._asked: set[Pool] = set()  # hosts that were tried for those who wait
         self._closed: SessionClosed | None = None
         self._group: TaskGroup | None = None
@@ -198,11 +199,20 @@ class Cluster:
         """
         if self._closed is not None:
             waiting.fail(copied(self._closed))
-        elif len(self._waiters) > self._config.max_waiting:
+        elif self._is_crowded():
             waiting.fail(Overloaded(f"{len(self._waiters)} requests wait for a connection already"))
         else:
             self._waiters.append(waiting)
-            self._seek()
+            if len(self._waiters) == 1:  # what the first one sets going serves all
+                self._seek()
+
+    def _is_crowded(self) -> bool:
+        """Whether too many wait; those that have given up are only looked for now and then."""
+        most = self._config.max_waiting
+        if len(self._waiters) > most and self._clock() >= self._counted_at + _SWEEP:
+            self._counted_at = self._clock()
+            self._waiters = [each for each in self._waiters if not each.done]
+        return len(self._waiters) > most
 
     def _seek(self) -> None:
         """Try hosts for those who wait; tell them if there is none left to try."""
@@ -263,15 +273,21 @@ class Cluster:
         self._opener.set(self._openings.next)
 
     async def _open(self, endpoint: Endpoint, keyspace: str | None) -> Connection:
-        connection = await open_connection(
-            endpoint,
-            backend=self._backend,
-            config=self._config,
-            version=self.version,
-            auth=self._auth,
-            tls=self._tls,
-            keyspace=keyspace,
-        )
+        while True:
+            connection = await open_connection(
+                endpoint,
+                backend=self._backend,
+                config=self._config,
+                version=self.version,
+                auth=self._auth,
+                tls=self._tls,
+                keyspace=keyspace,
+            )
+            if connection.version <= self.version:
+                break
+            # begun before an older node was met
+            connection.close(SessionClosed("the session speaks an older version"))
+            await connection.run()
         if connection.version < self.version:
             self._speak(connection)
         return connection
@@ -300,6 +316,7 @@ class Cluster:
             return
         if self._closed is not None or self.pools.get(pool.host.host_id) is not pool:
             connection.close(self._closed or SessionClosed("the host has left the cluster"))
+            self._seek()  # who has waited for this one
         else:
             self._opened(pool, connection, self._clock() - started)
         await connection.run()
@@ -334,8 +351,8 @@ class Cluster:
 
     def _beat(self) -> None:
         """Ask connections that were silent for a while whether they live."""
-        for pool in list(self.pools.values()):
-            for connection in list(pool.connections):
+        for pool in (*self.pools.values(), *self._draining):
+            for connection in pool.all:
                 if connection.heard:
                     connection.heard = False
                 else:
@@ -383,13 +400,15 @@ class Cluster:
                     self._sweeper.set(self._clock() + _SWEEP)
                 if host is None and (tell := self._tell.host_removed) is not None:
                     tell(_record(pool.host))
-        for host_id, host in wanted.items():
+        # in an order of this session's own: clients that fail over don't all go to the same hosts
+        for host_id, host in random.sample(list(wanted.items()), len(wanted)):
             if host_id not in self.pools:
                 self.pools[host_id] = self._new_pool(host)
                 if (tell := self._tell.host_added) is not None:
                     tell(_record(host))
         self.chooser.changed()
         self._open_some()
+        self._seek()
 
     def _new_pool(self, host: Host) -> Pool:
         config = self._config
