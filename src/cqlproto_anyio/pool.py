@@ -129,8 +129,9 @@ class Pool:
 
     def close_idle(self, error: SessionClosed | ConnectionFailed) -> int:
         """Close those that are out of service and have nothing left to do; how many still have."""
-        for connection in [each for each in self._leaving if not each.requests]:
-            connection.close(error)
+        for connection in tuple(self._leaving):
+            if not connection.requests and not connection.waiting:
+                connection.close(error)
         return len(self._leaving)
 
     def close(self, error: SessionClosed | ConnectionFailed) -> None:
