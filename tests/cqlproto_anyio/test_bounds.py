@@ -84,6 +84,26 @@ async def until_waiting(session: cql.Session, count: int) -> None:
     await until(lambda: state(session).waiting == count)
 
 
+async def test_who_waits_for_a_connection_counts_until_it_gives_up() -> None:
+    async with serving() as server, server.session(max_waiting=5) as session:
+        server.answer = echo(server)
+        go_on = server.hold()
+        await server.cut(session)
+        async with anyio.create_task_group() as group:
+            for _ in range(2):  # the second time all those before have given up
+                waiting = [start(group, lambda: session.execute(TEXT.format(1))) for _ in range(6)]
+                await until(lambda: state(session).deadlines == 6)
+                with pytest.raises(cql.Overloaded, match="6 requests wait for a connection"):
+                    await session.execute("INSERT INTO t (k) VALUES (1)")
+                for outcome in waiting:
+                    outcome.scope.cancel()
+                await idle(session)
+                await anyio.sleep(0.3)  # they are looked for every quarter of a second
+        go_on()
+        assert (await session.execute(TEXT.format(1))).one().v == 0
+        assert len(server.seen) == 1
+
+
 async def test_no_waiting_at_all() -> None:
     async with serving() as server, server.session(max_in_flight=1, max_waiting=0) as session:
         async with anyio.create_task_group() as group:

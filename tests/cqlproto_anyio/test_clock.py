@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 import trio
 import trio.testing
 
 import cqlproto_anyio as cql
-from tests.cqlproto_anyio.answers import preparing
-from tests.cqlproto_anyio.server import serving
+from cqlproto.messages import VOID, Supported
+from tests.cqlproto_anyio.answers import ints, preparing
+from tests.cqlproto_anyio.server import serving, start, state, turns, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from tests.cqlproto_anyio.server import Peer
 
 SELECT = "SELECT v FROM t WHERE k = ?"
 
@@ -124,3 +128,70 @@ def test_the_deadline_covers_preparing_and_executing_together() -> None:
                 nursery.cancel_scope.cancel()
 
     quickly(main)
+
+
+def test_a_connection_that_is_replaced_serves_those_that_wait_for_it() -> None:
+    """It has too many replies due that nobody wants, and no id left for who waits."""
+
+    async def main() -> None:
+        async with (
+            serving() as server,
+            server.session(max_in_flight=10, max_orphans=5) as session,
+            anyio.create_task_group() as group,
+        ):
+            reads = [start(group, lambda: session.execute("SELECT v FROM t")) for _ in range(10)]
+            asked = await server.take_all(10)
+            text = "INSERT INTO t (k) VALUES (1)"
+            waiting = [start(group, lambda: session.execute(text, timeout=None)) for _ in range(3)]
+            await until(lambda: state(session).waiting == 3)
+            for outcome in reads:
+                outcome.scope.cancel()
+            await until(lambda: len(server.peers) == 2)
+            new = start(group, lambda: session.execute(text))
+            other = await server.next()
+            assert other.peer is server.peers[1]
+            other.reply(VOID)
+            await trio.sleep(60)
+            assert not any(outcome.done for outcome in waiting)
+            for each in asked:
+                each.reply(ints(1))
+            for each in await server.take_all(3):
+                assert each.peer is server.peers[0]
+                each.reply(VOID)
+            await until(lambda: server.peers[0].ended.is_set())
+        assert new.error is None
+        assert [outcome.error for outcome in waiting] == [None] * 3
+
+    quickly(main)
+
+
+def test_a_connection_that_is_replaced_is_asked_whether_it_lives() -> None:
+    """Who waits on it without a deadline of its own learns that the node is dead."""
+
+    async def main() -> None:
+        async with (
+            serving() as server,
+            server.session(max_orphans=5, heartbeat_interval=30.0) as session,
+            anyio.create_task_group() as group,
+        ):
+            text = "INSERT INTO t (k) VALUES (1)"
+            last = start(group, lambda: session.execute(text, timeout=None))
+            reads = [start(group, lambda: session.execute("SELECT v FROM t")) for _ in range(6)]
+            await server.take_all(7)
+            for outcome in reads:
+                outcome.scope.cancel()
+            await until(lambda: len(server.peers) == 2)
+            server.answer = lambda asked: Supported({}) if asked.peer is server.peers[1] else None
+            await until_ended(server.peers[0], 66)
+            assert isinstance(last.error, cql.ConnectionLost)
+            assert "heartbeat" in str(last.error)
+            assert last.error.maybe_applied is True
+            assert not server.peers[1].ended.is_set()
+
+    quickly(main)
+
+
+async def until_ended(peer: Peer, seconds: float) -> None:
+    with trio.fail_after(seconds):
+        await peer.ended.wait()
+    await turns()

@@ -21,7 +21,7 @@ from cqlproto.frames import write_frame
 from cqlproto.messages import VOID, AuthResponse, Options, Query, Startup, StatusChange
 from tests.cassandra.launcher import free_port
 from tests.cqlproto_anyio.answers import echo, error
-from tests.cqlproto_anyio.server import Server, open_sockets, serving, start, turns
+from tests.cqlproto_anyio.server import Server, open_sockets, serving, start, turns, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -335,6 +335,36 @@ async def test_a_node_of_an_older_version_lowers_that_of_the_session() -> None:
             await session.execute(handle, (1,), now_in_seconds=5)
         with pytest.raises(cql.UsageError, match="needs protocol v5"):
             session.using(keyspace="other")
+
+
+async def test_what_was_begun_before_an_older_node_was_met_is_begun_again() -> None:
+    async with serving() as newer, serving() as older:
+        older.versions = (ProtocolVersion.V3, ProtocolVersion.V4)
+        older.texts, older.described = newer.texts, newer.described  # both know what one prepares
+        newer.answer = older.answer = echo(newer)
+        go_on = newer.hold()
+
+        async def connector(endpoint: cql.Endpoint) -> anyio.abc.ByteStream:
+            return await (newer if endpoint.address == "newer" else older).connector(endpoint)
+
+        config = cql.Config(connector=connector, discovery=False)
+        async with cql.connect(["newer", "older"], config=config) as session:
+            assert session.protocol_version is ProtocolVersion.V4
+            await newer.until(lambda: newer.asked)
+            assert newer.peers[0].core.version is ProtocolVersion.V5
+            go_on()
+            await until(lambda: session.statistics().hosts[0].connections)
+            assert [peer.core.version for peer in newer.peers] == [
+                ProtocolVersion.V5,
+                ProtocolVersion.V4,
+            ]
+            assert newer.peers[0].ended.is_set()
+            handle = await session.prepare(SELECT)
+            async with anyio.create_task_group() as group:
+                calls = [start(group, lambda: session.execute(handle, (1,))) for _ in range(20)]
+            hosts = {call.result.host for call in calls}
+            assert hosts == {"newer:9042", "older:9042"}
+        assert all(client.closed for client in (*newer.clients, *older.clients))
 
 
 @pytest.mark.parametrize("version", [ProtocolVersion.V5, ProtocolVersion.V4])
