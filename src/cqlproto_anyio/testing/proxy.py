@@ -7,28 +7,24 @@ to them. What its tasks run into stays with it: an error of the body leaves the 
 from __future__ import annotations
 
 import random
-import socket
-import sys
 from collections import deque
-from contextlib import contextmanager
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
-from anyio.abc import SocketAttribute
 
 from cqlproto_anyio.arguments import parse_endpoint
 from cqlproto_anyio.config import Endpoint
 from cqlproto_anyio.exceptions import ConfigError, UsageError
 from cqlproto_anyio.testing._memory import MemoryStream
+from cqlproto_anyio.testing._sockets import Listener
 from cqlproto_anyio.testing.link import Gate, Link, reset
 from cqlproto_anyio.testing.relay import Entry, Relay, Statements
 from cqlproto_anyio.testing.rules import Rule, Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
@@ -39,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["FaultProxy"]
 
 _LOG_SIZE = 10_000
-_BACKLOG = 1024
 
 
 class FaultProxy:
@@ -100,7 +95,7 @@ class FaultProxy:
         self._admits = anyio.Event()
         self._group: anyio.abc.TaskGroup | None = None
         self._endpoint: Endpoint | None = None
-        self._socket: socket.socket | None = None
+        self._listener: Listener | None = None
         self._failure: Exception | None = None
 
     def __repr__(self) -> str:
@@ -212,8 +207,8 @@ class FaultProxy:
         if value is self._refuse:
             return
         self._refuse = value
-        if self._socket is not None:
-            _set_listening(self._socket, not value)
+        if self._listener is not None:
+            self._listener.set_listening(not value)
         if value:
             self._admits = anyio.Event()
         else:
@@ -224,22 +219,17 @@ class FaultProxy:
     async def __aenter__(self) -> Self:
         if self._group is not None:
             raise UsageError("the proxy is running already")
-        listener: Any = None
+        listener = None
         if self._listen is not None:
-            with _free_port(self._listen, self._listen_port) as port:
-                listener = await anyio.create_tcp_listener(
-                    local_host=self._listen, local_port=port, backlog=_BACKLOG
-                )
-        group = anyio.create_task_group()
-        await group.__aenter__()
-        self._group = group
-        if listener is not None:
-            port = listener.extra(SocketAttribute.local_port)
-            self._endpoint = Endpoint(self._listen or "", port)
-            self._socket = listener.extra(SocketAttribute.raw_socket)
+            listener = Listener(self._listen, self._listen_port)
+            self._endpoint = Endpoint(self._listen, listener.port)
             if self._refuse:
-                _set_listening(self._socket, False)
-            group.start_soon(self._accept, listener)
+                listener.set_listening(False)
+        self._listener = listener
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        if listener is not None:
+            self._group.start_soon(self._accept, listener)
         return self
 
     async def __aexit__(
@@ -250,7 +240,7 @@ class FaultProxy:
     ) -> None:
         group, self._group = self._group, None
         assert group is not None
-        self._endpoint = self._socket = None
+        self._endpoint = self._listener = None
         group.cancel_scope.cancel()
         # The body's error isn't shown to the group, which would wrap it; it leaves as it is.
         await group.__aexit__(None, None, None)
@@ -260,13 +250,12 @@ class FaultProxy:
                 raise failure
             error.add_note(f"The fault proxy failed, too: {failure!r}")
 
-    async def _accept(self, listener: Any) -> None:
-        [one] = listener.listeners
-        async with listener:
+    async def _accept(self, listener: Listener) -> None:
+        try:
             while True:
                 try:
-                    stream = await one.accept()
-                except (OSError, anyio.BrokenResourceError):
+                    stream = await listener.accept()
+                except OSError:
                     if self._refuse:
                         await self._admits.wait()
                     else:
@@ -277,6 +266,8 @@ class FaultProxy:
                     await anyio.aclose_forcefully(stream)
                 else:
                     self._begin(stream)
+        finally:
+            listener.close()
 
     def _begin(self, client: ByteStream) -> None:
         assert self._group is not None
@@ -299,31 +290,3 @@ class FaultProxy:
         if self._connector is not None:
             return await self._connector(self.node)
         return await anyio.connect_tcp(self.node.address, self.node.port)
-
-
-@contextmanager
-def _free_port(address: str, port: int) -> Iterator[int]:
-    """A port that is free, kept for the block's listener; the port itself if it isn't 0.
-
-    A socket that has asked Linux for any port loses it when it stops listening, one that has asked
-    for this port doesn't.
-    """
-    if port or sys.platform != "linux":
-        yield port
-        return
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as keeper:
-        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        keeper.bind((address, 0))
-        yield keeper.getsockname()[1]
-
-
-def _set_listening(raw: socket.socket, value: bool) -> None:
-    """Let the system accept connections on a socket, or refuse them, while it keeps its port."""
-    try:
-        if value:
-            raw.listen(_BACKLOG)
-        else:
-            raw.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it can't: connections are accepted, and reset by the task that accepts them

@@ -49,6 +49,7 @@ Target = Literal["node", "client"]
 
 _MAX_BODY = Limits().max_response
 _MAX_STATEMENTS = 65_536
+_VERSIONS = frozenset({1, 2, 3, 4, 5, 6, 65, 66})  # 65 and 66 are DataStax's own
 _ENVELOPES = 5  # from this version on frames travel in segments
 
 
@@ -162,6 +163,9 @@ class _Half:
             RemoteProtocolError: they are not CQL.
         """
         if self._segments is None:
+            # A length that TLS seems to announce must not be waited for.
+            if self._raw and (version := self._raw[0] & ~RESPONSE_BIT) not in _VERSIONS:
+                raise RemoteProtocolError(f"{version} is no version of the protocol")
             frame = self._frames.read()
             return None if frame is None else (self._cut(self._frames.pending), [frame])
         while (segment := self._segments.read()) is not None:
