@@ -112,8 +112,8 @@ class Fixture:
         self.cluster = cluster
         self.owner = Owner()
         self.opened: list[cql.Endpoint] = []
-        fields.setdefault("connect_timeout", 2.0)
-        fields.setdefault("control_timeout", 2.0)
+        fields.setdefault("connect_timeout", 5.0)
+        fields.setdefault("control_timeout", 5.0)
         self.config = cluster.config(**fields)
         self.failure: Exception | None = None
         self.control = Control(

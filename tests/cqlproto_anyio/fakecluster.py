@@ -326,7 +326,10 @@ class FakeCluster:
             if self.seen is not None:
                 self.seen.append(request)
             return self._prepare(request, message)
-        if isinstance(message, Options) or not isinstance(message, (Query, Execute, Batch)):
+        if isinstance(message, Options):
+            host.beats += request.connection.greeted
+            request.connection.greeted = True
+        if not isinstance(message, (Query, Execute, Batch)):
             return handshake_reply(message, supported=host.supported, verify=self.verify)
         if isinstance(message, Query):
             keyspace = message.parameters.keyspace

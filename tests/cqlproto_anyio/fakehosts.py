@@ -105,6 +105,7 @@ class FakeConnection(anyio.abc.ByteStream):
         core: the protocol core of the server.
         registered: the kinds of events that the client wants.
         is_open: whether neither side has closed it.
+        greeted: whether it has had OPTIONS, which a handshake begins with.
     """
 
     def __init__(self, host: FakeHost) -> None:
@@ -112,6 +113,7 @@ class FakeConnection(anyio.abc.ByteStream):
         self.core = ServerConnection(versions=host.versions)
         self.registered: frozenset[str] = frozenset()
         self.is_open = True
+        self.greeted = False
         self._closed = False  # by the client
         self._broken = False
         self._held = bytearray()  # what has come while the host is paused
@@ -242,6 +244,7 @@ class FakeHost:
         opened: how many there have been.
         attempts: how many were tried.
         served: how many statements it has had, but for those on system tables.
+        beats: how many OPTIONS it has had, but for those of handshakes.
         told: columns of its rows that say something else, by name.
     """
 
@@ -275,6 +278,7 @@ class FakeHost:
         self.opened = 0
         self.attempts = 0
         self.served = 0
+        self.beats = 0
         self.told: dict[str, Any] = {}
         self._cells: dict[str, dict[str, bytes]] = {}
 

@@ -245,7 +245,7 @@ async def test_events_about_the_topology_are_gathered() -> None:
         for _ in range(3):
             cluster.add()
             cluster.tell_topology("NEW_NODE", cluster.hosts[-1])
-            await anyio.sleep(QUIET / 5)
+            await turns()
         cluster.remove(leaving)
         cluster.tell_topology("REMOVED_NODE", leaving)
         await until(lambda: fixture.owner.all("topology"))
