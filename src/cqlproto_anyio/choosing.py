@@ -104,21 +104,24 @@ class Chooser:
         """
         ready = self.ready or self.refreshed()
         count = len(ready)
-        if self._asleep and count:
-            self._wake(statement, values)
         if count < 2:
+            if self._asleep and count:
+                self._wake(statement, values, None)
             return ready[0] if count else None
-        turn = self._turn = (self._turn + 1) % 0xFFFFFF
+        turn = self._turn = (self._turn + 1) & 0xFFFFFF
+        route = token = None
         if statement is not None:
             route = statement.route
             if route is None or route.router is not self._router:
                 route = self._routed(statement)
-            if route.key is not None:
-                key = route.key(values)
-                if key is not None:
-                    chosen = self._nearest(route, murmur3_token(key), turn)
-                    if chosen is not None:
-                        return chosen
+            if route.key is not None and (key := route.key(values)) is not None:
+                token = murmur3_token(key)
+        if self._asleep:
+            self._wake(statement, values, token)
+        if route is not None and token is not None:
+            chosen = self._nearest(route, token, turn)
+            if chosen is not None:
+                return chosen
         turn %= count
         first = ready[turn]
         second = ready[turn - 1]
@@ -126,15 +129,21 @@ class Chooser:
             return first
         return second
 
-    def _wake(self, statement: Statement | None, values: Sequence[Any]) -> None:
-        """Have the host connected to that this request is meant for; another one serves it."""
+    def _wake(self, statement: Statement | None, values: Sequence[Any], token: int | None) -> None:
+        """Have the host connected to that this request is meant for; another one serves it.
+
+        Arguments:
+            statement, values: as for :meth:`choose`.
+            token: of the partition; None if it wasn't needed so far.
+        """
         source = self._source
         bind = None if statement is None else statement.prepared.bind
         meant: Pool | None = None
         if statement is not None and bind is not None and bind.key_indices:
-            key = statement.key(key_function)(values)
-            if key is not None:
-                replicas = source.topology.replicas(bind.columns[0].keyspace, murmur3_token(key))
+            if token is None and (key := statement.key(key_function)(values)) is not None:
+                token = murmur3_token(key)
+            if token is not None:
+                replicas = source.topology.replicas(bind.columns[0].keyspace, token)
                 pools = [source.pools.get(host.host_id) for host in replicas]
                 meant = next((pool for pool in pools if pool in self._asleep), None)
         else:
@@ -145,41 +154,28 @@ class Chooser:
 
     def _nearest(self, route: Route, token: int, turn: int) -> Connection | None:
         """Return a connection to a replica, the one with less to do of two."""
-        router = self._router
-        assert router is not None
         shards: Mapping[UUID, int] | None = None
-        if self.tablets and (held := self._held(route, token)):
+        if route.has_tablets and (held := self._held(route, token)):
             shards = held
-            replicas = router.pools(held)
-        elif route.primary_first:
-            replicas = router.primaries(route.keyspace, token)
+            replicas = route.router.pools(held)
         else:
-            replicas = router.nearest(route.keyspace, token)
+            replicas = route.replicas(route.keyspace, token)
         count = len(replicas)
-        if count < 2:
+        if count < 2 or route.primary_first:
             return replicas[0].pick(token, shards) if count else None
-        if route.primary_first:
-            return self._first(replicas, token, shards)
-        first = replicas[turn % count].pick(token, shards)
-        second = replicas[(turn + 1) % count].pick(token, shards)
+        # most pools have one connection, and a call costs more than to look
+        turn %= count
+        pool = replicas[turn]
+        connections = pool.connections
+        first = connections[0] if len(connections) == 1 else pool.pick(token, shards)
+        pool = replicas[turn - 1]
+        connections = pool.connections
+        second = connections[0] if len(connections) == 1 else pool.pick(token, shards)
         if first is None or second is None:
             return first or second
         if len(first.requests) + first.orphans <= len(second.requests) + second.orphans:
             return first
         return second
-
-    def _first(
-        self, replicas: Sequence[Pool], token: int, shards: Mapping[UUID, int] | None
-    ) -> Connection | None:
-        """Return a connection to the first replica that hasn't stopped answering."""
-        first: Connection | None = None
-        for pool in replicas:
-            connection = pool.pick(token, shards)
-            if connection is not None:
-                if connection.orphans < _SILENT:
-                    return connection
-                first = first or connection
-        return first
 
     def plan(
         self, statement: Statement | None, values: Sequence[Any], tried: Iterable[Pool]
@@ -205,7 +201,7 @@ class Chooser:
             if key is not None:
                 keyspace, token = route.keyspace, murmur3_token(key)
                 primary_first = route.primary_first
-                if self.tablets and (shards := self._held(route, token)):
+                if route.has_tablets and (shards := self._held(route, token)):
                     replicas = router.pools(shards)
         self._turn += 1
         passed = set(tried)
@@ -226,13 +222,28 @@ class Chooser:
         keyspace, table = (columns[0].keyspace, columns[0].table) if columns else ("", "")
         primary_first = statement.text.conditional
         key = None
+        has_tablets = (keyspace, table) in self.tablets
         if bind.key_indices and (
-            router.needs_token(keyspace, primary_first=primary_first)
-            or (keyspace, table) in self.tablets
+            has_tablets
+            or router.needs_token(keyspace, primary_first=primary_first)
             or any(pool.sharding is not None for pool in router.local)
         ):
             key = statement.key(key_function)
-        route = Route(router, keyspace, table, key, primary_first)
+        if primary_first:
+            replicas = router.primaries
+        elif router.near is router.local:  # no rack is preferred
+            replicas = router.replicas
+        else:
+            replicas = router.nearest
+        route = Route(
+            router,
+            keyspace,
+            table,
+            key,
+            replicas,
+            primary_first=primary_first,
+            has_tablets=has_tablets,
+        )
         statement.route = route
         return route
 

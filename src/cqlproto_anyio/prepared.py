@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cqlproto.messages.results import Column, ResultMetadata
     from cqlproto.messages.results import Prepared as PreparedMessage
     from cqlproto_anyio.config import Settings
+    from cqlproto_anyio.policies.routing import Router
+    from cqlproto_anyio.pool import Pool
 
 __all__ = ["Key", "Parameters", "Prepared", "Route", "Statement", "StatementCache", "refuse_use"]
 
@@ -58,24 +60,32 @@ class Route:
         table: its name.
         key: returns the partition key of bound values, or None where hashing can't change the
             choice.
+        replicas: returns the pools that have a token of a keyspace, of which any will do, or the
+            first.
         primary_first: whether the first replica is preferred to the others.
+        has_tablets: whether tablets of the table are known, which come before ``replicas``.
     """
 
-    __slots__ = ("key", "keyspace", "primary_first", "router", "table")
+    __slots__ = ("has_tablets", "key", "keyspace", "primary_first", "replicas", "router", "table")
 
     def __init__(
         self,
-        router: object,
+        router: Router[Pool],
         keyspace: str,
         table: str,
         key: KeyFunction | None,
+        replicas: Callable[[str, int], tuple[Pool, ...]],
+        *,
         primary_first: bool,
+        has_tablets: bool,
     ) -> None:
         self.router = router
         self.keyspace = keyspace
         self.table = table
         self.key = key
+        self.replicas = replicas
         self.primary_first = primary_first
+        self.has_tablets = has_tablets
 
 
 class Statement:
