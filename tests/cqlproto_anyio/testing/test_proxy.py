@@ -345,7 +345,7 @@ async def _flood(stream: anyio.abc.ByteStream, data: bytes, most: int) -> int:
     """Send until nothing is taken any more; return how many bytes were."""
     sent = 0
     while sent < most:
-        with anyio.move_on_after(2) as scope:
+        with anyio.move_on_after(1) as scope:
             await stream.send(data)
         if scope.cancelled_caught:
             break
@@ -356,7 +356,7 @@ async def _flood(stream: anyio.abc.ByteStream, data: bytes, most: int) -> int:
 async def _flood_socket(client: socket.socket, data: bytes, most: int) -> int:
     """The same with a bare socket, for what loops keep of their own mustn't count."""
     sent, last = 0, time.monotonic()
-    while sent < most and time.monotonic() - last < 1:
+    while sent < most and time.monotonic() - last < 0.5:
         try:
             sent += client.send(data[sent % len(data) :])
         except BlockingIOError:
