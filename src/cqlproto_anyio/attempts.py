@@ -52,6 +52,7 @@ class Attempts:
         failures: what the attempts so far have failed with.
         statement: the prepared statement that decides on the route, or None.
         values: its values.
+        answered_by: the connection that the answer came on.
         conditional: whether it is a lightweight transaction.
     """
 
@@ -65,6 +66,7 @@ class Attempts:
         self.statement: Statement | None = None
         self.values: Sequence[Any] = ()
         self.failures: list[CQLError] = []
+        self.answered_by: Connection | None = None
         self._tried: set[Pool] = set()
         self.restart()
 
@@ -192,6 +194,7 @@ class Attempts:
                         self._refuse_keyspace(request)
                     if outcome.notes is not None and self.statement is not None:
                         self.runtime.cluster.chooser.learn(self.statement, outcome)
+                    self.answered_by = request.connection
                     return outcome
                 connection = request.connection
                 assert connection is not None
@@ -229,6 +232,10 @@ class Attempts:
         connection = request.connection
         if decision.next_host or connection is None or connection.lost is not None:
             connection = self.next_connection()
+            if connection is None and decision.delay:
+                # what passes with time is worth another try where it was tried before
+                self._tried.clear()
+                connection = self.next_connection()
         if connection is None:
             raise self._summary(error) from error.__cause__
         self.runtime.retries += 1
@@ -268,7 +275,9 @@ class Attempts:
     def error(self, message: Error, request: Request) -> DatabaseError:
         """Return the exception for a server's ERROR."""
         error = database_error(message, host=host_of(request), query=request.query)
-        error.maybe_applied = may_have_applied(message.code, read_statement(request.query))
+        error.maybe_applied = may_have_applied(
+            message.code, read_statement(request.query), message.fields
+        )
         return error
 
     def _refuse_keyspace(self, request: Request) -> None:

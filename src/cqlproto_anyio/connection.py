@@ -75,6 +75,7 @@ class Connection:
         orphans: how many stream ids wait for a reply that nobody wants any more; likewise.
         owner: who is told of what happens here, or None.
         listener: called with each event that the server pushes; it must not raise.
+        since: when it was made, in seconds of the session's clock.
         heard: whether anything has come since this was last set to False.
         sharding: how a Scylla node divides its tokens among shards, or None.
         shard: the shard that serves the connection, or None.
@@ -106,7 +107,7 @@ class Connection:
         self._max_in_flight = config.max_in_flight
         self._watermark = config.max_in_flight
         self._max_unsent = config.max_unsent
-        self._started = backend.clock()
+        self.since = backend.clock()
         self._queue: OrderedDict[Request, None] = OrderedDict()
         self._scope: anyio.CancelScope | None = None
         self.data_to_send = core.data_to_send
@@ -258,7 +259,7 @@ class Connection:
                 reason,
                 host=str(self.endpoint),
                 stage="request",
-                elapsed=self._clock() - self._started,
+                elapsed=self._clock() - self.since,
             )
             self._tell_owner()
             self._tell_all(cause)

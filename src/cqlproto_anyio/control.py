@@ -208,16 +208,27 @@ class Control:
         self._hosts_due.ask(self._clock())
         self._wake.set()
 
-    async def agree(self, timeout: float) -> bool:
+    async def agree(self, timeout: float, connection: Connection | None = None) -> bool:
         """Wait until the hosts that are up have the same schema.
 
         Arguments:
             timeout: how long to wait, in seconds.
+            connection: to the node that has changed the schema, which is the one to ask: others may
+                agree on what was before. Should it be lost, the control connection's is asked.
 
         Returns:
             whether they have; False also if the server doesn't tell schema versions.
         """
-        return await agree(lambda: self._tables, self._owner.is_up, timeout)
+        changed = None
+        if connection is not None:
+            changed = SystemTables(connection, self._backend, self._config.control_timeout)
+
+        def asked() -> SystemTables | None:
+            if changed is None or changed.connection.lost is not None:
+                return self._tables
+            return changed
+
+        return await agree(asked, self._owner.is_up, timeout)
 
     # -- events
 

@@ -303,7 +303,10 @@ class ReadTimeout(DatabaseError):
 
 
 class ReadFailure(DatabaseError):
-    """Replicas failed while they executed a read."""
+    """Replicas failed while they executed a read.
+
+    On v5 ``details["reasons"]`` has the reason of each, by its address (v5 section 8).
+    """
 
     codes = (ErrorCode.READ_FAILURE,)
     consistency: Consistency
@@ -323,7 +326,10 @@ class FunctionFailure(DatabaseError):
 
 
 class WriteFailure(DatabaseError):
-    """Replicas failed while they executed a write; it may be applied elsewhere."""
+    """Replicas failed while they executed a write; it may be applied elsewhere.
+
+    On v5 ``details["reasons"]`` has the reason of each, by its address (v5 section 8).
+    """
 
     codes = (ErrorCode.WRITE_FAILURE,)
     consistency: Consistency
@@ -395,7 +401,10 @@ _BY_CODE: dict[int, type[DatabaseError]] = {
 def database_error(message: Error, *, host: str, query: str | None = None) -> DatabaseError:
     """Return the exception for a server's ERROR; an unknown code becomes a plain DatabaseError."""
     kind = _BY_CODE.get(message.code, DatabaseError)
-    return kind(message.code, message.message, dict(message.fields), host=host, query=query)
+    details: dict[str, Any] = dict(message.fields)
+    if "reasons" in details:  # v5 tells why each failed, and so how many did
+        details.setdefault("failures", len(details["reasons"]))
+    return kind(message.code, message.message, details, host=host, query=query)
 
 
 E = TypeVar("E", bound=BaseException)

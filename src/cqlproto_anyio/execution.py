@@ -214,7 +214,7 @@ class Call(Attempts):
             nothing: Result[Any] = Result([], (), event, host)
             nothing._failures = failures
             if type(message) is SchemaChange:
-                nothing._agreed = await self.runtime.agree(message, self.deadline)
+                nothing._agreed = await self.runtime.agree(message, self.answered_by, self.deadline)
             return nothing
         columns = columns_of(message)
         if columns and columns[0].name == APPLIED:

@@ -162,7 +162,8 @@ class Pool:
         self._leaving.discard(connection)
         if connection in self.connections:
             self.connections.remove(connection)
-            self.state.lost(self._clock())
+            now = self._clock()
+            self.state.lost(now, now - connection.since)
             self._changed(self)
 
     def _watch(self) -> None:

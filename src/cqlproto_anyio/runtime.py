@@ -309,8 +309,15 @@ class Runtime:
         elif change.target == "TABLE" and change.name is not None:
             tablets.forget_table(change.keyspace, change.name)
 
-    async def agree(self, change: SchemaChange, deadline: float) -> bool | None:
+    async def agree(
+        self, change: SchemaChange, connection: Connection | None, deadline: float
+    ) -> bool | None:
         """Wait until the hosts agree on the schema, after a statement that has changed it.
+
+        Arguments:
+            change: what it has changed.
+            connection: to the node that has changed it.
+            deadline: when the call ends, in seconds of the session's clock.
 
         Returns:
             whether they do; None if nobody was asked.
@@ -320,7 +327,7 @@ class Runtime:
         timeout = min(self.config.schema_agreement_timeout, deadline - self.clock())
         if control is None or self.config.schema_agreement_timeout == 0:
             return None
-        agreed = await control.agree(max(timeout, 0.0))
+        agreed = await control.agree(max(timeout, 0.0), connection)
         # what was prepared meanwhile, at a host that had not heard of it yet, may be of old
         self._schema_changed(change)
         return agreed

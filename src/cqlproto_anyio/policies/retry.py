@@ -38,6 +38,7 @@ __all__ = ["DefaultRetry", "NoRetry", "Retry", "RetryPolicy"]
 # Why a replica failed (v5 section 8, <reasonmap>): it doesn't know the table as the coordinator
 # does, which passes while an ALTER spreads through the cluster.
 INCOMPATIBLE_SCHEMA = 0x0003
+_PASSING = frozenset({0x0000, INCOMPATIBLE_SCHEMA})  # a node of 5.0 says "unknown" (0)
 # .. and what every replica would say again, after as much work: too many tombstones, a read too
 # large, too many indexes read.
 _SAME_EVERYWHERE = frozenset({0x0001, 0x0004, 0x0007})
@@ -115,25 +116,26 @@ class DefaultRetry:
                                        such as a table that it hasn't heard of yet.
     ``Unprepared``                     the next host: this one forgets statements faster than they
                                        are prepared.
-    ``Unavailable``                    the next host, as the first failure only: another
+    ``Unavailable``                    the next host, as the first or second failure: another
                                        coordinator may see replicas that this one doesn't. If it
                                        sees as few there are as few.
     ``ReadTimeout``                    the same host, as the first failure only, if enough replicas
                                        answered but the one that was to send the data didn't: the
                                        coordinator has noticed and will ask another. Otherwise
                                        never: replicas that are too slow get no faster by it.
-    ``ReadFailure``                    of a read, the next host, as the first failure only, unless
-                                       the replicas say (v5) that they would fail everywhere, such
-                                       as for too many tombstones: nodes disagree on the schema
-                                       while a table is altered.
+    ``ReadFailure``                    of a read, the next host, after a delay that doubles each
+                                       time, unless the replicas say (v5) that they would fail
+                                       everywhere, such as for too many tombstones: nodes disagree
+                                       on the schema for a second while a table is altered.
     ``WriteTimeout``                   the same host, as the first failure only, if it was the
                                        batch log that wasn't written (``BATCH_LOG``) and the
                                        statement is idempotent: none of the batch was sent to its
                                        replicas, but the log may be found and played. Otherwise
                                        never.
-    ``WriteFailure``                   the next host, as the first failure only, if the statement
-                                       is idempotent and all that failed did so (v5) for a schema
-                                       that they don't know yet. Otherwise never.
+    ``WriteFailure``                   the next host, after a delay that doubles each time, if the
+                                       statement is idempotent and all that failed did so, as far
+                                       as they say (v5), for a schema that they don't know yet.
+                                       Otherwise never.
     ``RequestTimeout``                 never: the time that the call had is over.
     ``Overloaded``                     never: it is the client that has too much to do.
     ``TruncateError``                  never: TRUNCATE needs all nodes; a person has to look.
@@ -147,6 +149,8 @@ class DefaultRetry:
             cluster in trouble gets no more than so many times its load.
         overload_delay: the longest wait after the first ``ServerOverloaded``, in seconds; twice as
             long after the next.
+        schema_delay: the same after a failure of replicas that may not have heard of a change of
+            the schema yet.
 
     Raises:
         ConfigError: an attribute has no such value.
@@ -154,12 +158,15 @@ class DefaultRetry:
 
     max_attempts: int = 4
     overload_delay: float = 0.1
+    schema_delay: float = 0.2
 
     def __post_init__(self) -> None:
         if type(self.max_attempts) is not int or self.max_attempts < 1:
             raise ConfigError(f"max_attempts is {self.max_attempts!r}, not a number of at least 1")
-        if type(self.overload_delay) not in (int, float) or not 0 <= self.overload_delay <= 3600:
-            raise ConfigError(f"overload_delay is {self.overload_delay!r}, not a number of seconds")
+        for name in ("overload_delay", "schema_delay"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value <= 3600:
+                raise ConfigError(f"{name} is {value!r}, not a number of seconds")
 
     def decide(
         self, error: CQLError, *, attempt: int, idempotent: bool, reads: bool
@@ -171,22 +178,26 @@ class DefaultRetry:
             return _NEXT_HOST
         if isinstance(error, ServerOverloaded):
             return Retry(next_host=True, delay=self.overload_delay * 2.0 ** min(attempt - 1, 16))
+        if isinstance(error, ReadFailure):
+            hopeless = not _SAME_EVERYWHERE.isdisjoint(_reasons(error).values())
+            return self._later(attempt) if reads and not hopeless else None
+        if isinstance(error, WriteFailure):
+            passing = _PASSING.issuperset(_reasons(error).values())
+            return self._later(attempt) if idempotent and passing else None
+        if isinstance(error, Unavailable):
+            return _NEXT_HOST if attempt <= 2 else None
         if attempt > 1:
             return None
-        if isinstance(error, Unavailable):
-            return _NEXT_HOST
         if isinstance(error, ReadTimeout):
             enough = error.received >= error.required and not error.data_present
             return _SAME_HOST if enough else None
-        if isinstance(error, ReadFailure):
-            hopeless = not _SAME_EVERYWHERE.isdisjoint(_reasons(error).values())
-            return _NEXT_HOST if reads and not hopeless else None
         if isinstance(error, WriteTimeout):
             return _SAME_HOST if idempotent and error.write_type == "BATCH_LOG" else None
-        if isinstance(error, WriteFailure):
-            passing = set(_reasons(error).values()) == {INCOMPATIBLE_SCHEMA}
-            return _NEXT_HOST if idempotent and passing else None
         return None
+
+    def _later(self, attempt: int) -> Retry:
+        """Try another host in a while: what is wrong passes when the nodes have heard of it."""
+        return Retry(next_host=True, delay=self.schema_delay * 2.0 ** min(attempt - 1, 16))
 
 
 def _reasons(error: ReadFailure | WriteFailure) -> Mapping[object, int]:

@@ -70,14 +70,20 @@ ALWAYS = {
     "ServerError": answered(ErrorCode.SERVER_ERROR),
     "Unprepared": answered(ErrorCode.UNPREPARED, statement_id=b"id"),
 }
+# Tried on the next host, later and later: (of a read, of an idempotent write, of another write).
+LATER = {
+    "ReadFailure of v4": (read_failure(None), True, False, False),
+    "ReadFailure for a schema": (read_failure({ONE_HERE: 3}), True, False, False),
+    "ReadFailure for what isn't said": (read_failure({ONE_HERE: 0}), True, False, False),
+    "WriteFailure of v4": (write_failure(None), False, True, False),
+    "WriteFailure for a schema": (write_failure({ONE_HERE: 3, ONE_THERE: 3}), False, True, False),
+    "WriteFailure for more": (write_failure({ONE_HERE: 3, ONE_THERE: 0}), False, True, False),
+}
 # What is decided of the first failure: (of a read, of an idempotent write, of another write).
 ONCE = {
-    "Unavailable": (UNAVAILABLE, NEXT, NEXT, NEXT),
     "ReadTimeout without data": (read_timeout(2, 2, False), SAME, SAME, SAME),
     "ReadTimeout with too few": (read_timeout(1, 2, False), None, None, None),
     "ReadTimeout with data": (read_timeout(2, 2, True), None, None, None),
-    "ReadFailure of v4": (read_failure(None), NEXT, None, None),
-    "ReadFailure for a schema": (read_failure({ONE_HERE: 3}), NEXT, None, None),
     "ReadFailure for tombstones": (read_failure({ONE_HERE: 0, ONE_THERE: 1}), None, None, None),
     "ReadFailure for its size": (read_failure({ONE_HERE: 4}), None, None, None),
     "WriteTimeout of a batch's log": (write_timeout("BATCH_LOG"), None, SAME, None),
@@ -85,9 +91,7 @@ ONCE = {
     "WriteTimeout of one write": (write_timeout("SIMPLE"), None, None, None),
     "WriteTimeout of a CAS": (write_timeout("CAS"), None, None, None),
     "WriteTimeout of a counter": (write_timeout("COUNTER"), None, None, None),
-    "WriteFailure of v4": (write_failure(None), None, None, None),
-    "WriteFailure for a schema": (write_failure({ONE_HERE: 3, ONE_THERE: 3}), None, NEXT, None),
-    "WriteFailure for more": (write_failure({ONE_HERE: 3, ONE_THERE: 0}), None, None, None),
+    "WriteFailure for tombstones": (write_failure({ONE_HERE: 3, ONE_THERE: 1}), None, None, None),
 }
 NEVER: dict[str, errors.CQLError] = {
     "RequestTimeout": errors.RequestTimeout("late"),
@@ -112,6 +116,8 @@ NEVER: dict[str, errors.CQLError] = {
 }  # fmt: skip
 EVERY = [
     *ALWAYS.values(),
+    UNAVAILABLE,
+    *(case[0] for case in LATER.values()),
     *(case[0] for case in ONCE.values()),
     *NEVER.values(),
     answered(ErrorCode.OVERLOADED),
@@ -145,6 +151,29 @@ def test_tried_once(case: tuple[errors.CQLError, Any, Any, Any]) -> None:
         assert policy.decide(error, attempt=2, idempotent=idempotent, reads=reads) is None
 
 
+@pytest.mark.parametrize("case", LATER.values(), ids=LATER)
+def test_tried_later(case: tuple[errors.CQLError, bool, bool, bool]) -> None:
+    error, *expected = case
+    policy = DefaultRetry(schema_delay=0.3)
+    ways = [(True, False), (False, True), (False, False)]
+    for again, (reads, idempotent) in zip(expected, ways, strict=True):
+        found = [
+            policy.decide(error, attempt=attempt, idempotent=idempotent, reads=reads)
+            for attempt in (1, 2, 3, 4)
+        ]
+        later = [Retry(True, 0.3), Retry(True, 0.6), Retry(True, 1.2), None]
+        assert found == (later if again else [None] * 4)
+
+
+@flags
+def test_unavailable_is_tried_elsewhere_twice(reads: bool, idempotent: bool) -> None:
+    found = [
+        DefaultRetry().decide(UNAVAILABLE, attempt=attempt, idempotent=idempotent, reads=reads)
+        for attempt in (1, 2, 3)
+    ]
+    assert found == [NEXT, NEXT, None]
+
+
 @flags
 @pytest.mark.parametrize("error", NEVER.values(), ids=NEVER)
 def test_never_tried_again(error: errors.CQLError, reads: bool, idempotent: bool) -> None:
@@ -176,8 +205,10 @@ def test_attempts_are_bounded(
     if attempt >= most:
         assert found is None
     if found is not None:
-        assert 0 <= found.delay < 10_000
-        assert found.delay == 0 or isinstance(error, errors.ServerOverloaded)
+        assert 0 <= found.delay < 15_000
+        assert found.delay == 0 or isinstance(
+            error, (errors.ServerOverloaded, errors.ReadFailure, errors.WriteFailure)
+        )
     assert NoRetry().decide(error, attempt=1, idempotent=idempotent, reads=reads) is None
 
 
@@ -202,6 +233,7 @@ def test_policies_are_values(policy: RetryPolicy) -> None:
         {"overload_delay": "1"},
         {"overload_delay": float("nan")},
         {"overload_delay": True},
+        {"schema_delay": -1},
     ],
     ids=str,
 )
