@@ -161,8 +161,10 @@ class Chooser:
         else:
             replicas = route.replicas(route.keyspace, token)
         count = len(replicas)
-        if count < 2 or route.primary_first:
+        if count < 2:
             return replicas[0].pick(token, shards) if count else None
+        if route.primary_first:
+            return self._first(replicas, token, shards)
         # most pools have one connection, and a call costs more than to look
         turn %= count
         pool = replicas[turn]
@@ -176,6 +178,19 @@ class Chooser:
         if len(first.requests) + first.orphans <= len(second.requests) + second.orphans:
             return first
         return second
+
+    def _first(
+        self, replicas: Sequence[Pool], token: int, shards: Mapping[UUID, int] | None
+    ) -> Connection | None:
+        """Return a connection to the first replica that hasn't stopped answering."""
+        first: Connection | None = None
+        for pool in replicas:
+            connection = pool.pick(token, shards)
+            if connection is not None:
+                if connection.orphans < _SILENT:
+                    return connection
+                first = first or connection
+        return first
 
     def plan(
         self, statement: Statement | None, values: Sequence[Any], tried: Iterable[Pool]
