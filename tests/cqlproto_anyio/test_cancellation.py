@@ -7,6 +7,7 @@ its task) is cancelled; n goes from 1 until the scenario gets through.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,7 +17,15 @@ import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Batch, Execute, Prepare
 from tests.cqlproto_anyio.answers import error, ints, prepared, unprepared
-from tests.cqlproto_anyio.server import Server, connection_of, idle, serving, until
+from tests.cqlproto_anyio.server import (
+    IDLE,
+    Server,
+    connection_of,
+    idle,
+    serving,
+    state,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator
@@ -182,6 +191,61 @@ async def test_verbs(scenario: Any, native: bool, lost: bool) -> None:
         await scenario(session, MOST)
         await idle(session)  # a stream that was closed early has its next page under way
         assert not cluster._waiters
+
+
+def troubled(server: Server) -> Callable[[Asked], Response | None]:
+    """Refuses each request once, and leaves the second attempt at it waiting."""
+    answer = answers(server)
+    attempts: Counter[object] = Counter()
+
+    def troubled_answer(asked: Asked) -> Response | None:
+        message = asked.message
+        if isinstance(message, Prepare):
+            return answer(asked)
+        what: object = (asked.text, asked.state)
+        if isinstance(message, Batch):
+            what = tuple(each.query for each in message.statements)
+        attempts[what] += 1
+        if attempts[what] == 1:
+            return error(ErrorCode.OVERLOADED)
+        return None if attempts[what] == 2 else answer(asked)
+
+    return troubled_answer
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(("anyio_backend", "native"), NATIVE, indirect=["anyio_backend"])
+async def test_retries_and_second_attempts(scenario: Any, native: bool) -> None:
+    profile = cql.Profile(
+        idempotent=True,
+        retry=cql.DefaultRetry(overload_delay=0.002),
+        speculation=cql.ConstantSpeculation(0.002, attempts=2),
+    )
+    async with serving() as server:
+        server.answer = troubled(server)
+        hosts = list("abcdef")  # so many that two are left whichever comes first
+        async with cql.connect(hosts, config=server.config(), profile=profile) as session:
+            await until(lambda: all(host.connections for host in session.statistics().hosts))
+
+            def answered() -> bool:
+                """Let late replies come, and look whether that was all."""
+                for asked in server.asked:
+                    asked.reply(ints(99))
+                server.asked.clear()
+                return state(session) == IDLE
+
+            for at in range(1, MOST):
+                got_there = await cancelled_at(at, scenario(session, at), native)
+                await until(answered)
+                # the heartbeat's; nothing is left to be sent later
+                assert len(session._runtime.deadlines) == 1
+                if not got_there:
+                    break
+            else:
+                pytest.fail("the scenario never got through")
+            if scenario is not prepare:
+                assert session.statistics().speculative
+        assert all(client.closed for client in server.clients)
 
 
 @pytest.mark.parametrize(("anyio_backend", "native"), NATIVE, indirect=["anyio_backend"])
