@@ -6,6 +6,8 @@ import contextlib
 import ssl
 import threading
 import time
+import traceback
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ import anyio.to_thread
 import pytest
 
 import cqlproto_anyio as cql
+from tests.cqlproto_anyio.server import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,18 +75,28 @@ class Counted:
 
 
 @pytest.mark.parametrize("name", ["now", "soon"])
+@pytest.mark.parametrize("pooled", [1, 3])
 async def test_a_password_is_asked_for_once_per_connection(
-    secure_cassandra: Node, name: str
+    secure_cassandra: Node, name: str, pooled: int
 ) -> None:
+    """As many times as the server counts connections: those of the pool, and the control one."""
     counted = Counted()
     auth = cql.PlainAuth("cassandra", getattr(counted, name))
-    async with connecting(secure_cassandra, auth=auth) as session:
-        for _ in range(3):
-            assert (await session.execute(LOCAL, ("local",))).one().key == "local"
-    assert counted.calls == 1
-    async with connecting(secure_cassandra, auth=auth):
-        pass
-    assert counted.calls == 2
+    application = f"asked-{uuid.uuid4()}"
+    config = cql.Config(connections_per_host=pooled, application_name=application)
+    clients = "SELECT username, client_options FROM system_views.clients"
+    for turn in (1, 2):
+        async with connecting(secure_cassandra, auth=auth, config=config) as session:
+            await until(lambda: session.statistics().hosts[0].connections == pooled)
+            for _ in range(10):
+                assert (await session.execute(LOCAL, ("local",))).one().key == "local"
+            found = [
+                client.username
+                for client in await session.execute(clients, consistency=cql.Consistency.ONE)
+                if (client.client_options or {}).get("APPLICATION_NAME") == application
+            ]
+            assert found == ["cassandra"] * (pooled + 1)
+        assert counted.calls == turn * (pooled + 1)
 
 
 async def test_wrong_credentials(secure_cassandra: Node) -> None:
@@ -93,6 +106,9 @@ async def test_wrong_credentials(secure_cassandra: Node) -> None:
     assert error.stage == "handshake"
     assert "incorrect" in str(error)
     assert secret not in str(error) + repr(error)
+    told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    frames = [frame for frame in told.stack if frame.filename != __file__]
+    assert secret not in "".join(traceback.StackSummary.from_list(frames).format())
     unknown = await failure(connecting(secure_cassandra, auth=cql.PlainAuth("nobody", "x")))
     assert type(unknown) is cql.AuthenticationFailed
     empty = await failure(connecting(secure_cassandra, auth=cql.PlainAuth("", "")))
@@ -191,6 +207,17 @@ async def test_no_tls_where_it_is_wanted(secure_cassandra: Node) -> None:
     error = await failure(connecting(secure_cassandra, tls=False))
     assert error.stage == "handshake"
     assert "TLS" in str(error)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_every_version_of_tls(secure_cassandra: Node, version: ssl.TLSVersion) -> None:
+    context = secure_cassandra.tls_context()
+    assert context is not None
+    context.minimum_version = context.maximum_version = version
+    async with connecting(secure_cassandra, tls=context) as session:
+        assert (await session.execute(LOCAL, ("local",))).one().key == "local"
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
 
 
 @pytest.mark.uvloop
