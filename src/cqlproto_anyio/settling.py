@@ -182,8 +182,7 @@ async def settle(
         and what the reading raises if it's wrong: InvalidQuery, Unauthorized, ..
     """
     _check(error, query, applied, grace)
-    # A server that finds too few replicas for the commit says so after the proposal was accepted.
-    if not error.maybe_applied and not isinstance(error, Unavailable):
+    if not error.maybe_applied:
         return False
     profile = _profile(session, options)
     timeout = options.get("timeout", profile.timeout)

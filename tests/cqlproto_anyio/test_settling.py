@@ -172,11 +172,13 @@ async def test_what_was_not_done_needs_no_reading(error: cql.CQLError) -> None:
     assert session.asked == []
 
 
-async def test_too_few_replicas_for_the_commit() -> None:
-    """The server finds that out when the proposal has been accepted."""
+async def test_too_few_replicas() -> None:
+    """For the commit, as the error says itself, that is found out when the proposal is accepted."""
     error = database_error(ErrorCode.UNAVAILABLE, consistency=cql.Consistency.TWO)
-    error.maybe_applied = False
     assert await settled(Scripted(ME), error) is True
+    error = database_error(ErrorCode.UNAVAILABLE, consistency=SERIAL)
+    error.maybe_applied = False
+    assert await settled(Scripted(error), error) is False
 
 
 # -- the consistency
