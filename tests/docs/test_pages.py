@@ -8,6 +8,8 @@ import shutil
 import socket
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.abc
 import hypothesis
 import pytest
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from tests.cassandra.conftest import Node
 
 WITHOUT_SERVER = ["testing.md", "types.md"]
-WITH_SERVER = ["getting-started.md", "own-transport.md"]
+WITH_SERVER = ["fault-proxy.md", "getting-started.md", "own-transport.md"]
 
 
 def test_every_page_with_examples_is_run() -> None:
@@ -55,6 +57,7 @@ async def test_what_a_page_says_has_to_be_so(
 def redirect(monkeypatch: pytest.MonkeyPatch, nodes: dict[str, Node]) -> None:
     """Let pages name the usual addresses and reach the tests' nodes."""
     connect, create_connection = cql.connect, socket.create_connection
+    connect_tcp = anyio.connect_tcp
 
     def where(host: str, port: int) -> tuple[str, int]:
         node = nodes.get(host) if port == 9042 else None
@@ -68,6 +71,10 @@ def redirect(monkeypatch: pytest.MonkeyPatch, nodes: dict[str, Node]) -> None:
     def create_connection_to(address: tuple[str, int], *rest: Any, **more: Any) -> socket.socket:
         return create_connection(where(*address), *rest, **more)
 
+    async def connect_tcp_to(host: str, port: int) -> anyio.abc.SocketStream:
+        return await connect_tcp(*where(host, port))
+
+    monkeypatch.setattr(anyio, "connect_tcp", connect_tcp_to)
     monkeypatch.setattr(cql, "connect", connect_to)
     monkeypatch.setattr(socket, "create_connection", create_connection_to)
 
