@@ -359,9 +359,9 @@ async def test_wrong_batches(session: cql.Session) -> None:
     )
     with pytest.raises(cql.InvalidQuery, match="[Cc]ounter"):
         await session.batch([plain, hit])
-    with pytest.raises(cql.InvalidQuery, match="non-counter"):
+    with pytest.raises(cql.UsageError, match="statement 1 of the batch is an INSERT"):
         await session.batch([plain], kind="counter")
-    with pytest.raises(cql.InvalidQuery, match="SELECT|only UPDATE, INSERT and DELETE"):
+    with pytest.raises(cql.UsageError, match="is SELECT: a batch takes INSERT, UPDATE and DELETE"):
         await session.batch(["SELECT * FROM items"])
     with pytest.raises(cql.UsageError, match="kind='loged'"):
         await session.batch([plain], kind="loged")  # type: ignore[arg-type]
@@ -373,7 +373,7 @@ async def test_wrong_batches(session: cql.Session) -> None:
         await session.batch([5])  # type: ignore[list-item]
     with pytest.raises(cql.UsageError, match="keyspace="):
         await session.batch([plain, "USE system"])
-    with pytest.raises(cql.CQLError, match="70000 statements, at most 65535"):
+    with pytest.raises(cql.UsageError, match="at most 65535 statements"):
         await session.batch([plain] * 70_000)
     with pytest.raises(cql.InvalidQuery, match="too large"):
         await session.batch([(INSERT, (n, 1, "x" * 60_000)) for n in range(2)])
