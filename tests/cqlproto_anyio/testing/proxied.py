@@ -1,0 +1,58 @@
+"""A proxy of the server of the tests, and sessions through it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.abc
+
+import cqlproto_anyio as cql
+from cqlproto_anyio.testing import (
+    FaultProxy,
+)
+from cqlproto_anyio.testing._memory import MemoryStream
+from tests.cqlproto_anyio.answers import echo
+from tests.cqlproto_anyio.server import Server, open_sockets, serving, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import anyio.lowlevel
+
+
+SELECT = "SELECT v FROM t WHERE k = ?"
+
+
+@asynccontextmanager
+async def proxied(way: str, **options: Any) -> AsyncIterator[tuple[Server, FaultProxy]]:
+    """A server that answers everything, and a proxy of it; no socket is left at the end."""
+    before = open_sockets()
+    async with serving() as server:
+        server.answer = echo(server)
+        if way == "tcp":
+            proxy = FaultProxy("127.0.0.1", await server.listen(), seed=3, **options)
+        else:
+            proxy = FaultProxy("node", connector=server.connector, listen=None, seed=3, **options)
+        async with proxy:
+            yield server, proxy
+        assert proxy.connections == 0
+    await until(lambda: open_sockets() <= before)
+
+
+def session(proxy: FaultProxy, way: str, **fields: Any) -> Any:
+    fields.setdefault("connect_timeout", 2.0)
+    if way == "tcp":
+        return cql.connect(proxy.host, port=proxy.port, config=cql.Config(**fields))
+    return cql.connect("node", config=cql.Config(connector=proxy.connector, **fields))
+
+
+async def selected(it: cql.Session, number: int, timeout: float = 5) -> int:
+    row = (await it.execute(SELECT, (number,), timeout=timeout)).one()
+    found: int = row.v
+    return found
+
+
+async def silent(endpoint: cql.Endpoint) -> anyio.abc.ByteStream:
+    return MemoryStream.pair()[0]
