@@ -33,6 +33,7 @@ from cqlproto_anyio.policies import (
     RetryPolicy,
     Routing,
     Speculation,
+    Tracker,
 )
 from cqlproto_anyio.prepared import Prepared
 from cqlproto_anyio.results import Page, Result
@@ -87,6 +88,7 @@ __all__ = [
     "Trace",
     "TraceEvent",
     "TraceNotFound",
+    "Tracker",
     "UNSET",
     "__version__",
     "connect",

@@ -8,7 +8,7 @@ goes is the next host of the plan. UNPREPARED is no failure: the host is told of
 from __future__ import annotations
 
 from random import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cqlproto.enums import ErrorCode
 from cqlproto.messages.errors import Error
@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from cqlproto_anyio.request import Request
     from cqlproto_anyio.runtime import Runtime
 
-    Outcome = ResponseReceived | CQLError
+__all__ = ["MAX_PREPARATIONS", "Attempts", "Outcome", "host_of"]
 
-__all__ = ["MAX_PREPARATIONS", "Attempts", "host_of"]
+# What has come of an attempt: an answer, which may be an ERROR, or a failure that is the host's.
+Outcome: TypeAlias = "ResponseReceived | CQLError"
 
 # A node that forgets a statement as soon as it is prepared (its cache is too small) is not asked
 # forever.
@@ -183,6 +184,15 @@ class Attempts:
             RequestTimeout, ConnectionFailed, NoHostAvailable, SessionClosed, Overloaded: no answer
                 came.
         """
+        try:
+            return await self._answer(request, outcome, paging_state)
+        except CQLError as exc:
+            self._tell_attempts(exc)
+            raise
+
+    async def _answer(
+        self, request: Request, outcome: Outcome, paging_state: bytes | None
+    ) -> ResponseReceived:
         preparations = 0
         while True:
             if isinstance(outcome, CQLError):
@@ -254,12 +264,13 @@ class Attempts:
         error.maybe_applied = maybe_applied
         return error
 
-    def late(self, error: CQLError) -> None:
-        """Let an error that ends the call tell of the attempts before it."""
-        if self.failures:
-            error.attempts = (*self.failures, *error.attempts)
+    def _tell_attempts(self, error: CQLError) -> None:
+        """Let an error that ends the call in another way tell of the attempts before it."""
+        failures = self.failures
+        if failures and error not in failures and error.attempts != tuple(failures):
+            error.attempts = (*failures, *(error.attempts or (error,)))
             error.maybe_applied = error.maybe_applied or any(
-                each.maybe_applied for each in self.failures
+                each.maybe_applied for each in failures
             )
 
     @property

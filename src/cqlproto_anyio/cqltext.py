@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["StatementText", "read_statement", "tokens"]
+__all__ = ["StatementText", "read_statement", "shown", "tokens"]
 
 # No alternative can match the empty string or back-track into another, so scanning is linear. A
 # string or comment that isn't closed runs to the end of the text. The possessive loops keep no
@@ -74,6 +74,24 @@ def tokens(text: str) -> Iterator[tuple[str, str]]:
         kind = match.lastgroup or "other"
         if kind not in ("space", "comment"):
             yield kind, match.group()
+
+
+_SHOWN = 80
+
+
+def shown(text: str) -> str:
+    """Return a statement's text for messages: on one line, short, without the strings in it.
+
+    A string may be a password (``CREATE ROLE .. WITH PASSWORD = '..'``) or somebody's data.
+    """
+    line = " ".join(_TOKEN.sub(_blanked, text[: 4 * _SHOWN]).split())
+    return line if len(line) <= _SHOWN else line[: _SHOWN - 3] + "..."
+
+
+def _blanked(match: re.Match[str]) -> str:
+    if match.lastgroup == "string":
+        return "'..'"
+    return " " if match.lastgroup == "comment" else match.group()
 
 
 # A text with values in it is long and seldom comes twice: kept, a thousand would take much memory.

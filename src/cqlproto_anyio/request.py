@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cqlproto_anyio._backend import Waiting
-from cqlproto_anyio.cqltext import read_statement
+from cqlproto_anyio.cqltext import read_statement, shown
 from cqlproto_anyio.exceptions import RequestTimeout
 
 if TYPE_CHECKING:
@@ -149,10 +149,8 @@ class Request(Waiting):
         if not self.done:
             self._leave()
             where = "" if self.connection is None else f" from {self.connection.endpoint}"
-            what = " ".join(self.query.split())
             error = RequestTimeout(
-                f"no answer{where} within {self.timeout:g} s:"
-                f" {what if len(what) <= 80 else what[:77] + '...'}"
+                f"no answer{where} within {self.timeout:g} s: {shown(self.query)}"
             )
             error.timeout = self.timeout
             error.query = self.query

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cqlproto_anyio.cqltext import StatementText, read_statement, tokens
+from cqlproto_anyio.cqltext import StatementText, read_statement, shown, tokens
 
 
 @pytest.mark.parametrize(
@@ -181,3 +181,24 @@ def test_long_texts_take_time_in_proportion(unit: str) -> None:
     # Quadratic time would be a matter of minutes here, and of 256 times as long.
     small = max(min(seconds(1_000) for _ in range(3)), 50e-6)
     assert seconds(256_000) < small * 256 * 12
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("SELECT *\n  FROM t", "SELECT * FROM t"),
+        ("CREATE ROLE r WITH PASSWORD = 'it''s'", "CREATE ROLE r WITH PASSWORD = '..'"),
+        ("UPDATE t SET a = $$x$$ -- 'why'\n", "UPDATE t SET a = '..'"),
+        ("INSERT INTO t (a) VALUES ('" + "x" * 1000, "INSERT INTO t (a) VALUES ('..'"),
+        ("SELECT " + "a, " * 100, "SELECT " + "a, " * 23 + "a..."),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_shown_without_its_strings(text: str, expected: str) -> None:
+    assert shown(text) == expected
+
+
+@given(st.text())
+def test_shown_is_short(text: str) -> None:
+    assert len(shown(text)) <= 80
+    assert "\n" not in shown(text)

@@ -15,9 +15,11 @@ PUBLIC = [
     "cqlproto.compression",
     "cqlproto.cqltypes",
     "cqlproto.messages",
+    "cqlproto.routing",
     "cqlproto.rows",
     "cqlproto.testing",
     "cqlproto_anyio",
+    "cqlproto_anyio.testing",
 ]
 DIRECTIVE = re.compile(r"^\.\. (?:auto|py:)(\w+):: ([\w.]+)$")
 AGAIN = re.compile(r"^```\{exported-again\} (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
