@@ -173,13 +173,12 @@ async def settle(
             fail before they are given up, in seconds, after the grace.
 
     Raises:
-        error: the very one that was given, still ambiguous, because no reading succeeded; a note
-            on it says why.
+        CQLError: the very ``error`` that was given, still ambiguous, because no reading succeeded;
+            a note on it says why. Or what the reading raises if it is wrong: InvalidQuery, ..
         UsageError: the statement has no condition, so that no reading can settle it; or ``query``
             is no SELECT.
         MultipleRows: the reading found several rows.
         TypeError, ConfigError: an argument is wrong.
-        and what the reading raises if it's wrong: InvalidQuery, Unauthorized, ..
     """
     _check(error, query, applied, grace)
     if not error.maybe_applied:
