@@ -397,6 +397,17 @@ async def test_rows_that_make_no_sense_are_noted_once_and_read_again_soon(
         assert texts == [f"the peer {joining} has no tokens: it is left out"]
 
 
+async def test_a_row_that_is_half_written_keeps_its_host(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = FakeCluster(3)
+    async with controlling(cluster) as fixture:
+        before = fixture.control.topology
+        cluster.hosts[1].tell(tokens=None, rack=None)
+        fixture.control.refresh_soon()
+        await until(lambda: "what was known of it is used" in caplog.text)
+        await turns()
+        assert fixture.control.topology is before
+
+
 async def test_notes_are_not_remembered_without_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

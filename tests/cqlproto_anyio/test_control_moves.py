@@ -169,6 +169,19 @@ async def test_a_silent_node_is_left() -> None:
         assert "no answer" in str(fixture.owner.all("lost")[0])
 
 
+async def test_candidates_are_tried_again_after_the_last() -> None:
+    cluster = FakeCluster(6)
+    first, pace = [cluster.hosts[0].endpoint], {"CANDIDATES": 2}
+    async with controlling(cluster, first, pace=pace) as fixture:
+        fixture.owner.preferred = [host.endpoint for host in cluster.hosts]
+        for host in cluster.hosts:
+            host.kill()
+        await until(lambda: len(fixture.opened) > 20)
+        cluster.hosts[5].revive()
+        await until(lambda: fixture.owner.all("connected")[1:])
+        assert fixture.here is cluster.hosts[5]
+
+
 async def test_a_reading_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     cluster = FakeCluster(2)
     async with controlling(cluster) as fixture:
@@ -224,6 +237,8 @@ async def test_a_reading_that_gets_no_answer_moves_it() -> None:
         fixture.control.refresh_soon()
         await until(lambda: fixture.owner.all("connected")[1:])
         assert fixture.here is cluster.hosts[1]
+        # as it began, in vain, in vain as a contact point, and at the other host
+        assert cluster.reads[KEYSPACES] == 4
 
 
 async def test_an_endpoint_that_cannot_be_opened_at_all() -> None:
