@@ -409,8 +409,14 @@ class Settings:
         self.idempotent = profile.idempotent
         self.retry = profile.retry
         self.speculation = profile.speculation
-        # the short way through execute() does for these
-        self.plain = not profile.trace and profile.payload is None and profile.speculation is None
+        # the short way through execute() does for these; it keeps no timestamp, and finds that of
+        # an idempotent write by its deadline
+        self.plain = (
+            not profile.trace
+            and profile.payload is None
+            and profile.speculation is None
+            and not (profile.idempotent and profile.timeout is None)
+        )
         # without a keyspace: a prepared statement has its own
         self.parameters = QueryParameters(
             profile.consistency,

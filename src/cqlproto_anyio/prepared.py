@@ -105,6 +105,7 @@ class Statement:
     """
 
     __slots__ = (
+        "__weakref__",
         "_key",
         "binders",
         "conditional",

@@ -8,6 +8,7 @@ then. So a host that comes back is told what it is asked for, when it is asked, 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from cqlproto.messages.errors import Error
 from cqlproto.messages.requests import Prepare
@@ -55,6 +56,8 @@ class Preparations:
         self._keep_deadline = keep_deadline
         self._drop_deadline = drop_deadline
         self._request_class = request_class
+        # those that users hold too, which may have left the cache
+        self._known: WeakSet[Statement] = WeakSet()
         self._flights: dict[Flight, Detached] = {}
 
     def __len__(self) -> int:
@@ -66,7 +69,7 @@ class Preparations:
 
     def outdate(self, keyspace: str) -> None:
         """The schema of a keyspace has changed."""
-        for statement in self.statements:
+        for statement in tuple(self._known):
             if statement.about(keyspace):
                 statement.outdate()
 
@@ -178,6 +181,7 @@ class Preparations:
         if statement is None:
             keyspace, query = (self._usual, key) if isinstance(key, str) else key
             statement = Statement(query, keyspace, message, connection.version)
+            self._known.add(statement)
         else:
             statement.speak(connection.version)
             statement.renew(message)
