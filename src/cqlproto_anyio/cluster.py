@@ -14,26 +14,22 @@ import random
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
-from cqlproto.messages.requests import Options as OptionsMessage
 from cqlproto_anyio.choosing import Chooser
 from cqlproto_anyio.control import Control
 from cqlproto_anyio.discovery import check_local_dc, infer_local_dc
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
-    CQLError,
     NoHostAvailable,
     Overloaded,
-    RequestTimeout,
     SessionClosed,
     copied,
 )
-from cqlproto_anyio.hooks import ConnectionRecord, ControlRecord, HostRecord
+from cqlproto_anyio.hooks import ConnectionRecord, ControlRecord
 from cqlproto_anyio.hoststate import HostState, Status
 from cqlproto_anyio.opening import open_connection
 from cqlproto_anyio.openings import Openings
 from cqlproto_anyio.policies.routing import distance
 from cqlproto_anyio.pool import Pool
-from cqlproto_anyio.request import Detached
 from cqlproto_anyio.topology import Host, Topology
 
 if TYPE_CHECKING:
@@ -55,7 +51,7 @@ __all__ = ["Cluster"]
 
 # How often connections that are out of service are looked at, in seconds.
 _SWEEP = 0.25
-# How many hosts are tried at once for a request that finds no connection at all.
+# How many hosts of a data centre are tried at once for a request that finds no connection at all.
 _TRIED_AT_ONCE = 4
 
 
@@ -215,27 +211,44 @@ class Cluster:
         return len(self._waiters) > most
 
     def _seek(self) -> None:
-        """Try hosts for those who wait; tell them if there is none left to try."""
+        """Try hosts for those who wait; tell them if there is none left to try.
+
+        Another data centre's turn comes when no host of the nearer ones may yet prove to work; an
+        attempt at one that has failed before is no reason to wait.
+        """
         if not self._waiters or self._closed is not None:
             return
+        at_once = _TRIED_AT_ONCE
+        for pools in self._usable():
+            self._ask(pools, at_once)
+            self._open_some()
+            if any(pool.is_promising for pool in pools):
+                return
+            at_once = min(at_once, self.routing.remote_hosts)
+        if not any(pool.is_hopeful for pool in self.pools.values()):
+            self._tell_waiters(self._nobody())
+
+    def _ask(self, pools: Sequence[Pool], at_once: int) -> None:
+        """Have some of these hosts connected to, unless so many are being already."""
         now = self._clock()
-        usable = self._usable()
-        busy = sum(pool.state.opening > 0 for pool in usable)
-        for pool in usable:
-            if busy >= _TRIED_AT_ONCE:
+        busy = sum(pool.state.opening > 0 for pool in pools)
+        for pool in pools:
+            if busy >= at_once:
                 break
             if pool not in self._asked and not pool.state.opening:
                 self._asked.add(pool)
                 pool.state.needed(now)
                 self._openings.changed(pool, pool.state)
                 busy += pool.state.next_attempt <= now
-        self._open_some()
-        if not any(_is_hopeful(pool.state) for pool in usable):
-            self._tell_waiters(self._nobody())
 
-    def _usable(self) -> list[Pool]:
-        """The pools that a request may use, nearest first."""
-        return sorted(self.pools.values(), key=lambda pool: pool.host.datacenter != self.local_dc)
+    def _usable(self) -> list[list[Pool]]:
+        """Return the pools that a request may use, by data centre, nearest first."""
+        near: list[Pool] = []
+        far: dict[str | None, list[Pool]] = {n: [] for n in self.routing.remote_datacenters}
+        far.pop(self.local_dc, None)
+        for pool in self.pools.values():
+            far.get(pool.host.datacenter, near).append(pool)
+        return [near, *far.values()]
 
     def _nobody(self) -> BaseException:
         failures = [
@@ -322,19 +335,35 @@ class Cluster:
         await connection.run()
 
     def _opened(self, pool: Pool, connection: Connection, took: float) -> None:
-        first = not pool.connections
         pool.add(connection)
         if (tell := self._tell.connection_opened) is not None:
             tell(ConnectionRecord(connection.endpoint, connection.version, took))
-        if first and (tell_up := self._tell.host_up) is not None:
-            tell_up(_record(pool.host))
+        if not pool.is_up:
+            pool.is_up = True
+            if (tell_up := self._tell.host_up) is not None:
+                tell_up(pool.record())
         self._tell_waiters()
 
+    def _ended(self, pool: Pool, connection: Connection) -> None:
+        """A connection is of no use any more, or was closed."""
+        error = connection.lost
+        if isinstance(error, ConnectionFailed):
+            if (tell := self._tell.connection_lost) is not None:
+                where, version = connection.endpoint, connection.version
+                tell(ConnectionRecord(where, version, error.elapsed, connection.in_flight, error))
+            self._is_down(pool, error)
+
+    def _is_down(self, pool: Pool, error: Exception) -> None:
+        """Tell that a host can't be used, unless it can, or that was told."""
+        if pool.connections or pool.is_up is False or pool.state.status is Status.REMOVED:
+            return
+        pool.is_up = False
+        if (tell := self._tell.host_down) is not None:
+            tell(pool.record(error))
+
     def _failed(self, pool: Pool, error: Exception) -> None:
-        was_down = pool.state.status is Status.DOWN
         pool.failed(error)
-        if not was_down and not pool.connections and (tell := self._tell.host_down) is not None:
-            tell(_record(pool.host, error))
+        self._is_down(pool, error)
         if isinstance(error, ConnectionFailed):
             self._seek()
         else:  # the keyspace or an option is wrong: that is no fault of this one host
@@ -351,30 +380,10 @@ class Cluster:
 
     def _beat(self) -> None:
         """Ask connections that were silent for a while whether they live."""
+        config = self._config
         for pool in (*self.pools.values(), *self._draining):
-            for connection in pool.all:
-                if connection.heard:
-                    connection.heard = False
-                else:
-                    self._ask_for_life(connection)
-        self._heart.set(self._clock() + self._config.heartbeat_interval)
-
-    def _ask_for_life(self, connection: Connection) -> None:
-        timeout = self._config.heartbeat_timeout
-
-        def told(request: Detached) -> None:
-            if isinstance(request.error, RequestTimeout):
-                connection.give_up(f"no answer to a heartbeat within {timeout:g} s")
-
-        request = Detached("a heartbeat", timeout)
-        request.deadline = self._clock() + timeout
-        request.call(told)
-        request.carry(OptionsMessage())
-        try:
-            connection.submit(request)
-        except CQLError:  # just lost, or so full that requests under way tell whether it lives
-            return
-        self._keep_deadline(request)
+            pool.beat(config.heartbeat_timeout, self._keep_deadline)
+        self._heart.set(self._clock() + config.heartbeat_interval)
 
     # -- what the control connection tells
 
@@ -398,14 +407,14 @@ class Cluster:
                 if pool.all:
                     self._draining.add(pool)
                     self._sweeper.set(self._clock() + _SWEEP)
-                if host is None and (tell := self._tell.host_removed) is not None:
-                    tell(_record(pool.host))
+                if (tell := self._tell.host_removed) is not None:
+                    tell(pool.record())
         # in an order of this session's own: clients that fail over don't all go to the same hosts
         for host_id, host in random.sample(list(wanted.items()), len(wanted)):
             if host_id not in self.pools:
-                self.pools[host_id] = self._new_pool(host)
+                pool = self.pools[host_id] = self._new_pool(host)
                 if (tell := self._tell.host_added) is not None:
-                    tell(_record(host))
+                    tell(pool.record())
         self.chooser.changed()
         self._open_some()
         self._seek()
@@ -418,7 +427,7 @@ class Cluster:
             reconnection=config.reconnection,
             fraction=random.random,
         )
-        pool = Pool(host, state, self._clock, config.grow_at, self._pool_changed)
+        pool = Pool(host, state, self._clock, config.grow_at, self._pool_changed, self._ended)
         near = distance(host, config.routing, self.local_dc) == "local"
         if config.eager and near:
             state.needed(self._clock())
@@ -442,13 +451,15 @@ class Cluster:
 
     def candidates(self) -> list[Endpoint]:
         """Where the control connection may go: hosts that are connected to first."""
-        pools = sorted(self._usable(), key=lambda pool: not pool.connections)
-        return [pool.host.endpoint for pool in pools]
+        pools = [pool for pools in self._usable() for pool in pools]
+        return [pool.host.endpoint for pool in sorted(pools, key=lambda pool: not pool.connections)]
 
     def is_up(self, host_id: UUID) -> bool:
-        """Whether a connection to the host works."""
+        """Whether the host can be used, as far as is known: none that is connected to is down."""
         pool = self.pools.get(host_id)
-        return pool is not None and bool(pool.connections)
+        return pool is not None and (
+            bool(pool.connections) or pool.state.status is not Status.DOWN
+        )
 
     def control_connected(self, endpoint: Endpoint) -> None:
         """The control connection is at this host now."""
@@ -471,15 +482,6 @@ class Cluster:
     def connecting(self) -> int:
         """How many connections are in the making."""
         return sum(pool.state.opening for pool in self.pools.values())
-
-
-def _is_hopeful(state: HostState) -> bool:
-    """Whether an attempt is under way, or soon will be at a host that hasn't failed."""
-    return state.opening > 0 or (state.error is None and state.next_attempt < math.inf)
-
-
-def _record(host: Host, error: Exception | None = None) -> HostRecord:
-    return HostRecord(host.endpoint, host.host_id, host.datacenter, host.rack, error)
 
 
 def _plain_host(endpoint: Endpoint) -> Host:

@@ -6,9 +6,14 @@ sockets; this is where its decisions and the real connections meet.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from cqlproto.messages.requests import Options
+from cqlproto_anyio.exceptions import CQLError, RequestTimeout
+from cqlproto_anyio.hooks import HostRecord
 from cqlproto_anyio.hoststate import Status
+from cqlproto_anyio.request import Detached
 from cqlproto_anyio.statistics import HostStatistics
 
 if TYPE_CHECKING:
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
     from cqlproto_anyio.connection import Connection
     from cqlproto_anyio.exceptions import ConnectionFailed, SessionClosed
     from cqlproto_anyio.hoststate import HostState
+    from cqlproto_anyio.request import Request
     from cqlproto_anyio.topology import Host
 
 __all__ = ["Pool"]
@@ -33,9 +39,11 @@ class Pool:
         clock: returns seconds.
         grow_at: how many requests in flight on a connection ask for another one.
         changed: called when a connection has come or gone, or one is wanted.
+        ended: called with each connection that has ended, before its requests are told.
 
     Attributes:
         connections: those in service.
+        is_up: whether hooks were told that the host is up; None if they weren't told anything.
         sharding: how a Scylla node divides its tokens among its shards, or None.
         opened: how many were opened so far.
         broken: how many were lost so far.
@@ -44,11 +52,13 @@ class Pool:
     __slots__ = (
         "_changed",
         "_clock",
+        "_ended",
         "_grow_at",
         "_leaving",
         "broken",
         "connections",
         "host",
+        "is_up",
         "opened",
         "sharding",
         "state",
@@ -61,6 +71,7 @@ class Pool:
         clock: Callable[[], float],
         grow_at: int,
         changed: Callable[[Pool], None],
+        ended: Callable[[Pool, Connection], None],
     ) -> None:
         self.host = host
         self.state = state
@@ -72,6 +83,8 @@ class Pool:
         self._clock = clock
         self._grow_at = grow_at
         self._changed = changed
+        self._ended = ended
+        self.is_up: bool | None = None
 
     def __repr__(self) -> str:
         return f"<Pool of {self.host.endpoint}: {len(self.connections)}>"
@@ -148,6 +161,36 @@ class Pool:
         self.connections.clear()
         self._changed(self)
 
+    def beat(self, timeout: float, keep_deadline: Callable[[Request], None]) -> None:
+        """Ask connections that were silent since the last time whether they live.
+
+        Arguments:
+            timeout: how long the answer may take, in seconds; then the connection is given up.
+            keep_deadline: lets a request expire at the deadline that it has.
+        """
+        for connection in self.all:
+            if connection.heard:
+                connection.heard = False
+            else:
+                self._ask_for_life(connection, timeout, keep_deadline)
+
+    def _ask_for_life(
+        self, connection: Connection, timeout: float, keep_deadline: Callable[[Request], None]
+    ) -> None:
+        def told(request: Detached) -> None:
+            if isinstance(request.error, RequestTimeout):
+                connection.give_up(f"no answer to a heartbeat within {timeout:g} s")
+
+        request = Detached("a heartbeat", timeout)
+        request.deadline = self._clock() + timeout
+        request.call(told)
+        request.carry(Options())
+        try:
+            connection.submit(request)
+        except CQLError:  # just lost, or so full that requests under way tell whether it lives
+            return
+        keep_deadline(request)
+
     # -- what connections tell
 
     def crowded(self, connection: Connection) -> None:
@@ -172,6 +215,22 @@ class Pool:
             connection.watch(self._grow_at)
 
     # -- what there is to see
+
+    @property
+    def is_promising(self) -> bool:
+        """Whether an attempt is under way, or soon will be, at a host that hasn't failed."""
+        state = self.state
+        return state.error is None and (state.opening > 0 or state.next_attempt < math.inf)
+
+    @property
+    def is_hopeful(self) -> bool:
+        """Whether an attempt is under way, or soon will be at a host that hasn't failed."""
+        return self.state.opening > 0 or self.is_promising
+
+    def record(self, error: Exception | None = None) -> HostRecord:
+        """Return what hooks are told of the host."""
+        host = self.host
+        return HostRecord(host.endpoint, host.host_id, host.datacenter, host.rack, error)
 
     @property
     def all(self) -> tuple[Connection, ...]:
