@@ -157,10 +157,10 @@ class Profile:
         for name in ("idempotent", "trace"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, not True or False")
-        if not hasattr(self.retry, "decide"):
-            raise ConfigError(f"retry can't be a {type(self.retry).__name__}")
-        if self.speculation is not None and not hasattr(self.speculation, "tracker"):
-            raise ConfigError(f"speculation can't be a {type(self.speculation).__name__}")
+        for name, method in (("retry", "decide"), ("speculation", "tracker")):
+            policy = getattr(self, name)
+            if not _is_policy(policy, method) and (name == "retry" or policy is not None):
+                raise ConfigError(f"{name} can't be {_described(policy)}")
         if self.keyspace is not None and (not isinstance(self.keyspace, str) or not self.keyspace):
             raise ConfigError(f"keyspace is {self.keyspace!r}, not a name")
         if self.payload is not None and not _is_map(self.payload, bytes):
@@ -169,6 +169,16 @@ class Profile:
 
 def _is_seconds(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def _is_policy(value: object, method: str) -> bool:
+    return hasattr(value, method) and not isinstance(value, type)
+
+
+def _described(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}: make one, with brackets"
+    return f"a {type(value).__name__}"
 
 
 def _is_integer(value: object, bits: int) -> bool:
@@ -320,14 +330,13 @@ class Config:
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise ConfigError(f"{name} is a {type(value).__name__}, not a function")
-        for name, kind, method in (
-            ("routing", Routing, ""),
-            ("reconnection", object, "delay"),
-            ("hooks", (Hooks, type(None)), ""),
+        for name, fits in (
+            ("routing", isinstance(self.routing, Routing)),
+            ("reconnection", _is_policy(self.reconnection, "delay")),
+            ("hooks", isinstance(self.hooks, (Hooks, type(None)))),
         ):
-            value = getattr(self, name)
-            if not isinstance(value, kind) or (method and not hasattr(value, method)):
-                raise ConfigError(f"{name} can't be a {type(value).__name__}")
+            if not fits:
+                raise ConfigError(f"{name} can't be {_described(getattr(self, name))}")
         for name in ("application_name", "application_version"):
             if not isinstance(getattr(self, name), (str, type(None))):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, not a str")

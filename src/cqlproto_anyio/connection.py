@@ -106,6 +106,8 @@ class Connection:
         self._config = config
         self._max_in_flight = config.max_in_flight
         self._watermark = config.max_in_flight
+        # one that is full of them is of no use either
+        self._max_orphans = min(config.max_orphans, config.max_in_flight - 1)
         self._max_unsent = config.max_unsent
         self.since = backend.clock()
         self._queue: OrderedDict[Request, None] = OrderedDict()
@@ -166,7 +168,7 @@ class Connection:
             return True
         sent = self._core.abandon(stream_id)
         self.orphans = orphans = self._core.orphans
-        if orphans > self._config.max_orphans and self.owner is not None:
+        if orphans > self._max_orphans and self.owner is not None:
             self.owner.tired(self)
         if not sent and self._queue:
             self.sent()  # it has made room, and nothing else may happen for long

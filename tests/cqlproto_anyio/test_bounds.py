@@ -129,17 +129,35 @@ async def test_the_deadline_covers_waiting() -> None:
 
 
 async def test_an_orphan_takes_a_place_until_its_reply() -> None:
-    async with serving() as server, server.session(max_in_flight=1) as session:
+    async with serving() as server, server.session(max_in_flight=2) as session:
         with pytest.raises(cql.RequestTimeout):
             await session.execute(TEXT.format(1), timeout=0.05)
         asked = await server.next()
         async with anyio.create_task_group() as group:
             second = start(group, lambda: session.execute(TEXT.format(2)))
+            other = await server.next()
+            third = start(group, lambda: session.execute(TEXT.format(3)))
             await turns()
-            assert state(session) == State(1, 1, 1, 1, 0)
+            assert state(session) == State(2, 1, 1, 2, 0)
             asked.reply(ints(1))
-            (await server.next()).reply(ints(2))
+            (await server.next()).reply(ints(3))
+            other.reply(ints(2))
+        assert (second.result.one().v, third.result.one().v) == (2, 3)
+
+
+async def test_a_connection_full_of_orphans_is_replaced() -> None:
+    async with serving() as server, server.session(max_in_flight=1) as session:
+        with pytest.raises(cql.RequestTimeout):
+            await session.execute(TEXT.format(1), timeout=0.05)
+        await server.next()
+        async with anyio.create_task_group() as group:
+            second = start(group, lambda: session.execute(TEXT.format(2)))
+            asked = await server.next()
+            assert asked.peer is server.peers[1]
+            asked.reply(ints(2))
         assert second.result.one().v == 2
+        await until(lambda: server.peers[0].ended.is_set())
+        assert not server.peers[1].ended.is_set()
 
 
 async def test_a_request_dropped_unsent_makes_room() -> None:
