@@ -19,6 +19,7 @@ from cqlproto_anyio.exceptions import (
     CQLError,
     DatabaseError,
     NoHostAvailable,
+    Overloaded,
     UsageError,
     database_error,
 )
@@ -123,9 +124,13 @@ class Attempts:
 
     async def first(self, request: Request, paging_state: bytes | None) -> Outcome:
         """Make the first attempt; what is returned goes to :meth:`answer`."""
-        if self.conditional and self.settings.timestamps is not None:
-            await self.runtime.outlast_writes(self.new_request(self.query))
-        return await self._attempt(request, paging_state, await self.connection())
+        try:
+            if self.conditional and self.settings.timestamps is not None:
+                await self.runtime.outlast_writes(self.new_request(self.query))
+            return await self._attempt(request, paging_state, await self.connection())
+        except CQLError as exc:
+            self.tell_attempts(exc)
+            raise
 
     async def _attempt(
         self, request: Request, paging_state: bytes | None, connection: Connection
@@ -187,7 +192,7 @@ class Attempts:
         try:
             return await self._answer(request, outcome, paging_state)
         except CQLError as exc:
-            self._tell_attempts(exc)
+            self.tell_attempts(exc)
             raise
 
     async def _answer(
@@ -212,8 +217,8 @@ class Attempts:
                     preparations += 1
                     try:
                         known = await self.prepare_again(message, request, connection)
-                    except ConnectionFailed as exc:
-                        outcome = exc
+                    except (ConnectionFailed, DatabaseError) as exc:
+                        outcome = exc  # it is of no more use than one that is lost
                         continue
                     if known:
                         request.again()
@@ -264,11 +269,12 @@ class Attempts:
         error.maybe_applied = maybe_applied
         return error
 
-    def _tell_attempts(self, error: CQLError) -> None:
+    def tell_attempts(self, error: CQLError) -> None:
         """Let an error that ends the call in another way tell of the attempts before it."""
         failures = self.failures
         if failures and error not in failures and error.attempts != tuple(failures):
-            error.attempts = (*failures, *(error.attempts or (error,)))
+            was_tried = error.host is not None and not isinstance(error, Overloaded)
+            error.attempts = (*failures, *((error,) if was_tried else error.attempts))
             error.maybe_applied = error.maybe_applied or any(
                 each.maybe_applied for each in failures
             )

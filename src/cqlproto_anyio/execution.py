@@ -20,6 +20,7 @@ from cqlproto_anyio.batching import check_batch, check_item
 from cqlproto_anyio.cqltext import read_statement
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
+    CQLError,
     IsBootstrapping,
     RemoteProtocolError,
     ResultTooLarge,
@@ -97,8 +98,8 @@ class Call(Attempts):
 
     async def _prepared(self, renew: Statement | None) -> Statement:
         """Return the statement, prepared at any host that can."""
+        connection = await self.connection()
         for _ in range(MAX_PREPARATIONS):
-            connection = await self.connection()
             try:
                 return await self.runtime.prepared(
                     self.query, self.settings, self.deadline, connection, renew
@@ -106,8 +107,13 @@ class Call(Attempts):
             except (ConnectionFailed, IsBootstrapping, ServerOverloaded) as exc:
                 self.note(connection)
                 self.failures.append(exc)
-                if self.next_connection() is None:
-                    raise self._summary(exc) from exc.__cause__
+                following = self.next_connection()
+                if following is None:
+                    break
+                connection = following
+            except CQLError as exc:
+                self.tell_attempts(exc)
+                raise
         error = self.failures[-1]
         raise self._summary(error) from error.__cause__
 
@@ -282,6 +288,9 @@ class Call(Attempts):
             outcome = await self.wait(request, paging_state)
         except ConnectionFailed as exc:
             outcome = exc
+        except CQLError as exc:
+            self.tell_attempts(exc)
+            raise
         event = await self.answer(request, outcome, paging_state)
         return event, host_of(request)
 

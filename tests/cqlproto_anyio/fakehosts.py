@@ -208,6 +208,12 @@ class FakeConnection(anyio.abc.ByteStream):
             self._out.append((anyio.current_time() + latency if latency else 0, data))
             self._wake()
 
+    def send_raw(self, data: bytes) -> None:
+        """Send bytes that need not be CQL, nor all of it."""
+        if self.is_open:
+            self._out.append((0, data))
+            self._wake()
+
     def resumed(self) -> None:
         """The host goes on: take what has come meanwhile."""
         held, self._held = bytes(self._held), bytearray()
