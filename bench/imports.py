@@ -91,7 +91,9 @@ def gates(data: dict[str, Any]) -> list[Gate]:
 
 
 def markdown(data: dict[str, Any]) -> str:
-    rows = [("anyio with its asyncio backend", figures.spread(data["base_ms"]))]
+    rows = []
+    if data["base_ms"]:
+        rows.append(("anyio with its asyncio backend", figures.spread(data["base_ms"])))
     for client, values in data["above_ms"].items():
         rows.append((f"`{MODULES[client]}` of {client} on top", figures.spread(values)))
     return "\n".join(

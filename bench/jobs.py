@@ -30,11 +30,9 @@ ITEM_ROWS = 20_000
 """Rows of the table that reads and scans use."""
 STREAM_PARTITIONS = 100
 
-_REPLICATION = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
 _ITEM_COLUMNS = "id text PRIMARY KEY, name text, amount bigint, price float, active boolean"
 _READING_COLUMNS = "part int, seq int, sensor text, amount bigint, PRIMARY KEY (part, seq)"
-SCHEMA = (
-    f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {_REPLICATION}",
+TABLES = (
     f"CREATE TABLE IF NOT EXISTS {KEYSPACE}.items ({_ITEM_COLUMNS})",
     # Writes go to a table of their own, so that what is read and scanned stays as it was loaded.
     f"CREATE TABLE IF NOT EXISTS {KEYSPACE}.written ({_ITEM_COLUMNS})",
@@ -58,6 +56,15 @@ RELEASE = "SELECT release_version FROM system.local"
 DROP = f"DROP KEYSPACE IF EXISTS {KEYSPACE}"
 
 
+def schema(replicas: int) -> list[str]:
+    """The statements that make the keyspace and its tables, with so many replicas of each row."""
+    replication = f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {replicas}}}"
+    return [
+        f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {replication}",
+        *TABLES,
+    ]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
     """One measurement.
@@ -65,7 +72,7 @@ class Job:
     `operations` are requests of reads and writes, passes of a scan, rows of load, stream and list.
     With none given the worker finds out how many it does in `seconds`. `one_key` makes every
     request ask for the same row, as the canned server answers them all alike. `timed` asks for the
-    latency of each request besides.
+    latency of each request besides. `replicas` is what a setup makes of each row.
     """
 
     client: str
@@ -78,6 +85,7 @@ class Job:
     page_size: int = 5_000
     one_key: bool = False
     timed: bool = False
+    replicas: int = 1
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))

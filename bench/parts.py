@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MODULES = {
     "canned": "bench.replayed",
     "live": "bench.live",
+    "cluster": "bench.clustered",
+    "hosts": "bench.hosts",
     "stream": "bench.streaming",
     "memory": "bench.memory",
     "codec": "bench.codec",
@@ -36,6 +38,8 @@ MODULES = {
 TITLES = {
     "canned": "CPU of the client alone",
     "live": "One Cassandra, all clients",
+    "cluster": "Three nodes",
+    "hosts": "A large cluster",
     "stream": "A million rows",
     "memory": "Memory",
     "codec": "Decoding and binding",

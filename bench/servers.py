@@ -42,20 +42,37 @@ def cassandra() -> Iterator[Address]:
     Raises:
         Unavailable: None is named and none can be started here.
     """
-    if hosts := os.environ.get("CQLPROTO_HOSTS"):
+    with _nodes("CQLPROTO_HOSTS", 1) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def cluster(nodes: int) -> Iterator[Address]:
+    """A node of a cluster of several: as :func:`cassandra`, by `CQLPROTO_CLUSTER`.
+
+    Raises:
+        Unavailable: None is named and none can be started here.
+    """
+    with _nodes("CQLPROTO_CLUSTER", nodes) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def _nodes(variable: str, count: int) -> Iterator[Address]:
+    if hosts := os.environ.get(variable):
         yield parse_address(hosts.split(",")[0])
         return
     from tests.cassandra.java import LauncherError, missing
-    from tests.cassandra.launcher import Cluster
+    from tests.cassandra.launcher import Cluster, Options
 
     if reason := missing():
-        raise Unavailable(f"{reason}; or name a cluster that runs in CQLPROTO_HOSTS")
+        raise Unavailable(f"{reason}; or name a cluster that runs in {variable}")
     with contextlib.ExitStack() as stack:
         try:
-            cluster = stack.enter_context(Cluster())
+            launched = stack.enter_context(Cluster(options=Options(nodes=count)))
         except LauncherError as error:
             raise Unavailable(str(error)) from error
-        yield parse_address(cluster.nodes[0].address)
+        yield parse_address(launched.nodes[0].address)
 
 
 class Canned:

@@ -25,7 +25,12 @@ def serve(client: str, host: str, port: int) -> None:
 async def session_of(host: str, port: int) -> Any:
     # The schema is not read, as no work needs it: that makes its start-up and memory smallest.
     cluster = acsylla.create_cluster(
-        [host], port=port, protocol_version=PROTOCOL, use_schema=False, log_level="error"
+        [host],
+        port=port,
+        protocol_version=PROTOCOL,
+        consistency=acsylla.Consistency.LOCAL_QUORUM,  # as ours by default
+        use_schema=False,
+        log_level="error",
     )
     return await cluster.create_session()
 

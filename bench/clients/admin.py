@@ -50,8 +50,8 @@ async def _write_all(session: cql.Session, query: str, rows: Iterable[Any]) -> N
     await base.in_tasks(write, iter(rows), _IN_FLIGHT, None)
 
 
-async def _setup(session: cql.Session, _: Job) -> None:
-    for statement in jobs.SCHEMA:
+async def _setup(session: cql.Session, job: Job) -> None:
+    for statement in jobs.schema(job.replicas):
         await session.execute(statement, timeout=30)
     await _write_all(session, jobs.FILL, jobs.items())
 

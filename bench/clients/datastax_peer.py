@@ -14,6 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from cassandra import ConsistencyLevel
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.concurrent import execute_concurrent, execute_concurrent_with_args
 from cassandra.query import tuple_factory
@@ -40,7 +41,12 @@ def serve(client: str, host: str, port: int) -> None:
         protocol_version=PROTOCOL,
         compression=False,
         schema_metadata_enabled=False,
-        execution_profiles={EXEC_PROFILE_DEFAULT: ExecutionProfile(row_factory=tuple_factory)},
+        execution_profiles={
+            EXEC_PROFILE_DEFAULT: ExecutionProfile(
+                row_factory=tuple_factory,
+                consistency_level=ConsistencyLevel.LOCAL_QUORUM,  # as ours by default
+            )
+        },
     )
     try:
         driver = _Driver(cluster.connect(), importlib.metadata.version(client.split("/")[0]))

@@ -96,7 +96,13 @@ def client_series(plan: Plan, address: Address, backend: str) -> Iterator[dict[s
 
 
 async def _client(plan: Plan, address: Address, backend: str) -> dict[str, Any]:
-    config = cql.Config(protocol_version=ProtocolVersion.V4, max_in_flight=IDS, limits=LIMITS)
+    config = cql.Config(
+        protocol_version=ProtocolVersion.V4,
+        max_in_flight=IDS,
+        max_connections_per_host=1,
+        limits=LIMITS,
+        discovery=False,  # the series are tested against a server that has no tables about itself
+    )
     profile = cql.Profile(timeout=300)
     host, port = address
     async with cql.connect(host, port=port, config=config, profile=profile) as session:
