@@ -43,6 +43,8 @@ async def proxied(way: str, **options: Any) -> AsyncIterator[tuple[Server, Fault
 
 def session(proxy: FaultProxy, way: str, **fields: Any) -> Any:
     fields.setdefault("connect_timeout", 2.0)
+    fields.setdefault("discovery", False)  # the server knows nothing of clusters
+    fields.setdefault("max_connections_per_host", 1)
     if way == "tcp":
         return cql.connect(proxy.host, port=proxy.port, config=cql.Config(**fields))
     return cql.connect("node", config=cql.Config(connector=proxy.connector, **fields))
