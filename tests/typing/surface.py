@@ -110,3 +110,32 @@ def failing(error: cql.CQLError) -> None:
         assert_type(error.elapsed, float)
     timeout: TimeoutError = cql.RequestTimeout("late")
     assert timeout
+
+
+async def looking_on(session: cql.Session, error: cql.CQLError) -> None:
+    statistics = session.statistics()
+    assert_type(statistics, cql.Statistics)
+    assert_type(statistics.hosts, tuple[cql.HostStatistics, ...])
+    assert_type(statistics.in_flight, int)
+    result = await session.execute("SELECT 1", trace=True, retry=cql.NoRetry())
+    assert_type(await session.trace(result), cql.Trace)
+    assert_type(result.schema_agreed, bool | None)
+    await session.execute("SELECT 1", speculation=cql.ConstantSpeculation(0.1))
+    await session.execute("SELECT 1", retry="never")  # type: ignore[call-overload]
+    applied = await cql.settle(session, error, "SELECT 1", row=User, applied=lambda user: user)
+    assert_type(applied, bool)
+
+
+class Told(cql.Hooks):
+    def request_finished(self, record: cql.RequestRecord) -> None:
+        assert_type(record.elapsed, float)
+
+
+def configured() -> cql.Config:
+    cql.Config(routing=cql.DefaultRetry())  # type: ignore[arg-type]
+    return cql.Config(
+        hooks=Told(),
+        routing=cql.Routing(rack="r1", host_filter=lambda host: host.datacenter == "eu"),
+        reconnection=cql.ExponentialReconnection(base=0.5),
+        translate=lambda endpoint: endpoint,
+    )
