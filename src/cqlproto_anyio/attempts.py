@@ -226,6 +226,7 @@ class Attempts:
                         continue
                 error = self.error(message, request)
             connection = await self._after(error, request)
+            preparations = 0  # it may be another host, which doesn't know the statement either
             outcome = await self._attempt(request, paging_state, connection)
 
     async def _after(self, error: CQLError, request: Request) -> Connection:

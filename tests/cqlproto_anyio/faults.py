@@ -9,7 +9,10 @@ says of that is compared with it.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
 
 from cqlproto import ProtocolVersion
 from cqlproto.cqltypes import NATIVE_TYPES
@@ -25,12 +28,15 @@ from cqlproto.messages import (
     Rows,
 )
 from cqlproto_anyio.cqltext import read_statement
+from cqlproto_anyio.deadlines import Alarm
 from tests.cqlproto_anyio.fakecluster import row_v
+from tests.cqlproto_anyio.server import state, until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from cqlproto.messages import Response
+    import cqlproto_anyio as cql
+    from cqlproto.messages import Prepare, Response
     from tests.cqlproto_anyio.fakecluster import FakeCluster, FakeHost, FakeRequest
 
 __all__ = [
@@ -42,6 +48,8 @@ __all__ = [
     "failure",
     "lwt_reply",
     "overloaded",
+    "preparing",
+    "settled",
     "unprepared",
 ]
 
@@ -215,3 +223,33 @@ class Script:
         else:
             assert fault.way == "drop"
         return None
+
+
+@contextmanager
+def preparing(
+    cluster: FakeCluster, meet: Callable[[FakeRequest], Response | None]
+) -> Iterator[None]:
+    """Ask this first of every PREPARE: what it returns is the reply, unless it is None."""
+    usual = cluster._prepare
+
+    def prepare(request: FakeRequest, message: Prepare) -> Response:
+        return meet(request) or usual(request, message)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "_prepare", prepare)
+        yield
+
+
+async def settled(session: cql.Session) -> None:
+    """Wait until nothing of any call is left but ids whose replies never come."""
+
+    def is_settled() -> bool:
+        now = state(session)
+        return now.in_flight == now.orphans and now[2:] == (0, 0, 0)
+
+    await until(is_settled)
+    runtime = session._runtime
+    assert not runtime._pausing
+    assert all(waiting.done for waiting in runtime.cluster._waiters)
+    alarms = [due for due in runtime.deadlines._others if isinstance(due, Alarm)]
+    assert len(alarms) <= 3  # of the cluster: opening, sweeping and the heart; none of a call
