@@ -208,6 +208,7 @@ class Pool:
             now = self._clock()
             self.state.lost(now, now - connection.since)
             self._changed(self)
+        self._ended(self, connection)
 
     def _watch(self) -> None:
         """Have each connection tell once more when it is crowded, while there may be more."""

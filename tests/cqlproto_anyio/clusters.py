@@ -14,6 +14,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.routing import murmur3_token
 from cqlproto_anyio import control as control_module
+from cqlproto_anyio import hoststate
 from cqlproto_anyio._backend import current_backend
 from cqlproto_anyio.policies import ConstantReconnection
 from cqlproto_anyio.topology import Host, Topology
@@ -31,7 +32,9 @@ __all__ = [
     "LWT",
     "SELECT",
     "SOON",
+    "attempts_of",
     "connected",
+    "knows",
     "living_tasks",
     "replicas",
     "session_on",
@@ -45,6 +48,13 @@ LWT = "INSERT INTO ks.t (k, v) VALUES (?, ?) IF NOT EXISTS"
 
 SOON = ConstantReconnection(0.01, jitter=0.0)
 """A host that is down is tried often, since nobody wants to wait in a test."""
+
+
+def is_uvloop() -> bool:
+    """Return whether the event loop is uvloop's."""
+    if current_backend().name != "asyncio":
+        return False
+    return type(asyncio.get_running_loop()).__module__.startswith("uvloop")
 
 
 def living_tasks() -> int:
@@ -63,21 +73,27 @@ async def session_on(
     local_dc: str | None = None,
     keyspace: str | None = None,
     profile: cql.Profile | None = None,
+    steady: float = 0.0,
     **fields: Any,
 ) -> AsyncIterator[cql.Session]:
     """A session whose control connection is quick; when it ends nothing of it may be left.
+
+    With uvloop the streams push, as sockets do there; else they are pulled.
 
     Arguments:
         cluster: the hosts.
         contacts: the contact points; all hosts if there are none.
         local_dc, keyspace, profile: as for ``connect``.
+        steady: how long a connection has to last, in seconds, lest its loss count as a failure.
         fields: of Config; a host that is down is tried again :data:`SOON` unless they say more.
     """
     fields.setdefault("reconnection", SOON)
     before = living_tasks()
+    cluster.pushes = is_uvloop()
     with pytest.MonkeyPatch.context() as patch:
         for name, seconds in PACE.items():
             patch.setattr(control_module, name, seconds)
+        patch.setattr(hoststate, "STEADY", steady)
         async with cql.connect(
             contacts or cluster.addresses,
             config=cluster.config(**fields),
@@ -93,21 +109,34 @@ async def session_on(
     assert not cluster.errors
 
 
-def stats_of(session: cql.Session, host: FakeHost) -> HostStatistics | None:
-    """Return what the session says of a host, or None if it doesn't know it."""
-    for each in session.statistics().hosts:
-        if each.host_id == host.host_id:
-            return each
-    return None
+def knows(session: cql.Session, host: FakeHost) -> bool:
+    """Return whether the session may use a host, as far as it tells."""
+    return any(each.host_id == host.host_id for each in session.statistics().hosts)
+
+
+def stats_of(session: cql.Session, host: FakeHost) -> HostStatistics:
+    """Return what the session says of a host."""
+    [found] = [each for each in session.statistics().hosts if each.host_id == host.host_id]
+    return found
+
+
+def attempts_of(error: BaseException) -> list[cql.ConnectionFailed]:
+    """Return the attempts of a call, each of which has failed to reach a host."""
+    assert isinstance(error, cql.CQLError)
+    attempts = []
+    for each in error.attempts:
+        assert isinstance(each, cql.ConnectionFailed)
+        attempts.append(each)
+    return attempts
 
 
 async def connected(session: cql.Session, hosts: Iterable[FakeHost], connections: int = 1) -> None:
     """Wait until the session has so many connections to each of these hosts, and none to others."""
-    wanted = {host.host_id: connections for host in hosts}
+    wanted = {str(host.endpoint): connections for host in hosts}
 
     def are() -> bool:
         return {
-            each.host_id: each.connections
+            each.address: each.connections
             for each in session.statistics().hosts
             if each.connections
         } == wanted

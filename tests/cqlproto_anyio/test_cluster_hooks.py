@@ -1,0 +1,250 @@
+"""What hooks are told of hosts, connections and the control connection: each thing once."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+
+import cqlproto_anyio as cql
+from cqlproto.messages import VOID
+from cqlproto_anyio.policies import ConstantReconnection
+from tests.cqlproto_anyio.clusters import SELECT, connected, knows, session_on
+from tests.cqlproto_anyio.fakecluster import FakeCluster, FakeHost
+from tests.cqlproto_anyio.server import start, turns, until
+
+pytestmark = pytest.mark.uvloop
+
+
+class Told(cql.Hooks):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+
+    def host_added(self, record: cql.HostRecord) -> None:
+        self.told.append(("added", record))
+
+    def host_removed(self, record: cql.HostRecord) -> None:
+        self.told.append(("removed", record))
+
+    def host_up(self, record: cql.HostRecord) -> None:
+        self.told.append(("up", record))
+
+    def host_down(self, record: cql.HostRecord) -> None:
+        self.told.append(("down", record))
+
+    def connection_opened(self, record: cql.ConnectionRecord) -> None:
+        self.told.append(("opened", record))
+
+    def connection_lost(self, record: cql.ConnectionRecord) -> None:
+        self.told.append(("lost", record))
+
+    def control_moved(self, record: cql.ControlRecord) -> None:
+        self.told.append(("control", record))
+
+    def all(self, name: str, host: FakeHost | None = None) -> list[Any]:
+        return [
+            record
+            for kind, record in self.told
+            if kind == name and (host is None or record.endpoint == host.endpoint)
+        ]
+
+    def has(self, name: str, count: int) -> bool:
+        return len(self.all(name)) == count
+
+    def names(self, host: FakeHost) -> list[str]:
+        """Everything about a host, in order, but for the control connection."""
+        return [
+            kind
+            for kind, record in self.told
+            if record.endpoint == host.endpoint and kind != "control"
+        ]
+
+
+async def test_a_session_that_begins_and_ends() -> None:
+    cluster = FakeCluster(3)
+    hooks = Told()
+    async with session_on(cluster, hooks=hooks) as session:
+        await connected(session, cluster.hosts)
+        for host in cluster.hosts:
+            assert hooks.names(host) == ["added", "opened", "up"]
+            [added] = hooks.all("added", host)
+            assert (added.host_id, added.datacenter, added.rack) == (
+                host.host_id,
+                host.datacenter,
+                host.rack,
+            )
+            [opened] = hooks.all("opened", host)
+            assert opened.version == 5
+            assert 0 <= opened.elapsed < 5
+        [moved] = hooks.all("control")
+        assert moved.endpoint == cluster.hosts[0].endpoint
+        assert moved.previous is moved.error is None
+        before = list(hooks.told)
+    assert hooks.told == before  # what the session closes isn't lost
+
+
+async def test_a_host_that_dies_and_comes_back() -> None:
+    cluster = FakeCluster(2)
+    hooks = Told()
+    async with session_on(cluster, cluster.hosts[0].address, hooks=hooks) as session:
+        await connected(session, cluster.hosts)
+        dying = cluster.hosts[1]
+        hooks.told.clear()
+        cluster.answer = lambda request: None
+        async with anyio.create_task_group() as group:
+            calls = [
+                start(group, lambda: session.execute("INSERT", timeout=None)) for _ in range(10)
+            ]
+            await until(lambda: len(cluster.waiting) == 10)
+            there = [each for each in cluster.waiting if each.host is dying]
+            dying.kill()
+            await until(lambda: hooks.all("lost"))
+            for request in cluster.waiting:
+                request.reply(VOID)
+        assert sum(call.error is not None for call in calls) == len(there) > 0
+        attempts = dying.attempts
+        await until(lambda: dying.attempts > attempts + 2)
+        assert hooks.names(dying) == ["lost", "down"]
+        [lost] = hooks.all("lost")
+        assert lost.in_flight == len(there)
+        assert isinstance(lost.error, cql.ConnectionLost)
+        assert 0 <= lost.elapsed < 30
+        [down] = hooks.all("down")
+        assert down.error is lost.error
+        dying.revive()
+        await connected(session, cluster.hosts)
+        assert hooks.names(dying) == ["lost", "down", "opened", "up"]
+        assert hooks.names(cluster.hosts[0]) == []
+
+
+async def test_a_blip_is_a_down_and_an_up() -> None:
+    cluster = FakeCluster(1)
+    [host] = cluster.hosts
+    hooks = Told()
+    async with session_on(cluster, hooks=hooks, discovery=False) as session:
+        for number in range(3):
+            await connected(session, cluster.hosts)
+            host.cut()
+            await until(partial(hooks.has, "lost", number + 1))
+        await connected(session, cluster.hosts)
+        assert hooks.names(host) == [
+            "added", "opened", "up", *["lost", "down", "opened", "up"] * 3
+        ]  # fmt: skip
+
+
+async def test_one_of_several_connections_is_lost() -> None:
+    cluster = FakeCluster(1)
+    [host] = cluster.hosts
+    hooks = Told()
+    async with session_on(cluster, hooks=hooks, discovery=False, connections_per_host=3) as session:
+        await connected(session, cluster.hosts, 3)
+        assert hooks.names(host) == ["added", "opened", "up", "opened", "opened"]
+        hooks.told.clear()
+        host.connections[1].cut()
+        await until(lambda: host.opened == 4)
+        await connected(session, cluster.hosts, 3)
+        assert hooks.names(host) == ["lost", "opened"]
+
+
+async def test_a_host_that_was_never_up() -> None:
+    cluster = FakeCluster(2)
+    cluster.hosts[1].kill()
+    hooks = Told()
+    async with session_on(cluster, cluster.hosts[0].address, hooks=hooks):
+        await until(lambda: cluster.hosts[1].attempts > 5)
+        assert hooks.names(cluster.hosts[1]) == ["added", "down"]
+        [down] = hooks.all("down")
+        assert isinstance(down.error, cql.ConnectionFailed)
+
+
+async def test_hosts_that_join_leave_and_move() -> None:
+    cluster = FakeCluster(2)
+    hooks = Told()
+    async with session_on(cluster, cluster.hosts[0].address, hooks=hooks) as session:
+        await connected(session, cluster.hosts)
+        hooks.told.clear()
+        new = cluster.add()
+        for _ in range(3):
+            cluster.tell_topology("NEW_NODE", new)
+        await connected(session, cluster.hosts)
+        assert hooks.names(new) == ["added", "opened", "up"]
+        old = cql.Endpoint(new.address, new.port)
+        new.change(address="10.7.7.7")
+        cluster.tell_topology("MOVED_NODE", new)
+        await connected(session, cluster.hosts)
+        assert hooks.names(new) == ["added", "opened", "up"]
+        assert [record.endpoint for record in hooks.all("removed")] == [old]
+        hooks.told.clear()
+        cluster.hosts.remove(new)
+        cluster.moved()
+        cluster.tell_topology("REMOVED_NODE", new)
+        cluster.tell_topology("REMOVED_NODE", new)
+        await until(lambda: not knows(session, new))
+        await until(lambda: not new.connections)
+        assert hooks.names(new) == ["removed"]
+        [removed] = hooks.all("removed")
+        assert removed.host_id == new.host_id
+
+
+async def test_news_that_change_nothing() -> None:
+    cluster = FakeCluster(2)
+    hooks = Told()
+    async with session_on(cluster, cluster.hosts[0].address, hooks=hooks) as session:
+        await connected(session, cluster.hosts)
+        hooks.told.clear()
+        reads = cluster.reads["system.peers_v2"]
+        for host in cluster.hosts:
+            cluster.tell_up(host)
+            cluster.tell_down(host)
+            cluster.tell_topology("MOVED_NODE", host)
+        await until(lambda: cluster.reads["system.peers_v2"] > reads)
+        await turns(50)
+        assert hooks.told == []
+
+
+async def test_the_control_connection_moves() -> None:
+    cluster = FakeCluster(2)
+    hooks = Told()
+    never = ConstantReconnection(3600.0, jitter=0.0)
+    async with session_on(
+        cluster, cluster.hosts[0].address, hooks=hooks, reconnection=never
+    ) as session:
+        await connected(session, cluster.hosts)
+        cluster.hosts[0].kill()
+        await until(lambda: len(hooks.all("control")) == 2)
+        moved = hooks.all("control")[1]
+        assert moved.endpoint == cluster.hosts[1].endpoint
+        assert moved.previous == cluster.hosts[0].endpoint
+        assert isinstance(moved.error, cql.ConnectionLost)
+        await turns(50)
+        assert len(hooks.all("control")) == 2
+        # it is no connection for requests
+        assert hooks.names(cluster.hosts[1]) == ["added", "opened", "up"]
+        assert hooks.names(cluster.hosts[0])[:3] == ["added", "opened", "up"]
+        assert hooks.names(cluster.hosts[0])[3:] == ["lost", "down"]
+
+
+async def test_replaced_connections_are_not_lost() -> None:
+    """What is given up for its orphans is the session's own doing: the host is up all along."""
+    cluster = FakeCluster(1)
+    [host] = cluster.hosts
+    hooks = Told()
+    async with session_on(cluster, hooks=hooks, discovery=False, max_orphans=2) as session:
+        await session.execute(SELECT, (1,))
+        cluster.answer = lambda request: None
+        async with anyio.create_task_group() as group:
+            calls = [start(group, lambda: session.execute("INSERT")) for _ in range(3)]
+            await until(lambda: len(cluster.waiting) == 3)
+            for call in calls:
+                call.scope.cancel()
+        await until(lambda: host.opened == 2)
+        for request in cluster.waiting:
+            request.reply(VOID)
+        cluster.answer = cluster.usual_answer
+        await until(lambda: len(host.connections) == 1)
+        await connected(session, cluster.hosts)
+        assert hooks.names(host) == ["added", "opened", "up", "opened"]
