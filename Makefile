@@ -50,6 +50,9 @@ fuzz: .venv/.fuzz ## fuzz every parser, so many SECONDS in all
 fuzz-short: .venv/.fuzz
 	$(BIN)/python -m fuzz --seconds 40 --if-possible
 
+soak: .venv/.dev ## faults on three nodes under load, so many SECONDS in all, and a table; ARGS=--quick for less
+	$(BIN)/python -m tests.cassandra.soak --seconds $(or $(SECONDS),600) $(ARGS)
+
 bench: .venv/.bench .bench/scylla-driver .bench/cassandra-driver-pure ## measure beside all peers, write docs/performance.md; ARGS=--quick for less
 	$(BIN)/python -m bench $(ARGS)
 
@@ -82,5 +85,5 @@ clean: ## remove virtual environments and caches
 	.venv-$*/bin/python $(PIP) --editable '.[unit]'
 	@touch $@
 
-.PHONY: help demo test lint types tests without-server coverage units docs fuzz fuzz-short bench format clean
+.PHONY: help demo test lint types tests without-server coverage units docs fuzz fuzz-short soak bench format clean
 .PRECIOUS: .venv/.% .venv-%/.unit

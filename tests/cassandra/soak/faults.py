@@ -1,0 +1,317 @@
+"""The faults: what is done to a cluster while it is used.
+
+Each waits for what it wants to see, such as requests that succeeded, and for no fixed time where
+that can be had. ``quick`` does as little as shows the effect.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio.from_thread
+
+from cqlproto_anyio.testing import (
+    Answer,
+    Corrupt,
+    Cut,
+    Delay,
+    Drop,
+    Fault,
+    Garbage,
+    ProxiedCluster,
+    Rule,
+)
+from tests.cassandra.launcher import Cluster, Options
+from tests.cassandra.soak.crew import Crew, Running
+from tests.cassandra.soak.terms import IDEMPOTENT, Group
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["FAULTS", "QUICK", "Scene", "started"]
+
+# A node has a while to hear of the others, on a machine that is busy.
+_PATIENT = "-Dcassandra.ring_delay_ms=8000"
+OPTIONS = Options(
+    nodes=3,
+    first=1,
+    heap="640m",
+    settings={
+        # they own nothing yet: there is nothing to stream, and no seed to wait for
+        "auto_bootstrap": False,
+        # a machine with three nodes and two cores is slow now and then
+        "read_request_timeout": "8000ms",
+        "write_request_timeout": "8000ms",
+        "counter_write_request_timeout": "8000ms",
+        "cas_contention_timeout": "4000ms",
+    },
+)
+# A logged batch wants two nodes besides its coordinator, and in a cluster of three both others,
+# until the nodes have found out that one of them is gone. There is nobody else to ask.
+BATCH_LOG = ("batch WriteTimeout", "batch RequestTimeout")
+# A node that starts wants both cores for itself. One that is killed forgets the last tenth of a
+# second of its log: others still have the rows, but nobody else has the counts that it kept.
+GENTLE = (Group(kinds=(*IDEMPOTENT, "once", "lwt"), pause=0.1, excused=BATCH_LOG),)
+REQUESTS = ("QUERY", "PREPARE", "EXECUTE", "BATCH")
+
+
+def started(cluster: Cluster) -> Cluster:
+    """Start the nodes that a cluster of ``OPTIONS`` has not started by itself."""
+    for node in cluster.nodes[1:]:
+        node.up(_PATIENT)
+    return cluster
+
+
+@dataclass
+class Scene:
+    """What a fault has to do with.
+
+    Attributes:
+        cluster: the nodes.
+        crew: the processes under load.
+        quick: whether to do as little as shows the effect.
+    """
+
+    cluster: Cluster
+    crew: Crew
+    quick: bool = False
+
+    def amount(self, much: float, little: float) -> float:
+        """Return how many, or how long."""
+        return little if self.quick else much
+
+    def some(self) -> int:
+        """Return how many requests are a fair number."""
+        return int(self.amount(600, 100))
+
+
+def nothing(scene: Scene) -> None:
+    """Nothing happens."""
+    with scene.crew.phase("nothing") as running:
+        running.go_on(2 * scene.some())
+
+
+def killed(scene: Scene) -> None:
+    """A node is killed, is away for a while, and comes back."""
+    node = scene.cluster.nodes[1]
+    with scene.crew.phase("kill -9", groups=GENTLE) as running:
+        node.kill()
+        running.go_on(scene.some())
+        node.up(_PATIENT)
+        running.returned(node.address)
+        running.go_on(scene.some())
+
+
+def paused(scene: Scene) -> None:
+    """A node hangs: its sockets stay open, and nothing comes."""
+    node = scene.cluster.nodes[2]
+    groups = (
+        # what is sent to another node as well is never late
+        Group("speculative", workers=8, kinds=IDEMPOTENT, speculation=0.2, excused=BATCH_LOG),
+        # what isn't has its deadline
+        Group("hasty", workers=4, timeout=1.0, excused=("RequestTimeout", *BATCH_LOG)),
+    )
+    with scene.crew.phase("SIGSTOP", groups=groups) as running:
+        before = [each["speculative"] for each in running.status()]
+        node.pause()
+        try:
+            running.go_on(scene.some(), seconds=scene.amount(20, 6))
+            running.until(
+                lambda all_: all(
+                    each["speculative"] > least for each, least in zip(all_, before, strict=True)
+                ),
+                "speculative requests",
+            )
+        finally:
+            node.resume()
+        running.returned(node.address)
+        running.go_on(scene.some())
+
+
+def rolling(scene: Scene) -> None:
+    """All nodes are restarted, one after another."""
+    with scene.crew.phase("rolling restart", groups=GENTLE) as running:
+        for number, node in enumerate(scene.cluster.nodes):
+            if scene.quick and number == 0:
+                node.kill()
+            else:
+                node.stop()
+            running.go_on(50)
+            node.up(_PATIENT)
+            running.returned(node.address)
+            running.go_on(50)
+
+
+def altered(scene: Scene) -> None:
+    """The schema changes all the time."""
+    with scene.crew.phase("schema changes") as running:
+        for turn in range(int(scene.amount(10, 1))):
+            running.change(
+                f"CREATE TYPE soak.pair_{turn} (a int, b text)",
+                f"CREATE TABLE soak.made_{turn} (k int PRIMARY KEY, p frozen<pair_{turn}>)",
+                f"ALTER TABLE soak.facts ADD extra_{turn} list<text>",
+            )
+            running.go_on(20)
+            running.change(
+                f"ALTER TABLE soak.facts DROP extra_{turn}",
+                f"DROP TABLE soak.made_{turn}",
+                f"DROP TYPE soak.pair_{turn}",
+            )
+            running.go_on(20)
+
+
+def full(scene: Scene) -> None:
+    """Far more is asked for than connections have room for, and a node hangs besides."""
+    node = scene.cluster.nodes[0]
+    groups = (
+        Group(
+            "many",
+            workers=120,
+            kinds=IDEMPOTENT,
+            speculation=0.5,
+            timeout=30.0,
+            pause=0.05,
+            excused=BATCH_LOG,
+        ),
+        Group("hasty", workers=40, timeout=2.0, pause=0.1, excused=("RequestTimeout", *BATCH_LOG)),
+    )
+    config = {
+        "max_in_flight": 8, "max_orphans": 4,
+        "connections_per_host": 2, "max_connections_per_host": 2,
+    }  # fmt: skip
+    with scene.crew.phase("full connections", groups=groups, config=config) as running:
+        running.go_on(scene.some())
+        node.pause()
+        try:
+            running.go_on(scene.some(), seconds=scene.amount(15, 4))
+        finally:
+            node.resume()
+        running.returned(node.address)
+        running.go_on(scene.some())
+
+
+@contextmanager
+def _proxied(scene: Scene) -> Iterator[tuple[ProxiedCluster, anyio.from_thread.BlockingPortal]]:
+    with anyio.from_thread.start_blocking_portal("asyncio") as portal:
+        proxies = ProxiedCluster([node.address for node in scene.cluster.nodes], seed=1)
+        with portal.wrap_async_context_manager(proxies):
+            yield proxies, portal
+
+
+def _behind(
+    scene: Scene,
+    name: str,
+    harm: Callable[[int], Fault],
+    *,
+    probability: float,
+    groups: tuple[Group, ...] = (Group(),),
+    config: dict[str, object] | None = None,
+    unanswered: int = 0,
+) -> None:
+    """Do something to the frames of one node after the other."""
+    with _proxied(scene) as (proxies, portal):
+        nodes = [str(proxy.node) for proxy in proxies.proxies]
+        with scene.crew.phase(
+            name,
+            groups=groups,
+            config=config or {},
+            unanswered=unanswered,
+            contact_points=tuple(proxies.contact_points),
+            translation=dict(zip(nodes, proxies.contact_points, strict=True)),
+        ) as running:
+            for number in range(3):
+                rule = Rule(
+                    harm(number),
+                    opcode=REQUESTS,
+                    probability=probability,
+                    when=_is_of_load,
+                )
+                portal.call(proxies[number].add, rule)
+                _until_hits(running, rule, int(scene.amount(60, 4)))
+                portal.call(proxies[number].remove, rule)
+                running.returned(proxies.contact_points[number])
+
+
+def _is_of_load(passage: object) -> bool:
+    """Whether it has to do with the load: how nodes are found is not what is tried here."""
+    statements = getattr(passage, "statements", ())
+    return any("soak." in each for each in statements)
+
+
+def _until_hits(running: Running, rule: Rule, hits: int) -> None:
+    running.until(lambda _: rule.hits >= hits, f"{rule} to strike")
+    running.go_on(50)
+
+
+def cut(scene: Scene) -> None:
+    """Connections end within a reply, by an end or a reset."""
+    _behind(scene, "cut in a frame", lambda number: Cut(reset=bool(number % 2)), probability=0.05)
+
+
+def garbled(scene: Scene) -> None:
+    """A node says what is no CQL, or with a wrong checksum."""
+    _behind(
+        scene,
+        "garbage",
+        lambda number: (Garbage(), Garbage(300), Corrupt())[number],
+        probability=0.05,
+    )
+
+
+def slow(scene: Scene) -> None:
+    """A node takes its time."""
+    groups = (
+        Group("speculative", workers=8, kinds=IDEMPOTENT, speculation=0.1),
+        Group("patient", workers=4),
+    )
+    _behind(scene, "slow node", lambda _: Delay(0.5, jitter=0.5), probability=0.8, groups=groups)
+
+
+def silent(scene: Scene) -> None:
+    """Replies are lost, so that stream ids are never free again."""
+    groups = (
+        Group("speculative", workers=8, kinds=IDEMPOTENT, speculation=0.1),
+        Group("hasty", workers=4, timeout=1.0, excused=("RequestTimeout", *BATCH_LOG)),
+    )
+    _behind(
+        scene,
+        "lost replies",
+        lambda _: Drop(),
+        probability=0.3,
+        groups=groups,
+        config={"max_orphans": 5},
+        unanswered=15,
+    )
+
+
+def overloaded(scene: Scene) -> None:
+    """A node answers that it is overloaded."""
+    _behind(scene, "OVERLOADED", lambda _: Answer("OVERLOADED"), probability=0.7)
+
+
+def spoiled(scene: Scene) -> None:
+    """Of some of these a little, one at each node."""
+    harm = (Cut(), Garbage(), Answer("OVERLOADED"))
+    _behind(scene, "spoiled replies", lambda number: harm[number], probability=0.1)
+
+
+def late(scene: Scene) -> None:
+    """And of the others."""
+    groups = (
+        Group("speculative", workers=6, kinds=IDEMPOTENT, speculation=0.1),
+        Group("hasty", workers=4, timeout=1.0, excused=("RequestTimeout",)),
+    )
+    harm = (Delay(0.3, jitter=0.3), Drop(), Corrupt())
+    _behind(
+        scene, "late replies", lambda number: harm[number], probability=0.1, groups=groups,
+        config={"max_orphans": 5}, unanswered=15,
+    )  # fmt: skip
+
+
+# In this order: what restarts nodes comes last, since they are slow for a while after it.
+QUICK = (spoiled, late, altered, paused, full, rolling)
+FAULTS = (
+    nothing, cut, garbled, slow, silent, overloaded, altered, killed, paused, full, rolling,
+)  # fmt: skip

@@ -1,0 +1,71 @@
+"""What was written, and what must therefore be found.
+
+Every write has a key that no other write has, and a value that follows from the key. So each row
+can be checked by itself, and each error's ``maybe_applied`` is a claim about one row. A ledger of
+millions takes a byte each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from random import Random
+
+__all__ = ["Ledger", "value_of"]
+
+_UNDER_WAY, _ACKNOWLEDGED, _REFUSED, _UNKNOWN = range(4)
+
+
+def value_of(number: int) -> str:
+    """Return the text that belongs to a key: 32 characters up to 2 KiB."""
+    digest = hashlib.md5(number.to_bytes(8, "big"), usedforsecurity=False).hexdigest()
+    return digest * (1 + int(digest[:2], 16) // 4)
+
+
+class Ledger:
+    """The writes of a phase.
+
+    Arguments:
+        first: the first key.
+    """
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+        self._states = bytearray()
+
+    def begin(self) -> int:
+        """Return the key of a new write."""
+        self._states.append(_UNDER_WAY)
+        return self._first + len(self._states) - 1
+
+    def acknowledged(self, number: int) -> None:
+        """The server says that it is written."""
+        self._states[number - self._first] = _ACKNOWLEDGED
+
+    def failed(self, number: int, maybe_applied: bool) -> None:
+        """An error was raised, which says whether it may be written all the same."""
+        self._states[number - self._first] = _UNKNOWN if maybe_applied else _REFUSED
+
+    def some(self, random: Random) -> int | None:
+        """Return the key of an acknowledged write, a late one rather than an early one."""
+        states = self._states
+        for _ in range(8):
+            if states:
+                index = len(states) - 1 - int(len(states) * random.random() ** 4)
+                if states[index] == _ACKNOWLEDGED:
+                    return self._first + index
+        return None
+
+    def must_be(self) -> Iterator[int]:
+        """Return the keys of acknowledged writes."""
+        return self._of(_ACKNOWLEDGED)
+
+    def must_not_be(self) -> Iterator[int]:
+        """Return the keys of writes that were not applied, as their errors say."""
+        return self._of(_REFUSED)
+
+    def _of(self, state: int) -> Iterator[int]:
+        return (self._first + index for index, each in enumerate(self._states) if each == state)

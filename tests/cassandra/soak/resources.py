@@ -1,0 +1,68 @@
+"""Counting what a process holds: descriptors, tasks, objects, memory."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+import anyio
+import sniffio
+
+from cqlproto_anyio.connection import Connection
+from cqlproto_anyio.request import Request
+from tests.cassandra.soak.terms import Resources
+
+__all__ = ["measure", "settled"]
+
+_PAUSE = 0.25
+
+
+def _tasks() -> int:
+    if sniffio.current_async_library() == "trio":
+        import trio
+
+        return trio.lowlevel.current_statistics().tasks_living
+    import asyncio
+
+    return len(asyncio.all_tasks())
+
+
+def _descriptors() -> tuple[int, int]:
+    names = os.listdir("/proc/self/fd")
+    sockets = 0
+    for name in names:
+        try:
+            sockets += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+        except OSError:  # that of the listing itself
+            continue
+    return len(names) - 1, sockets
+
+
+def measure() -> Resources:
+    """Return what is held now, garbage aside."""
+    gc.collect()
+    descriptors, sockets = _descriptors()
+    with open("/proc/self/statm") as file:
+        pages = int(file.read().split()[1])
+    objects = gc.get_objects()
+    return Resources(
+        sockets=sockets,
+        descriptors=descriptors,
+        tasks=_tasks(),
+        requests=sum(issubclass(type(each), Request) for each in objects),
+        connections=sum(issubclass(type(each), Connection) for each in objects),
+        blocks=sys.getallocatedblocks(),
+        rss=pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20),
+    )
+
+
+async def settled(before: Resources, seconds: float) -> Resources:
+    """Return what is held when nothing is more than before, or after so many seconds."""
+    now = measure()
+    for _ in range(int(seconds / _PAUSE)):
+        if not now.more_than(before):
+            break
+        await anyio.sleep(_PAUSE)
+        now = measure()
+    return now

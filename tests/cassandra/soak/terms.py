@@ -1,0 +1,215 @@
+"""What the parent tells the processes under load, what they tell it, and what is wrong with that.
+
+All of it travels as JSON, one line a message.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["IDEMPOTENT", "ONCE", "Figures", "Group", "Phase", "Resources"]
+
+# What a worker does, over and over; load.py has a method for each.
+IDEMPOTENT = ("write", "batch", "read", "text", "pages")
+ONCE = ("once", "counter", "lwt")
+
+# A busy machine may wake a process late, by so many seconds.
+SLACK = 3.0
+# A node that serves CQL again is used again within so many seconds.
+RECOVERY = 5.0
+# How much memory may have grown, in MiB: an allocator gives little back. Objects are counted.
+GROWTH = 24.0
+# How many blocks of memory may be more: caches that have filled, statements that are known now.
+BLOCKS = 6000
+
+
+@dataclass(frozen=True)
+class Group:
+    """Workers that ask for the same.
+
+    Attributes:
+        name: for the report.
+        workers: how many.
+        kinds: what each does, in turn.
+        timeout: of every request, in seconds.
+        speculation: after so many seconds a request goes to another node as well; None for never.
+        pause: how long a worker waits between two requests, in seconds.
+        excused: errors that may reach the user although what was asked is idempotent: the name of
+            a class, or a kind and the name (``batch WriteTimeout``).
+    """
+
+    name: str = "usual"
+    workers: int = 8
+    kinds: tuple[str, ...] = (*IDEMPOTENT, *ONCE)
+    timeout: float = 15.0
+    speculation: float | None = None
+    pause: float = 0.05
+    excused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A fault's time.
+
+    Attributes:
+        name: for the report.
+        number: so that no two phases write the same keys.
+        groups: the load.
+        config: fields of ``Config`` that differ from the usual, which asks for a session of its
+            own.
+        contact_points: where to connect, if not to the nodes themselves.
+        translation: which address to connect to in place of a node's own.
+        unanswered: how many replies may never come, so that their stream ids stay taken.
+    """
+
+    name: str
+    number: int
+    groups: tuple[Group, ...] = (Group(),)
+    config: dict[str, Any] = field(default_factory=dict)
+    contact_points: tuple[str, ...] = ()
+    translation: dict[str, str] = field(default_factory=dict)
+    unanswered: int = 0
+
+    @property
+    def own_session(self) -> bool:
+        return bool(self.config or self.contact_points)
+
+    @classmethod
+    def read(cls, told: dict[str, Any]) -> Phase:
+        groups = tuple(
+            Group(**{**each, "kinds": tuple(each["kinds"]), "excused": tuple(each["excused"])})
+            for each in told["groups"]
+        )
+        points = tuple(told["contact_points"])
+        return cls(**{**told, "groups": groups, "contact_points": points})
+
+
+@dataclass
+class Resources:
+    """What a process holds while nothing is under way.
+
+    Attributes:
+        sockets: open ones.
+        descriptors: open ones, of all kinds.
+        tasks: of the event loop.
+        requests: request objects, of any class.
+        connections: connection objects.
+        blocks: of Python's allocator.
+        rss: resident memory, in MiB.
+    """
+
+    sockets: int = 0
+    descriptors: int = 0
+    tasks: int = 0
+    requests: int = 0
+    connections: int = 0
+    blocks: int = 0
+    rss: float = 0.0
+
+    def more_than(self, before: Resources) -> list[str]:
+        """Return what has not come back to what it was."""
+        found = []
+        for name in ("sockets", "descriptors", "tasks", "requests", "connections"):
+            had, has = getattr(before, name), getattr(self, name)
+            if has > had:
+                found.append(f"{has} {name}, {had} before")
+        if self.blocks > before.blocks + BLOCKS:
+            found.append(f"{self.blocks} blocks of memory, {before.blocks} before")
+        if self.rss > before.rss + GROWTH:
+            found.append(f"{self.rss:.1f} MiB, {before.rss:.1f} before")
+        return found
+
+
+@dataclass
+class Figures:
+    """What one process has seen of a phase.
+
+    Attributes:
+        fault: the phase's name.
+        backend: the event loop.
+        seconds: how long it took.
+        requests: how many succeeded, by kind.
+        errors: how many failed, by group, kind and class.
+        unexcused: errors that should not have reached the user, the first of them.
+        late: requests that took longer than their timeout, the first of them.
+        wrong: rows that were not what was written, the first of them.
+        lost: acknowledged writes that were not found.
+        ghosts: writes that were found, although their error says that they were not applied.
+        twice: counters and conditional statements that show that something was done twice.
+        untyped: errors that are no CQLError, or name no host.
+        found: how many acknowledged writes were looked for and found.
+        longest: the longest request, in seconds.
+        recovery: by node, how long it took until it served again, in seconds.
+        retries: how many requests were sent again.
+        speculative: how many were sent to a second node before the first had answered.
+        before: what was held before the load.
+        after: what was held when all was over.
+    """
+
+    fault: str
+    backend: str
+    seconds: float = 0.0
+    requests: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)
+    unexcused: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    ghosts: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+    untyped: list[str] = field(default_factory=list)
+    found: int = 0
+    longest: float = 0.0
+    recovery: dict[str, float] = field(default_factory=dict)
+    retries: int = 0
+    speculative: int = 0
+    before: Resources = field(default_factory=Resources)
+    after: Resources = field(default_factory=Resources)
+
+    @classmethod
+    def read(cls, told: dict[str, Any]) -> Figures:
+        before, after = Resources(**told["before"]), Resources(**told["after"])
+        return cls(**{**told, "before": before, "after": after})
+
+    @property
+    def total(self) -> int:
+        """How many requests succeeded."""
+        return sum(self.requests.values())
+
+    @property
+    def failed(self) -> int:
+        """How many failed."""
+        return sum(self.errors.values())
+
+    def brief(self) -> str:
+        """Return one line for somebody who waits."""
+        problems = self.problems()
+        verdict = f"{len(problems)} problems: {problems[0]}" if problems else "well"
+        return (
+            f"{self.fault:18} {self.backend:8} {self.seconds:5.1f} s {self.total:6} requests"
+            f" {self.failed:5} failed, {verdict}"
+        )
+
+    def problems(self) -> list[str]:
+        """Return everything that must not be, one line each; nothing if all is well."""
+        found = [
+            f"{name}: {each}"
+            for name in ("unexcused", "late", "wrong", "lost", "ghosts", "twice", "untyped")
+            for each in getattr(self, name)
+        ]
+        found += [
+            f"{node} was used again {seconds:.1f} s after it was back"
+            for node, seconds in self.recovery.items()
+            if seconds > RECOVERY
+        ]
+        found += [f"left behind: {each}" for each in self.after.more_than(self.before)]
+        if not self.total or not self.found:
+            found.append("there was no load")
+        return [f"{self.fault}, {self.backend}: {each}" for each in found]
+
+
+def told(value: Any) -> dict[str, Any]:
+    """Return a dataclass of these as it is sent."""
+    return dataclasses.asdict(value)

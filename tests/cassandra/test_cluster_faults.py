@@ -1,0 +1,42 @@
+"""Three real nodes, replication 3, under load on asyncio and on trio while one thing after another
+goes wrong: nothing acknowledged is lost, no row is wrong, no deadline is missed, what is idempotent
+succeeds, and nothing is left behind.
+
+This is the short form of ``python -m tests.cassandra.soak``, where all of it is explained.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cassandra.soak.crew import Crew
+from tests.cassandra.soak.faults import OPTIONS, QUICK, Scene, started
+from tests.cassandra.soak.report import table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.cassandra.conftest import StartCluster
+
+# The first of them waits for three nodes to start, the last for three to start again.
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def scene(start_cluster: StartCluster) -> Iterator[Scene]:
+    cluster = started(start_cluster(OPTIONS))
+    with Crew([node.address for node in cluster.nodes]) as crew:
+        yield Scene(cluster, crew, quick=True)
+
+
+@pytest.mark.parametrize("fault", QUICK, ids=lambda fault: fault.__name__)
+def test_a_fault_under_load(scene: Scene, fault: Callable[[Scene], None]) -> None:
+    seen = len(scene.crew.figures)
+    fault(scene)
+    figures = scene.crew.figures[seen:]
+    assert {each.backend for each in figures} == {"asyncio", "trio"}
+    problems = [problem for each in figures for problem in each.problems()]
+    assert not problems, f"{table(figures)}\n" + re.sub(r"(?m)^", "- ", "\n".join(problems))
