@@ -154,6 +154,7 @@ class Control:
         self._moves = 0  # since a connection lasted
         self._failures = 0  # of the node to answer, in a row
         self._wake = anyio.Event()
+        self._closed = False
 
     @property
     def endpoint(self) -> Endpoint | None:
@@ -199,6 +200,7 @@ class Control:
 
     def close(self) -> None:
         """Close the connection; for a session that ends before :meth:`run` was called."""
+        self._closed = True
         tables, self._tables = self._tables, None
         if tables is not None:
             tables.connection.close(SessionClosed("the session is closed"))
@@ -217,18 +219,24 @@ class Control:
                 agree on what was before. Should it be lost, the control connection's is asked.
 
         Returns:
-            whether they have; False also if the server doesn't tell schema versions.
+            whether they have; False also if the server doesn't tell schema versions, and as soon as
+            the session is closed.
         """
         changed = None
         if connection is not None:
             changed = SystemTables(connection, self._backend, self._config.control_timeout)
 
         def asked() -> SystemTables | None:
+            if self._closed:
+                raise SessionClosed("the session is closed")
             if changed is None or changed.connection.lost is not None:
                 return self._tables
             return changed
 
-        return await agree(asked, self._owner.is_up, timeout)
+        try:
+            return await agree(asked, self._owner.is_up, timeout)
+        except SessionClosed:
+            return False
 
     # -- events
 
