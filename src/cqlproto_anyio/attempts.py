@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cqlproto._events import ResponseReceived
     from cqlproto_anyio.config import Settings
     from cqlproto_anyio.connection import Connection
+    from cqlproto_anyio.policies import Retry
     from cqlproto_anyio.pool import Pool
     from cqlproto_anyio.prepared import Statement
     from cqlproto_anyio.request import Request
@@ -70,6 +71,7 @@ class Attempts:
         self.failures: list[CQLError] = []
         self.answered_by: Connection | None = None
         self._tried: set[Pool] = set()
+        self._left_behind = False  # an attempt was given up that may have been applied
         self.restart()
 
     def restart(self) -> None:
@@ -161,8 +163,12 @@ class Attempts:
             next_connection=self._other_connection,
             fill=lambda other, connection: self.fill(other, paging_state, connection),
             failed=self._other_failed,
+            is_last=self._is_last,
         )
-        event = await race.run()
+        try:
+            event = await race.run()
+        finally:
+            self._left_behind = self._left_behind or race.left_behind
         return event
 
     def _other_connection(self) -> Connection | None:
@@ -173,6 +179,16 @@ class Attempts:
 
     def _other_failed(self, what: Error | CQLError, request: Request) -> None:
         self.failures.append(self.error(what, request) if isinstance(what, Error) else what)
+
+    def _is_last(self, what: Error | CQLError, request: Request) -> bool:
+        """Whether a failure is worth another attempt, but every host was asked already."""
+        error = self.error(what, request) if isinstance(what, Error) else what
+        decision = self._decide(error, len(self.failures) + 1)
+        if decision is None or decision.delay:
+            return False
+        connection = request.connection
+        stays = not decision.next_host and connection is not None and connection.lost is None
+        return not stays and self.next_connection() is None
 
     async def answer(
         self, request: Request, outcome: Outcome, paging_state: bytes | None
@@ -232,14 +248,7 @@ class Attempts:
     async def _after(self, error: CQLError, request: Request) -> Connection:
         """Return where to try again after a failure, or raise what the call ends with."""
         self.failures.append(error)
-        decision = None
-        if may_repeat(error, idempotent=self.settings.idempotent, conditional=self.conditional):
-            decision = self.settings.retry.decide(
-                error,
-                attempt=len(self.failures),
-                idempotent=self.settings.idempotent,
-                reads=self.reads,
-            )
+        decision = self._decide(error, len(self.failures))
         if decision is None:
             raise self._summary(error) from error.__cause__
         if decision.delay:
@@ -258,12 +267,22 @@ class Attempts:
         request.again()
         return connection
 
+    def _decide(self, error: CQLError, attempt: int) -> Retry | None:
+        """Return what to do about a failure: what the policy says, where that is safe."""
+        settings = self.settings
+        if not may_repeat(error, idempotent=settings.idempotent, conditional=self.conditional):
+            return None
+        return settings.retry.decide(
+            error, attempt=attempt, idempotent=settings.idempotent, reads=self.reads
+        )
+
     def _summary(self, error: CQLError) -> CQLError:
         """Return what the call ends with, after all its attempts."""
         failures = self.failures
+        error.maybe_applied = error.maybe_applied or self._left_behind
         if len(failures) == 1:
             return error
-        maybe_applied = any(each.maybe_applied for each in failures)
+        maybe_applied = self._left_behind or any(each.maybe_applied for each in failures)
         if all(isinstance(each, ConnectionFailed) for each in failures):
             error = NoHostAvailable(failures)
         error.attempts = tuple(failures)
@@ -273,6 +292,7 @@ class Attempts:
     def tell_attempts(self, error: CQLError) -> None:
         """Let an error that ends the call in another way tell of the attempts before it."""
         failures = self.failures
+        error.maybe_applied = error.maybe_applied or self._left_behind
         if failures and error not in failures and error.attempts != tuple(failures):
             was_tried = error.host is not None and not isinstance(error, Overloaded)
             error.attempts = (*failures, *((error,) if was_tried else error.attempts))

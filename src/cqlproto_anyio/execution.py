@@ -382,12 +382,13 @@ class BatchCall(Attempts):
         event = await self.answer(request, await self.first(request, None), None)
         host = host_of(request)
         message = event.message
-        if type(message) is not Rows:
-            return Result([], (), event, host)
-        columns = columns_of(message)
-        rows = decode_rows(message, Row)
-        outcome = tuple(rows[0]) if rows else None
-        result = Result(rows, columns, event, host, outcome)
+        result: Result[Row]
+        if type(message) is Rows:
+            rows = decode_rows(message, Row)
+            outcome = tuple(rows[0]) if rows else None
+            result = Result(rows, columns_of(message), event, host, outcome)
+        else:
+            result = Result([], (), event, host)
         result._failures = tuple(self.failures)
         return result
 

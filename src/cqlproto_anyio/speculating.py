@@ -3,7 +3,8 @@
 The request that the caller awaits stays what it is. Further attempts are requests of their own that
 no task awaits: the session's timer sends them, and the first that is answered settles the caller's,
 whose own stream id is then given up like that of any late reply. One that fails is forgotten: the
-caller's request is still under way, or is being tried again.
+caller's request is still under way, or is being tried again. Where the caller's fails, and there is
+no host left that wasn't asked, the attempts that are under way are waited for.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cqlproto.enums import ErrorCode
 from cqlproto.messages.errors import Error
-from cqlproto_anyio.exceptions import CQLError
+from cqlproto_anyio.exceptions import ConnectionFailed, CQLError
 from cqlproto_anyio.request import Detached
 
 if TYPE_CHECKING:
@@ -36,20 +37,29 @@ class Race:
         tracker: says when to send another attempt, and learns.
         next_connection: returns a connection to a host that wasn't tried yet, or None.
         fill: says to a request what to send, over a connection.
-        failed: told of each further attempt that failed.
+        failed: told of each attempt that failed but for the last, which is the race's outcome.
+        is_last: whether there is nothing else to do about a failure of the caller's request than to
+            wait for the attempts under way.
+
+    Attributes:
+        left_behind: whether an attempt was given up that may have been applied.
     """
 
     __slots__ = (
         "_alarm",
+        "_alone",
         "_failed",
         "_fill",
+        "_is_last",
         "_left",
         "_next_connection",
         "_others",
         "_request",
         "_runtime",
+        "_spare",
         "_started",
         "_tracker",
+        "left_behind",
     )
 
     def __init__(
@@ -61,6 +71,7 @@ class Race:
         next_connection: Callable[[], Connection | None],
         fill: Callable[[Request, Connection], None],
         failed: Callable[[Error | CQLError, Request], None],
+        is_last: Callable[[Error | CQLError, Request], bool],
     ) -> None:
         self._runtime = runtime
         self._request = request
@@ -68,6 +79,10 @@ class Race:
         self._next_connection = next_connection
         self._fill = fill
         self._failed = failed
+        self._is_last = is_last
+        self._alone = False  # the caller's own attempt has failed
+        self._spare: Detached | None = None  # what was answered just after that
+        self.left_behind = False
         self._left = tracker.attempts
         self._others: list[Detached] = []
         self._started = runtime.clock()
@@ -79,15 +94,45 @@ class Race:
         Raises:
             what awaiting the request raises.
         """
+        request = self._request
         self._wait()
         try:
-            event = await self._request
-            self._tracker.record(self._runtime.clock() - self._started)
-            return event
+            while True:
+                try:
+                    event = await request
+                    failure = event.message
+                except ConnectionFailed as exc:
+                    failure = exc
+                    if not self._go_on(failure):
+                        raise
+                else:
+                    if type(failure) is not Error or not self._go_on(failure):
+                        self._tracker.record(self._runtime.clock() - self._started)
+                        return event
         finally:
             self._alarm.cancel()
             for other in self._others:
-                other.abandon()
+                if not other.done:
+                    other.abandon()
+                    self.left_behind = self.left_behind or other.maybe_applied()
+
+    def _go_on(self, failure: Error | CQLError) -> bool:
+        """The request has failed; return whether it now stands for the attempts under way."""
+        request = self._request
+        spare, self._spare = self._spare, None
+        under_way = [other for other in self._others if not other.done]
+        if self._alone or not (spare or under_way) or not self._is_last(failure, request):
+            return False
+        self._failed(failure, request)
+        self._alone = True
+        request.again()
+        if spare is not None:
+            request.connection = spare.connection
+            request.complete(spare.value)
+        else:
+            request.connection = under_way[0].connection
+            self._runtime.keep_deadline(request)
+        return True
 
     def _wait(self) -> None:
         if self._left:
@@ -120,14 +165,30 @@ class Race:
         return True
 
     def _arrived(self, other: Detached) -> None:
+        request = self._request
         if other.error is not None:
             if isinstance(other.error, CQLError):
-                self._failed(other.error, other)
+                self._lost(other, other.error)
             return
         message = other.value.message
         connection = other.connection
         assert connection is not None
         if type(message) is Error and message.code != ErrorCode.UNPREPARED:
-            self._failed(message, other)
+            self._lost(other, message)
+        elif request.done:
+            self._spare = other
         else:  # UNPREPARED: the caller's request goes on at this host, which is the faster one
-            self._request.settle(other.value, connection)
+            request.settle(other.value, connection)
+            self.left_behind = self.left_behind or request.maybe_applied()
+
+    def _lost(self, other: Detached, what: Error | CQLError) -> None:
+        """Another attempt has failed: that is the outcome if it was the last."""
+        request = self._request
+        if not self._alone or request.done or any(not each.done for each in self._others):
+            self._failed(what, other)
+        else:
+            request.connection = other.connection
+            if isinstance(what, CQLError):
+                request.fail(what)
+            else:
+                request.complete(other.value)

@@ -47,9 +47,9 @@ __all__ = [
     "Script",
     "failure",
     "lwt_reply",
-    "overloaded",
     "preparing",
     "settled",
+    "success",
     "unprepared",
 ]
 
@@ -110,6 +110,10 @@ class Fault(NamedTuple):
         """Whether the client is told that nothing was applied."""
         return self.way == "unprepared" or (self.way == "error" and self.code in PROVED)
 
+    def message(self) -> Error:
+        """Return the ERROR, with all the fields that its code has, on any version."""
+        return Error(self.code, "as told", {**_FIELDS, **dict(self.fields)})
+
 
 SUCCESS = Fault("success", applied=True)
 
@@ -117,16 +121,6 @@ SUCCESS = Fault("success", applied=True)
 def failure(code: int, *, applied: bool = False, **fields: Any) -> Fault:
     """An ERROR."""
     return Fault("error", code, applied, tuple(fields.items()))
-
-
-def overloaded() -> Fault:
-    """The ERROR that is worth a try elsewhere, a little later."""
-    return failure(ErrorCode.OVERLOADED)
-
-
-def error_message(code: int, **fields: Any) -> Error:
-    """Return an ERROR with all the fields that its code has, on any version."""
-    return Error(code, "as told", {**_FIELDS, **fields})
 
 
 def unprepared(request: FakeRequest) -> Error:
@@ -206,7 +200,7 @@ class Script:
         if fault.way == "success":
             return success(request)
         if fault.way == "error":
-            return error_message(fault.code, **dict(fault.fields))
+            return fault.message()
         if fault.way == "unprepared":
             return unprepared(request)
         if fault.way == "cut":
