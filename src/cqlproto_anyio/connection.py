@@ -158,6 +158,21 @@ class Connection:
             return
         self._start(request)
 
+    def submit_first(self, request: Request) -> None:
+        """Send a request before those that wait, and beyond ``max_in_flight``.
+
+        A heartbeat must not wait: a connection that is full of slow requests would be taken for a
+        dead one.
+
+        Raises:
+            ConnectionFailed: the connection is lost.
+            LocalProtocolError: no stream id is left at all, or it can't be written.
+        """
+        if self.lost is not None:
+            raise self._loss(request)
+        request.connection = self
+        self._start(request)
+
     def abandon(self, request: Request) -> bool:
         """Nobody waits for this request any more; return whether it may have been sent."""
         stream_id = request.stream_id

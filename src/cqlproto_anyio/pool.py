@@ -186,8 +186,8 @@ class Pool:
         request.call(told)
         request.carry(Options())
         try:
-            connection.submit(request)
-        except CQLError:  # just lost, or so full that requests under way tell whether it lives
+            connection.submit_first(request)
+        except CQLError:  # just lost, or without a stream id: too many replies are due for that
             return
         keep_deadline(request)
 

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 import cqlproto_anyio as cql
-from cqlproto.messages import VOID, Supported
+from cqlproto.messages import VOID, Options, Supported
 from tests.cqlproto_anyio.answers import ints, preparing
 from tests.cqlproto_anyio.server import serving, start, state, turns, until
 
@@ -187,6 +187,33 @@ def test_a_connection_that_is_replaced_is_asked_whether_it_lives() -> None:
             assert "heartbeat" in str(last.error)
             assert last.error.maybe_applied is True
             assert not server.peers[1].ended.is_set()
+
+    quickly(main)
+
+
+def test_a_connection_full_of_slow_requests_is_alive() -> None:
+    """Its heartbeats are sent before what waits for a turn, and answered."""
+
+    async def main() -> None:
+        async with (
+            serving() as server,
+            server.session(
+                max_in_flight=2, max_connections_per_host=1, heartbeat_interval=2.0
+            ) as session,
+            anyio.create_task_group() as group,
+        ):
+            text = "INSERT INTO t (k) VALUES (1)"
+            slow = [start(group, lambda: session.execute(text, timeout=60)) for _ in range(5)]
+            asked = await server.take_all(2)
+            server.answer = lambda asked: Supported({}) if type(asked.message) is Options else None
+            await trio.sleep(30)
+            server.answer = lambda asked: VOID
+            assert not any(outcome.done for outcome in slow)
+            for each in asked:
+                each.reply(VOID)
+            await until(lambda: all(outcome.done for outcome in slow))
+        assert [outcome.error for outcome in slow] == [None] * 5
+        assert len(server.peers) == 1
 
     quickly(main)
 
