@@ -111,12 +111,12 @@ async def session_on(
 
 def knows(session: cql.Session, host: FakeHost) -> bool:
     """Return whether the session may use a host, as far as it tells."""
-    return any(each.host_id == host.host_id for each in session.statistics().hosts)
+    return any(each.address == str(host) for each in session.statistics().hosts)
 
 
 def stats_of(session: cql.Session, host: FakeHost) -> HostStatistics:
     """Return what the session says of a host."""
-    [found] = [each for each in session.statistics().hosts if each.host_id == host.host_id]
+    [found] = [each for each in session.statistics().hosts if each.address == str(host)]
     return found
 
 
