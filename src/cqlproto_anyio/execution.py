@@ -384,9 +384,10 @@ class BatchCall(Attempts):
         message = event.message
         result: Result[Row]
         if type(message) is Rows:
+            columns = columns_of(message)
             rows = decode_rows(message, Row)
             outcome = tuple(rows[0]) if rows else None
-            result = Result(rows, columns_of(message), event, host, outcome)
+            result = Result(rows, columns, event, host, outcome)
         else:
             result = Result([], (), event, host)
         result._failures = tuple(self.failures)

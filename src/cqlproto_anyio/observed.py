@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cqlproto_anyio.exceptions import CQLError
+from cqlproto_anyio.exceptions import CQLError, Overloaded
 from cqlproto_anyio.hooks import RequestRecord
 from cqlproto_anyio.prepared import Prepared
 from cqlproto_anyio.session import Session
@@ -99,8 +99,11 @@ class ObservedSession(Session):
         host = getattr(answer, "host", "")
         attempts = 1 + len(failures)
         if isinstance(error, CQLError):
-            attempts = len(error.attempts) or (1 if error.host else 0)
+            sent = error.host and not isinstance(error, Overloaded)
+            attempts = len(error.attempts) or (1 if sent else 0)
             host = error.host or ""
+        elif isinstance(error, Exception):  # a wrong argument
+            attempts = 0
         profile = options.get("profile", self._profile)
         tell(
             RequestRecord(

@@ -1,0 +1,332 @@
+"""Hooks that are told of requests: one record per call, which says what has happened."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+import cqlproto_anyio as cql
+from cqlproto import Consistency
+from cqlproto.enums import ErrorCode
+from cqlproto.messages import Rows
+from tests.cqlproto_anyio.clusters import INSERT, LWT, SELECT, connected, session_on
+from tests.cqlproto_anyio.fakecluster import FakeCluster, row_v
+from tests.cqlproto_anyio.fakehosts import V_METADATA
+from tests.cqlproto_anyio.faults import Fault, Script, failure, settled, success
+from tests.cqlproto_anyio.server import idle, start, until
+
+if TYPE_CHECKING:
+    from cqlproto.messages import Response
+    from tests.cqlproto_anyio.fakecluster import FakeRequest
+
+pytestmark = pytest.mark.uvloop
+
+
+class Listener(cql.Hooks):
+    """Keeps the records; those of the session's own requests too, if there were any."""
+
+    def __init__(self) -> None:
+        self.records: list[cql.RequestRecord] = []
+
+    def request_finished(self, record: cql.RequestRecord) -> None:
+        self.records.append(record)
+
+    def pop(self) -> cql.RequestRecord:
+        [record] = self.records
+        self.records.clear()
+        return record
+
+
+def pages(count: int, size: int = 2) -> Any:
+    """Answers any SELECT by so many pages."""
+
+    def answer(request: FakeRequest) -> Response:
+        message: Any = request.message
+        number = int(message.parameters.paging_state or 0) + 1
+        content = row_v(*range(size)).content
+        state = None if number == count else b"%d" % number
+        return Rows.of(V_METADATA, size, content, paging_state=state)
+
+    return answer
+
+
+async def test_one_record_for_each_call() -> None:
+    cluster = FakeCluster(3)
+    Script(cluster)
+    hooks = Listener()
+    addresses = {str(host) for host in cluster.hosts}
+    async with session_on(cluster, hooks=hooks) as session:
+        await connected(session, cluster.hosts)
+        prepared = await session.prepare(SELECT)
+        record = hooks.pop()
+        assert (record.verb, record.query, record.rows) == ("prepare", SELECT, 0)
+        calls: list[tuple[str, str, int, Any]] = [
+            ("execute", SELECT, 1, lambda: session.execute(SELECT, (1,))),
+            ("execute", SELECT, 1, lambda: session.execute(prepared, (1,))),
+            ("execute", "SELECT v FROM ks.t", 1, lambda: session.execute("SELECT v FROM ks.t")),
+            ("execute", INSERT, 0, lambda: session.execute(INSERT, (1, 2))),
+            ("execute", LWT, 1, lambda: session.execute(LWT, (1, 2))),
+            ("page", SELECT, 1, lambda: session.page(SELECT, (1,))),
+            ("batch", "BATCH of 2", 0, lambda: session.batch([(INSERT, (1, 2))] * 2)),
+        ]
+        for verb, query, rows, call in calls:
+            result = await call()
+            record = hooks.pop()
+            assert (record.verb, record.query, record.rows) == (verb, query, rows)
+            assert record.host == result.host
+            assert record.host in addresses
+            assert record.attempts == 1
+            assert record.error is None
+            assert record.keyspace is None
+            assert record.consistency == Consistency.LOCAL_QUORUM
+            assert record.tracing_id is None
+            assert record.warnings == ()
+            assert 0 <= record.elapsed < 20
+            assert repr(record).startswith("RequestRecord(")
+
+
+async def test_what_was_asked_for() -> None:
+    cluster = FakeCluster(1)
+    Script(cluster)
+    hooks = Listener()
+    profile = cql.Profile(consistency=Consistency.TWO)
+    async with session_on(cluster, hooks=hooks, keyspace="ks", profile=profile) as session:
+        await session.execute("SELECT v FROM t")
+        record = hooks.pop()
+        assert (record.keyspace, record.consistency) == ("ks", Consistency.TWO)
+        await session.execute("SELECT v FROM t", consistency=Consistency.ONE)
+        assert hooks.pop().consistency == Consistency.ONE
+        await session.execute("SELECT v FROM t", profile=cql.Profile(consistency=Consistency.ALL))
+        assert hooks.pop().consistency == Consistency.ALL
+
+
+async def test_elapsed_is_the_whole_call() -> None:
+    cluster = FakeCluster(1)
+    hooks = Listener()
+    cluster.answer = pages(3)
+    async with session_on(cluster, hooks=hooks) as session:
+        cluster.hosts[0].latency = 0.03
+        result = await session.execute("SELECT v FROM ks.t")
+        assert len(result) == 6
+        record = hooks.pop()
+        assert record.rows == 6
+        assert 0.08 < record.elapsed < 20
+        cluster.hosts[0].latency = 0
+
+
+async def test_a_stream_tells_of_each_page() -> None:
+    cluster = FakeCluster(3)
+    hooks = Listener()
+    cluster.answer = pages(4)
+    async with session_on(cluster, hooks=hooks) as session:
+        await connected(session, cluster.hosts)
+        assert len([row async for row in session.stream(SELECT, (1,))]) == 8
+        assert [record.verb for record in hooks.records] == ["stream"] * 4
+        assert [record.rows for record in hooks.records] == [2] * 4
+        assert all(record.query == SELECT for record in hooks.records)
+        assert all(record.attempts == 1 for record in hooks.records)
+        assert all(record.host for record in hooks.records)
+        hooks.records.clear()
+        async for page in session.stream("SELECT v FROM ks.t").pages():
+            assert len(hooks.records) == 1
+            assert hooks.pop().rows == len(page)
+        assert hooks.records == []
+
+
+async def test_a_stream_that_fails() -> None:
+    cluster = FakeCluster(1)
+    script = Script(cluster, [failure(ErrorCode.INVALID)])
+    hooks = Listener()
+    async with session_on(cluster, hooks=hooks) as session:
+        with pytest.raises(cql.InvalidQuery) as caught:
+            await session.stream("SELECT v FROM ks.t").__anext__()
+        record = hooks.pop()
+        assert record.error is caught.value
+        assert (record.attempts, record.host) == (1, str(script.hosts[0]))
+
+
+async def test_retries_are_counted() -> None:
+    cluster = FakeCluster(4)
+    hooks = Listener()
+    script = Script(cluster)
+    policy = cql.DefaultRetry(overload_delay=0.001)
+    async with session_on(cluster, hooks=hooks) as session:
+        await connected(session, cluster.hosts)
+        bootstrapping = failure(ErrorCode.IS_BOOTSTRAPPING)
+        overloaded = failure(ErrorCode.OVERLOADED)
+        script.faults = [bootstrapping, overloaded]
+        await session.execute(SELECT, (1,), retry=policy)
+        record = hooks.pop()
+        assert (record.attempts, record.error) == (3, None)
+        assert record.host == str(script.hosts[-1])
+        script.faults = [bootstrapping]
+        await session.batch([(INSERT, (1, 2))])
+        record = hooks.pop()
+        assert (record.attempts, record.error) == (2, None)
+        script.faults = [bootstrapping, bootstrapping, failure(ErrorCode.INVALID)]
+        with pytest.raises(cql.InvalidQuery) as caught:
+            await session.execute(SELECT, (1,))
+        record = hooks.pop()
+        assert record.attempts == 3
+        assert record.error is caught.value
+        assert record.host == str(script.hosts[-1])
+
+
+async def test_another_host_that_is_asked_too() -> None:
+    """The one that answers is told; one that is given up is no failure."""
+    cluster = FakeCluster(2)
+    hooks = Listener()
+    script = Script(cluster, [Fault("held")])
+    async with session_on(cluster, hooks=hooks) as session:
+        await connected(session, cluster.hosts)
+        await session.execute(
+            "SELECT v FROM ks.t", speculation=cql.ConstantSpeculation(0.001), timeout=None
+        )
+        record = hooks.pop()
+        assert (record.attempts, record.error) == (1, None)
+        assert record.host == str(script.hosts[1])
+        script.held[0].reply(success(script.held[0]))
+        await idle(session)
+
+
+async def test_errors_of_all_kinds() -> None:
+    cluster = FakeCluster(1)
+    hooks = Listener()
+    script = Script(cluster)
+    [host] = cluster.hosts
+    async with session_on(cluster, hooks=hooks) as session:
+        untyped: Any = session
+        wrong: list[tuple[type[Exception], int, Any]] = [
+            (cql.ParameterError, 0, lambda: session.execute(SELECT, (1, 2))),
+            (cql.UsageError, 0, lambda: session.execute("USE ks")),
+            (TypeError, 0, lambda: untyped.execute(None)),
+            (TypeError, 0, lambda: untyped.batch(["SELECT 1"], timeot=1)),
+            (cql.UsageError, 0, lambda: session.prepare("USE ks")),
+        ]
+        for kind, attempts, call in wrong:
+            with pytest.raises(kind) as caught:
+                await call()
+            record = hooks.pop()
+            assert record.error is caught.value
+            assert (record.attempts, record.host) == (attempts, "")
+        script.faults = [failure(ErrorCode.WRITE_TIMEOUT)]
+        with pytest.raises(cql.WriteTimeout):
+            await session.execute(INSERT, (1, 2))
+        record = hooks.pop()
+        assert (record.attempts, record.host) == (1, str(host))
+        script.faults = [Fault("drop")]
+        with pytest.raises(cql.RequestTimeout):
+            await session.execute("SELECT v FROM ks.t", timeout=0.05)
+        record = hooks.pop()
+        assert (record.attempts, record.host) == (1, str(host))
+        assert 0.04 < record.elapsed < 20
+        script.faults = [Fault("cut")]
+        with pytest.raises(cql.ConnectionLost):
+            await session.execute(INSERT, (1, 2))
+        record = hooks.pop()
+        assert (record.attempts, record.host) == (1, str(host))
+        await settled(session)
+
+
+async def test_what_was_never_sent_counts_as_no_attempt() -> None:
+    cluster = FakeCluster(1)
+    hooks = Listener()
+    script = Script(cluster, [Fault("held")] * 16)
+    bounds = {"max_in_flight": 16, "max_waiting": 0, "max_connections_per_host": 1}
+    async with (
+        session_on(cluster, hooks=hooks, **bounds) as session,
+        anyio.create_task_group() as group,
+    ):
+        calls = [start(group, lambda: session.execute("SELECT v FROM ks.t")) for _ in range(16)]
+        await until(lambda: len(script.held) == 16)
+        with pytest.raises(cql.Overloaded) as caught:
+            await session.execute("SELECT v FROM ks.t")
+        record = hooks.pop()
+        assert (record.attempts, record.error) == (0, caught.value)
+        for request in script.held:
+            request.reply(row_v(1))
+        await until(lambda: all(call.done for call in calls))
+        assert [record.attempts for record in hooks.records] == [1] * 16
+
+
+async def test_a_cancelled_call_is_told_of() -> None:
+    cluster = FakeCluster(1)
+    hooks = Listener()
+    script = Script(cluster, [Fault("held")])
+    async with session_on(cluster, hooks=hooks) as session, anyio.create_task_group() as group:
+        call = start(group, lambda: session.execute("SELECT v FROM ks.t"))
+        await until(lambda: script.held)
+        call.scope.cancel()
+        await until(lambda: hooks.records)
+        record = hooks.pop()
+        assert isinstance(record.error, anyio.get_cancelled_exc_class())
+        assert record.rows == 0
+        script.held[0].reply(row_v(1))
+        await idle(session)
+
+
+async def test_a_hook_that_raises_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty(cql.Hooks):
+        told = 0
+
+        def request_finished(self, record: cql.RequestRecord) -> None:
+            self.told += 1
+            raise RuntimeError("faulty hook")
+
+    cluster = FakeCluster(1)
+    script = Script(cluster)
+    hooks = Faulty()
+    with caplog.at_level(logging.ERROR):
+        async with session_on(cluster, hooks=hooks) as session:
+            assert (await session.execute(SELECT, (3,))).one().v == 3
+            assert (await session.page(SELECT, (3,))).rows[0].v == 3
+            assert [row.v async for row in session.stream(SELECT, (3,))] == [3]
+            await session.batch([(INSERT, (1, 2))])
+            script.faults = [failure(ErrorCode.INVALID)]
+            with pytest.raises(cql.InvalidQuery):
+                await session.execute(SELECT, (3,))
+            assert hooks.told == 5
+            await idle(session)
+    assert "faulty hook" in caplog.text
+
+
+async def test_using_stays_observed() -> None:
+    cluster = FakeCluster(1)
+    Script(cluster)
+    hooks = Listener()
+    async with session_on(cluster, hooks=hooks) as session:
+        other = session.using(profile=cql.Profile(consistency=Consistency.ALL))
+        await other.execute("SELECT v FROM ks.t")
+        assert hooks.pop().consistency == Consistency.ALL
+        there = other.using(keyspace="ks")
+        await there.batch([("INSERT INTO t (k, v) VALUES (?, ?)", (1, 2))])
+        record = hooks.pop()
+        assert (record.keyspace, record.verb) == ("ks", "batch")
+
+
+async def test_nobody_listens_and_nothing_is_made() -> None:
+    """A session whose hooks hear of hosts alone is a plain one."""
+
+    class Hosts(cql.Hooks):
+        def host_up(self, record: cql.HostRecord) -> None: ...
+
+    cluster = FakeCluster(1)
+    for hooks in (None, cql.Hooks(), Hosts()):
+        async with session_on(cluster, hooks=hooks) as session:
+            assert type(session) is cql.Session
+    async with session_on(cluster, hooks=Listener()) as session:
+        assert type(session) is not cql.Session
+        assert isinstance(session, cql.Session)
+
+
+async def test_what_the_session_does_by_itself_is_not_told() -> None:
+    """The control connection's requests are nobody's calls."""
+    cluster = FakeCluster(3)
+    hooks = Listener()
+    async with session_on(cluster, hooks=hooks) as session:
+        await connected(session, cluster.hosts)
+    assert sum(cluster.reads.values()) > 0
+    assert hooks.records == []
