@@ -58,9 +58,9 @@ class RequestRecord(_Record):
         host: the node that answered, or was asked last, as ``address:port``; empty if none was.
         elapsed: how long the call took, in seconds, with waiting, retries and all pages. It ended
             just now.
-        attempts: how often it was sent: 0 if it never was, more than 1 after retries. Where a second
-            node was asked because the first one was slow, those that failed count, and the one that
-            answered.
+        attempts: how often it was sent: 0 if it never was, more than 1 after retries. Where a
+            second node was asked because the first one was slow, those that failed count, and the
+            one that answered.
         rows: how many rows came.
         error: what the caller gets, or None; when the call was cancelled, the cancellation.
         tracing_id: the trace's id, if one was asked for.

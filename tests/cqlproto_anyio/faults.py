@@ -237,13 +237,17 @@ def preparing(
 async def settled(session: cql.Session) -> None:
     """Wait until nothing of any call is left but ids whose replies never come."""
 
+    runtime = session._runtime
+
     def is_settled() -> bool:
         now = state(session)
-        return now.in_flight == now.orphans and now[2:] == (0, 0, 0)
+        alarms = [due for due in runtime.deadlines._others if isinstance(due, Alarm)]
+        return (
+            now.in_flight == now.orphans
+            and now[2:] == (0, 0, 0)
+            and not runtime._pausing
+            and all(waiting.done for waiting in runtime.cluster._waiters)
+            and len(alarms) <= 3  # of the cluster: opening, sweeping and the heart; none of a call
+        )
 
     await until(is_settled)
-    runtime = session._runtime
-    assert not runtime._pausing
-    assert all(waiting.done for waiting in runtime.cluster._waiters)
-    alarms = [due for due in runtime.deadlines._others if isinstance(due, Alarm)]
-    assert len(alarms) <= 3  # of the cluster: opening, sweeping and the heart; none of a call

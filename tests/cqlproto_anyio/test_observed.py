@@ -235,7 +235,7 @@ async def test_what_was_never_sent_counts_as_no_attempt() -> None:
     cluster = FakeCluster(1)
     hooks = Listener()
     script = Script(cluster, [Fault("held")] * 16)
-    bounds = {"max_in_flight": 16, "max_waiting": 0, "max_connections_per_host": 1}
+    bounds: dict[str, Any] = {"max_in_flight": 16, "max_waiting": 0, "max_connections_per_host": 1}
     async with (
         session_on(cluster, hooks=hooks, **bounds) as session,
         anyio.create_task_group() as group,

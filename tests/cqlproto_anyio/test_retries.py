@@ -1,0 +1,252 @@
+"""Retry policies as a session obeys them: per profile, per call, and no further than is safe.
+
+``tests/cqlproto_anyio/policies`` has the default policy's table; here it is what a session makes of
+a decision.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+import cqlproto_anyio as cql
+from cqlproto.enums import ErrorCode
+from cqlproto_anyio.policies import Retry
+from tests.cqlproto_anyio.clusters import INSERT, LWT, SELECT, connected, session_on
+from tests.cqlproto_anyio.fakecluster import FakeCluster
+from tests.cqlproto_anyio.faults import Fault, Script, failure, preparing, settled
+from tests.cqlproto_anyio.server import idle, start, until
+
+if TYPE_CHECKING:
+    from cqlproto.messages import Error
+    from cqlproto_anyio.exceptions import CQLError
+    from tests.cqlproto_anyio.fakecluster import FakeRequest
+
+pytestmark = pytest.mark.uvloop
+
+REFUSED = failure(ErrorCode.IS_BOOTSTRAPPING)
+OVERLOADED = failure(ErrorCode.OVERLOADED)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Decides as it is told, and keeps what it was asked."""
+
+    decisions: tuple[Retry | None, ...]
+    asked: list[tuple[type, int, bool, bool]] = field(default_factory=list, compare=False)
+
+    def decide(
+        self, error: CQLError, *, attempt: int, idempotent: bool, reads: bool
+    ) -> Retry | None:
+        self.asked.append((type(error), attempt, idempotent, reads))
+        return self.decisions[attempt - 1] if attempt <= len(self.decisions) else None
+
+
+NEXT = Retry(next_host=True)
+SAME = Retry(next_host=False)
+
+
+async def test_a_policy_of_the_users_own() -> None:
+    cluster = FakeCluster(3)
+    script = Script(cluster, [REFUSED, OVERLOADED, failure(ErrorCode.READ_TIMEOUT)])
+    policy = Recording((NEXT, SAME))
+    async with session_on(cluster) as session:
+        await connected(session, cluster.hosts)
+        with pytest.raises(cql.ReadTimeout):
+            await session.execute(SELECT, (1,), retry=policy)
+        assert policy.asked == [
+            (cql.IsBootstrapping, 1, False, True),
+            (cql.ServerOverloaded, 2, False, True),
+            (cql.ReadTimeout, 3, False, True),
+        ]
+        first, second, third = script.hosts
+        assert first is not second
+        assert second is third
+
+
+@pytest.mark.parametrize("profile_too", [False, True])
+async def test_the_calls_policy_goes_before_the_profiles(profile_too: bool) -> None:
+    cluster = FakeCluster(3)
+    script = Script(cluster)
+    profile = cql.Profile(retry=Recording((NEXT,)) if profile_too else cql.NoRetry())
+    async with session_on(cluster, profile=profile) as session:
+        await connected(session, cluster.hosts)
+        for policy, attempts in ((None, 1 + profile_too), (cql.NoRetry(), 1)):
+            script.faults, script.attempts = [REFUSED] * 3, []
+            with pytest.raises(cql.IsBootstrapping):
+                if policy is None:
+                    await session.execute(SELECT, (1,))
+                else:
+                    await session.execute(SELECT, (1,), retry=policy)
+            assert len(script.attempts) == attempts
+        script.faults, script.attempts = [REFUSED] * 2, []
+        other = session.using(profile=cql.Profile(retry=Recording((NEXT, NEXT))))
+        assert (await other.execute(SELECT, (1,))).one().v == 1
+        script.faults, script.attempts = [REFUSED] * 2, []
+        result = await session.execute(SELECT, (1,), profile=other.profile)
+        assert len(result.attempts) == 2
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OVERLOADED,
+        Fault("cut", applied=True),
+        failure(ErrorCode.WRITE_TIMEOUT, applied=True),
+        failure(ErrorCode.SERVER_ERROR, applied=True),
+        failure(0x7777),
+    ],
+)
+@pytest.mark.parametrize("unsafe", ["insert", "lwt", "batch"])
+async def test_a_policy_is_not_asked_where_another_try_is_not_safe(
+    fault: Fault, unsafe: str
+) -> None:
+    cluster = FakeCluster(3)
+    script = Script(cluster, [fault])
+    policy = Recording((NEXT, NEXT))
+    async with session_on(cluster) as session:
+        await connected(session, cluster.hosts)
+        with pytest.raises(cql.CQLError) as caught:
+            if unsafe == "insert":
+                await session.execute(INSERT, (1, 2), retry=policy)
+            elif unsafe == "lwt":
+                await session.execute(LWT, (1, 2), retry=policy, idempotent=True)
+            else:
+                await session.batch([(INSERT, (1, 2))], retry=policy)
+        assert policy.asked == []
+        assert caught.value.maybe_applied
+        assert len(script.attempts) == 1
+        assert session.statistics().retries == 0
+
+
+async def test_no_retry() -> None:
+    cluster = FakeCluster(3)
+    script = Script(cluster)
+    async with session_on(cluster, profile=cql.Profile(retry=cql.NoRetry())) as session:
+        await connected(session, cluster.hosts)
+        for fault in (REFUSED, OVERLOADED, Fault("cut")):
+            script.faults, script.attempts = [fault], []
+            with pytest.raises(cql.CQLError) as caught:
+                await session.execute(SELECT, (1,), idempotent=True)
+            assert len(script.attempts) == 1
+            assert caught.value.attempts == ()
+            await connected(session, cluster.hosts)
+        # preparing for a host that doesn't know the statement is no retry
+        script.attempts = []
+        for host in cluster.hosts:
+            host.prepared.clear()
+        assert (await session.execute(SELECT, (5,))).one().v == 5
+        assert session.statistics().retries == 0
+
+
+async def test_a_policy_that_raises_is_the_callers() -> None:
+    class Faulty:
+        def decide(self, error: CQLError, **facts: Any) -> Retry | None:
+            raise ZeroDivisionError("faulty policy")
+
+    cluster = FakeCluster(2)
+    Script(cluster, [REFUSED])
+    async with session_on(cluster) as session:
+        await connected(session, cluster.hosts)
+        with pytest.raises(ZeroDivisionError):
+            await session.execute(SELECT, (1,), retry=Faulty())
+        await settled(session)
+
+
+async def test_the_wait_is_within_what_the_policy_says() -> None:
+    cluster = FakeCluster(2)
+    script = Script(cluster)
+    policy = Recording((Retry(next_host=True, delay=0.1),))
+    async with session_on(cluster) as session:
+        await connected(session, cluster.hosts)
+        script.faults = [OVERLOADED]
+        started = time.monotonic()
+        await session.execute(SELECT, (1,), retry=policy)
+        assert time.monotonic() - started > 0.045  # from half of it on
+        await settled(session)
+
+
+@pytest.mark.parametrize("way", ["cancelled", "closed"])
+async def test_whoever_waits_for_another_try_can_be_interrupted(way: str) -> None:
+    cluster = FakeCluster(2)
+    script = Script(cluster, [OVERLOADED])
+    policy = Recording((Retry(next_host=True, delay=3600),))
+    async with session_on(cluster) as session, anyio.create_task_group() as group:
+        await connected(session, cluster.hosts)
+        call = start(group, lambda: session.execute(SELECT, (1,), retry=policy, timeout=None))
+        await until(lambda: session._runtime._pausing)
+        if way == "cancelled":
+            call.scope.cancel()
+            await settled(session)
+            await idle(session)
+        else:
+            await session.aclose()
+            await until(lambda: call.done)
+            assert isinstance(call.error, cql.SessionClosed)
+            assert [type(each) for each in call.error.attempts] == [cql.ServerOverloaded]
+        assert len(script.attempts) == 1
+
+
+async def test_the_default_bounds_its_attempts() -> None:
+    cluster = FakeCluster(8)
+    script = Script(cluster, [REFUSED] * 9)
+    async with session_on(cluster) as session:
+        await connected(session, cluster.hosts)
+        with pytest.raises(cql.IsBootstrapping) as caught:
+            await session.execute(SELECT, (1,))
+        assert len(script.attempts) == len(caught.value.attempts) == 4
+        assert session.statistics().retries == 3
+
+
+async def test_a_host_that_cannot_prepare_is_passed_over() -> None:
+    """Nothing was applied, whatever the statement is: the policy says where to go next."""
+    cluster = FakeCluster(3)
+    script = Script(cluster)
+    refused: list[FakeRequest] = []
+
+    def refuse(request: FakeRequest) -> Error | None:
+        if request.host is cluster.hosts[0]:
+            return None
+        refused.append(request)
+        return REFUSED.message()
+
+    async with session_on(cluster) as session:
+        await connected(session, cluster.hosts)
+        with preparing(cluster, refuse):
+            for key in range(12):
+                result = await session.execute(INSERT, (key, key))
+                assert result.host == str(cluster.hosts[0])
+        assert refused
+        assert set(script.hosts) == {cluster.hosts[0]}
+        assert script.applied == 12
+
+
+async def test_another_host_prepares_though_it_is_busier() -> None:
+    """A host that joins has nothing to do, and so looks like the best one, again and again."""
+    cluster = FakeCluster(2)
+    idle_one, busy = cluster.hosts
+    script = Script(cluster, [Fault("held")] * 8)
+
+    def refuse(request: FakeRequest) -> Error | None:
+        return REFUSED.message() if request.host is idle_one else None
+
+    async with session_on(cluster) as session, anyio.create_task_group() as group:
+        await connected(session, cluster.hosts)
+        calls = [start(group, lambda: session.execute("SELECT v FROM ks.t")) for _ in range(8)]
+        await until(lambda: len(script.held) == 8)
+        for request in script.held:
+            if request.host is idle_one:
+                request.reply(failure(ErrorCode.INVALID).message())
+        assert any(request.host is busy for request in script.held)
+        with preparing(cluster, refuse):
+            for number in range(5):
+                await session.prepare(f"SELECT v FROM ks.t WHERE k = ? AND n = {number}")
+        for request in script.held:
+            if request.host is busy:
+                request.reply(failure(ErrorCode.INVALID).message())
+        await until(lambda: all(call.done for call in calls))
+        await idle(session)
