@@ -105,9 +105,13 @@ class Chooser:
         ready = self.ready or self.refreshed()
         count = len(ready)
         if count < 2:
-            if self._asleep and count:
-                self._wake(statement, values, None)
-            return ready[0] if count else None
+            if not count:
+                return None
+            router = self._router
+            if router is None or len(router.local) < 2:  # not just the only one of its rack
+                if self._asleep:
+                    self._wake(statement, values, None)
+                return ready[0]
         turn = self._turn = (self._turn + 1) & 0xFFFFFF
         route = token = None
         if statement is not None:
