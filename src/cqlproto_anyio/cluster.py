@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
-    from anyio.abc import TaskGroup
-
     from cqlproto.messages.results import SchemaChange
     from cqlproto_anyio._backend import Backend, Waiting
     from cqlproto_anyio.config import Auth, Config, Endpoint
@@ -118,20 +116,23 @@ class Cluster:
         self._counted_at = -math.inf  # when those that have given up were left out
         self._asked: set[Pool] = set()  # hosts that were tried for those who wait
         self._closed: SessionClosed | None = None
-        self._group: TaskGroup | None = None
+        self._spawn: Callable[..., object] | None = None
         self.control: Control | None = None
         self._control_was: Endpoint | None = None
         self._control_error: Exception | None = None
 
     # -- life
 
-    async def start(self, group: TaskGroup) -> None:
+    async def start(self, spawn: Callable[..., object]) -> None:
         """Find the hosts and connect to one of them; the others follow in the background.
+
+        Arguments:
+            spawn: starts a task of the session's; it takes a coroutine function and arguments.
 
         Raises:
             ConnectionFailed, NoHostAvailable, DatabaseError, ConfigError: it can't be.
         """
-        self._group = group
+        self._spawn = spawn
         if self._config.discovery:
             control = Control(
                 backend=self._backend,
@@ -139,13 +140,13 @@ class Cluster:
                 contact_points=self.contact_points,
                 open=self._open_control,
                 owner=self,
-                start=group.start_soon,
+                start=spawn,
             )
             topology = await control.begin()
             self.control = control
             self.local_dc = self._checked_dc(topology, control)
             self.topology_changed(topology)
-            group.start_soon(control.run)
+            spawn(control.run)
         else:
             hosts = [_plain_host(endpoint) for endpoint in self.contact_points]
             self.topology_changed(Topology(hosts, {}))
@@ -279,10 +280,10 @@ class Cluster:
 
     def _open_some(self) -> None:
         """Begin what is due, within the bound on all of it, and be called again for the rest."""
-        if self._closed is not None or self._group is None:
+        if self._closed is not None or self._spawn is None:
             return
         for pool in self._openings.take(self._clock()):
-            self._group.start_soon(self._connect, pool)
+            self._spawn(self._connect, pool)
         self._opener.set(self._openings.next)
 
     async def _open(self, endpoint: Endpoint, keyspace: str | None) -> Connection:
@@ -327,12 +328,17 @@ class Cluster:
         except Exception as exc:
             self._failed(pool, exc)
             return
-        if self._closed is not None or self.pools.get(pool.host.host_id) is not pool:
-            connection.close(self._closed or SessionClosed("the host has left the cluster"))
-            self._seek()  # who has waited for this one
-        else:
-            self._opened(pool, connection, self._clock() - started)
-        await connection.run()
+        try:
+            if self._closed is not None or self.pools.get(pool.host.host_id) is not pool:
+                connection.close(self._closed or SessionClosed("the host has left the cluster"))
+                self._seek()  # who has waited for this one
+            else:
+                self._opened(pool, connection, self._clock() - started)
+        except Exception as exc:  # a bug, for which the session ends; the socket must not stay
+            connection.lose(f"{type(exc).__name__}: {exc}", exc)
+            raise
+        finally:
+            await connection.run()
 
     def _opened(self, pool: Pool, connection: Connection, took: float) -> None:
         pool.add(connection)
@@ -457,9 +463,7 @@ class Cluster:
     def is_up(self, host_id: UUID) -> bool:
         """Whether the host can be used, as far as is known: none that is connected to is down."""
         pool = self.pools.get(host_id)
-        return pool is not None and (
-            bool(pool.connections) or pool.state.status is not Status.DOWN
-        )
+        return pool is not None and (bool(pool.connections) or pool.state.status is not Status.DOWN)
 
     def control_connected(self, endpoint: Endpoint) -> None:
         """The control connection is at this host now."""

@@ -296,8 +296,11 @@ class Connection:
             with anyio.CancelScope() as self._scope:
                 if self.lost is None:
                     await self._transfer.run()
-        except Exception as exc:  # a bug of ours: the requests must not hang because of it
-            self.lose(f"{type(exc).__name__}: {exc}", exc)
+        except Exception as exc:  # a bug, maybe the transport's: the requests must not hang for it
+            cause = exc
+            while isinstance(cause, ExceptionGroup):  # of the tasks that pull; nobody's business
+                cause = cause.exceptions[0]
+            self.lose(f"{type(cause).__name__}: {cause}", cause)
         finally:
             if self.lost is None:
                 self.lose("the event loop is shutting down", None)
@@ -310,7 +313,7 @@ class Connection:
         if self.lost is None:
             self.lost = error
             self._tell_owner()
-            self._tell_all(None)
+            self._tell_all(error.__cause__)
         if self._scope is not None:
             self._scope.cancel()
 
@@ -337,8 +340,9 @@ class Connection:
 
     def _loss(self, request: Request) -> Exception:
         """Return this request's own copy of what happened to the connection."""
+        assert self.lost is not None
         error = copy(self.lost)
-        assert error is not None
+        error.__cause__ = self.lost.__cause__
         error.host = str(self.endpoint)
         error.maybe_applied = request.maybe_applied()
         if isinstance(error, ConnectionLost):

@@ -67,16 +67,21 @@ class ContactPoints:
         """
         found: list[list[Endpoint]] = [[] for _ in self._points]
         failures: list[ConnectionFailed] = []
+        bugs: list[Exception] = []
 
         async def resolve(number: int, point: Endpoint) -> None:
             try:
                 found[number] = await self._addresses(point)
             except ConnectionFailed as exc:
                 failures.append(exc)
+            except Exception as exc:  # the group would wrap it
+                bugs.append(exc)
 
         async with anyio.create_task_group() as group:
             for number, point in enumerate(self._points):
                 group.start_soon(resolve, number, point)
+        if bugs:
+            raise bugs[0]
         endpoints = dict.fromkeys(endpoint for each in found for endpoint in each)
         if endpoints:
             self.endpoints = tuple(endpoints)

@@ -28,7 +28,7 @@ from cqlproto_anyio.statistics import Statistics
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from cqlproto.enums import ProtocolVersion
     from cqlproto.messages.results import SchemaChange
@@ -101,6 +101,7 @@ class Runtime:
         self._trackers: dict[Speculation, Tracker] = {}
         self._pausing: set[Request] = set()
         self._closed: str | None = None
+        self._cause: Exception | None = None  # what it was closed for, if not by the user
         self._forked = False
         self._pid = os.getpid()
         self._group: anyio.abc.TaskGroup | None = None
@@ -136,35 +137,54 @@ class Runtime:
             self._ended.append(waiting)
             await shielded(waiting)
 
-    def _close(self, reason: str) -> None:
+    def _close(self, reason: str, cause: Exception | None = None) -> None:
         if self._closed is None:
-            self._closed = reason
-        self.cluster.close(SessionClosed(self._closed))
+            self._closed, self._cause = reason, cause
+        self.cluster.close(self._session_closed())
         for request in tuple(self._pausing):  # the timer ends, and nobody else would wake them
-            request.give_up(SessionClosed(self._closed))
+            request.give_up(self._session_closed())
         if self._group is not None:
             self._group.cancel_scope.cancel()
+
+    def _session_closed(self) -> SessionClosed:
+        error = SessionClosed(self._closed or "")
+        error.__cause__ = self._cause
+        return error
 
     async def _run(self) -> None:
         """The host task: nothing but its cancellation ever leaves it."""
         try:
-            with suppress(Exception):  # each task inside has told those who wait for it
+            with suppress(Exception):  # whoever waits has been told by _guard
                 async with anyio.create_task_group() as group:
                     self._group = group
-                    group.start_soon(self._run_timer)
+                    self._spawn(self._run_timer)
                     if self._closed is not None:
                         group.cancel_scope.cancel()
-                    group.start_soon(self._begin, group)
+                    self._spawn(self._begin)
         finally:
             self._close("the session's event loop is shutting down")
-            self._begun.fail(SessionClosed(self._closed or ""))
+            self._begun.fail(self._session_closed())
             ended, self._ended = self._ended, None
             for waiting in ended or ():
                 waiting.complete(None)
 
-    async def _begin(self, group: anyio.abc.TaskGroup) -> None:
+    def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        """Start one of the session's tasks; one that fails ends the session, with its failure."""
+        assert self._group is not None
+        self._group.start_soon(self._guard, function, *arguments)
+
+    async def _guard(
+        self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any
+    ) -> None:
+        # here, and not by the group: it would end the other tasks before anyone knows why
         try:
-            await self.cluster.start(group)
+            await function(*arguments)
+        except Exception as exc:
+            self._close(f"one of its own tasks has failed: {type(exc).__name__}: {exc}", exc)
+
+    async def _begin(self) -> None:
+        try:
+            await self.cluster.start(self._spawn)
         except Exception as exc:
             self._begun.fail(copied(exc))
         else:
@@ -277,7 +297,7 @@ class Runtime:
     def check_open(self) -> None:
         """Raise SessionClosed if it is closed."""
         if self._closed is not None:
-            raise SessionClosed(self._closed)
+            raise self._session_closed()
 
     def forked(self) -> None:
         """This is a copy of the session in another process, which must leave it alone."""

@@ -1,0 +1,182 @@
+"""What becomes of a session one of whose own tasks fails: by a bug, since nothing else can.
+
+The failure is kept and told to everyone: who waits is woken, whoever asks later is told too, and
+closing is as it always is. No group of exceptions is seen by anyone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+import cqlproto_anyio as cql
+from cqlproto_anyio.cluster import Cluster
+from cqlproto_anyio.connection import Connection
+from cqlproto_anyio.control import Control
+from cqlproto_anyio.deadlines import Deadlines
+from cqlproto_anyio.pool import Pool
+from tests.cqlproto_anyio.clusters import SELECT, living_tasks
+from tests.cqlproto_anyio.fakecluster import FakeCluster
+from tests.cqlproto_anyio.server import Outcome, start, turns, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Bug(Exception):
+    """What no code of the client's expects."""
+
+
+async def ended(cluster: FakeCluster, before: int) -> None:
+    await until(lambda: not cluster.connections and living_tasks() == before)
+
+
+def check(outcome: Outcome) -> None:
+    """It was told of the bug, and by no group."""
+    error = outcome.error
+    assert type(error) is cql.SessionClosed
+    assert "Bug: a mistake of ours" in str(error)
+    assert isinstance(error.__cause__, Bug)
+
+
+def fails(*_: Any, **__: Any) -> Any:
+    raise Bug("a mistake of ours")
+
+
+def in_an_alarm(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
+    session._runtime.alarm(fails).set(0.0)
+
+
+def in_the_timer(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
+    runtime = session._runtime
+    patch.setattr(Deadlines, "expire", fails)
+    runtime.alarm(lambda: None).set(0.0)
+
+
+def in_the_control_task(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Control, "_step", fails)
+    patch.setattr(Control, "_failed", fails)
+    control = session._runtime.cluster.control
+    assert control is not None
+    control.refresh_soon()
+
+
+def in_opening(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Pool, "add", fails)
+    _lose_one(session)
+
+
+def after_a_failed_opening(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Cluster, "_open", fails)
+    patch.setattr(Pool, "failed", fails)
+    _lose_one(session)
+
+
+def _lose_one(session: cql.Session) -> None:
+    pool = next(iter(session._runtime.cluster.pools.values()))
+    pool.connections[0].give_up("as told")
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [in_an_alarm, in_the_timer, in_the_control_task, in_opening, after_a_failed_opening],
+)
+async def test_a_task_that_fails(
+    break_it: Callable[[cql.Session, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = living_tasks()
+    cluster = FakeCluster(3)
+    cluster.answer = lambda request: None
+    connecting = cql.connect(cluster.addresses, config=cluster.config())
+    session = await connecting.__aenter__()
+    await until(lambda: all(host.connections for host in session.statistics().hosts))
+
+    async def ask() -> None:
+        await session.execute("SELECT v FROM ks.t", timeout=None)
+
+    async def ask_in_pages() -> None:
+        async for _ in session.stream(SELECT, (1,), timeout=None):
+            pass
+
+    async def wait_for_a_connection() -> None:
+        waiting = session._runtime.backend.waiting()
+        session._runtime.cluster._waiters.append(waiting)
+        await waiting
+
+    async def pause() -> None:
+        runtime = session._runtime
+        request = runtime.request_class("", None)
+        request.deadline = math.inf
+        await runtime.pause(request, 1e6)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            calls = (ask, ask_in_pages, wait_for_a_connection, pause)
+            outcomes = [start(group, call) for call in calls]
+            await until(lambda: len(cluster.waiting) == 2)
+            await turns()
+            break_it(session, monkeypatch)
+        for outcome in outcomes:
+            check(outcome)
+        later = Outcome()
+        await later.run(ask)
+        check(later)
+        await session.aclose()
+        await connecting.__aexit__(None, None, None)
+    await ended(cluster, before)
+
+
+async def test_one_that_fails_while_it_connects() -> None:
+    """It arrives as it is, and nothing is left."""
+    before = living_tasks()
+    cluster = FakeCluster(3)
+    for owner, name in ((Control, "_read"), (Cluster, "topology_changed"), (Pool, "add")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(owner, name, fails)
+            outcome = Outcome()
+
+            async def connect() -> None:
+                async with cql.connect(cluster.addresses, config=cluster.config()):
+                    pass
+
+            with anyio.fail_after(10):
+                await outcome.run(connect)
+            error = outcome.error
+            if type(error) is cql.SessionClosed:
+                error = error.__cause__
+            assert type(error) is Bug
+            await ended(cluster, before)
+
+
+async def test_resolving_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are resolved side by side; what one of them raises is not wrapped for that."""
+    monkeypatch.setattr(anyio, "getaddrinfo", fails)
+    with pytest.raises(Bug):
+        async with cql.connect(["one.invalid", "two.invalid"]):
+            pass
+
+
+async def test_a_transport_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs its own connection, and says what it was."""
+    usual = Connection.received
+    broken: list[Connection] = []
+
+    def received(self: Connection, data: bytes, *, direct: bool) -> None:
+        if self in broken:
+            fails()
+        usual(self, data, direct=direct)
+
+    monkeypatch.setattr(Connection, "received", received)
+    cluster = FakeCluster(1)
+    config = cluster.config(discovery=False)
+    async with cql.connect(cluster.addresses, config=config) as session:
+        (pool,) = session._runtime.cluster.pools.values()
+        broken += pool.connections
+        with pytest.raises(cql.ConnectionLost) as caught:
+            await session.execute("INSERT INTO ks.t (k) VALUES (1)")
+        assert caught.value.reason == "Bug: a mistake of ours"
+        assert type(caught.value.__cause__) is Bug
+        assert (await session.execute(SELECT, (1,))).one().v == 1
