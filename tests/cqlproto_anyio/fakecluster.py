@@ -55,6 +55,7 @@ from cqlproto.messages import (
     Rows,
     SchemaChange,
     SetKeyspace,
+    Startup,
     StatusChange,
     TopologyChange,
 )
@@ -330,7 +331,10 @@ class FakeCluster:
             host.beats += request.connection.greeted
             request.connection.greeted = True
         if not isinstance(message, (Query, Execute, Batch)):
-            return handshake_reply(message, supported=host.supported, verify=self.verify)
+            if isinstance(message, Startup):
+                request.connection.startup = message.options
+            supported = request.connection.supported()
+            return handshake_reply(message, supported=supported, verify=self.verify)
         if isinstance(message, Query):
             keyspace = message.parameters.keyspace
             if message.query.startswith("USE "):
@@ -338,7 +342,8 @@ class FakeCluster:
             if keyspace is not None and keyspace not in self.keyspaces:
                 return Error(ErrorCode.INVALID, f"Keyspace '{keyspace}' does not exist")
             if message.query.startswith("USE "):
-                return SetKeyspace(keyspace or "")
+                request.connection.keyspace = keyspace or ""
+                return SetKeyspace(request.connection.keyspace)
         if self.seen is not None:
             self.seen.append(request)
         unknown = self._unknown(request)
@@ -397,7 +402,7 @@ class FakeCluster:
 
     def _prepare(self, request: FakeRequest, message: Prepare) -> Response:
         text = message.query
-        identity = _digest((message.keyspace or "") + text)
+        identity = _digest((message.keyspace or request.connection.keyspace) + text)
         request.host.prepared[identity] = text
         count = len(_MARKER.findall(text))
         names = ["k", *[f"v{number}" for number in range(1, count)]][:count]

@@ -24,9 +24,18 @@ if TYPE_CHECKING:
     from cqlproto.messages import Request, Response
     from tests.cqlproto_anyio.fakecluster import FakeCluster
 
-__all__ = ["INT", "SUPPORTED", "V_METADATA", "FakeConnection", "FakeHost", "FakeRequest"]
+__all__ = [
+    "IGNORED_BITS",
+    "INT",
+    "SUPPORTED",
+    "V_METADATA",
+    "FakeConnection",
+    "FakeHost",
+    "FakeRequest",
+]
 
 SUPPORTED = {"CQL_VERSION": ["3.4.7"], "COMPRESSION": ["lz4", "snappy"]}
+IGNORED_BITS = 12  # Scylla's usual SCYLLA_SHARDING_IGNORE_MSB
 CAPACITY = 1 << 20  # bytes that a paused host takes per connection, as its kernel would
 
 INT = NATIVE_TYPES["int"]
@@ -106,6 +115,9 @@ class FakeConnection(anyio.abc.ByteStream):
         registered: the kinds of events that the client wants.
         is_open: whether neither side has closed it.
         greeted: whether it has had OPTIONS, which a handshake begins with.
+        startup: the options of STARTUP.
+        keyspace: what USE named; empty if there was none.
+        shard: the shard that serves it, on a host that has shards.
     """
 
     def __init__(self, host: FakeHost) -> None:
@@ -114,11 +126,28 @@ class FakeConnection(anyio.abc.ByteStream):
         self.registered: frozenset[str] = frozenset()
         self.is_open = True
         self.greeted = False
+        self.startup: Mapping[str, str] = {}
+        self.keyspace = ""
+        self.shard = 0 if not host.shards else host.opened % host.shards
         self._closed = False  # by the client
         self._broken = False
         self._held = bytearray()  # what has come while the host is paused
         self._out: deque[tuple[float, bytes]] = deque()
         self._waiting: list[anyio.Event] = []
+
+    def supported(self) -> Mapping[str, Sequence[str]]:
+        """Return what the host says in SUPPORTED here: Scylla says which shard one has got."""
+        host = self.host
+        if not host.shards:
+            return host.supported
+        told = {
+            "SCYLLA_SHARD": self.shard,
+            "SCYLLA_NR_SHARDS": host.shards,
+            "SCYLLA_SHARDING_IGNORE_MSB": IGNORED_BITS,
+            "SCYLLA_PARTITIONER": "org.apache.cassandra.dht.Murmur3Partitioner",
+            "SCYLLA_SHARDING_ALGORITHM": "biased-token-round-robin",
+        }
+        return {**host.supported, **{name: [str(value)] for name, value in told.items()}}
 
     # -- the client's side
 
@@ -241,6 +270,7 @@ class FakeHost:
         schema_version: its own, if it isn't the cluster's.
         versions: the protocol versions that it speaks.
         supported: what it says in SUPPORTED.
+        shards: how many it has, if it is Scylla's; connections get them in turn. 0 for Cassandra's.
         alive: whether it accepts connections.
         paused: whether it is stopped: connections are made, nothing is answered.
         reachable: whether connecting to it ends at all.
@@ -275,6 +305,7 @@ class FakeHost:
         self.schema_version: UUID | None = None
         self.versions: Sequence[ProtocolVersion] = tuple(ProtocolVersion)
         self.supported: Mapping[str, Sequence[str]] = SUPPORTED
+        self.shards = 0
         self.alive = True
         self.paused = False
         self.reachable = True
