@@ -21,6 +21,8 @@ Address: TypeAlias = tuple[str, int]
 
 _CANNED = Path(__file__).parent / "canned"
 _DEFAULT_PORT = 9042
+# Several nodes on one machine wait long for one another when they are asked all they can do.
+_PATIENT = {f"{what}_request_timeout": "30s" for what in ("read", "range", "write", "truncate")}
 
 
 class Unavailable(Exception):
@@ -69,7 +71,8 @@ def _nodes(variable: str, count: int) -> Iterator[Address]:
         raise Unavailable(f"{reason}; or name a cluster that runs in {variable}")
     with contextlib.ExitStack() as stack:
         try:
-            launched = stack.enter_context(Cluster(options=Options(nodes=count)))
+            options = Options(nodes=count, settings=_PATIENT if count > 1 else {})
+            launched = stack.enter_context(Cluster(options))
         except LauncherError as error:
             raise Unavailable(str(error)) from error
         yield parse_address(launched.nodes[0].address)
