@@ -91,10 +91,10 @@ def gates(data: dict[str, Any]) -> list[Gate]:
 
 
 _TEXT = """\
-The same rows and statements on three nodes of one rack, which have a replica of everything each,
-at LOCAL_QUORUM, 128 in flight. All three nodes share two CPUs with the client, and do most of the
-work: what differs between clients is mostly what they leave of the machine, which their CPU time
-shows. Each client was given one node and has found the others.
+The same rows and statements on three nodes, each in a rack of its own and with a replica of
+everything, at LOCAL_QUORUM, 128 in flight. All nodes share the machine with the client and do most
+of the work: what differs between clients is mostly what they leave of the machine, which their CPU
+time shows. Each client was given one node and has found the others.
 """
 
 

@@ -32,7 +32,7 @@ def test_own_pictures_are_of_the_figures(tmp_path: Path) -> None:
     results = report.load(report.PUBLISHED)["parts"]
     names = [
         name
-        for part in ("canned", "live", "stream", "memory")
+        for part in ("canned", "live", "cluster", "stream", "memory")
         if part in results
         for name in parts.plots(part, results[part]["data"], tmp_path)
     ]
@@ -104,6 +104,58 @@ def test_gates_of_live_are_ratios_of_medians() -> None:
         (1.0, 2.0, True),
         (1.1, 1.1, True),
     ]
+
+
+def test_gates_of_three_nodes_are_ratios_to_acsylla() -> None:
+    data = {
+        "samples": [
+            sample("cqlproto/trio", rate=[90, 100, 300], cpu_us=[20]),
+            sample("acsylla", rate=[125], cpu_us=[30]),
+            sample("cqlproto/trio", "write", rate=[100], cpu_us=[20]),
+            sample("acsylla", "write", rate=[125], cpu_us=[30]),
+        ],
+        "left_out": {},
+    }
+    found = parts.gates("cluster", data)
+    assert [(gate.limit, gate.measured, gate.met) for gate in found] == [
+        (1.0, 0.8, False),
+        (0.8, 0.8, True),
+    ]
+    assert "| acsylla | 125 (125 - 125) | - | - | - | 30.0 (30.0 - 30.0) |" in parts.markdown(
+        "cluster", data
+    )
+
+
+def of_hosts(hosts: int, hot: float, any_key: float, peak: float = 80.0) -> dict[str, Any]:
+    return {
+        "hosts": hosts,
+        "backend": "trio",
+        "ready_s": [0.5, 2.0, 9.0],
+        "ready_cpu_s": [0.25],
+        "all_s": [2.5],
+        "all_cpu_s": [1.0],
+        "before_mib": [30.4],
+        "ready_mib": [50.0],
+        "all_mib": [60.0],
+        "peak_mib": [peak],
+        "few_us": [hot],
+        "many_us": [any_key],
+    }
+
+
+def test_gates_of_hosts() -> None:
+    data = {"tokens": 256, "samples": [of_hosts(10, 2.0, 2.0), of_hosts(1_000, 3.0, 4.1, 151)]}
+    found = {gate.what: (gate.measured, gate.met) for gate in parts.gates("hosts", data)}
+    assert found == {
+        "10 hosts on trio, us of a plan": (2.0, True),
+        "1,000 hosts on trio, s until ready": (2.0, True),
+        "1,000 hosts on trio, MiB at the peak": (151, False),
+        "1,000 hosts on trio, us of a plan": (4.1, False),
+        "a hot plan on trio, 1,000 hosts to 10": (1.5, False),
+    }
+    page = parts.markdown("hosts", data)
+    assert "| 1,000, trio | 2.00 (0.500 - 9.00) | 0.250 (0.250 - 0.250) |" in page
+    assert "| 10, trio | 2.00 (2.00 - 2.00) | 2.00 (2.00 - 2.00) |" in page
 
 
 @given(st.floats(min_value=1e-3, max_value=1e9))
