@@ -1,0 +1,272 @@
+"""Timestamps of the client's on what it writes: one per statement, however often it is sent."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+import cqlproto_anyio as cql
+from cqlproto import ProtocolVersion
+from cqlproto.enums import ErrorCode
+from cqlproto.messages import Batch, Execute, Query
+from cqlproto_anyio import runtime as runtime_module
+from tests.cqlproto_anyio.clusters import INSERT, LWT, SELECT, connected, session_on
+from tests.cqlproto_anyio.fakecluster import FakeCluster
+from tests.cqlproto_anyio.faults import Fault, Script, failure, success
+from tests.cqlproto_anyio.server import idle, start, until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.cqlproto_anyio.fakecluster import FakeRequest
+
+pytestmark = pytest.mark.uvloop
+
+PLAIN = "INSERT INTO ks.t (k, v) VALUES (1, 2)"
+UPDATE = "UPDATE ks.t SET v = ? WHERE k = ?"
+DELETE = "DELETE FROM ks.t WHERE k = ?"
+
+
+def stamp_of(request: FakeRequest) -> int | None:
+    message = request.message
+    if isinstance(message, (Query, Execute)):
+        return message.parameters.timestamp
+    assert isinstance(message, Batch)
+    return message.timestamp
+
+
+def stamps(cluster: FakeCluster) -> list[int | None]:
+    """Return the timestamps of the statements since the last time, in order."""
+    assert cluster.seen is not None
+    seen, cluster.seen = cluster.seen, []
+    return [
+        stamp_of(request)
+        for request in seen
+        if isinstance(request.message, (Query, Execute, Batch)) and "system" not in request.text
+    ]
+
+
+WRITES: dict[str, Callable[..., Awaitable[Any]]] = {
+    "insert": lambda session, **more: session.execute(INSERT, (1, 2), **more),
+    "update": lambda session, **more: session.execute(UPDATE, (1, 2), **more),
+    "delete": lambda session, **more: session.execute(DELETE, (1,), **more),
+    "plain": lambda session, **more: session.execute(PLAIN, **more),
+    "page": lambda session, **more: session.page(INSERT, (1, 2), **more),
+    "traced": lambda session, **more: session.execute(INSERT, (1, 2), trace=True, **more),
+    "batch": lambda session, **more: session.batch([(INSERT, (1, 2)), PLAIN], **more),
+}
+
+OTHERS: dict[str, Callable[..., Awaitable[Any]]] = {
+    "select": lambda session, **more: session.execute(SELECT, (1,), **more),
+    "plain select": lambda session, **more: session.execute("SELECT v FROM ks.t", **more),
+    "lwt": lambda session, **more: session.execute(LWT, (1, 2), **more),
+    "plain lwt": lambda session, **more: session.execute(PLAIN + " IF NOT EXISTS", **more),
+    "conditional batch": lambda session, **more: session.batch([(LWT, (1, 2))], **more),
+    "ddl": lambda session, **more: session.execute("TRUNCATE ks.t", **more),
+}
+
+
+@pytest.mark.parametrize("version", [ProtocolVersion.V5, ProtocolVersion.V4])
+async def test_writes_have_one_and_nothing_else_has(version: ProtocolVersion) -> None:
+    cluster = FakeCluster(2)
+    Script(cluster)
+    async with session_on(cluster, protocol_version=version) as session:
+        await connected(session, cluster.hosts)
+        last = 0
+        for idempotent in (False, True):
+            for _ in range(2):  # prepared first, then the short way
+                for call in WRITES.values():
+                    cluster.seen = []
+                    before = time.time_ns() // 1000
+                    await call(session, idempotent=idempotent)
+                    found = set(stamps(cluster))
+                    # a host that doesn't know the statement is told, and asked again
+                    assert None not in found
+                    for stamp in sorted(stamp for stamp in found if stamp is not None):
+                        assert stamp > last
+                        last = stamp
+                        assert before - 1000 <= stamp <= time.time_ns() // 1000 + 1000
+                for call in OTHERS.values():
+                    cluster.seen = []
+                    await call(session, idempotent=idempotent)
+                    assert set(stamps(cluster)) == {None}
+
+
+@pytest.mark.parametrize("where", ["session", "call", "using"])
+async def test_a_profiles_timestamp_wins(where: str) -> None:
+    cluster = FakeCluster(1)
+    Script(cluster)
+    profile = cql.Profile(timestamp=12345)
+    async with session_on(cluster, profile=profile if where == "session" else None) as session:
+        user = session.using(profile=profile) if where == "using" else session
+        more = {"timestamp": 12345} if where == "call" else {}
+        for call in WRITES.values():
+            cluster.seen = []
+            await call(user, **more)
+            await call(user, idempotent=True, **more)
+            assert set(stamps(cluster)) == {12345}
+
+
+async def test_the_server_makes_them_if_it_is_told_to() -> None:
+    cluster = FakeCluster(1)
+    Script(cluster)
+    async with session_on(cluster, client_timestamps=False) as session:
+        cluster.seen = []
+        for call in WRITES.values():
+            await call(session)
+            await call(session, idempotent=True)
+        assert set(stamps(cluster)) == {None}
+
+
+TROUBLE = {
+    "refused": failure(ErrorCode.IS_BOOTSTRAPPING),
+    "overloaded": failure(ErrorCode.OVERLOADED),
+    "cut": Fault("cut"),
+    "unprepared": Fault("unprepared"),
+}
+
+
+@pytest.mark.parametrize(
+    ("trouble", "timeout"), [*[(name, 10.0) for name in TROUBLE], ("refused", None)]
+)
+@pytest.mark.parametrize("name", WRITES)
+async def test_all_attempts_at_an_idempotent_write_have_one(
+    name: str, trouble: str, timeout: float | None
+) -> None:
+    """Or one that is later by microseconds: not by the time that the attempts took."""
+    cluster = FakeCluster(3)
+    script = Script(cluster)
+    policy = cql.DefaultRetry(overload_delay=0.04)
+    async with session_on(cluster) as session:
+        await connected(session, cluster.hosts)
+        for _ in range(2):  # prepared first, then the short way
+            for host in cluster.hosts:
+                host.latency = 0
+            await WRITES[name](session, idempotent=True)
+            cluster.seen = []
+            script.faults = [TROUBLE[trouble]] * (1 if trouble == "unprepared" else 2)
+            for host in cluster.hosts:
+                host.latency = 0.03
+            if trouble == "unprepared" and name == "plain":
+                continue
+            await WRITES[name](session, idempotent=True, retry=policy, timeout=timeout)
+            found = stamps(cluster)
+            assert len(found) >= 2
+            first = found[0]
+            assert first is not None
+            for stamp in found[1:]:
+                assert stamp is not None
+                # the attempts are 30 ms apart and more, their timestamps by what one call costs
+                assert -25_000 < stamp - first < 25_000
+            await connected(session, cluster.hosts)
+
+
+@pytest.mark.parametrize("name", WRITES)
+async def test_speculative_attempts_have_one(name: str) -> None:
+    cluster = FakeCluster(3)
+    script = Script(cluster)
+    speculation = cql.ConstantSpeculation(0.01, attempts=2)
+    async with session_on(cluster) as session, anyio.create_task_group() as group:
+        await connected(session, cluster.hosts)
+        for _ in range(6):
+            await WRITES[name](session)
+        cluster.seen = []
+        script.faults = [Fault("held")] * 3
+        call = start(group, lambda: WRITES[name](session, idempotent=True, speculation=speculation))
+        await until(lambda: len(script.held) == 3)
+        found = stamps(cluster)
+        assert len(set(found)) == 1
+        assert None not in found
+        for request in script.held:
+            request.reply(success(request))
+        await until(lambda: call.done)
+        assert call.error is None
+        await idle(session)
+
+
+# -- what is conditional comes after what was written before
+
+
+class Clock:
+    """``time_ns``, as the test says."""
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+
+SECOND = 1_700_000_000_000_000_000
+
+
+async def test_a_conditional_statement_waits_for_the_next_millisecond() -> None:
+    cluster = FakeCluster(1)
+    script = Script(cluster)
+    with pytest.MonkeyPatch.context() as patch:
+        clock = Clock(SECOND + 400_000)
+        patch.setattr(runtime_module, "time_ns", clock)
+        async with session_on(cluster) as session, anyio.create_task_group() as group:
+            await session.execute(LWT, (1, 2))  # nothing was written yet: no wait
+            cluster.seen = []
+            await session.execute(INSERT, (1, 2))
+            [stamp] = stamps(cluster)
+            assert stamp == (SECOND + 400_000) // 1000
+            before = len(script.attempts)
+            call = start(group, lambda: session.execute(LWT, (1, 2)))
+            await anyio.sleep(0.02)
+            assert not call.done  # the clock stands still
+            assert len(script.attempts) == before
+            clock.now = SECOND + 1_000_000
+            await until(lambda: call.done)
+            assert call.result.applied
+            # now there is nothing to wait for
+            with anyio.fail_after(5):
+                await session.execute(LWT, (1, 2))
+                await session.batch([(LWT, (1, 2))], kind="unlogged")
+            await idle(session)
+
+
+async def test_a_clock_that_was_set_back_holds_up_nobody() -> None:
+    cluster = FakeCluster(1)
+    Script(cluster)
+    with pytest.MonkeyPatch.context() as patch:
+        clock = Clock(SECOND)
+        patch.setattr(runtime_module, "time_ns", clock)
+        async with session_on(cluster) as session:
+            await session.execute(INSERT, (1, 2))
+            clock.now -= 3600 * 10**9
+            with anyio.fail_after(5):
+                assert (await session.execute(LWT, (1, 2))).applied
+
+
+@pytest.mark.parametrize("way", ["closed", "cancelled", "late"])
+async def test_that_wait_can_be_interrupted(way: str) -> None:
+    cluster = FakeCluster(1)
+    script = Script(cluster)
+    with pytest.MonkeyPatch.context() as patch:
+        clock = Clock(SECOND)
+        patch.setattr(runtime_module, "time_ns", clock)
+        async with session_on(cluster) as session, anyio.create_task_group() as group:
+            await session.prepare(LWT)
+            await session.execute(INSERT, (1, 2))
+            before = len(script.attempts)
+            timeout = 0.05 if way == "late" else None
+            call = start(group, lambda: session.execute(LWT, (1, 2), timeout=timeout))
+            await until(lambda: session._runtime._pausing or call.done)
+            if way == "cancelled":
+                call.scope.cancel()
+            elif way == "closed":
+                await session.aclose()
+            if way != "cancelled":
+                await until(lambda: call.done)
+                kind = cql.SessionClosed if way == "closed" else cql.RequestTimeout
+                assert isinstance(call.error, kind)
+                assert not call.error.maybe_applied
+            await until(lambda: not session._runtime._pausing)
+            assert len(script.attempts) == before
+            if way != "closed":
+                await idle(session)
