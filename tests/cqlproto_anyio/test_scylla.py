@@ -231,8 +231,9 @@ async def test_tablets_that_move_are_learned_anew() -> None:
     async with session_on(cluster) as session:
         await connected(session, cluster.hosts, 2)
         seen.tablets = [(MIN_TOKEN, 0, [(one, 0)]), (0, MAX_TOKEN, [(two, 1), (three, 0)])]
-        low = next(key for key in range(100) if token_of(key) < 0)
-        high = next(key for key in range(100) if token_of(key) > 0)
+        # by their tokens alone they would go to hosts that don't hold them
+        low = next(k for k in range(999) if token_of(k) < 0 and replicas(cluster, k) == [two])
+        high = next(k for k in range(999) if token_of(k) > 0 and replicas(cluster, k) == [one])
         for _ in range(4):
             for key in (low, high):
                 await session.execute(SELECT, (key,))
