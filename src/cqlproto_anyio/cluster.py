@@ -167,7 +167,7 @@ class Cluster:
             self._closed = error
         for alarm in (self._opener, self._sweeper, self._heart):
             alarm.cancel()
-        for pool in (*self.pools.values(), *self._draining):
+        for pool in self.all_pools:
             pool.close(self._closed)
         self._tell_waiters(self._closed)
 
@@ -378,8 +378,7 @@ class Cluster:
     def _sweep(self) -> None:
         """Close connections that are out of service and have finished."""
         error = SessionClosed("the connection was replaced")
-        pools = [*self.pools.values(), *self._draining]
-        left = sum([pool.close_idle(error) for pool in pools])
+        left = sum([pool.close_idle(error) for pool in self.all_pools])
         self._draining = {pool for pool in self._draining if pool.all}
         if left:
             self._sweeper.set(self._clock() + _SWEEP)
@@ -387,7 +386,7 @@ class Cluster:
     def _beat(self) -> None:
         """Ask connections that were silent for a while whether they live."""
         config = self._config
-        for pool in (*self.pools.values(), *self._draining):
+        for pool in self.all_pools:
             pool.beat(config.heartbeat_timeout, self._keep_deadline)
         self._heart.set(self._clock() + config.heartbeat_interval)
 
@@ -481,6 +480,11 @@ class Cluster:
         self.pools = {}
         self._draining = set()
         self.chooser.changed()
+
+    @property
+    def all_pools(self) -> tuple[Pool, ...]:
+        """Those of hosts that have gone included, as long as requests are under way there."""
+        return (*self.pools.values(), *self._draining)
 
     @property
     def connecting(self) -> int:

@@ -357,7 +357,7 @@ class Runtime:
         cluster = self.cluster
         control = None if cluster.control is None else cluster.control.endpoint
         return Statistics(
-            hosts=tuple([pool.statistics() for pool in cluster.pools.values()]),
+            hosts=tuple([pool.statistics() for pool in cluster.all_pools]),
             control=None if control is None else str(control),
             prepared=len(self.statements),
             retries=self.retries,

@@ -18,7 +18,8 @@ class HostStatistics:
         datacenter: its data centre.
         rack: its rack.
         status: ``UP`` if a connection works, ``DOWN`` if it can't be reached, ``UNKNOWN`` if it was
-            not tried yet.
+            not tried yet, ``REMOVED`` if it has left the cluster, or this address, while requests
+            are under way there.
         connections: how many serve requests.
         retiring: how many only finish what they have begun.
         connecting: how many are in the making.

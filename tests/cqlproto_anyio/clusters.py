@@ -111,7 +111,8 @@ async def session_on(
 
 def knows(session: cql.Session, host: FakeHost) -> bool:
     """Return whether the session may use a host, as far as it tells."""
-    return any(each.address == str(host) for each in session.statistics().hosts)
+    hosts = session.statistics().hosts
+    return any(each.address == str(host) and each.status != "REMOVED" for each in hosts)
 
 
 def stats_of(session: cql.Session, host: FakeHost) -> HostStatistics:
