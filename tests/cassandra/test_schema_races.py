@@ -1,0 +1,252 @@
+"""A table is altered again and again while it is read: no row is misread, and no error reaches
+the user.
+
+``SELECT *`` by prepared statements is where drivers go wrong: the columns that were announced when
+the statement was prepared are not those of the reply, and text is read as a number, or a column as
+its neighbour. Three nodes hear of each change at different times, and each has prepared the
+statement by itself. Sessions of v4 and of v5, on asyncio and on trio, read the same table; another
+adds columns, writes them, and drops them. The names are such that the columns move to and fro, and
+one name comes back with another type.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import anyio
+import pytest
+
+import cqlproto_anyio as cql
+from cqlproto import ProtocolVersion
+from tests.cassandra.soak.faults import OPTIONS, started
+from tests.cqlproto_anyio.server import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.cassandra.conftest import Cluster, StartCluster
+
+SECONDS, CHANGES = 30.0, 12  # so long at least, and so many
+KEYS = 20
+REPLICATION = "{'class': 'NetworkTopologyStrategy', 'dc1': 3}"
+SELECT = "SELECT * FROM races.t WHERE k = ?"
+INSERT = "INSERT INTO races.t (k, a, z) VALUES (?, ?, ?)"
+
+# What a column of each type holds, by key; no two of them have the same bytes.
+VALUES: dict[str, Callable[[int], Any]] = {
+    "int": lambda k: 1000 + k,
+    "text": lambda k: f"tëxt {k}",
+    "list<int>": lambda k: [k, -k, 7],
+    "uuid": lambda k: UUID(int=k),
+    "ascii": lambda k: f"ascii {k}",
+    "blob": lambda k: b"\x00\xff" * (k + 1),
+    "map<text, int>": lambda k: {"one": k},
+    "double": lambda k: k + 0.5,
+}
+# Columns that are added; one that is there is dropped before. A name may come back as a type that
+# any bytes of the old one would be valid for, and as no other: the server sees to that.
+STEPS = (
+    ("c", "int"), ("b", "text"), ("d", "list<int>"), ("e", "ascii"), ("b", "blob"), ("e", "text"),
+    ("f", "map<text, int>"), ("e", "blob"), ("g", "uuid"), ("c", "blob"), ("h", "double"),
+)  # fmt: skip
+
+
+def a_of(k: int) -> str:
+    return f"a of {k}"
+
+
+def z_of(k: int) -> list[int]:
+    return [k] * 5
+
+
+class Race:
+    """What the threads share.
+
+    Attributes:
+        ended: set when it is over.
+        written: the columns that are there and written, by name; replaced, never changed.
+        changes: how many changes were made.
+        reads: how many rows were read, by who read them.
+        hosts: which nodes have answered, the same.
+        wrong: rows that are not what was written.
+        errors: what came to the user.
+        seen: the types that a changing column was read with.
+    """
+
+    def __init__(self, hosts: list[str]) -> None:
+        self.contact_points = hosts
+        self.ended = threading.Event()
+        self.written: dict[str, str] = {}
+        self.changes = 0
+        self.reads: Counter[str] = Counter()
+        self.hosts: Counter[tuple[str, str]] = Counter()
+        self.wrong: list[str] = []
+        self.errors: list[str] = []
+        self.seen: Counter[str] = Counter()
+
+    def check(self, who: str, k: int, result: cql.Result[cql.Row], before: dict[str, str]) -> None:
+        """Look at a row: every column is of the type that it says, and none is left out."""
+        self.reads[who] += 1
+        self.hosts[who, result.host] += 1
+        row = result.one()
+        types = dict(zip(result.columns, result.column_types, strict=True))
+        found = row._asdict()
+        expected: dict[str, object] = {"k": k, "a": a_of(k), "z": z_of(k)}
+        for name, kind in types.items():
+            if name not in expected:
+                value = VALUES[kind](k)
+                self.seen[kind] += found[name] is not None
+                # until it is written it is null
+                expected[name] = value if found[name] is not None else None
+        if found != expected:
+            self.wrong.append(f"{who}: {found}, not {expected}")
+        for name, kind in before.items():
+            # it was there before the request, and is still
+            there = types.get(name) == kind and found[name] is not None
+            if not there and before is self.written:
+                self.wrong.append(f"{who}: {name} is missing in {found}, types {types}")
+
+    def failed(self, who: str, error: Exception) -> None:
+        attempts = [str(each) for each in getattr(error, "attempts", ())]
+        self.errors.append(f"{who}: {type(error).__name__}: {error}, after {attempts}")
+
+
+async def read(race: Race, who: str, session: cql.Session, number: int) -> None:
+    """Read one row after another, by statements of both kinds and as text."""
+    prepared = await session.prepare(SELECT)
+    turn = number
+    while not race.ended.is_set():
+        turn += 1
+        k = turn % KEYS
+        before = race.written
+        try:
+            match turn % 5:
+                case 0:
+                    result = await session.execute(f"SELECT * FROM races.t WHERE k = {k}")
+                case 1 | 2:
+                    result = await session.execute(prepared, (k,))
+                case _:
+                    result = await session.execute(SELECT, (k,))
+        except cql.CQLError as error:
+            race.failed(who, error)
+        else:
+            race.check(who, k, result, before)
+        await anyio.sleep(0.01)
+
+
+async def write(race: Race, who: str, session: cql.Session) -> None:
+    """Write what is there already."""
+    turn = 0
+    while not race.ended.is_set():
+        turn += 1
+        k = turn % KEYS
+        try:
+            await session.execute(INSERT, (k, a_of(k), z_of(k)), idempotent=True)
+        except cql.CQLError as error:
+            race.failed(who, error)
+        await anyio.sleep(0.02)
+
+
+async def readers(race: Race, backend: str) -> None:
+    """Read by sessions of both versions, on one event loop."""
+    async with contextlib.AsyncExitStack() as stack:
+        sessions = [
+            (
+                f"{backend} {version.name} {number}",
+                await stack.enter_async_context(
+                    cql.connect(race.contact_points, config=cql.Config(protocol_version=version))
+                ),
+            )
+            for version in (ProtocolVersion.V4, ProtocolVersion.V5)
+            for number in range(2)
+        ]
+        async with anyio.create_task_group() as group:
+            for who, session in sessions:
+                group.start_soon(write, race, who, session)
+                for number in range(3):
+                    group.start_soon(read, race, who, session, number)
+
+
+async def change(race: Race, session: cql.Session) -> None:
+    """Add and drop columns, and let each be read for a while."""
+    ends = time.monotonic() + SECONDS
+    steps = 0
+    while time.monotonic() < ends or race.changes < CHANGES:
+        round_, step = divmod(steps, len(STEPS))
+        steps += 1
+        letter, kind = STEPS[step]
+        name = f"{letter}{round_}"
+        if name in race.written or len(race.written) > 2:
+            victim = name if name in race.written else next(iter(race.written))
+            race.written = {key: race.written[key] for key in race.written if key != victim}
+            await alter(race, session, f"DROP {victim}")
+        await alter(race, session, f"ADD {name} {kind}")
+        update = f"UPDATE races.t SET {name} = ? WHERE k = ?"
+        for k in range(KEYS):
+            await session.execute(update, (VALUES[kind](k), k), idempotent=True)
+        race.written = {**race.written, name: kind}
+        await read_on(race)
+
+
+async def read_on(race: Race) -> None:
+    """Wait until every session has read so many more rows."""
+    before = race.reads.copy()
+    await until(lambda: all(race.reads[who] >= reads + 12 for who, reads in before.items()))
+
+
+async def alter(race: Race, session: cql.Session, what: str) -> None:
+    result = await session.execute(f"ALTER TABLE races.t {what}", timeout=60)
+    assert result.schema_agreed is not False, what
+    race.changes += 1
+
+
+@pytest.fixture(scope="module")
+def cluster(start_cluster: StartCluster) -> Cluster:
+    return started(start_cluster(OPTIONS))
+
+
+def _run(race: Race, backend: str) -> None:
+    anyio.run(readers, race, backend, backend=backend)
+
+
+@contextlib.contextmanager
+def reading(race: Race) -> Iterator[None]:
+    """Read on two event loops, in threads, while the body runs."""
+    with ThreadPoolExecutor(2) as threads:
+        loops = [threads.submit(_run, race, backend) for backend in ("asyncio", "trio")]
+        try:
+            yield
+        finally:
+            race.ended.set()
+        for loop in loops:
+            loop.result()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_table_that_changes_while_it_is_read(cluster: Cluster) -> None:
+    race = Race([node.address for node in cluster.nodes])
+    async with cql.connect(race.contact_points) as session:
+        for statement in (
+            f"CREATE KEYSPACE races WITH replication = {REPLICATION}",
+            "CREATE TABLE races.t (k int PRIMARY KEY, a text, z list<int>)",
+        ):
+            assert (await session.execute(statement, timeout=60)).schema_agreed
+        for k in range(KEYS):
+            await session.execute(INSERT, (k, a_of(k), z_of(k)), idempotent=True)
+        with reading(race):
+            await until(lambda: len(race.reads) == 8)
+            await change(race, session)
+    assert race.wrong == []
+    assert race.errors == []
+    # it was what it claims to be: all sessions have read, from all nodes, what had changed
+    assert len(race.reads) == 8
+    assert len(race.hosts) == 24
+    assert race.changes >= CHANGES
+    assert len(race.seen) >= 5
