@@ -54,6 +54,8 @@ BATCH_LOG = ("batch WriteTimeout", "batch RequestTimeout")
 # A node that starts wants both cores for itself. One that is killed forgets the last tenth of a
 # second of its log: others still have the rows, but nobody else has the counts that it kept.
 GENTLE = (Group(kinds=(*IDEMPOTENT, "once", "lwt"), pause=0.1, excused=BATCH_LOG),)
+# A host whose connections are lost as soon as they are open is left alone for longer each time.
+_LOSSES = 8
 REQUESTS = ("QUERY", "PREPARE", "EXECUTE", "BATCH")
 
 
@@ -209,6 +211,7 @@ def _behind(
     groups: tuple[Group, ...] = (Group(),),
     config: dict[str, object] | None = None,
     unanswered: int = 0,
+    hits: int = 60,
 ) -> None:
     """Do something to the frames of one node after the other."""
     with _proxied(scene) as (proxies, portal):
@@ -229,7 +232,7 @@ def _behind(
                     when=_is_of_load,
                 )
                 portal.call(proxies[number].add, rule)
-                _until_hits(running, rule, int(scene.amount(60, 4)))
+                _until_hits(running, rule, int(scene.amount(hits, 3)))
                 portal.call(proxies[number].remove, rule)
                 running.returned(proxies.contact_points[number])
 
@@ -241,13 +244,19 @@ def _is_of_load(passage: object) -> bool:
 
 
 def _until_hits(running: Running, rule: Rule, hits: int) -> None:
-    running.until(lambda _: rule.hits >= hits, f"{rule} to strike")
+    running.until(lambda _: rule.hits >= hits, f"{hits} hits of {rule!r}")
     running.go_on(50)
 
 
 def cut(scene: Scene) -> None:
     """Connections end within a reply, by an end or a reset."""
-    _behind(scene, "cut in a frame", lambda number: Cut(reset=bool(number % 2)), probability=0.05)
+    _behind(
+        scene,
+        "cut in a frame",
+        lambda number: Cut(reset=bool(number % 2)),
+        probability=0.05,
+        hits=_LOSSES,
+    )
 
 
 def garbled(scene: Scene) -> None:
@@ -257,6 +266,7 @@ def garbled(scene: Scene) -> None:
         "garbage",
         lambda number: (Garbage(), Garbage(300), Corrupt())[number],
         probability=0.05,
+        hits=_LOSSES,
     )
 
 

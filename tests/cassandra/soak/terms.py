@@ -21,8 +21,9 @@ SLACK = 3.0
 RECOVERY = 5.0
 # How much memory may have grown, in MiB: an allocator gives little back. Objects are counted.
 GROWTH = 24.0
-# How many blocks of memory may be more: caches that have filled, statements that are known now.
-BLOCKS = 6000
+# How many blocks of memory may be more: modules that were needed, statements that are known now.
+# However many requests there were, it is no more than that.
+BLOCKS = 10_000
 
 
 @dataclass(frozen=True)
