@@ -261,11 +261,25 @@ class Attempts:
                 # what passes with time is worth another try where it was tried before
                 self._tried.clear()
                 connection = self.next_connection()
+            several = len(self.runtime.cluster.pools) > 1  # the only one has just broken
+            if connection is None and several and isinstance(error, ConnectionFailed):
+                connection = await self._made_anew()
         if connection is None:
             raise self._summary(error) from error.__cause__
         self.runtime.retries += 1
         request.again()
         return connection
+
+    async def _made_anew(self) -> Connection | None:
+        """Return a connection to any host, all having been lost, as soon as one is made.
+
+        None if none can be: what the attempts have failed with says more than that.
+        """
+        self._tried.clear()
+        try:
+            return await self.connection()
+        except (ConnectionFailed, NoHostAvailable):
+            return None
 
     def _decide(self, error: CQLError, attempt: int) -> Retry | None:
         """Return what to do about a failure: what the policy says, where that is safe."""

@@ -22,7 +22,7 @@ from cqlproto.messages import Error, Rows
 from cqlproto_anyio.policies import ConstantReconnection, Retry
 from tests.cqlproto_anyio.clusters import INSERT, LWT, SELECT, connected, replicas, session_on
 from tests.cqlproto_anyio.fakecluster import FakeCluster, row_v
-from tests.cqlproto_anyio.fakehosts import V_METADATA
+from tests.cqlproto_anyio.fakehosts import V_METADATA, FakeRequest
 from tests.cqlproto_anyio.faults import (
     CODES,
     PROVED,
@@ -292,8 +292,9 @@ async def test_every_host_breaks(way: str) -> None:
     script = Script(cluster, [Fault(way)] * 3)
     async with session_on(cluster, reconnection=ConstantReconnection(60, 0)) as session:
         await connected(session, cluster.hosts)
+        policy = cql.DefaultRetry(max_attempts=3)
         with pytest.raises(cql.NoHostAvailable) as caught:
-            await session.execute(INSERT, (1, 2), idempotent=True)
+            await session.execute(INSERT, (1, 2), idempotent=True, retry=policy)
         error = caught.value
         assert len(error.attempts) == 3
         assert error.maybe_applied
@@ -307,16 +308,31 @@ async def test_every_host_breaks(way: str) -> None:
 
 
 async def test_the_first_host_is_lost_and_the_others_are_down() -> None:
+    """Its connection is made anew, and waited for."""
     cluster = FakeCluster(2)
     Script(cluster, [Fault("cut", applied=True)])
     async with session_on(cluster, reconnection=ConstantReconnection(60, 0)) as session:
         await connected(session, cluster.hosts)
         cluster.hosts[1].kill()
         await connected(session, cluster.hosts[:1])
+        result = await session.execute(INSERT, (1, 2), idempotent=True)
+        assert result.host == str(cluster.hosts[0])
+        assert [type(each) for each in result.attempts] == [cql.ConnectionLost]
+
+
+async def test_all_hosts_are_gone_for_good() -> None:
+    cluster = FakeCluster(2)
+
+    def kill_all(request: FakeRequest) -> None:
+        for host in cluster.hosts:
+            host.kill()
+
+    async with session_on(cluster, reconnection=ConstantReconnection(60, 0)) as session:
+        await connected(session, cluster.hosts)
+        cluster.answers["gone.t"] = kill_all
         with pytest.raises(cql.ConnectionLost) as caught:
-            await session.execute(INSERT, (1, 2), idempotent=True)
-        assert caught.value.maybe_applied
-        assert caught.value.host == str(cluster.hosts[0])
+            await session.execute("SELECT v FROM gone.t")
+        assert caught.value.maybe_applied is False
 
 
 # -- one deadline for all of it
