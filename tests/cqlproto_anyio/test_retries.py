@@ -177,12 +177,15 @@ async def test_whoever_waits_for_another_try_can_be_interrupted(way: str) -> Non
     policy = Recording((Retry(next_host=True, delay=3600),))
     async with session_on(cluster) as session, anyio.create_task_group() as group:
         await connected(session, cluster.hosts)
+        due = session._runtime.deadlines
+        before = len(due)
         call = start(group, lambda: session.execute(SELECT, (1,), retry=policy, timeout=None))
         await until(lambda: session._runtime._pausing)
         if way == "cancelled":
             call.scope.cancel()
             await settled(session)
             await idle(session)
+            assert len(due) == before
         else:
             await session.aclose()
             await until(lambda: call.done)
