@@ -129,7 +129,7 @@ class Chooser:
         turn %= count
         first = ready[turn]
         second = ready[turn - 1]
-        if len(first.requests) + first.orphans <= len(second.requests) + second.orphans:
+        if len(first.requests) + first.backlog <= len(second.requests) + second.backlog:
             return first
         return second
 
@@ -179,7 +179,7 @@ class Chooser:
         second = connections[0] if len(connections) == 1 else pool.pick(token, shards)
         if first is None or second is None:
             return first or second
-        if len(first.requests) + first.orphans <= len(second.requests) + second.orphans:
+        if len(first.requests) + first.backlog <= len(second.requests) + second.backlog:
             return first
         return second
 

@@ -73,6 +73,7 @@ class Connection:
     Attributes:
         requests: those under way, by stream id; to be read only.
         orphans: how many stream ids wait for a reply that nobody wants any more; likewise.
+        backlog: how many there are of these and of requests that wait for their turn; likewise.
         owner: who is told of what happens here, or None.
         listener: called with each event that the server pushes; it must not raise.
         since: when it was made, in seconds of the session's clock.
@@ -100,6 +101,7 @@ class Connection:
         self.shard: int | None = None
         self.requests: dict[int, Request] = {}
         self.orphans = 0
+        self.backlog = 0
         self._stream = stream
         self._core = core
         self._clock = backend.clock
@@ -155,6 +157,7 @@ class Connection:
                 error.host = str(self.endpoint)
                 raise error
             self._queue[request] = None
+            self.backlog += 1
             return
         self._start(request)
 
@@ -177,12 +180,15 @@ class Connection:
         """Nobody waits for this request any more; return whether it may have been sent."""
         stream_id = request.stream_id
         if stream_id == 0:
-            self._queue.pop(request, None)
+            if request in self._queue:
+                del self._queue[request]
+                self.backlog -= 1
             return False
         if self.requests.pop(stream_id, None) is None:
             return True
         sent = self._core.abandon(stream_id)
         self.orphans = orphans = self._core.orphans
+        self.backlog = orphans + len(self._queue)
         if orphans > self._max_orphans and self.owner is not None:
             self.owner.tired(self)
         if not sent and self._queue:
@@ -234,6 +240,7 @@ class Connection:
         """Send requests that wait, as far as there is room now."""
         while self._queue and not self._is_full():
             request, _ = self._queue.popitem(last=False)
+            self.backlog -= 1
             try:
                 self._start(request)
             except Exception as exc:
@@ -258,6 +265,7 @@ class Connection:
                     request.complete(event)
         if self.orphans:
             self.orphans = core.orphans
+            self.backlog = self.orphans + len(self._queue)
         if self._queue:
             self.sent()
 
@@ -331,6 +339,7 @@ class Connection:
         unsent = set(self._queue)
         self.requests.clear()
         self._queue.clear()
+        self.backlog = self.orphans
         for request in requests:
             if request in unsent or not self._core.abandon(request.stream_id):
                 request.stream_id = 0

@@ -263,4 +263,4 @@ class Pool:
 
 def load(connection: Connection) -> int:
     """Return how much a connection has to do; what was given up counts until it is answered."""
-    return len(connection.requests) + connection.orphans + connection.waiting
+    return len(connection.requests) + connection.backlog

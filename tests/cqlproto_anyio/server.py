@@ -426,6 +426,7 @@ def state(session: cql.Session) -> State:
             in_flight += core.in_flight
             orphans += core.orphans
             waiting += connection.waiting
+            assert connection.backlog == core.orphans + connection.waiting
     return State(in_flight, orphans, waiting, len(requests), len(runtime.preparations))
 
 
