@@ -48,7 +48,7 @@ async def test_dead_contact_points_are_passed_over() -> None:
     dead[1].kill()
     dead[2].vanish()
     contacts = [host.address for host in cluster.hosts[:4]]
-    async with session_on(cluster, *contacts, connect_timeout=0.2) as session:
+    async with session_on(cluster, *contacts, connect_timeout=1.0) as session:
         assert (await session.execute(SELECT, (7,))).one().v == 7
         await connected(session, alive)
         for host in dead:

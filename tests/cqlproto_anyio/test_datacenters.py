@@ -150,7 +150,7 @@ async def test_a_silent_local_datacenter_is_waited_for_once() -> None:
         cluster,
         eu[0].address,
         routing=cql.Routing(remote_datacenters=("us",)),
-        connect_timeout=0.3,
+        connect_timeout=1.0,
     ) as session:
         await connected(session, eu)
         for host in eu:

@@ -142,7 +142,7 @@ async def test_hosts_that_hang_leave_room_for_those_that_work() -> None:
     for host in cluster.hosts[:7]:
         host.vanish()
     async with session_on(
-        cluster, max_connecting=4, discovery=False, connect_timeout=0.1
+        cluster, max_connecting=4, discovery=False, connect_timeout=0.4
     ) as session:
         await connected(session, cluster.hosts[7:])
         hanging = sum(host.attempts for host in cluster.hosts[:7])
