@@ -173,6 +173,9 @@ def judge(kind: Kind, script: Script, error: BaseException | None) -> None:
     for each, (_, fault) in zip(told, failed, strict=True):
         if fault.way == "drop":
             assert isinstance(each, cql.RequestTimeout)
+        elif isinstance(each, cql.RequestTimeout):  # likewise, before what came was noticed
+            assert each is told[-1]
+            assert each.timeout == SHORT
         elif fault.way == "error":
             assert isinstance(each, cql.DatabaseError)
             assert each.code == fault.code
