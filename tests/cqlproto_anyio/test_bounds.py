@@ -121,7 +121,7 @@ async def test_the_deadline_covers_waiting() -> None:
             start(group, lambda: session.execute(TEXT.format(1)))
             asked = await server.next()
             with pytest.raises(cql.RequestTimeout) as info:
-                await session.execute("INSERT INTO t (k) VALUES (1)", timeout=0.05)
+                await session.execute("INSERT INTO t (k) VALUES (1)", timeout=0.2)
             assert info.value.maybe_applied is False
             assert state(session) == State(1, 0, 0, 1, 0)
             asked.reply(ints(0))
@@ -131,7 +131,7 @@ async def test_the_deadline_covers_waiting() -> None:
 async def test_an_orphan_takes_a_place_until_its_reply() -> None:
     async with serving() as server, server.session(max_in_flight=2) as session:
         with pytest.raises(cql.RequestTimeout):
-            await session.execute(TEXT.format(1), timeout=0.05)
+            await session.execute(TEXT.format(1), timeout=0.2)
         asked = await server.next()
         async with anyio.create_task_group() as group:
             second = start(group, lambda: session.execute(TEXT.format(2)))
@@ -148,7 +148,7 @@ async def test_an_orphan_takes_a_place_until_its_reply() -> None:
 async def test_a_connection_full_of_orphans_is_replaced() -> None:
     async with serving() as server, server.session(max_in_flight=1) as session:
         with pytest.raises(cql.RequestTimeout):
-            await session.execute(TEXT.format(1), timeout=0.05)
+            await session.execute(TEXT.format(1), timeout=0.2)
         await server.next()
         async with anyio.create_task_group() as group:
             second = start(group, lambda: session.execute(TEXT.format(2)))

@@ -264,7 +264,7 @@ async def test_the_timeout_is_of_each_page() -> None:
         assert seen == [0, 1, 2, 3]
         answer = paged(server, [0], [1])
         server.answer = lambda asked: None if asked.state else answer(asked)
-        stream = session.stream("SELECT v FROM t", timeout=0.05)
+        stream = session.stream("SELECT v FROM t", timeout=0.2)
         assert (await anext(stream)).v == 0
         with pytest.raises(cql.RequestTimeout):
             await anext(stream)
