@@ -91,7 +91,7 @@ async def test_a_late_reply_after_a_timeout_is_nobodys() -> None:
             error = outcome.error
             assert isinstance(error, cql.RequestTimeout)
             assert isinstance(error, TimeoutError)
-            assert (error.timeout, error.host) == (0.05, "node:9042")
+            assert (error.timeout, error.host) == (0.2, "node:9042")
             assert error.maybe_applied is False
             assert SELECT in str(error)
         await late_replies_go_to_nobody(server, session, 20)
