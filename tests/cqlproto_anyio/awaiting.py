@@ -150,6 +150,12 @@ class World:
         await until(lambda: self._is_over() and not self.left())
         assert not self.cluster.errors
 
+    def check_given_up(self) -> None:
+        """What was given up is an orphan from then on, before its reply comes."""
+        for pool in self.session._runtime.cluster.pools.values():
+            for connection in pool.all:
+                assert not any(request.done for request in connection.requests.values())
+
     def _is_over(self) -> bool:
         waiting, self.cluster.waiting = self.cluster.waiting, []
         for request in waiting:

@@ -46,6 +46,7 @@ async def test_calls(scenario: Callable[[World], Any], way: Way) -> None:
             for at in range(1, MOST):
                 made.unique = at
                 got_there = await way.cancelled_at(at, scenario(made))
+                made.check_given_up()
                 await made.rest()
                 await works(made)
                 if not got_there:
@@ -69,6 +70,7 @@ async def test_calls_that_wait_for_a_connection(scenario: Callable[[World], Any]
                     lambda: not any(host.connections for host in made.session.statistics().hosts)
                 )
                 got_there = await way.cancelled_at(at, scenario(made))
+                made.check_given_up()
                 await made.rest()
                 await works(made)
                 if not got_there:
