@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Race"]
 
+# How soon to look again for a host to send another attempt to, if there is none, in seconds.
+_SOON = 0.05
+
 
 class Race:
     """The attempts at one request.
@@ -134,18 +137,19 @@ class Race:
             self._runtime.keep_deadline(request)
         return True
 
-    def _wait(self) -> None:
+    def _wait(self, least: float = 0.0) -> None:
         if self._left:
             delay = self._tracker.delay()
             if delay is not None:
-                self._alarm.set(self._runtime.clock() + delay)
+                self._alarm.set(self._runtime.clock() + max(delay, least))
 
     def _send(self) -> None:
         """The time is up: send another attempt, if there is a host for it."""
         if self._request.done:
             return
         connection = self._next_connection()
-        if connection is None:
+        if connection is None:  # there may be one in a moment, after a restart
+            self._wait(_SOON)
             return
         self._left -= 1
         other = Detached(self._request.query, None)

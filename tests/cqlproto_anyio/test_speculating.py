@@ -218,7 +218,7 @@ async def test_the_first_attempt_fails_and_the_second_goes_on(name: str, fault: 
 async def test_all_fail_one_after_the_other(name: str, last: Fault) -> None:
     cluster = FakeCluster(3)
     script = Script(cluster, [HELD] * 3)
-    profile = cql.Profile(speculation=TWICE)
+    profile = cql.Profile(speculation=TWICE, retry=cql.DefaultRetry(max_attempts=3))
     async with (
         session_on(cluster, reconnection=STAY_DOWN, profile=profile) as session,
         anyio.create_task_group() as group,
@@ -412,6 +412,27 @@ async def test_a_paused_host_costs_no_more_than_the_delay() -> None:
         assert max(slowest) < 10
         assert 1 <= session.statistics().speculative <= 60
         cluster.hosts[1].resume()
+        await idle(session)
+
+
+async def test_a_host_that_is_back_in_time_is_asked() -> None:
+    """When the delay is over there is no other host; a moment later there is."""
+    cluster = FakeCluster(2)
+    Script(cluster)
+    profile = cql.Profile(speculation=cql.ConstantSpeculation(0.01), timeout=20.0)
+    async with session_on(cluster, profile=profile) as session:
+        await taught(session, cluster)
+        cluster.hosts[1].kill()
+        await connected(session, cluster.hosts[:1])
+        cluster.hosts[0].pause()
+        async with anyio.create_task_group() as group:
+            outcome = start(group, lambda: session.execute(SELECT, (7,)))
+            await anyio.sleep(0.1)  # whenever it is back, it is asked
+            assert not outcome.done
+            cluster.hosts[1].revive()
+        assert outcome.result.one().v == 7
+        assert outcome.result.host == str(cluster.hosts[1])
+        cluster.hosts[0].resume()
         await idle(session)
 
 

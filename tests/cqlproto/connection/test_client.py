@@ -158,6 +158,11 @@ def test_opcodes_that_are_no_answer_at_all(opcode: int) -> None:
     refused(client, write_frame(0x84, 0, stream_id, opcode, b""), f"opcode 0x{opcode:02x}")
 
 
+def test_what_the_server_supports() -> None:
+    assert ClientConnection(version=V4).supported == {}
+    assert isinstance(ready_client().supported, dict)
+
+
 @pytest.mark.parametrize(
     "message", [Startup({}), AuthResponse(b""), *RESPONSES.values()], ids=lambda m: type(m).__name__
 )

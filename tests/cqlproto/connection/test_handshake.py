@@ -160,6 +160,18 @@ def test_without_authentication() -> None:
     assert (client.state, client.in_flight) == (State.READY, 0)
 
 
+def test_extensions_are_asked_for_where_they_are_offered() -> None:
+    client = ClientConnection(version=V4, extensions={"TABLETS_ROUTING_V1": "", "OTHER": "1"})
+    client.initiate()
+    client.data_to_send()
+    client.receive_data(response_frame(Supported({"TABLETS_ROUTING_V1": [""]}), 0))
+    assert client.next_event() is None
+    assert requests_of(client.data_to_send()) == [
+        Startup({"CQL_VERSION": "3.0.0", "TABLETS_ROUTING_V1": ""})
+    ]
+    assert client.supported == {"TABLETS_ROUTING_V1": [""]}
+
+
 def test_with_authentication_and_challenges() -> None:
     """v4 section 4.1.2"""
     recorder = Recorder()
