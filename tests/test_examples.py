@@ -258,6 +258,7 @@ async def test_the_proxy_follows_much_traffic(
     config = cql.Config(
         protocol_version=ProtocolVersion(version),
         compression=compression,
+        discovery=False,  # one connection
     )
     table = f"{keyspace}.blobs_{version}_{compression}"
     noise = bytes(index * index % 251 for index in range(300_000))
@@ -291,7 +292,9 @@ async def test_the_proxy_follows_much_traffic(
 @pytest.mark.parametrize(("version", "compression"), [(4, None), (5, None), (5, "lz4")])
 async def test_the_proxy_follows_a_login(version: int, compression: str | None) -> None:
     """On v5 segments begin with AUTH_RESPONSE already."""
-    config = cql.Config(protocol_version=ProtocolVersion(version), compression=compression)
+    config = cql.Config(
+        protocol_version=ProtocolVersion(version), compression=compression, discovery=False
+    )
     auth = cql.PlainAuth("ann", "secret")
     serve = serve_versions([], *ProtocolVersion, verify=lambda token: token == b"\0ann\0secret")
     with listening(serve) as node, recording("127.0.0.1", node) as proxy:

@@ -39,8 +39,10 @@ async def agree(
         whether they have it; False at once if the server doesn't tell schema versions.
     """
     pause = FIRST_PAUSE
+    agreed: object = None  # what they had at the last look, if it was one and the same
     with anyio.move_on_after(timeout):
         while True:
+            before, agreed = agreed, None
             asked = tables()
             if asked is not None:
                 try:
@@ -52,7 +54,10 @@ async def agree(
                 else:
                     told = [version for host_id, version in others.items() if is_up(host_id)]
                     if mine is not None and all(version in (mine, None) for version in told):
-                        return True
+                        # once more: a node may tell of a change before it tells its new version
+                        if mine == before:
+                            return True
+                        agreed = mine
             await anyio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
     return False

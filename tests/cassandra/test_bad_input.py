@@ -197,9 +197,10 @@ async def test_wrong_parameters(
         with pytest.raises(kind) as info:
             await session.execute(each, parameters)
         assert text in str(info.value)
-        with pytest.raises(kind) as info:
-            await session.batch([(each, parameters)])
-        assert text in str(info.value)
+        if query.startswith("INSERT"):
+            with pytest.raises(kind) as info:
+                await session.batch([(each, parameters)])
+            assert text in str(info.value)
         with pytest.raises(kind) as info:
             await session.page(each, parameters)
         assert text in str(info.value)

@@ -155,11 +155,12 @@ async def test_a_handle_belongs_to_its_keyspace(two: tuple[cql.Session, str, str
     a, b = session.using(keyspace=first), session.using(keyspace=second)
     handle = await a.prepare("SELECT v FROM t WHERE id = ?")
     assert (await a.execute(handle, (1,))).rows == []
+    insert = await a.prepare("INSERT INTO t (id) VALUES (?)")
     for call in (
         lambda: b.execute(handle, (1,)),
         lambda: session.execute(handle, (1,)),
         lambda: a.execute(handle, (1,), keyspace=second),
-        lambda: b.batch([(handle, (1,))]),
+        lambda: b.batch([(insert, (1,))]),
         lambda: b.page(handle, (1,)),
         lambda: anext(b.stream(handle, (1,))),
     ):
