@@ -58,6 +58,7 @@ nitpick_ignore_regex = [
     ),
     ("py:.*", r"(typing|typing_extensions|uuid)\..*"),
     ("py:exc", "InvalidArgument"),  # Hypothesis's
+    ("py:class", r"re\.Pattern|.*\.relay\.Statements"),  # the latter is the proxy's own
     # Type variables.
     ("py:(class|obj)", r"(cqlproto(_anyio)?\..*\.)?[A-Z](_co)?"),
 ]
