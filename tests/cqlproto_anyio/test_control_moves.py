@@ -9,6 +9,7 @@ import anyio.lowlevel
 import pytest
 
 import cqlproto_anyio as cql
+from cqlproto_anyio import agreement
 from cqlproto_anyio import control as control_module
 from cqlproto_anyio._backend import current_backend
 from tests.cqlproto_anyio.fakecluster import FakeCluster, FakeRequest
@@ -259,8 +260,11 @@ async def all_closed(cluster: FakeCluster) -> None:
 
 
 @pytest.mark.parametrize("pushes", [False, True])
-async def test_cancelled_anywhere_nothing_is_left(pushes: bool) -> None:
+async def test_cancelled_anywhere_nothing_is_left(
+    pushes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cancelled after each number of turns of the loop, while it begins, moves and agrees."""
+    monkeypatch.setattr(agreement, "FIRST_PAUSE", 0)  # turns take no time
     with resolving() as names:
         for count in range(200):
             cluster = FakeCluster(3)
