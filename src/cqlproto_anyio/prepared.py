@@ -99,6 +99,7 @@ class Statement:
 
     Attributes:
         conditional: whether it is a lightweight transaction.
+        short: whether the short way through ``execute`` does for it.
         stale: whether the schema has changed since, so that the types may have as well; it is
             prepared anew before it is executed again.
         route: how it is routed, or None if that isn't known yet.
@@ -115,11 +116,11 @@ class Statement:
         "prepared",
         "query",
         "route",
+        "short",
         "stale",
         "text",
         "version",
     )
-    version: ProtocolVersion | None
 
     def __init__(
         self,
@@ -132,6 +133,7 @@ class Statement:
         self.keyspace = keyspace
         self.text = read_statement(query)
         self.conditional = self.text.conditional
+        self.short = not self.conditional
         self.version = version
         self.stale = False
         self._take(prepared)
@@ -147,7 +149,7 @@ class Statement:
     def outdate(self) -> None:
         """The schema has changed: be prepared anew before the next execution."""
         self.stale = True
-        self.version = None  # no connection speaks this, so that the short way isn't taken
+        self.short = False
 
     def about(self, keyspace: str) -> bool:
         """Whether it has to do with a keyspace, as far as its columns say."""
@@ -174,6 +176,7 @@ class Statement:
                 f" instead of {self.prepared.statement_id.hex()}"
             )
         self.stale = False
+        self.short = not self.conditional
         # what is the same stays the same object, with all that was made for it
         if prepared != self.prepared:
             self._take(prepared)
@@ -205,7 +208,6 @@ class Statement:
         """
         binder = self.binders.get(settings)
         if binder is None:
-            assert self.version is not None, "speak() comes first"
             settings.check(self.version)
             if settings.keyspace != self.keyspace:
                 raise UsageError(
@@ -230,12 +232,7 @@ class Statement:
         On v5 the server sends them when they have changed. On v4 nothing would tell that they have,
         so they always come; they are compared as bytes, not parsed again.
         """
-        version = self.version
-        return (
-            version is not None
-            and version.has_result_metadata_id
-            and bool(self.prepared.result.columns)
-        )
+        return self.version.has_result_metadata_id and bool(self.prepared.result.columns)
 
     def values(self, parameters: Parameters) -> Sequence[Any]:
         """Return one value per bind marker.

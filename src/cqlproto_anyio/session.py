@@ -124,7 +124,7 @@ class Session:
             key = query if settings.usual else (settings.keyspace, query)
             statement = runtime.statements.get(key) if known else None
             target = Row if row is None else row
-        if statement is None or statement.conditional or not settings.plain:
+        if statement is None or not statement.short or not settings.plain:
             return await self._execute(query, parameters, row, settings)
         if type(parameters) is tuple and len(parameters) == statement.count:
             values: Sequence[Any] = parameters
