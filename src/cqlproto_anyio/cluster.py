@@ -18,6 +18,7 @@ from cqlproto_anyio.choosing import Chooser
 from cqlproto_anyio.control import Control
 from cqlproto_anyio.discovery import check_local_dc, infer_local_dc
 from cqlproto_anyio.exceptions import (
+    ConfigError,
     ConnectionFailed,
     NoHostAvailable,
     Overloaded,
@@ -252,6 +253,10 @@ class Cluster:
         return [near, *far.values()]
 
     def _nobody(self) -> BaseException:
+        if not self.pools:
+            return ConfigError(
+                f"Config.routing leaves none of the {len(self.topology.hosts)} hosts"
+            )
         failures = [
             pool.state.error for pool in self.pools.values() if pool.state.error is not None
         ]

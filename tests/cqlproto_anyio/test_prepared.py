@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cqlproto_anyio as cql
+from cqlproto import ProtocolVersion
 from cqlproto.messages import BindMetadata, Prepared, ResultMetadata
 from cqlproto_anyio.prepared import Statement, StatementCache, refuse_use
 from tests.cqlproto_anyio.answers import V4, columns
@@ -171,3 +172,19 @@ def test_the_cache_keeps_what_was_used_last(size: int, steps: list[tuple[bool, i
         assert len(cache) == len(model)
     for query in list(model):
         assert cache.get(query) is made[query]
+
+
+def test_what_is_outdated_stays_so_until_it_is_prepared_anew() -> None:
+    """A stream of its pages may go on meanwhile, on connections of another version too."""
+    one = statement("INSERT INTO t (a) VALUES (?)", "a")
+    assert one.short
+    one.outdate()
+    one.speak(ProtocolVersion.V5)
+    one.speak(V4)
+    assert (one.stale, one.short) == (True, False)
+    one.renew(one.prepared)
+    assert (one.stale, one.short) == (False, True)
+    conditional = statement("INSERT INTO t (a) VALUES (?) IF NOT EXISTS", "a")
+    conditional.outdate()
+    conditional.renew(conditional.prepared)
+    assert not conditional.short
