@@ -254,9 +254,7 @@ class Cluster:
 
     def _nobody(self) -> BaseException:
         if not self.pools:
-            return ConfigError(
-                f"Config.routing leaves none of the {len(self.topology.hosts)} hosts"
-            )
+            return ConfigError(f"Config.routing leaves none of {len(self.topology.hosts)} hosts")
         failures = [
             pool.state.error for pool in self.pools.values() if pool.state.error is not None
         ]
