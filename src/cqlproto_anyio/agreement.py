@@ -1,7 +1,8 @@
 """Schema agreement: waiting until the nodes have the same schema.
 
 A change of the schema spreads by gossip, and a node that has not heard of it refuses statements on
-what is new. Its version is in the system tables; what one node says of its peers is enough.
+what is new. Its version is in the system tables; what one node says of its peers is enough, once it
+says something of each: a node that has just started serves requests before it has heard of any.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import anyio
 from cqlproto_anyio.exceptions import CQLError, InvalidQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from uuid import UUID
 
     from cqlproto_anyio.systemtables import SystemTables
@@ -25,14 +26,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.2  # seconds between two looks
 
 async def agree(
     tables: Callable[[], SystemTables | None],
-    is_up: Callable[[UUID], bool],
+    hosts_up: Callable[[], Iterable[UUID]],
     timeout: float,
 ) -> bool:
     """Wait until the nodes that are up have the schema of the one that is asked.
 
     Arguments:
         tables: returns whom to ask now, if anybody.
-        is_up: whether a peer's schema matters. What isn't known of it doesn't.
+        hosts_up: returns the hosts whose schema matters now. One of which the version isn't told
+            has not agreed.
         timeout: how long to wait, in seconds.
 
     Returns:
@@ -46,14 +48,13 @@ async def agree(
             asked = tables()
             if asked is not None:
                 try:
-                    mine, others = await asked.schema_versions()
+                    mine, versions = await asked.schema_versions()
                 except InvalidQuery:
                     return False
                 except CQLError:
                     pass  # another node is asked the next time, if this one is gone
                 else:
-                    told = [version for host_id, version in others.items() if is_up(host_id)]
-                    if mine is not None and all(version in (mine, None) for version in told):
+                    if mine is not None and all(versions.get(each) == mine for each in hosts_up()):
                         # once more: a node may tell of a change before it tells its new version
                         if mine == before:
                             return True

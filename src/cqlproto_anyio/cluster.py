@@ -462,10 +462,9 @@ class Cluster:
         pools = [pool for pools in self._usable() for pool in pools]
         return [pool.host.endpoint for pool in sorted(pools, key=lambda pool: not pool.connections)]
 
-    def is_up(self, host_id: UUID) -> bool:
-        """Whether the host can be used, as far as is known: none that is connected to is down."""
-        pool = self.pools.get(host_id)
-        return pool is not None and (bool(pool.connections) or pool.state.status is not Status.DOWN)
+    def hosts_up(self) -> list[UUID]:
+        """Return the hosts that can be used, as far as is known."""
+        return [host_id for host_id, pool in self.pools.items() if pool.seems_up]
 
     def control_connected(self, endpoint: Endpoint) -> None:
         """The control connection is at this host now."""

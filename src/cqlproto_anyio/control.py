@@ -89,8 +89,8 @@ class Owner(Protocol):
         """Return where the control connection may go, best first."""
         ...
 
-    def is_up(self, host_id: UUID) -> bool:
-        """Whether the schema of this host matters."""
+    def hosts_up(self) -> Iterable[UUID]:
+        """Return the hosts whose schema matters."""
         ...
 
     def control_lost(self, error: Exception) -> None:
@@ -234,7 +234,7 @@ class Control:
             return changed
 
         try:
-            return await agree(asked, self._owner.is_up, timeout)
+            return await agree(asked, self._owner.hosts_up, timeout)
         except SessionClosed:
             return False
 

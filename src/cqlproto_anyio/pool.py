@@ -111,6 +111,11 @@ class Pool:
                 connections = there
         return min(connections, key=load)
 
+    @property
+    def seems_up(self) -> bool:
+        """Whether the host can be used, as far as is known: one that is connected to isn't down."""
+        return bool(self.connections) or self.state.status is not Status.DOWN
+
     # -- what becomes of connections
 
     def add(self, connection: Connection) -> None:

@@ -46,7 +46,7 @@ LOCAL = "SELECT * FROM system.local WHERE key = 'local'"
 PEERS_V2 = "SELECT * FROM system.peers_v2"
 PEERS = "SELECT * FROM system.peers"
 KEYSPACES = "SELECT keyspace_name, replication FROM system_schema.keyspaces"
-LOCAL_VERSION = "SELECT schema_version FROM system.local WHERE key = 'local'"
+LOCAL_VERSION = "SELECT host_id, schema_version FROM system.local WHERE key = 'local'"
 PEER_VERSIONS_V2 = "SELECT host_id, schema_version FROM system.peers_v2"
 PEER_VERSIONS = "SELECT host_id, schema_version FROM system.peers"
 
@@ -126,15 +126,15 @@ class SystemTables:
         return read_keyspaces(rows)
 
     async def schema_versions(self) -> tuple[object, dict[UUID, object]]:
-        """Return the node's own schema version, and its peers' by their ids; None is unknown."""
+        """Return the node's own schema version, and by their ids those of it and of its peers."""
         local: list[Rowdict] = []
         peers: list[Rowdict] = []
         await self._pages(LOCAL_VERSION, local.extend)
         query = PEER_VERSIONS_V2 if self._has_peers_v2 else PEER_VERSIONS
         await self._peers(query, peers.extend)
-        mine = local[0].get("schema_version") if local else None
-        ids = [(row.get("host_id"), row.get("schema_version")) for row in peers]
-        return mine, {host_id: version for host_id, version in ids if isinstance(host_id, UUID)}
+        ids = [(row.get("host_id"), row.get("schema_version")) for row in (*peers, *local)]
+        versions = {host_id: version for host_id, version in ids if isinstance(host_id, UUID)}
+        return local[0].get("schema_version") if local else None, versions
 
     # -- requests
 

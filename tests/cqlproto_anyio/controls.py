@@ -22,7 +22,7 @@ from cqlproto_anyio.opening import open_connection
 from tests.cqlproto_anyio.fakehosts import INT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from cqlproto.messages import Response, SchemaChange
@@ -62,6 +62,7 @@ class Owner:
         self.told: list[tuple[str, Any]] = []
         self.preferred: Sequence[cql.Endpoint] = ()
         self.down: set[UUID] = set()
+        self.known: Callable[[], Iterable[UUID]] = list
         self.error: Exception | None = None
 
     def _note(self, name: str, what: Any) -> None:
@@ -84,8 +85,8 @@ class Owner:
     def candidates(self) -> Iterable[cql.Endpoint]:
         return self.preferred
 
-    def is_up(self, host_id: UUID) -> bool:
-        return host_id not in self.down
+    def hosts_up(self) -> list[UUID]:
+        return [host_id for host_id in self.known() if host_id not in self.down]
 
     def control_lost(self, error: Exception) -> None:
         self._note("lost", error)
@@ -124,6 +125,7 @@ class Fixture:
             owner=self.owner,
             start=group.start_soon,
         )
+        self.owner.known = lambda: self.control.topology.hosts
 
     async def open(self, endpoint: cql.Endpoint) -> Connection:
         self.opened.append(endpoint)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cqlproto_anyio.controls import controlling, nothing
 from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.faketables import LOCAL
+from tests.cqlproto_anyio.faketables import LOCAL, PEERS_V2
 from tests.cqlproto_anyio.server import start, until
 
 pytestmark = pytest.mark.uvloop
@@ -37,6 +37,20 @@ async def test_hosts_that_are_up_agree() -> None:
         assert agreed.result is True
 
 
+async def test_a_node_that_has_not_heard_of_its_peers_proves_nothing() -> None:
+    """One that has just started serves requests before it has any row on the others."""
+    cluster = FakeCluster(3)
+    async with controlling(cluster) as fixture, anyio.create_task_group() as group:
+        cluster.answers[PEERS_V2] = nothing
+        agreed = start(group, lambda: fixture.control.agree(10))
+        before = cluster.reads[PEERS_V2]
+        await until(lambda: cluster.reads[PEERS_V2] > before + 2)
+        assert not agreed.done
+        del cluster.answers[PEERS_V2]
+        await until(lambda: agreed.done)
+        assert agreed.result is True
+
+
 async def test_agreement_survives_the_loss_of_the_node() -> None:
     cluster = FakeCluster(2)
     async with controlling(cluster) as fixture:
@@ -52,8 +66,11 @@ async def test_agreement_survives_the_loss_of_the_node() -> None:
 
 async def test_servers_that_tell_no_version() -> None:
     cluster = FakeCluster(2)
-    cluster.hosts[1].tell(schema_version=None)
     async with controlling(cluster) as fixture:
+        assert await fixture.control.agree(2)
+        fixture.cluster.hosts[1].tell(schema_version=None)
+        assert not await fixture.control.agree(0.1)
+        fixture.owner.down = {cluster.hosts[1].host_id}
         assert await fixture.control.agree(2)
         cluster.hosts[0].tell(schema_version=None)
         assert not await fixture.control.agree(0.1)
