@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import subprocess
@@ -148,19 +149,21 @@ class Crew:
         self._backends = backends
         self._members: list[_Member] = []
         self._phases = 0
+        self._ending: contextlib.ExitStack
 
     def __enter__(self) -> Self:
-        self._members = [
-            _Member(backend, number, self._hosts)
-            for number, backend in enumerate(self._backends, 1)
-        ]
-        first = self._members[0]
-        first.tell(do="make")
-        first.answer()
-        for member in self._members:
-            member.tell(do="warm up")
-        for member in self._members:
-            member.answer()
+        with contextlib.ExitStack() as stack:
+            for number, backend in enumerate(self._backends, 1):
+                self._members.append(_Member(backend, number, self._hosts))
+                stack.callback(self._members[-1].end)
+            first = self._members[0]
+            first.tell(do="make")
+            first.answer()
+            for member in self._members:
+                member.tell(do="warm up")
+            for member in self._members:
+                member.answer()
+            self._ending = stack.pop_all()
         return self
 
     def __exit__(
@@ -169,8 +172,7 @@ class Crew:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for member in self._members:
-            member.end()
+        self._ending.close()
 
     @contextmanager
     def phase(self, name: str, **fields: Any) -> Iterator[Running]:
