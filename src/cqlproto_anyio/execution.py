@@ -97,7 +97,16 @@ class Call(Attempts):
         return await self._prepared(None)
 
     async def _prepared(self, renew: Statement | None) -> Statement:
-        """Return the statement, prepared at any host that can."""
+        """Return the statement, prepared at any host that can.
+
+        One that is known takes no host's turn: with two of them, all requests that are not sent the
+        short way would go to the same.
+        """
+        if renew is None:
+            self.runtime.check_open()
+            known = self.runtime.preparations.known(self.query, self.settings.keyspace)
+            if known is not None:
+                return known
         connection = await self.connection()
         for _ in range(MAX_PREPARATIONS):
             try:

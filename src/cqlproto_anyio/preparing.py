@@ -67,6 +67,11 @@ class Preparations:
         """Return the key of a statement: what is unqualified means another table elsewhere."""
         return query if keyspace == self._usual else (keyspace, query)
 
+    def known(self, query: str, keyspace: str | None) -> Statement | None:
+        """Return a statement that needn't be prepared, or None."""
+        statement = self.statements.get(self.key(query, keyspace))
+        return None if statement is None or statement.stale else statement
+
     def outdate(self, keyspace: str) -> None:
         """The schema of a keyspace has changed."""
         for statement in tuple(self._known):
@@ -98,8 +103,8 @@ class Preparations:
         keyspace = settings.keyspace if renew is None else renew.keyspace
         key = self.key(query, keyspace)
         if renew is None:
-            statement = self.statements.get(key)
-            if statement is not None and not statement.stale:
+            statement = self.known(query, keyspace)
+            if statement is not None:
                 return statement
         settings.check(connection.version)
         flight: Flight = (key, None if renew is None else connection)

@@ -80,6 +80,7 @@ class Options:
         heap: Of each node, as Java writes it.
         tokens: Per node.
         dc: Name of the data centre; racks are r1, r2, r3.
+        dcs: Names of single nodes' data centres, in their order, in place of `dc`.
     """
 
     nodes: int = 1
@@ -94,6 +95,7 @@ class Options:
     heap: str = "768m"
     tokens: int = 16
     dc: str = "dc1"
+    dcs: Sequence[str] = ()
 
     @property
     def addresses(self) -> list[str]:
@@ -302,7 +304,8 @@ class Cluster:
         conf = self._home(node) / "conf"
         conf.mkdir(parents=True)
         (conf / "logback.xml").write_text(_LOGBACK)
-        rack = f"dc={self.options.dc}\nrack=r{node.number}\n"
+        dc = dict(enumerate(self.options.dcs, 1)).get(node.number, self.options.dc)
+        rack = f"dc={dc}\nrack=r{node.number}\n"
         (conf / "cassandra-rackdc.properties").write_text(rack)
         # JSON is YAML, and quotes by itself.
         (conf / "cassandra.yaml").write_text(json.dumps(self._settings(node), indent=2))

@@ -27,6 +27,8 @@ from tests.cqlproto_anyio.fakecluster import FakeCluster, FakeRequest, row_v
 from tests.cqlproto_anyio.server import Outcome, start, turns, until
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from cqlproto.messages import Response
     from tests.cqlproto_anyio.fakecluster import FakeHost
 
@@ -170,6 +172,30 @@ async def test_requests_without_a_token_are_spread_evenly(count: int) -> None:
         for _ in range(40 * count):
             await session.execute("SELECT v FROM ks.t")
         assert counted.hosts == dict.fromkeys(cluster.hosts, 40)
+
+
+WAYS: dict[str, Callable[[cql.Session], Awaitable[object]]] = {
+    "prepared": lambda session: session.execute(SELECT, (1,)),
+    "traced": lambda session: session.execute(SELECT, (1,), trace=True),
+    "page": lambda session: session.page(SELECT, (1,)),
+    "batch": lambda session: session.batch([(INSERT, (1, 2))]),
+    "batch of two": lambda session: session.batch([(INSERT, (1, 2)), (INSERT, (1, 3))]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("count", [2, 4])
+async def test_all_kinds_of_requests_are_spread_evenly(way: str, count: int) -> None:
+    """Whatever is done for a request, it takes one turn: with two hosts a second would undo it."""
+    cluster = FakeCluster(count, keyspaces=simple(count))
+    counted = Counted(cluster)
+    async with session_on(cluster) as session:
+        await connected(session, cluster.hosts)
+        await WAYS[way](session)
+        counted.hosts.clear()
+        for _ in range(10 * count):
+            await WAYS[way](session)
+        assert counted.hosts == dict.fromkeys(cluster.hosts, 10)
 
 
 async def test_many_at_once_are_spread_evenly() -> None:

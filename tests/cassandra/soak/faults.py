@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import anyio
 import anyio.from_thread
 
+import cqlproto_anyio as cql
 from cqlproto_anyio.testing import (
     Answer,
     Corrupt,
@@ -23,7 +25,8 @@ from cqlproto_anyio.testing import (
     ProxiedCluster,
     Rule,
 )
-from tests.cassandra.launcher import Cluster, Options
+from tests.cassandra.java import LauncherError
+from tests.cassandra.launcher import START_SECONDS, Cluster, Node, Options
 from tests.cassandra.soak.crew import Crew, Running
 from tests.cassandra.soak.terms import IDEMPOTENT, Group
 
@@ -61,10 +64,29 @@ REQUESTS = ("QUERY", "PREPARE", "EXECUTE", "BATCH")
 
 
 def started(cluster: Cluster) -> Cluster:
-    """Start the nodes of a cluster of ``OPTIONS``, which has not started any by itself."""
+    """Start the nodes of a cluster of ``OPTIONS``, which has not started any by itself.
+
+    They serve clients before they have heard of one another, and know little until then.
+    """
     for node in cluster.nodes:
         node.up(*_PROPERTIES)
+    for node in cluster.nodes:
+        anyio.run(_heard_of, node, len(cluster.nodes) - 1)
     return cluster
+
+
+async def _heard_of(node: Node, count: int) -> None:
+    """Wait until a node tells of so many others."""
+    deadline = anyio.current_time() + START_SECONDS
+    config = cql.Config(discovery=False)
+    async with cql.connect(node.host, port=node.port, config=config) as session:
+        while True:
+            rows = await session.execute("SELECT host_id, schema_version FROM system.peers_v2")
+            if sum(None not in row for row in rows) >= count:
+                return
+            if anyio.current_time() > deadline:
+                raise LauncherError(f"{node.address} does not hear of the others: {list(rows)}")
+            await anyio.sleep(0.1)
 
 
 @dataclass
