@@ -14,6 +14,7 @@ from cqlproto_anyio.testing import (
 )
 from cqlproto_anyio.testing._memory import MemoryStream
 from tests.cqlproto_anyio.answers import echo
+from tests.cqlproto_anyio.clusters import SOON
 from tests.cqlproto_anyio.server import Server, open_sockets, serving, until
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def session(proxy: FaultProxy, way: str, **fields: Any) -> Any:
     fields.setdefault("connect_timeout", 2.0)
     fields.setdefault("discovery", False)  # the server knows nothing of clusters
     fields.setdefault("max_connections_per_host", 1)
+    # a connection that a fault ends is young, so its loss counts as a failure: don't wait for long
+    fields.setdefault("reconnection", SOON)
     if way == "tcp":
         return cql.connect(proxy.host, port=proxy.port, config=cql.Config(**fields))
     return cql.connect("node", config=cql.Config(connector=proxy.connector, **fields))
