@@ -29,9 +29,9 @@ from cqlproto.messages import (
     Rows,
     SchemaChange,
 )
-from cqlproto_anyio import agreement, control, runtime
+from cqlproto_anyio import agreement, control, runtime, settling
 from cqlproto_anyio.deadlines import Alarm
-from tests.cqlproto_anyio.clusters import INSERT, LWT, SELECT, SOON, living_tasks
+from tests.cqlproto_anyio.clusters import INSERT, LWT, SELECT, living_tasks
 from tests.cqlproto_anyio.controls import PACE
 from tests.cqlproto_anyio.fakecluster import FakeCluster
 from tests.cqlproto_anyio.fakehosts import V_METADATA
@@ -52,6 +52,10 @@ PROFILE = cql.Profile(
     retry=cql.DefaultRetry(overload_delay=0.002),
     speculation=cql.ConstantSpeculation(0.002, attempts=2),
 )
+
+AT_ONCE = cql.ConstantReconnection(0.002, jitter=0.0)
+"""Hosts are lost hundreds of times. With ``connect_delay`` it's longer than ``until`` pauses, which is
+to see them without connections."""
 
 
 class Cluster(FakeCluster):
@@ -328,7 +332,7 @@ async def settle(world: World) -> None:
     error = cql.RequestTimeout("no answer")
     error.query, error.maybe_applied = LWT, True
     found = await cql.settle(
-        world.session, error, SELECT, (3,), applied=lambda row: row == (4,), grace=0.1
+        world.session, error, SELECT, (3,), applied=lambda row: row == (4,), grace=0.02
     )
     assert not found
 
@@ -354,10 +358,11 @@ SCENARIOS: list[Callable[[World], Awaitable[None]]] = [
 async def paced() -> AsyncIterator[None]:
     """Let what happens now and then happen soon."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, seconds in PACE.items():
+        for name, seconds in {**PACE, "FIRST_DELAY": 0.002, "LONGEST_DELAY": 0.005}.items():
             patch.setattr(control, name, seconds)
         patch.setattr(agreement, "FIRST_PAUSE", 0.001)
         patch.setattr(agreement, "LONGEST_PAUSE", 0.001)
+        patch.setattr(settling, "_FIRST_PAUSE", 0.01)
         yield
 
 
@@ -368,7 +373,7 @@ async def world(*, pushes: bool = False, **fields: Any) -> AsyncIterator[World]:
     cluster = Cluster(3)
     cluster.pushes = pushes
     made = World(cluster)
-    config = cluster.config(**{"reconnection": SOON, **fields})
+    config = cluster.config(**{"reconnection": AT_ONCE, **fields})
     async with paced():
         async with cql.connect(cluster.addresses, config=config, profile=PROFILE) as session:
             await made.begin(session)
