@@ -14,6 +14,7 @@ import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode, Opcode
 from cqlproto.messages import Prepare, SetKeyspace
 from tests.cqlproto_anyio.answers import echo, error, ints, preparing
+from tests.cqlproto_anyio.clusters import SOON
 from tests.cqlproto_anyio.server import (
     IDLE,
     connection_of,
@@ -91,7 +92,7 @@ WAYS: dict[str, tuple[Callable[[Peer], object], str]] = {
 @pytest.mark.parametrize("way", WAYS)
 async def test_every_request_learns_it(way: str) -> None:
     breaks, told = WAYS[way]
-    async with serving() as server, server.session(max_in_flight=40) as session:
+    async with serving() as server, server.session(max_in_flight=40, reconnection=SOON) as session:
         server.answer = preparing(server)
         await session.prepare(SELECT)
         await session.prepare(INSERT)
@@ -156,7 +157,7 @@ async def test_replies_before_the_cut_are_delivered() -> None:
 
 
 async def test_one_reconnect_serves_all() -> None:
-    async with serving() as server, server.session() as session:
+    async with serving() as server, server.session(reconnection=SOON) as session:
         server.answer = echo(server)
         go_on = server.hold()
         await server.cut(session)
@@ -176,7 +177,7 @@ async def test_one_reconnect_serves_all() -> None:
 
 
 async def test_a_connection_is_made_anew_without_being_asked_for() -> None:
-    async with serving() as server, server.session() as session:
+    async with serving() as server, server.session(reconnection=SOON) as session:
         await server.cut(session)
         await until(lambda: connection_of(session))
         assert len(server.peers) == 2
@@ -256,7 +257,7 @@ async def test_the_deadline_covers_reconnecting() -> None:
 
 
 async def test_cancelled_while_reconnecting_the_others_go_on() -> None:
-    async with serving() as server, server.session() as session:
+    async with serving() as server, server.session(reconnection=SOON) as session:
         server.answer = echo(server)
         go_on = server.hold()
         await server.cut(session)
@@ -276,7 +277,7 @@ async def test_cancelled_while_reconnecting_the_others_go_on() -> None:
 
 
 async def test_a_keyspace_that_was_set_behind_our_back_closes_the_connection() -> None:
-    async with serving() as server, server.session() as session:
+    async with serving() as server, server.session(reconnection=SOON) as session:
         async with anyio.create_task_group() as group:
             other = start(group, lambda: session.execute("INSERT INTO t (k) VALUES (1)"))
             await server.next()
@@ -292,7 +293,8 @@ async def test_a_keyspace_that_was_set_behind_our_back_closes_the_connection() -
 
 
 async def test_a_server_error_is_the_callers_and_the_connection_stays() -> None:
-    async with serving() as server, server.session() as session:
+    profile = cql.Profile(retry=cql.DefaultRetry(overload_delay=0.002))
+    async with serving() as server, server.session(profile=profile) as session:
         for code, kind, applied in [
             (ErrorCode.SERVER_ERROR, cql.ServerError, True),
             (ErrorCode.OVERLOADED, cql.ServerOverloaded, True),
