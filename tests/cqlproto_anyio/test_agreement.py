@@ -8,12 +8,20 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from cqlproto_anyio import agreement
 from tests.cqlproto_anyio.controls import controlling, nothing
 from tests.cqlproto_anyio.fakecluster import FakeCluster
 from tests.cqlproto_anyio.faketables import LOCAL, PEERS_V2
 from tests.cqlproto_anyio.server import start, until
 
 pytestmark = pytest.mark.uvloop
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the versions often."""
+    monkeypatch.setattr(agreement, "FIRST_PAUSE", 0.005)
+    monkeypatch.setattr(agreement, "LONGEST_PAUSE", 0.01)
 
 
 async def test_hosts_that_are_up_agree() -> None:
@@ -31,7 +39,8 @@ async def test_hosts_that_are_up_agree() -> None:
         fixture.owner.down = set()
         async with anyio.create_task_group() as group:
             agreed = start(group, lambda: agree(10))
-            await anyio.sleep(0.15)
+            before = cluster.reads[PEERS_V2]
+            await until(lambda: cluster.reads[PEERS_V2] > before + 3)
             assert not agreed.done
             three.change(schema_version=UUID(int=1))
         assert agreed.result is True
@@ -57,7 +66,8 @@ async def test_agreement_survives_the_loss_of_the_node() -> None:
         cluster.hosts[0].change(schema_version=UUID(int=1))
         async with anyio.create_task_group() as group:
             agreed = start(group, lambda: fixture.control.agree(10))
-            await anyio.sleep(0.1)
+            before = cluster.reads[PEERS_V2]
+            await until(lambda: cluster.reads[PEERS_V2] > before + 2)
             cluster.hosts[0].kill()
             cluster.hosts[0].change(schema_version=None)
             await until(lambda: agreed.done)

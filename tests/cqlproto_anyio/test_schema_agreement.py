@@ -11,8 +11,10 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto.messages import SchemaChange
+from cqlproto_anyio import agreement
 from tests.cqlproto_anyio.clusters import SELECT, connected, session_on
 from tests.cqlproto_anyio.fakecluster import FakeCluster
+from tests.cqlproto_anyio.faketables import PEERS_V2
 from tests.cqlproto_anyio.server import Outcome, idle, start, until
 
 if TYPE_CHECKING:
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
     from tests.cqlproto_anyio.fakecluster import FakeHost, FakeRequest
 
 pytestmark = pytest.mark.uvloop
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the versions often."""
+    monkeypatch.setattr(agreement, "FIRST_PAUSE", 0.005)
+    monkeypatch.setattr(agreement, "LONGEST_PAUSE", 0.01)
+
 
 CREATE = "CREATE TABLE ks.t (k int PRIMARY KEY, v int)"
 
@@ -50,6 +60,12 @@ class Spreading:
             host.change(schema_version=version)
 
 
+async def looks(cluster: FakeCluster, times: int) -> None:
+    """Wait until the versions were looked at so many times more."""
+    enough = cluster.reads[PEERS_V2] + times
+    await until(lambda: cluster.reads[PEERS_V2] >= enough)
+
+
 async def test_it_returns_when_all_have_heard() -> None:
     cluster = FakeCluster(3)
     spreading = Spreading(cluster)
@@ -60,7 +76,7 @@ async def test_it_returns_when_all_have_heard() -> None:
         for number in range(1, 4):
             calls.append(start(group, lambda: session.execute(CREATE)))
             await until(lambda number=number: len(spreading.made_at) == number)  # type: ignore[misc]
-            await anyio.sleep(0.1)
+            await looks(cluster, 4)
             assert not calls[-1].done
             spreading.spread()
             await until(lambda: calls[-1].done)
