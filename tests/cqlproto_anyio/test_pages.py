@@ -256,11 +256,12 @@ async def test_the_timeout_is_of_each_page() -> None:
     async with serving() as server, server.session() as session:
         server.answer = paged(server, [0], [1], [2], [3])
         stream = session.stream(SELECT, (1,), timeout=0.5)
-        await anyio.sleep(0.6)  # not begun
+        await anyio.sleep(0.55)  # not begun
         seen = []
         async for row in stream:
             seen.append(row.v)
-            await anyio.sleep(0.3)
+            if row.v < 3:
+                await anyio.sleep(0.28)
         assert seen == [0, 1, 2, 3]
         answer = paged(server, [0], [1])
         server.answer = lambda asked: None if asked.state else answer(asked)
@@ -287,7 +288,8 @@ async def test_a_slow_reader_and_a_server_that_forgot() -> None:
         seen = []
         async for row in session.stream(SELECT, (1,), timeout=0.5):
             seen.append(row.v)
-            await anyio.sleep(0.6)
+            if row.v < 2:
+                await anyio.sleep(0.55)
         assert seen == [0, 1, 2]
         assert forgotten
 
@@ -301,7 +303,7 @@ async def test_a_slow_reader_and_a_connection_that_was_lost() -> None:
         server.peers[0].close()
         await until(lambda: losses(session))
         assert (await anext(stream)).v == 1
-        await anyio.sleep(0.6)
+        await anyio.sleep(0.55)
         assert (await anext(stream)).v == 2
 
 
