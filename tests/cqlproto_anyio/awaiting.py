@@ -54,8 +54,8 @@ PROFILE = cql.Profile(
 )
 
 AT_ONCE = cql.ConstantReconnection(0.002, jitter=0.0)
-"""Hosts are lost hundreds of times. With ``connect_delay`` it's longer than ``until`` pauses, which is
-to see them without connections."""
+"""Hosts are lost hundreds of times. With ``connect_delay`` it's longer than ``until`` pauses, which
+is to see them without connections."""
 
 
 class Cluster(FakeCluster):

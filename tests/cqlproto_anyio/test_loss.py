@@ -266,6 +266,7 @@ async def test_cancelled_while_reconnecting_the_others_go_on() -> None:
             await turns()
             second = start(group, lambda: session.execute("SELECT v FROM t"))
             await server.until(lambda: server.asked)
+            await turns()
             assert state(session).deadlines == 2
             first.scope.cancel()
             await turns()
