@@ -20,6 +20,7 @@ from cqlproto_anyio.exceptions import (
     DatabaseError,
     NoHostAvailable,
     Overloaded,
+    SessionClosed,
     UsageError,
     database_error,
 )
@@ -265,10 +266,19 @@ class Attempts:
             if connection is None and several and isinstance(error, ConnectionFailed):
                 connection = await self._made_anew()
         if connection is None:
+            self.check_open()
             raise self._summary(error) from error.__cause__
         self.runtime.retries += 1
         request.again()
         return connection
+
+    def check_open(self) -> None:
+        """Raise SessionClosed where no host is left because the session was closed meanwhile."""
+        try:
+            self.runtime.check_open()
+        except SessionClosed as exc:
+            self.tell_attempts(exc)
+            raise
 
     async def _made_anew(self) -> Connection | None:
         """Return a connection to any host, all having been lost, as soon as one is made.

@@ -123,6 +123,7 @@ class Call(Attempts):
             except CQLError as exc:
                 self.tell_attempts(exc)
                 raise
+        self.check_open()
         error = self.failures[-1]
         raise self._summary(error) from error.__cause__
 

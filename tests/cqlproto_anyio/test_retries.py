@@ -253,3 +253,41 @@ async def test_another_host_prepares_though_it_is_busier() -> None:
                 request.reply(failure(ErrorCode.INVALID).message())
         await until(lambda: all(call.done for call in calls))
         await idle(session)
+
+
+async def test_a_session_that_is_closed_between_two_attempts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There are no hosts left then, but that says nothing about the last failure."""
+    cluster = FakeCluster(3)
+    Script(cluster, [failure(ErrorCode.OVERLOADED)] * 9)
+    async with session_on(cluster) as session:
+        await connected(session, cluster.hosts)
+
+        async def pause(request: object, delay: float) -> None:
+            await session.aclose()  # in the very turn in which the pause ends
+
+        monkeypatch.setattr(session._runtime, "pause", pause)
+        with pytest.raises(cql.SessionClosed) as caught:
+            await session.execute(SELECT, (1,))
+    [before] = caught.value.attempts
+    assert isinstance(before, cql.ServerOverloaded)
+
+
+async def test_a_session_that_is_closed_between_two_hosts_that_prepare() -> None:
+    cluster = FakeCluster(3)
+    async with session_on(cluster) as session:
+        await connected(session, cluster.hosts)
+
+        def refuse(request: FakeRequest) -> Error:
+            session._runtime.cluster.forget(cql.SessionClosed("closed"))
+            session._runtime._closed = "closed"
+            return failure(ErrorCode.OVERLOADED).message()
+
+        with preparing(cluster, refuse), pytest.raises(cql.SessionClosed) as caught:
+            await session.prepare(SELECT)
+        session._runtime._closed = None  # it is closed in earnest now
+        for host in cluster.hosts:
+            host.cut()
+    [before] = caught.value.attempts
+    assert isinstance(before, cql.ServerOverloaded)
