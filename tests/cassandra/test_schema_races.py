@@ -24,7 +24,7 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
-from tests.cassandra.soak.faults import OPTIONS, started
+from tests.cassandra.soak.faults import OPTIONS, begun, settled
 from tests.cqlproto_anyio.server import until
 
 if TYPE_CHECKING:
@@ -207,8 +207,35 @@ async def alter(race: Race, session: cql.Session, what: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster(start_cluster: StartCluster) -> Cluster:
-    return started(start_cluster(OPTIONS))
+def young_cluster(start_cluster: StartCluster) -> Cluster:
+    """Nodes that serve clients since a moment ago; the last has not heard of the others."""
+    return begun(start_cluster(OPTIONS))
+
+
+@pytest.fixture(scope="module")
+def cluster(young_cluster: Cluster) -> Cluster:
+    return settled(young_cluster)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_agreement_holds_for_nodes_that_have_just_started(young_cluster: Cluster) -> None:
+    """What is agreed upon each node knows, asked on a connection of its own."""
+    hosts = [node.address for node in young_cluster.nodes]
+    alone = cql.Config(discovery=False)
+    async with cql.connect(hosts) as session, contextlib.AsyncExitStack() as stack:
+        each = [await stack.enter_async_context(cql.connect(host, config=alone)) for host in hosts]
+        await until(lambda: session.statistics().connections == len(hosts))
+        for statement in (
+            f"CREATE KEYSPACE young WITH replication = {REPLICATION}",
+            *[f"CREATE TABLE young.t{number} (k int PRIMARY KEY)" for number in range(4)],
+        ):
+            result = await session.execute(statement, timeout=60)
+            assert result.schema_agreed
+            if "TABLE" in statement:
+                table = statement.split()[2]
+                for node in each:
+                    assert len(await node.execute(f"SELECT k FROM {table}", timeout=60)) == 0
 
 
 def _run(race: Race, backend: str) -> None:

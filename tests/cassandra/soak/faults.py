@@ -33,7 +33,7 @@ from tests.cassandra.soak.terms import IDEMPOTENT, Group
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["FAULTS", "QUICK", "Scene", "started"]
+__all__ = ["FAULTS", "QUICK", "Scene", "begun", "settled", "started"]
 
 # A node has a while to hear of the others, on a machine that is busy; it starts with two thirds of
 # the work if little is compiled, and does not live long enough to get that back.
@@ -63,13 +63,23 @@ _LOSSES = 8
 REQUESTS = ("QUERY", "PREPARE", "EXECUTE", "BATCH")
 
 
-def started(cluster: Cluster) -> Cluster:
+def begun(cluster: Cluster) -> Cluster:
     """Start the nodes of a cluster of ``OPTIONS``, which has not started any by itself.
 
     They serve clients before they have heard of one another, and know little until then.
     """
     for node in cluster.nodes:
         node.up(*_PROPERTIES)
+    return cluster
+
+
+def started(cluster: Cluster) -> Cluster:
+    """Start the nodes, and wait until each has heard of all others."""
+    return settled(begun(cluster))
+
+
+def settled(cluster: Cluster) -> Cluster:
+    """Wait until each node that was :func:`begun` has heard of all others."""
     for node in cluster.nodes:
         anyio.run(_heard_of, node, len(cluster.nodes) - 1)
     return cluster
