@@ -123,4 +123,18 @@ class ValueConversionError(CQLError, ValueError):
 
 
 class RowMappingError(CQLError, TypeError):
-    """The columns of a result do not fit the row target that was asked for."""
+    """The rows of a result do not fit the row target that was asked for.
+
+    Either their columns do not, which is told before any row is made, or the target has refused the
+    values of a row; what it raised is the cause.
+
+    Attributes:
+        column: the column at fault, with the way to the field of a nested value, such as
+            ``address.city``; None where no single one is.
+        row: the index, on its page, of the row whose values were refused, or None.
+    """
+
+    def __init__(self, message: str, *, column: str | None = None, row: int | None = None) -> None:
+        super().__init__(message)
+        self.column = column
+        self.row = row

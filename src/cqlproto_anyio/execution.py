@@ -267,13 +267,19 @@ class Call(Attempts):
         """An LWT's columns depend on its outcome, and a class may not fit all of them.
 
         Its rows are then left out: ``applied`` and ``existing`` tell what happened all the same.
+
+        Raises:
+            RowMappingError: the class takes these columns, and refuses their values.
         """
         columns = columns_of(message)
         plain = decode_rows(message, tuple)
         outcome = plain[0] if plain else None
         try:
             rows = decode_rows(message, self.row)
-        except RowMappingError:
+        except RowMappingError as exc:
+            if exc.row is not None:
+                exc.maybe_applied = bool(outcome and outcome[0])
+                raise
             rows = []
         return Result(rows, columns, event, host, outcome)
 
@@ -310,7 +316,9 @@ class Call(Attempts):
         paging_state = None if token is None else tokens.read(token)
         event, host = await self.fetch(paging_state)
         message = event.message
-        if type(message) is not Rows:
+        if token is not None:
+            message = rows_of(event)
+        elif type(message) is not Rows:
             return Page([], (), event, host, None)
         next_token = tokens.write(message.paging_state)
         page = Page(self.rows(message), columns_of(message), event, host, next_token)

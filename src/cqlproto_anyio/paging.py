@@ -14,11 +14,12 @@ import anyio.lowlevel
 from cqlproto.messages.results import Rows
 from cqlproto_anyio.attempts import host_of
 from cqlproto_anyio.exceptions import CQLError, UsageError
-from cqlproto_anyio.execution import columns_of
+from cqlproto_anyio.execution import columns_of, rows_of
 from cqlproto_anyio.results import Page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from types import TracebackType
 
     from cqlproto_anyio.execution import Call
     from cqlproto_anyio.request import Request
@@ -31,16 +32,31 @@ R = TypeVar("R")
 class PageStream(Generic[R]):
     """The pages of a result, as lists of rows; empty pages are passed over.
 
+    It ends where the result does, and nowhere else: after a page that failed, every further read
+    raises that failure again, and after one that was cancelled, a :class:`UsageError`.
+
     Attributes:
-        observer: awaits each page's request in our place, to tell of it, or None.
+        observer: wraps the fetch of each page, for hooks, or None.
     """
 
-    __slots__ = ("_call", "_next", "_paging_state", "_started", "observer")
+    __slots__ = (
+        "_call",
+        "_failure",
+        "_next",
+        "_paging_state",
+        "_reading",
+        "_started",
+        "_traceback",
+        "observer",
+    )
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self.observer: Callable[[Awaitable[Page[R]]], Awaitable[Page[R]]] | None = None
         self._started = False
+        self._reading = False
+        self._failure: Exception | None = None
+        self._traceback: TracebackType | None = None
         self._next: Request | None = None
         self._paging_state: bytes | None = None
 
@@ -48,12 +64,49 @@ class PageStream(Generic[R]):
         return self
 
     async def __anext__(self) -> list[R]:
-        while not self._started or self._next is not None:
-            asking = self._page()
-            page = await (asking if self.observer is None else self.observer(asking))
-            if page.rows:
-                return page.rows
+        if self._reading:
+            raise UsageError("another task reads the stream: it is read by one task at a time")
+        self._reading = True
+        try:
+            while not self._is_over():
+                asking = self._page()
+                page = await (asking if self.observer is None else self.observer(asking))
+                self._check()  # another task may have closed the stream
+                if page.rows:
+                    return page.rows
+        except Exception as exc:
+            self._fail(exc)
+            raise
+        except BaseException:
+            self._fail(
+                UsageError(
+                    "reading a page was cancelled, and the stream can't be read on from there:"
+                    " start another one"
+                )
+            )
+            raise
+        finally:
+            self._reading = False
         raise StopAsyncIteration
+
+    def _is_over(self) -> bool:
+        """Whether the last page was read; raises what the stream has failed with."""
+        self._check()
+        return self._started and self._next is None
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            # with the traceback that it had, which would grow with every read
+            raise self._failure.with_traceback(self._traceback)
+
+    def _fail(self, error: Exception) -> None:
+        """Let the stream fail with this from now on, unless it has failed already."""
+        if self._failure is None:
+            self._failure = error
+            self._traceback = error.__traceback__
+        request, self._next = self._next, None
+        if request is not None:
+            request.abandon()
 
     async def _page(self) -> Page[R]:
         call = self._call
@@ -61,6 +114,7 @@ class PageStream(Generic[R]):
             self._started = True
             call.restart()
             await call.ready()
+            self._check()
             await self._ask(None)
         request = self._next
         assert request is not None
@@ -68,22 +122,19 @@ class PageStream(Generic[R]):
             # what may have to be sent now doesn't pay for the time that the caller took
             call.restart()
             request.deadline = call.deadline
-        try:
-            if self._next_is_unsent():
-                outcome = await call.first(request, self._paging_state)
-                event = await call.answer(request, outcome, self._paging_state)
-            else:
-                if request.done:
-                    await anyio.lowlevel.checkpoint()  # or a fast server would starve other tasks
-                event, _ = await call.obtain(request, self._paging_state)
-            host, failures = host_of(request), tuple(call.failures)
-        except BaseException:
-            self._next = None
-            raise
-        message = event.message
-        if type(message) is not Rows:
+        paging_state = self._paging_state
+        if self._next_is_unsent():
+            outcome = await call.first(request, paging_state)
+            event = await call.answer(request, outcome, paging_state)
+        else:
+            if request.done:
+                await anyio.lowlevel.checkpoint()  # or a fast server would starve other tasks
+            event, _ = await call.obtain(request, paging_state)
+        host, failures = host_of(request), tuple(call.failures)
+        if paging_state is None and type(event.message) is not Rows:
             self._next = None
             return Page([], (), event, host, None)
+        message = rows_of(event)
         if message.paging_state is None:
             self._next = None
         else:
@@ -120,19 +171,20 @@ class PageStream(Generic[R]):
             # the page in hand comes first; asked for again, this raises where it belongs
             request.connection = None
             return
-        try:
-            await connection.flush()
-        except BaseException:  # cancelled, with a page in hand that would be missed: the end
-            self._next = None
-            request.abandon()
-            raise
+        await connection.flush()
 
     async def aclose(self) -> None:
-        """Give up the page that was asked for ahead; the stream is over."""
-        self._started = True
-        request, self._next = self._next, None
-        if request is not None:
-            request.give_up(UsageError("the stream was closed"))
+        """Give up the page that was asked for ahead; the stream is over.
+
+        Reading on raises UsageError, unless the stream was read to its end.
+        """
+        if not self._started or self._reading or self._next is not None:
+            closed = UsageError("the stream was closed before its end")
+            if self._failure is None:
+                self._failure = closed
+            request, self._next = self._next, None
+            if request is not None:
+                request.give_up(closed)
 
 
 class RowStream(Generic[R]):

@@ -281,6 +281,10 @@ class Session:
         The next page is on its way while this one is worked on; at most two pages are in memory.
         ``timeout`` applies to each page. ``.pages()`` iterates by page, which is cheaper per row.
 
+        A stream ends only where the result does. Reading on after a page that failed raises the
+        same failure again; reading on after a page that was cancelled, or after ``aclose()``,
+        raises UsageError. One task reads it at a time.
+
         Raises (while iterating):
             what every verb raises.
         """

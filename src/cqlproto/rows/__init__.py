@@ -7,11 +7,13 @@ both are held to, and says what is wrong with rows that are malformed.
 
 from __future__ import annotations
 
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cqlproto.exceptions import LocalProtocolError
 from cqlproto.rows.binder import Binder
 from cqlproto.rows.early import early_decoder
+from cqlproto.rows.failures import refused
 from cqlproto.rows.reference import reference_decoder
 from cqlproto.rows.targets import Row, RowTarget, row_maker
 
@@ -64,7 +66,8 @@ def decoder(columns: Sequence[Column], target: Any = Row) -> Callable[[Rows], li
     Raises:
         RowMappingError: the columns and the target do not fit together.
 
-    The function raises RemoteProtocolError if the body isn't made of such rows.
+    The function raises RemoteProtocolError if the body isn't made of such rows, and RowMappingError
+    if the target refuses the values of one.
     """
     columns = tuple(columns)
     return _compiled(columns, target, row_maker(columns, target))
@@ -89,7 +92,15 @@ def _made_by(
     if target is tuple or target is Row:
         return factory(columns, make, reference_decoder(columns, make))
     decode = factory(columns, tuple, reference_decoder(columns))
-    return lambda rows: [make(values) for values in decode(rows)]
+
+    def decode_and_make(rows: Rows) -> list[Any]:
+        left = iter(decode(rows))
+        try:
+            return [make(values) for values in left]
+        except Exception as exc:
+            raise refused(target, columns, rows.row_count - length_hint(left) - 1, exc)  # noqa: B904  # it has its cause
+
+    return decode_and_make
 
 
 def decoder_source(types: Sequence[CQLType]) -> str:
@@ -128,7 +139,8 @@ def decode_rows(rows: Rows, target: Any = Row) -> list[Any]:
 
     Raises:
         LocalProtocolError: the message came without metadata and none was known.
-        RowMappingError: the columns and the target do not fit together.
+        RowMappingError: the columns and the target do not fit together, or the target refuses the
+            values of a row.
         RemoteProtocolError: the body isn't made of such rows.
     """
     metadata = rows.metadata

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cqlproto import LocalProtocolError, ProtocolVersion, Row, decoder
+from cqlproto import LocalProtocolError, ProtocolVersion, Row, RowMappingError, decoder
 from cqlproto.cqltypes import NATIVE_TYPES
 from cqlproto.messages import Column, ResultMetadata, Rows
 from cqlproto.rows import (
@@ -108,3 +108,13 @@ def test_nothing_is_kept_for_a_target_that_cannot_be_a_key() -> None:
 def test_rows_that_nothing_describes_cannot_be_decoded() -> None:
     with pytest.raises(LocalProtocolError, match="without metadata"):
         decode_rows(Rows(None, 1, None, CONTENT, 0, None, 4, 2))
+
+
+def test_a_row_that_its_class_refuses() -> None:
+    class Refusing:
+        def __init__(self, n: int, s: str) -> None:
+            raise StopIteration
+
+    for decode in (decoder(COLUMNS, Refusing), lambda page: decode_rows(page, Refusing)):
+        with pytest.raises(RowMappingError, match="row=Refusing: row 0 of the columns n, s: Stop"):
+            decode(rows(2))

@@ -323,13 +323,21 @@ def test_what_is_no_target(target: Any, text: str) -> None:
         decoder(columns("a"), target)
 
 
-def test_an_error_in_a_constructor_is_the_users() -> None:
+@pytest.mark.parametrize("error", [LookupError, StopIteration, StopAsyncIteration, TypeError])
+def test_an_error_in_a_constructor_names_the_row(error: type[Exception]) -> None:
     class Picky:
-        def __init__(self, a: int) -> None:
-            raise LookupError(a)
+        def __init__(self, a: int, b: int = 0) -> None:
+            if a == 3:
+                raise error("no threes")
 
-    with pytest.raises(LookupError, match="1"):
-        decoded(Picky, "a")
+    text = f"^row=Picky: row 1 of the columns a, b: {error.__name__}: no threes$"
+    with pytest.raises(RowMappingError, match=text) as info:
+        decoded(Picky, "a", "b")
+    assert isinstance(info.value.__cause__, error)
+    assert (info.value.row, info.value.column) == (1, None)
+    with pytest.raises(RowMappingError, match="column 'a' of row 1: ") as info:
+        decoded(Picky, "a", first=2)
+    assert (info.value.row, info.value.column) == (1, "a")
 
 
 # -- pydantic
@@ -343,8 +351,11 @@ def test_pydantic_converts_and_checks() -> None:
     content = b"".join(b"\0\0\0\4" + bytes([0, 0, 0, n]) for n in (1, 2, 3, 4))
     made = ResultMetadata(columns("a", "b"), b"", True)
     assert decode_rows(Rows.of(made, 1, content), Limited) == [Limited(a="1", b=2)]
-    with pytest.raises(pydantic.ValidationError, match="less than 3"):
+    text = "^row=Limited: column 'b' of row 1: Input should be less than 3$"
+    with pytest.raises(RowMappingError, match=text) as info:
         decode_rows(Rows.of(made, 2, content), Limited)
+    assert isinstance(info.value.__cause__, pydantic.ValidationError)
+    assert (info.value.column, info.value.row) == ("b", 1)
 
 
 class Aliased(pydantic.BaseModel):

@@ -1,0 +1,87 @@
+"""What a row target's own failure is told as: a RowMappingError that names row and column.
+
+A class may refuse the values of a row: pydantic validates, a dataclass checks in ``__post_init__``,
+a constructor converts. Whoever asked for the row must learn which one it was, and can't be left
+with an exception that means something else on its way, such as a StopIteration.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cqlproto.exceptions import RowMappingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cqlproto.messages.results import Column
+
+__all__ = ["name_of", "reason_of", "refused"]
+
+# Of more reasons than these, pydantic's error, which is the cause, tells the rest.
+_MOST_REASONS = 3
+
+
+def name_of(target: object) -> str:
+    """Return what a row target is called in messages."""
+    return getattr(target, "__name__", None) or repr(target)
+
+
+def refused(
+    target: object, columns: Sequence[Column], row: int, error: Exception
+) -> RowMappingError:
+    """Return the error for a row that its target has refused, with its cause.
+
+    Arguments:
+        target: the target.
+        columns: the columns of the row.
+        row: its index.
+        error: what making the row has raised.
+    """
+    if isinstance(error, RowMappingError):  # of a nested value, or a target's own
+        column, reason = error.column, str(error)
+    else:
+        column, reason = reason_of(error)
+    names = tuple(each.name for each in columns)
+    if column is not None and column.split(".")[0].split("[")[0] in names:
+        where = f"column {column!r} of row {row}"
+    elif len(names) == 1:
+        column = names[0]
+        where = f"column {column!r} of row {row}"
+    else:
+        column = None
+        where = f"row {row} of the columns {', '.join(names) or '(none)'}"
+    failure = RowMappingError(f"row={name_of(target)}: {where}: {reason}", column=column, row=row)
+    failure.__cause__ = error
+    return failure
+
+
+def reason_of(error: Exception) -> tuple[str | None, str]:
+    """Return which field an exception is about, if it says so, and what is wrong with it.
+
+    pydantic's ValidationError does: it lists places and messages.
+    """
+    places: list[str] = []
+    reasons: list[str] = []
+    try:
+        for each in error.errors():  # type: ignore[attr-defined]
+            place = _place(each["loc"])
+            places.append(place)
+            reasons.append(f"{place}: {each['msg']}" if place else str(each["msg"]))
+    except Exception:  # it is no such error
+        return None, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if len(reasons) == 1:
+        return places[0] or None, reasons[0].removeprefix(f"{places[0]}: ")
+    more = f" and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
+    return None, "; ".join(reasons[:_MOST_REASONS]) + more
+
+
+def _place(path: Any) -> str:
+    """Return the way to a value as text: ``addresses[1].city``."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{step}" if text else str(step)
+    return text

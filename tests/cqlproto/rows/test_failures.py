@@ -1,0 +1,89 @@
+"""What is told of a target that refuses a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pydantic
+import pytest
+
+from cqlproto import RowMappingError
+from cqlproto.cqltypes import NATIVE_TYPES
+from cqlproto.messages import Column
+from cqlproto.rows.failures import name_of, refused
+
+
+def columns(*names: str) -> tuple[Column, ...]:
+    return tuple(Column("k", "t", name, NATIVE_TYPES["int"]) for name in names)
+
+
+class Inner(pydantic.BaseModel):
+    n: int
+
+
+class Model(pydantic.BaseModel):
+    a: int
+    b: list[Inner] = []
+    c: int = 0
+    d: int = 0
+
+    @pydantic.model_validator(mode="after")
+    def whole(self) -> Model:
+        if self.c < 0:
+            raise ValueError("c is negative")
+        return self
+
+
+def failure(**values: Any) -> pydantic.ValidationError:
+    with pytest.raises(pydantic.ValidationError) as info:
+        Model(**values)
+    return info.value
+
+
+class Target:
+    def __repr__(self) -> str:
+        return "Target()"
+
+
+def test_a_target_is_called_by_its_name() -> None:
+    assert name_of(Model) == "Model"
+    assert name_of(Target()) == "Target()"
+
+
+def test_any_exception() -> None:
+    error = ValueError("no")
+    made = refused(Model, columns("a", "b"), 3, error)
+    assert str(made) == "row=Model: row 3 of the columns a, b: ValueError: no"
+    assert (made.column, made.row, made.__cause__) == (None, 3, error)
+    made = refused(Model, columns("a"), 0, StopIteration())
+    assert str(made) == "row=Model: column 'a' of row 0: StopIteration"
+    assert made.column == "a"
+    made = refused(Model, (), 0, StopIteration())
+    assert str(made) == "row=Model: row 0 of the columns (none): StopIteration"
+
+
+def test_a_validation_error_says_where() -> None:
+    made = refused(Model, columns("a", "b"), 0, failure(a="x"))
+    assert str(made).startswith("row=Model: column 'a' of row 0: Input should be a valid integer")
+    assert made.column == "a"
+    made = refused(Model, columns("a", "b"), 0, failure(a=1, b=[{"n": 1}, {"n": "x"}]))
+    assert str(made).startswith("row=Model: column 'b[1].n' of row 0: Input should be")
+    assert made.column == "b[1].n"
+    made = refused(Model, columns("a", "c"), 0, failure(a=1, c=-1))
+    assert str(made) == "row=Model: row 0 of the columns a, c: Value error, c is negative"
+    several = refused(Model, columns("a", "c"), 0, failure(a="x", c="y"))
+    assert str(several).count("Input should be a valid integer") == 2
+    assert "a: Input" in str(several)
+    assert "; c: Input" in str(several)
+    assert several.column is None
+    everything = refused(Model, columns("a"), 0, failure(a="x", b=1, c="y", d="z"))
+    assert str(everything).endswith(" and 1 more")
+
+
+def test_a_mapping_error_keeps_its_column() -> None:
+    inner = RowMappingError("n is missing", column="b[1].n")
+    made = refused(Model, columns("a", "b"), 2, inner)
+    assert str(made) == "row=Model: column 'b[1].n' of row 2: n is missing"
+    assert (made.column, made.row, made.__cause__) == ("b[1].n", 2, inner)
+    made = refused(Model, columns("a", "b"), 2, RowMappingError("odd", column="z"))
+    assert made.column is None
