@@ -233,7 +233,7 @@ class Call(Attempts):
                 nothing._agreed = await self.runtime.agree(message, self.answered_by, self.deadline)
             return nothing
         columns = columns_of(message)
-        if columns and columns[0].name == APPLIED:
+        if self.conditional and tells_outcome(columns):
             result = self._conditional(message, first, host)
             result._failures = failures
             return result
@@ -404,7 +404,8 @@ class BatchCall(Attempts):
         if type(message) is Rows:
             columns = columns_of(message)
             rows = decode_rows(message, Row)
-            outcome = tuple(rows[0]) if rows else None
+            told = self.conditional and bool(rows) and tells_outcome(columns)
+            outcome = tuple(rows[0]) if told else None
             result = Result(rows, columns, event, host, outcome)
         else:
             result = Result([], (), event, host)
@@ -434,6 +435,14 @@ def columns_of(message: Rows) -> tuple[Column, ...]:
     return message.metadata.columns
 
 
+def tells_outcome(columns: Sequence[Column]) -> bool:
+    """Whether the columns of a conditional statement's rows begin with whether it was applied.
+
+    Of other statements the name says nothing: a SELECT may give it to any column.
+    """
+    return bool(columns) and columns[0].name == APPLIED
+
+
 def rows_of(event: ResponseReceived) -> Rows:
     """Return the rows of a page after the first, which can be nothing else."""
     message = event.message
@@ -456,7 +465,7 @@ def adopt(statement: Statement, message: Rows) -> None:
     if statement.prepared.result_metadata_id is not None:
         lasting = message.metadata_id is not None
     else:
-        lasting = bool(metadata.columns) and metadata.columns[0].name != APPLIED
+        lasting = bool(metadata.columns) and not statement.conditional
     if lasting:
         statement.adopt(metadata, message.metadata_id)
 

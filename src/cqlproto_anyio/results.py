@@ -155,7 +155,9 @@ class Result(_Answer[R]):
             ResultError: the statement was none, so that there is nothing to tell.
         """
         if self._outcome is None:
-            raise ResultError("the result has no [applied]: the statement has no IF")
+            raise ResultError(
+                "the result has no [applied]: only a statement with IF tells whether it was applied"
+            )
         return bool(self._outcome[0])
 
     @property

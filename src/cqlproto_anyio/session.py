@@ -19,7 +19,7 @@ from cqlproto_anyio.exceptions import ConfigError, ConnectionFailed, UsageError
 from cqlproto_anyio.execution import BatchCall, Call
 from cqlproto_anyio.paging import RowStream
 from cqlproto_anyio.prepared import Parameters, Prepared, Statement, refuse_use
-from cqlproto_anyio.results import APPLIED, Page, Result, _Answer
+from cqlproto_anyio.results import Page, Result, _Answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -158,11 +158,7 @@ class Session:
                     decode = metadata.cache.get(target)
                 except TypeError:  # it can't be hashed
                     decode = None
-                if (
-                    decode is not None
-                    and columns[0].name != APPLIED
-                    and message.row_count <= settings.max_rows
-                ):
+                if decode is not None and message.row_count <= settings.max_rows:
                     return Result(decode(message), columns, event, connection.name)
         call = self._call(query, parameters, row, settings, statement, values, request)
         event = await call.answer(request, event, None)

@@ -144,6 +144,18 @@ async def test_a_row_class_that_a_refusal_does_not_fit(session: cql.Session) -> 
     assert (await session.execute(update, (id, "Zoe"))).applied
 
 
+async def test_a_column_that_a_select_calls_applied(session: cql.Session) -> None:
+    for seat in range(7):
+        await session.execute("INSERT INTO rooms (room, seat) VALUES ('named', ?)", (seat,))
+    query = """SELECT seat AS "[applied]", room FROM rooms WHERE room = 'named'"""
+    as_json = """SELECT JSON seat AS "[applied]" FROM rooms WHERE room = 'named'"""
+    for text, parameters in [(query, None), (query, ()), (query, ()), (as_json, ())]:
+        result = await session.execute(text, parameters, page_size=2)
+        assert len(result) == 7
+        with pytest.raises(cql.ResultError):
+            _ = result.applied
+
+
 async def test_a_condition_on_null(session: cql.Session) -> None:
     id = next(fresh)
     update = "UPDATE users SET age = 1 WHERE id = ? IF email = null"

@@ -643,3 +643,66 @@ async def test_cancelled_while_the_next_page_is_asked_for() -> None:
                 assert seen == [1, 1, 1]
             await stream.aclose()
             await idle(session)
+
+
+async def test_a_column_that_is_called_applied_in_a_select() -> None:
+    """The name is the user's; whether there is an outcome is up to the statement."""
+    described = columns("[applied]", "w")
+    pages = [[(1, 2), (3, 4)], [], [(5, 6)]]
+    query = 'SELECT v AS "[applied]", w FROM t WHERE k = ?'
+    async with serving() as server, server.session() as session:
+
+        def answer(asked: Asked) -> Response:
+            if isinstance(asked.message, Prepare):
+                return prepared(server, asked.text, described)
+            number = int(asked.state or b"0")
+            state = None if number == 2 or "LIMIT" in asked.text else b"%d" % (number + 1)
+            return rows_of(described, pages[number], state)
+
+        server.answer = answer
+        everything = [(1, 2), (3, 4), (5, 6)]
+        calls: list[tuple[str, tuple[int, ...] | None]] = [(query, (1,))] * 2
+        for text, values in [*calls, (query.replace("?", "1"), None)]:
+            result = await session.execute(text, values)
+            assert [tuple(row) for row in result] == everything
+            with pytest.raises(cql.ResultError, match=r"no \[applied\]"):
+                _ = result.applied
+            with pytest.raises(cql.ResultError, match=r"no \[applied\]"):
+                _ = result.existing
+            with pytest.raises(cql.ResultTooLarge):
+                await session.execute(text, values, max_rows=2)
+            assert [tuple(row) async for row in session.stream(text, values)] == everything
+            short = await session.execute(f"{text} LIMIT 2", values, row=dict)
+            assert short.first() == {"[applied]": 1, "w": 2}
+            with pytest.raises(cql.ResultTooLarge):
+                await session.execute(f"{text} LIMIT 2", values, max_rows=1)
+
+            class Fits:
+                def __init__(self, w: int) -> None:
+                    self.w = w
+
+            class Misfits:
+                def __init__(self, x: int) -> None:
+                    pass
+
+            assert [row.w for row in await session.execute(text, values, row=Fits)] == [2, 4, 6]
+            with pytest.raises(cql.RowMappingError, match="no column for x"):
+                await session.execute(text, values, row=Misfits)
+
+
+async def test_rows_of_a_batch_without_conditions_tell_no_outcome() -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = lambda asked: rows_of(columns("[applied]"), [(1,)])
+        result = await session.batch(["INSERT INTO t (k) VALUES (1)"])
+        with pytest.raises(cql.ResultError):
+            _ = result.applied
+        result = await session.batch(["INSERT INTO t (k) VALUES (1) IF NOT EXISTS"])
+        assert result.applied
+        server.answer = lambda asked: rows_of(columns("v"), [(1,)])
+        result = await session.batch(["INSERT INTO t (k) VALUES (1) IF NOT EXISTS"])
+        with pytest.raises(cql.ResultError):
+            _ = result.applied
+        result = await session.execute("INSERT INTO t (k) VALUES (1) IF NOT EXISTS")
+        assert result.first() == (1,)
+        with pytest.raises(cql.ResultError):
+            _ = result.applied
