@@ -5,6 +5,9 @@ its async fixtures. ``@pytest.mark.uvloop`` (or ``pytestmark = pytest.mark.uvloo
 adds asyncio with uvloop. ``@pytest.mark.parametrize("anyio_backend", ["trio"])`` restricts a test
 to what it names; ``@pytest.mark.asyncio`` leaves it to pytest-asyncio, whose fixtures run in
 tasks of their own.
+
+Tests run as programs do: anyio's plugin would set sniffio's variable for the length of a test, and
+so hide what fails under ``asyncio.run``, where nothing sets it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import importlib.metadata
 import inspect
 import platform
 
+import anyio.pytest_plugin
 import hypothesis
 import pytest
 
@@ -20,6 +24,8 @@ pytest_plugins = ["tests.cassandra.fixtures"]
 
 BACKENDS = [pytest.param("asyncio", id="asyncio"), pytest.param("trio", id="trio")]
 UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop")
+
+setattr(anyio.pytest_plugin, "set_current_async_library", lambda name: None)  # noqa: B010
 
 # A deadline per example would measure how busy the machine is; the time limit of the test remains.
 hypothesis.settings.register_profile("cqlproto", deadline=None, print_blob=True)

@@ -68,8 +68,10 @@ class AsyncioWaiting(Waiting):
             return False
         self.error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
         waiter, self._waiter = self._waiter, None
-        self.abandon()
-        self._wake(waiter)
+        try:
+            self.abandon()
+        finally:  # a task that isn't woken now never ends
+            self._wake(waiter)
         return True
 
     # -- waking it

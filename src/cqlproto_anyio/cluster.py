@@ -117,23 +117,25 @@ class Cluster:
         self._counted_at = -math.inf  # when those that have given up were left out
         self._asked: set[Pool] = set()  # hosts that were tried for those who wait
         self._closed: SessionClosed | None = None
-        self._spawn: Callable[..., object] | None = None
+        self._spawn_soon: Callable[..., object] | None = None
         self.control: Control | None = None
         self._control_was: Endpoint | None = None
         self._control_error: Exception | None = None
 
     # -- life
 
-    async def start(self, spawn: Callable[..., object]) -> None:
+    async def start(self, spawn: Callable[..., object], spawn_soon: Callable[..., object]) -> None:
         """Find the hosts and connect to one of them; the others follow in the background.
 
         Arguments:
             spawn: starts a task of the session's; it takes a coroutine function and arguments.
+                To be called from such a task only.
+            spawn_soon: likewise, but may be called from a callback of the event loop too.
 
         Raises:
             ConnectionFailed, NoHostAvailable, DatabaseError, ConfigError: it can't be.
         """
-        self._spawn = spawn
+        self._spawn_soon = spawn_soon
         if self._config.discovery:
             control = Control(
                 backend=self._backend,
@@ -283,10 +285,10 @@ class Cluster:
 
     def _open_some(self) -> None:
         """Begin what is due, within the bound on all of it, and be called again for the rest."""
-        if self._closed is not None or self._spawn is None:
+        if self._closed is not None or self._spawn_soon is None:
             return
         for pool in self._openings.take(self._clock()):
-            self._spawn(self._connect, pool)
+            self._spawn_soon(self._connect, pool)
         self._opener.set(self._openings.next)
 
     async def _open(self, endpoint: Endpoint, keyspace: str | None) -> Connection:

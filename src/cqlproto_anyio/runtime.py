@@ -4,12 +4,17 @@ Everything that runs in the background runs in one host task, started when the s
 and awaited when it is left. The host belongs to no cancel scope of the caller's: a session can be
 closed from another task than the one that opened it, and an error in the caller's block arrives as
 it is.
+
+Only tasks start tasks. Outside of a task (in a callback of the event loop, or while a task is being
+cancelled) anyio can't tell which event loop is running, so what is to be started from there is
+queued, and the host starts it.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from contextlib import suppress
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -107,6 +112,10 @@ class Runtime:
         self._group: anyio.abc.TaskGroup | None = None
         self._timer: anyio.CancelScope | None = None
         self._host: object = None
+        self._queued: deque[tuple[Callable[..., Coroutine[Any, Any, None]], tuple[Any, ...]]] = (
+            deque()
+        )
+        self._more: Waiting | None = None  # what the host waits in for more to start
         self._begun: Waiting = backend.waiting()
         self._ended: list[Waiting] | None = []
 
@@ -161,6 +170,7 @@ class Runtime:
                     if self._closed is not None:
                         group.cancel_scope.cancel()
                     self._spawn(self._begin)
+                    await self._start_queued()
         finally:
             self._close("the session's event loop is shutting down")
             self._begun.fail(self._session_closed())
@@ -168,8 +178,27 @@ class Runtime:
             for waiting in ended or ():
                 waiting.complete(None)
 
+    async def _start_queued(self) -> None:
+        """Start what is queued, until the session is closed."""
+        while True:
+            while self._queued:
+                function, arguments = self._queued.popleft()
+                self._spawn(function, *arguments)
+            self._more = self.backend.waiting()
+            await self._more
+
+    def _spawn_soon(
+        self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any
+    ) -> None:
+        """Have the host start a task, from wherever this is called; not once it is closed."""
+        self._queued.append((function, arguments))
+        if self._more is not None:
+            self._more.complete(None)
+
     def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
-        """Start one of the session's tasks; one that fails ends the session, with its failure."""
+        """Start one of the session's tasks, from another of them; one that fails ends the session,
+        with its failure.
+        """
         assert self._group is not None
         self._group.start_soon(self._guard, function, *arguments)
 
@@ -184,7 +213,7 @@ class Runtime:
 
     async def _begin(self) -> None:
         try:
-            await self.cluster.start(self._spawn)
+            await self.cluster.start(self._spawn, self._spawn_soon)
         except Exception as exc:
             self._begun.fail(copied(exc))
         else:

@@ -199,7 +199,11 @@ class Pushed(Receiver):
             self._flush()
 
     def eof_received(self) -> None:
-        self._carried.ended()
+        carried = self._carried
+        try:
+            carried.ended()
+        except Exception as exc:  # likewise
+            carried.lose(f"{type(exc).__name__}: {exc}", exc)
 
     def connection_lost(self, error: Exception | None) -> None:
         reason = "the connection was closed" if error is None else cause_of(error)

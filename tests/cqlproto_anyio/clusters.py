@@ -74,22 +74,25 @@ async def session_on(
     keyspace: str | None = None,
     profile: cql.Profile | None = None,
     steady: float = 0.0,
+    pushes: bool | None = None,
     **fields: Any,
 ) -> AsyncIterator[cql.Session]:
     """A session whose control connection is quick; when it ends nothing of it may be left.
 
-    With uvloop the streams push, as sockets do there; else they are pulled.
+    With uvloop the streams push, as sockets do there; else they are pulled, unless ``pushes`` says
+    otherwise.
 
     Arguments:
         cluster: the hosts.
         contacts: the contact points; all hosts if there are none.
         local_dc, keyspace, profile: as for ``connect``.
         steady: how long a connection has to last, in seconds, lest its loss count as a failure.
+        pushes: whether the streams push on asyncio.
         fields: of Config; a host that is down is tried again :data:`SOON` unless they say more.
     """
     fields.setdefault("reconnection", SOON)
     before = living_tasks()
-    cluster.pushes = is_uvloop()
+    cluster.pushes = is_uvloop() if pushes is None else pushes
     with pytest.MonkeyPatch.context() as patch:
         for name, seconds in PACE.items():
             patch.setattr(control_module, name, seconds)

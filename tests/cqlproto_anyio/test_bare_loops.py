@@ -1,0 +1,44 @@
+"""The client in the event loops that programs run: nothing of a test's runner around it.
+
+What tells anyio which event loop is running differs between them, between tasks and callbacks, and
+with whether sniffio is installed (trio needs it, so there it always is).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cqlproto_anyio.bareloops import SCENARIOS
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["asyncio"],
+        ["asyncio", "--without-sniffio"],
+        ["uvloop"],
+        ["uvloop", "--without-sniffio"],
+        ["trio"],
+    ],
+    ids=" ".join,
+)
+def test_the_client_keeps_going(arguments: list[str]) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.cqlproto_anyio.bareloops", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == f"played {len(SCENARIOS)}\n"
+    assert ran.stderr == ""
