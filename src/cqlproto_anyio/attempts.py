@@ -242,6 +242,8 @@ class Attempts:
                         outcome = await self._attempt(request, paging_state, connection)
                         continue
                 error = self.error(message, request)
+                if outcome.notes is not None:
+                    error.tracing_id, error.warnings, _ = outcome.notes
             connection = await self._after(error, request)
             preparations = 0  # it may be another host, which doesn't know the statement either
             outcome = await self._attempt(request, paging_state, connection)

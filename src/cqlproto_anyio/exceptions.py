@@ -34,6 +34,7 @@ from cqlproto.exceptions import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from cqlproto.enums import Consistency, ProtocolVersion
     from cqlproto.messages.errors import Error
@@ -216,9 +217,13 @@ class DatabaseError(CQLError):
         message: the server's text.
         details: the fields of this code, by name; the classes below have them as attributes.
         query: the statement, or None where it isn't known.
+        warnings: what the server warned of with this answer.
+        tracing_id: the id of the trace, if ``trace=True`` asked for one.
     """
 
     codes: ClassVar[tuple[int, ...]] = ()
+    warnings: Sequence[str] = ()
+    tracing_id: UUID | None = None
 
     def __init__(
         self, code: int, message: str, details: dict[str, Any], *, host: str, query: str | None

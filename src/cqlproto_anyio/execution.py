@@ -29,7 +29,7 @@ from cqlproto_anyio.exceptions import (
     UsageError,
 )
 from cqlproto_anyio.prepared import Prepared, Statement, refuse_use
-from cqlproto_anyio.results import APPLIED, Page, PageToken, Result
+from cqlproto_anyio.results import APPLIED, Notes, Page, PageToken, Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -239,6 +239,7 @@ class Call(Attempts):
             return result
         limit = self.settings.max_rows
         rows: list[Any] = []
+        notes: Notes | None = None
         while (paging_state := message.paging_state) is not None and len(
             rows
         ) + message.row_count <= limit:
@@ -253,6 +254,10 @@ class Call(Attempts):
                 raise
             event, host = await self.obtain(request, paging_state)
             failures += tuple(self.failures)
+            if notes is None:
+                notes = Notes()
+                notes.add(first)
+            notes.add(event)
             message = rows_of(event)
         rows += self.rows(message)
         if len(rows) > limit:
@@ -261,6 +266,8 @@ class Call(Attempts):
             )
         result = Result(rows, columns, first, host)
         result._failures = failures
+        if notes is not None:
+            result._later = notes
         return result
 
     def _conditional(self, message: Rows, event: ResponseReceived, host: str) -> Result[Any]:

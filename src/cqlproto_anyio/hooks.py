@@ -63,8 +63,9 @@ class RequestRecord(_Record):
             one that answered.
         rows: how many rows came.
         error: what the caller gets, or None; when the call was cancelled, the cancellation.
-        tracing_id: the trace's id, if one was asked for.
-        warnings: what the server warned of.
+        tracing_id: the id of the first page's trace, if one was asked for.
+        warnings: what the server warned of, on all pages.
+        tracing_ids: the ids of the traces of all pages.
     """
 
     __slots__ = (
@@ -77,6 +78,7 @@ class RequestRecord(_Record):
         "query",
         "rows",
         "tracing_id",
+        "tracing_ids",
         "verb",
         "warnings",
     )
@@ -94,6 +96,7 @@ class RequestRecord(_Record):
         error: BaseException | None = None,
         tracing_id: UUID | None = None,
         warnings: Sequence[str] = (),
+        tracing_ids: Sequence[UUID] = (),
     ) -> None:
         self.verb = verb
         self.query = query
@@ -106,6 +109,7 @@ class RequestRecord(_Record):
         self.error = error
         self.tracing_id = tracing_id
         self.warnings = warnings
+        self.tracing_ids = tracing_ids
 
 
 class HostRecord(_Record):

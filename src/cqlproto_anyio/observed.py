@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cqlproto_anyio.exceptions import CQLError, Overloaded
+from cqlproto_anyio.exceptions import CQLError, DatabaseError, Overloaded
 from cqlproto_anyio.hooks import RequestRecord
 from cqlproto_anyio.prepared import Prepared
 from cqlproto_anyio.session import Session
@@ -98,6 +98,8 @@ class ObservedSession(Session):
         failures = getattr(answer, "attempts", ())
         host = getattr(answer, "host", "")
         attempts = 1 + len(failures)
+        told: Any = error if isinstance(error, DatabaseError) else answer
+        tracing_id = getattr(told, "tracing_id", None)
         if isinstance(error, CQLError):
             sent = error.host and not isinstance(error, Overloaded)
             attempts = len(error.attempts) or (1 if sent else 0)
@@ -116,7 +118,8 @@ class ObservedSession(Session):
                 attempts,
                 len(getattr(answer, "rows", ())),
                 error,
-                getattr(answer, "tracing_id", None),
-                getattr(answer, "warnings", ()),
+                tracing_id,
+                getattr(told, "warnings", ()),
+                getattr(told, "tracing_ids", () if tracing_id is None else (tracing_id,)),
             )
         )

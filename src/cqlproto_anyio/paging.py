@@ -15,12 +15,14 @@ from cqlproto.messages.results import Rows
 from cqlproto_anyio.attempts import host_of
 from cqlproto_anyio.exceptions import CQLError, UsageError
 from cqlproto_anyio.execution import columns_of, rows_of
-from cqlproto_anyio.results import Page
+from cqlproto_anyio.results import Notes, Page
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from types import TracebackType
+    from uuid import UUID
 
+    from cqlproto.messages.results import Column
     from cqlproto_anyio.execution import Call
     from cqlproto_anyio.request import Request
 
@@ -29,7 +31,49 @@ __all__ = ["PageStream", "RowStream"]
 R = TypeVar("R")
 
 
-class PageStream(Generic[R]):
+class _Seen:
+    """What the pages of a stream that were given out have brought beside their rows.
+
+    Attributes:
+        columns: the columns of the last one.
+        notes: their warnings and traces.
+    """
+
+    __slots__ = ("columns", "notes")
+
+    def __init__(self) -> None:
+        self.columns: Sequence[Column] = ()
+        self.notes = Notes()
+
+
+class _Described:
+    """What a stream tells beside its rows: so far, and without a request."""
+
+    __slots__ = ("_seen",)
+    _seen: _Seen
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, in order; empty before the first page."""
+        return tuple(column.name for column in self._seen.columns)
+
+    @property
+    def column_types(self) -> tuple[str, ...]:
+        """The CQL types of the columns, as text; empty before the first page."""
+        return tuple(str(column.type) for column in self._seen.columns)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the server warns of, on all pages so far; empty before the first page."""
+        return tuple(self._seen.notes.warnings)
+
+    @property
+    def tracing_ids(self) -> tuple[UUID, ...]:
+        """The ids of the traces that ``trace=True`` asked for, one for each page so far."""
+        return tuple(self._seen.notes.tracing_ids)
+
+
+class PageStream(_Described, Generic[R]):
     """The pages of a result, as lists of rows; empty pages are passed over.
 
     It ends where the result does, and nowhere else: after a page that failed, every further read
@@ -53,6 +97,7 @@ class PageStream(Generic[R]):
     def __init__(self, call: Call) -> None:
         self._call = call
         self.observer: Callable[[Awaitable[Page[R]]], Awaitable[Page[R]]] | None = None
+        self._seen = _Seen()
         self._started = False
         self._reading = False
         self._failure: Exception | None = None
@@ -133,6 +178,7 @@ class PageStream(Generic[R]):
         host, failures = host_of(request), tuple(call.failures)
         if paging_state is None and type(event.message) is not Rows:
             self._next = None
+            self._seen.notes.add(event)
             return Page([], (), event, host, None)
         message = rows_of(event)
         if message.paging_state is None:
@@ -140,7 +186,9 @@ class PageStream(Generic[R]):
         else:
             await self._ask(message.paging_state)
         rows: list[R] = call.rows(message)
-        page = Page(rows, columns_of(message), event, host, None)
+        self._seen.columns = columns_of(message)
+        self._seen.notes.add(event)
+        page = Page(rows, self._seen.columns, event, host, None)
         page._failures = failures
         return page
 
@@ -187,7 +235,7 @@ class PageStream(Generic[R]):
                 request.give_up(closed)
 
 
-class RowStream(Generic[R]):
+class RowStream(_Described, Generic[R]):
     """The rows of a result, for ``async for``; made by :meth:`Session.stream`.
 
     Leaving the loop early needs no clean-up; ``async with`` or :meth:`aclose` gives the stream id
@@ -198,6 +246,7 @@ class RowStream(Generic[R]):
 
     def __init__(self, call: Call) -> None:
         self._pages: PageStream[R] = PageStream(call)
+        self._seen = self._pages._seen
         self._rows: Iterator[R] = iter(())
         self._mode = ""
 

@@ -23,20 +23,44 @@ if TYPE_CHECKING:
     from cqlproto.wire import Unset
     from cqlproto_anyio.exceptions import CQLError
 
-__all__ = ["Page", "PageToken", "Result"]
+__all__ = ["Notes", "Page", "PageToken", "Result"]
 
 R = TypeVar("R")
 
 APPLIED = "[applied]"
 
 
+class Notes:
+    """What servers say beside their rows, on several pages.
+
+    Attributes:
+        warnings: the warnings.
+        tracing_ids: the ids of the traces.
+    """
+
+    __slots__ = ("tracing_ids", "warnings")
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.tracing_ids: list[UUID] = []
+
+    def add(self, event: ResponseReceived) -> None:
+        """Add those of the next page."""
+        if event.notes is not None:
+            tracing_id, warnings, _ = event.notes
+            self.warnings += warnings
+            if tracing_id is not None:
+                self.tracing_ids.append(tracing_id)
+
+
 class _Answer(Generic[R]):
     """What results and pages share."""
 
-    __slots__ = ("_agreed", "_columns", "_event", "_failures", "host", "rows")
+    __slots__ = ("_agreed", "_columns", "_event", "_failures", "_later", "host", "rows")
     # seldom set, so not made for each result
     _agreed: bool | None
     _failures: Sequence[CQLError]
+    _later: Notes
 
     def __init__(
         self, rows: list[R], columns: Sequence[Column], event: ResponseReceived, host: str
@@ -58,17 +82,27 @@ class _Answer(Generic[R]):
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What the server warns of."""
-        return self._event.warnings
+        """What the server warns of, on all pages in order."""
+        later = getattr(self, "_later", None)
+        return self._event.warnings if later is None else later.warnings
+
+    @property
+    def tracing_ids(self) -> tuple[UUID, ...]:
+        """The ids of the traces that ``trace=True`` asked for: one for each page, in order."""
+        later = getattr(self, "_later", None)
+        if later is not None:
+            return tuple(later.tracing_ids)
+        first = self._event.tracing_id
+        return () if first is None else (first,)
 
     @property
     def tracing_id(self) -> UUID | None:
-        """The id of the trace, if ``trace=True`` asked for one."""
+        """The id of the trace of the first page, if ``trace=True`` asked for one."""
         return self._event.tracing_id
 
     @property
     def payload(self) -> Mapping[str, bytes | None] | None:
-        """The server's custom payload."""
+        """The server's custom payload, as it came with the first page, or None."""
         return self._event.payload
 
     @property

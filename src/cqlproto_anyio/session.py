@@ -370,7 +370,8 @@ class Session:
         """Return what the nodes did for a request that was made with ``trace=True``.
 
         Arguments:
-            result: the request's result, or the id of its trace.
+            result: the request's result, or the id of its trace. Of a result of several pages it
+                is the trace of the first; ``result.tracing_ids`` has those of all.
             timeout: how long to wait until the trace is complete, in seconds.
 
         Raises:

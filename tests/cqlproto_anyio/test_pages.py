@@ -706,3 +706,119 @@ async def test_rows_of_a_batch_without_conditions_tell_no_outcome() -> None:
         assert result.first() == (1,)
         with pytest.raises(cql.ResultError):
             _ = result.applied
+
+
+TRACES = [uuid.UUID(int=number + 1) for number in range(3)]
+
+
+def noted(server: Server, *, fails_at: int | None = None) -> Callable[[Asked], Response | None]:
+    """Three pages, the second one empty, each with warnings, a trace and a payload of its own."""
+    full = paged(server, [0, 1], [], [2])
+
+    def answer(asked: Asked) -> Response | None:
+        reply = full(asked)
+        assert reply is not None
+        if isinstance(asked.message, Prepare):
+            return reply
+        number = int(asked.state or b"0")
+        if number == fails_at:
+            reply = error(ErrorCode.INVALID)
+        asked.reply(
+            reply,
+            warnings=[f"warning {number}", "same"],
+            tracing_id=TRACES[number] if asked.tracing else None,
+            payload={"page": b"%d" % number},
+        )
+        return None
+
+    return answer
+
+
+WARNINGS = ["warning 0", "same", "warning 1", "same", "warning 2", "same"]
+CALLS = [(SELECT, (1,)), (SELECT, (1,)), ("SELECT v FROM t", None)]
+
+
+class Finished(cql.Hooks):
+    def __init__(self) -> None:
+        self.records: list[cql.RequestRecord] = []
+
+    def request_finished(self, record: cql.RequestRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.mark.parametrize("observed", [False, True])
+async def test_what_comes_with_all_pages(observed: bool) -> None:
+    hooks = Finished() if observed else None
+    async with serving() as server, server.session(hooks=hooks) as session:
+        server.answer = noted(server)
+        for query, parameters in CALLS:
+            for trace in (True, False):
+                result = await session.execute(query, parameters, trace=trace)
+                assert [row.v for row in result] == [0, 1, 2]
+                assert list(result.warnings) == WARNINGS
+                traces = tuple(TRACES) if trace else ()
+                assert result.tracing_ids == traces
+                assert result.tracing_id == (TRACES[0] if trace else None)
+                assert result.payload == {"page": b"0"}
+                if hooks is not None:
+                    record = hooks.records[-1]
+                    assert list(record.warnings) == WARNINGS
+                    assert record.tracing_ids == traces
+                    assert record.tracing_id == result.tracing_id
+        page = await session.page(SELECT, (1,), trace=True)
+        assert (list(page.warnings), page.tracing_ids) == (WARNINGS[:2], (TRACES[0],))
+        page = await session.page(SELECT, (1,), token=page.next_token)
+        assert (list(page.warnings), page.tracing_ids) == (WARNINGS[2:4], ())
+        batch = await session.batch(["INSERT INTO t (k) VALUES (1)"], trace=True)
+        assert batch.tracing_ids == (TRACES[0],)
+
+
+@pytest.mark.parametrize("observed", [False, True])
+async def test_what_a_stream_tells_beside_its_rows(observed: bool) -> None:
+    hooks = Finished() if observed else None
+    async with serving() as server, server.session(hooks=hooks) as session:
+        server.answer = noted(server)
+        for query, parameters in CALLS:
+            stream = session.stream(query, parameters, trace=True)
+            assert (stream.columns, stream.column_types) == ((), ())
+            assert (stream.warnings, stream.tracing_ids) == ((), ())
+            assert (await anext(stream)).v == 0
+            await turns()  # the page ahead is not one that was given out
+            assert (stream.columns, stream.column_types) == (("v",), ("int",))
+            assert list(stream.warnings) == WARNINGS[:2]
+            assert stream.tracing_ids == tuple(TRACES[:1])
+            assert [row.v async for row in stream] == [1, 2]
+            assert list(stream.warnings) == WARNINGS
+            assert stream.tracing_ids == tuple(TRACES)
+            pages = session.stream(query, parameters).pages()
+            assert [len(page) async for page in pages] == [2, 1]
+            assert (pages.columns, list(pages.warnings)) == (("v",), WARNINGS)
+            assert (pages.column_types, pages.tracing_ids) == (("int",), ())
+            if hooks is not None:
+                told = [record.warnings for record in hooks.records[-3:]]
+                assert [text for each in told for text in each] == WARNINGS
+        server.answer = lambda asked: asked.reply(VOID, warnings=["odd"])
+        stream = session.stream("INSERT INTO t (k) VALUES (1)")
+        assert [row async for row in stream] == []
+        assert (stream.columns, list(stream.warnings)) == ((), ["odd"])
+
+
+@pytest.mark.parametrize("observed", [False, True])
+async def test_what_comes_with_an_error(observed: bool) -> None:
+    hooks = Finished() if observed else None
+    async with serving() as server, server.session(hooks=hooks) as session:
+        for page in (0, 2):
+            server.answer = noted(server, fails_at=page)
+            for query, parameters in CALLS:
+                with pytest.raises(cql.InvalidQuery) as info:
+                    await session.execute(query, parameters, trace=True)
+                assert info.value.warnings == [f"warning {page}", "same"]
+                assert info.value.tracing_id == TRACES[page]
+                if hooks is not None:
+                    record = hooks.records[-1]
+                    assert record.warnings == [f"warning {page}", "same"]
+                    assert record.tracing_ids == (TRACES[page],)
+        server.answer = lambda asked: error(ErrorCode.INVALID)
+        with pytest.raises(cql.InvalidQuery) as other:
+            await session.execute("SELECT v FROM t")
+        assert (other.value.warnings, other.value.tracing_id) == ((), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, assert_type
 
 import cqlproto_anyio as cql
@@ -119,6 +120,12 @@ async def looking_on(session: cql.Session, error: cql.CQLError) -> None:
     assert_type(statistics.in_flight, int)
     result = await session.execute("SELECT 1", trace=True, retry=cql.NoRetry())
     assert_type(await session.trace(result), cql.Trace)
+    assert_type(result.tracing_ids, tuple[uuid.UUID, ...])
+    assert_type(result.warnings, Sequence[str])
+    assert_type(session.stream("SELECT 1").columns, tuple[str, ...])
+    assert_type(session.stream("SELECT 1").pages().column_types, tuple[str, ...])
+    assert_type(session.stream("SELECT 1").warnings, Sequence[str])
+    assert_type(session.stream("SELECT 1").tracing_ids, tuple[uuid.UUID, ...])
     assert_type(result.schema_agreed, bool | None)
     await session.execute("SELECT 1", speculation=cql.ConstantSpeculation(0.1))
     await session.execute("SELECT 1", retry="never")  # type: ignore[call-overload]
