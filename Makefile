@@ -50,6 +50,9 @@ fuzz: .venv/.fuzz ## fuzz every parser, so many SECONDS in all
 fuzz-short: .venv/.fuzz
 	$(BIN)/python -m fuzz --seconds 40 --if-possible
 
+servers: .venv/.dev ## one suite on a real node of every line of Cassandra, 2.1 to 6.0; RELEASES="4.1.10 5.0.9" for some
+	$(BIN)/python -m tests.cassandra.matrix $(RELEASES)
+
 soak: .venv/.dev ## faults on three nodes under load, so many SECONDS in all, and a table; ARGS=--quick for less
 	$(BIN)/python -m tests.cassandra.soak --seconds $(or $(SECONDS),600) $(ARGS)
 
@@ -85,5 +88,5 @@ clean: ## remove virtual environments and caches
 	.venv-$*/bin/python $(PIP) --editable '.[unit]'
 	@touch $@
 
-.PHONY: help demo test lint types tests without-server coverage units docs fuzz fuzz-short soak bench format clean
+.PHONY: help demo test lint types tests without-server coverage units docs fuzz fuzz-short servers soak bench format clean
 .PRECIOUS: .venv/.% .venv-%/.unit

@@ -28,15 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Trace", "TraceEvent", "TraceNotFound", "fetch_trace"]
 
-# Named one by one: older servers lack some of the columns of newer ones.
-SESSION = (
-    "SELECT client, command, coordinator, duration, parameters, request, started_at"
-    " FROM system_traces.sessions WHERE session_id = ?"
-)
-EVENTS = (
-    "SELECT event_id, activity, source, source_elapsed, thread"
-    " FROM system_traces.events WHERE session_id = ?"
-)
+# All columns, whatever they are: 2.1 has no `client`, and newer servers have more than are read.
+SESSION = "SELECT * FROM system_traces.sessions WHERE session_id = ?"
+EVENTS = "SELECT * FROM system_traces.events WHERE session_id = ?"
 
 # A profile of its own, and always the same one: the session's may trace, or take few rows.
 PROFILE = Profile(
@@ -143,10 +137,10 @@ async def fetch_trace(
         pause = _FIRST_PAUSE
         while True:
             key = (tracing_id,)
-            found = (await session.execute(SESSION, key, profile=PROFILE)).first()
+            found = (await session.execute(SESSION, key, row=dict, profile=PROFILE)).first()
             if found is not None:
                 # after the row of the session: when that is complete, so are these
-                events = (await session.execute(EVENTS, key, profile=PROFILE)).rows
+                events = (await session.execute(EVENTS, key, row=dict, profile=PROFILE)).rows
                 trace = _trace(tracing_id, found, events)
                 if trace.duration is not None:
                     return trace
@@ -158,26 +152,30 @@ async def fetch_trace(
     raise error
 
 
-def _trace(tracing_id: UUID, found: Any, events: list[Any]) -> Trace:
+def _trace(tracing_id: UUID, found: dict[str, Any], events: list[dict[str, Any]]) -> Trace:
     return Trace(
         tracing_id,
-        found.command,
-        found.client,
-        found.coordinator,
-        None if found.duration is None else found.duration / 1e6,
-        found.started_at,
-        found.parameters or {},
-        found.request,
+        found.get("command"),
+        found.get("client"),
+        found.get("coordinator"),
+        _seconds(found.get("duration")),
+        found.get("started_at"),
+        found.get("parameters") or {},
+        found.get("request"),
         tuple(map(_event, events)),
     )
 
 
-def _event(row: Any) -> TraceEvent:
+def _event(row: dict[str, Any]) -> TraceEvent:
     return TraceEvent(
         datetime(1970, 1, 1, tzinfo=UTC)
-        + timedelta(microseconds=(row.event_id.time - _UNIX_EPOCH) // 10),
-        row.activity or "",
-        row.source,
-        None if row.source_elapsed is None else row.source_elapsed / 1e6,
-        row.thread,
+        + timedelta(microseconds=(row["event_id"].time - _UNIX_EPOCH) // 10),
+        row.get("activity") or "",
+        row.get("source"),
+        _seconds(row.get("source_elapsed")),
+        row.get("thread"),
     )
+
+
+def _seconds(microseconds: int | None) -> float | None:
+    return None if microseconds is None else microseconds / 1e6

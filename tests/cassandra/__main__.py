@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.cassandra.java import CASSANDRA_VERSION, LauncherError, jars, missing
+from tests.cassandra.java import CASSANDRA_VERSION, LauncherError, fetch, missing
 from tests.cassandra.launcher import Cluster, Options
 
 if TYPE_CHECKING:
@@ -34,12 +34,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--auth", action="store_true", help="role cassandra, password cassandra")
     parser.add_argument("--tls", nargs="?", const="server", choices=["server", "mutual"])
     parser.add_argument("--heap", default=Options.heap)
+    parser.add_argument("--release", default=CASSANDRA_VERSION, help="Cassandra's version")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", dest="settings")
 
 
 def _parsed(arguments: argparse.Namespace) -> Options:
     given = vars(arguments)
-    names = ("nodes", "port", "storage_port", "jmx_port", "auth", "tls", "heap")
+    names = ("nodes", "port", "storage_port", "jmx_port", "auth", "tls", "heap", "release")
     pairs = (setting.partition("=") for setting in arguments.settings)
     settings = {name: json.loads(value) for name, _, value in pairs}
     return Options(**{name: given[name] for name in names}, settings=settings)
@@ -80,9 +81,9 @@ def _signals_go_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def _run(options: Options, command: Sequence[str]) -> int:
-    if reason := missing():
+    if reason := missing(options.release):
         raise LauncherError(f"{reason}; or name a cluster that runs in CQLPROTO_HOSTS")
-    sys.stderr.write(f"starting Cassandra {CASSANDRA_VERSION} ..\n")
+    sys.stderr.write(f"starting Cassandra {options.release} ..\n")
     with Cluster(options) as cluster:
         environment = os.environ | {"CQLPROTO_HOSTS": cluster.hosts}
         process = subprocess.Popen(command, env=environment)
@@ -97,7 +98,7 @@ def _do(arguments: argparse.Namespace) -> int:
         case "check":
             if reason := missing():
                 raise LauncherError(reason)
-            jars()
+            fetch()
         case "start":
             cluster = Cluster(_parsed(arguments), arguments.folder)
             cluster.start()

@@ -1,4 +1,4 @@
-"""A small blocking client of protocol v4: what the launcher needs before the library is there.
+"""A small blocking client of v3 and v4: what the launcher needs before the library is there.
 
 A node that accepts TCP does not serve CQL yet, and one that serves CQL does not know its first
 role yet; so whether a node is up is asked in its own language, down to the login. Tests prepare
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Self
 
 _HEADER = struct.Struct(">BBhBi")
-_REQUEST_V4 = 0x04
 _ERROR, _STARTUP, _READY, _AUTHENTICATE, _QUERY, _RESULT = 0x00, 0x01, 0x02, 0x03, 0x07, 0x08
 _AUTH_RESPONSE, _AUTH_SUCCESS = 0x0F, 0x10
 _CONSISTENCY_ONE = 0x0001
@@ -41,6 +40,7 @@ class BlockingConnection:
         tls: Encrypts with this context; None for plain TCP.
         login: User name and password, for a server that asks for them.
         timeout: Seconds that one read or write may take.
+        version: Of the protocol, 3 or 4.
 
     Raises:
         OSError: The connection cannot be made or breaks.
@@ -55,7 +55,9 @@ class BlockingConnection:
         tls: ssl.SSLContext | None = None,
         login: tuple[str, str] | None = None,
         timeout: float = 30.0,
+        version: int = 4,
     ) -> None:
+        self._version = version
         self._socket = socket.create_connection((host, port), timeout=timeout)
         try:
             if tls is not None:
@@ -95,7 +97,7 @@ class BlockingConnection:
         self.close()
 
     def _request(self, opcode: int, body: bytes) -> tuple[int, bytes]:
-        self._socket.sendall(_HEADER.pack(_REQUEST_V4, 0, 0, opcode, len(body)) + body)
+        self._socket.sendall(_HEADER.pack(self._version, 0, 0, opcode, len(body)) + body)
         _, _, _, reply, length = _HEADER.unpack(self._read(_HEADER.size))
         payload = self._read(length)
         if reply == _ERROR:

@@ -6,6 +6,8 @@
                      when the first test wants it, one for the whole run
 ``start_cluster``    a function that starts a cluster of the test's own, for killing and pausing;
                      it ends with the test's module
+``line``             a node of the release that ``CQLPROTO_LINE`` names, with passwords, one for the
+                     whole run
 ``keyspace``         the name of a keyspace on ``cassandra``, made for the module, dropped after it
 ==================== ============================================================================
 
@@ -34,8 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "Node", "Options", "StartCluster"]
 
-FIXTURES = {"cassandra", "secure_cassandra", "start_cluster"}
+FIXTURES = {"cassandra", "secure_cassandra", "start_cluster", "line"}
 TEST_HOST = os.environ.get("CQLPROTO_TEST_HOST", "")
+LINE = os.environ.get("CQLPROTO_LINE", "3.11.19")
 REQUIRED = os.environ.get("CQLPROTO_REQUIRE_CASSANDRA", "0") not in ("", "0")
 
 
@@ -52,9 +55,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fetch the jars before the first test, whose time limit is not made for downloads."""
-    wanted = any(item.get_closest_marker("cassandra") for item in session.items)
-    if wanted and not session.config.option.collectonly and java.missing() is None:
-        java.jars()
+    if session.config.option.collectonly:
+        return
+    names = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    releases = {LINE} if "line" in names else set()
+    if names & (FIXTURES - {"line"}):
+        releases.add(java.CASSANDRA_VERSION)
+    for release in releases:
+        if java.missing(release) is None:
+            java.fetch(release)
 
 
 def pytest_report_header() -> str:
@@ -96,6 +105,14 @@ def cassandra(request: pytest.FixtureRequest) -> Iterator[Node]:
 @pytest.fixture(scope="session")
 def secure_cassandra(_can_start: None) -> Iterator[Node]:
     with Cluster(Options(auth=True, tls="mutual")) as cluster:
+        yield cluster.nodes[0]
+
+
+@pytest.fixture(scope="session")
+def line() -> Iterator[Node]:
+    if reason := java.missing(LINE):
+        (pytest.fail if REQUIRED else pytest.skip)(f"no Cassandra {LINE}: {reason}")
+    with Cluster(Options(release=LINE, auth=True)) as cluster:
         yield cluster.nodes[0]
 
 

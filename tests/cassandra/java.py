@@ -1,12 +1,17 @@
 """What Cassandra needs of the machine: Java of one version, and the jars, fetched with Maven once.
 
 The jars are kept in ``~/.cache/cassandra-jars/<version>``; ``CASSANDRA_JARS`` names another place
-than ``~/.cache/cassandra-jars``, ``CASSANDRA_VERSION`` another version.
+than ``~/.cache/cassandra-jars``. ``CASSANDRA_VERSION`` names the release that the tests run on.
+lines.py says which Java a release wants. A JDK 17 is the machine's own. A JDK 11, for the lines
+before 5.0, is the machine's too, or the one that ``JAVA11_HOME`` names, or is fetched once into
+``~/.cache/cassandra-jdk11`` (tools/fetch-jdk11.sh).
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import functools
 import os
 import re
 import shutil
@@ -15,17 +20,18 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.cassandra.lines import artifacts, java_version
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 CASSANDRA_VERSION = os.environ.get("CASSANDRA_VERSION", "5.0.5")
-JAVA_VERSION = 17
 CACHE = Path(os.environ.get("CASSANDRA_JARS") or Path.home() / ".cache" / "cassandra-jars")
+JDK11 = Path(os.environ.get("JAVA11_HOME") or Path.home() / ".cache" / "cassandra-jdk11")
 
-_OPTIONS = Path(__file__).with_name("java17.options")
+_FETCH_JDK11 = Path(__file__).parents[2] / "tools" / "fetch-jdk11.sh"
 _PROPERTIES = [
     "-Djdk.attach.allowAttachSelf=true",
-    "-Djava.security.manager=allow",
     "-Dcassandra-foreground=yes",
     # A test cluster need not wait for gossip from nodes that nobody started.
     "-Dcassandra.ring_delay_ms=1000",
@@ -33,10 +39,11 @@ _PROPERTIES = [
     "-Dcassandra.superuser_setup_delay_ms=0",
     "-Dlogback.configurationFile=logback.xml",
 ]
+_DEPENDENCY = """<dependency><groupId>org.apache.cassandra</groupId>
+<artifactId>{artifact}</artifactId><version>{version}</version></dependency>"""
 _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>local</groupId><artifactId>cassandra</artifactId><version>1</version>
-<dependencies><dependency><groupId>org.apache.cassandra</groupId>
-<artifactId>cassandra-all</artifactId><version>{version}</version></dependency></dependencies></project>
+<dependencies>{dependencies}</dependencies></project>
 """
 
 
@@ -44,37 +51,89 @@ class LauncherError(Exception):
     """A node cannot be started, or did not start: the text says what to do, or what it said."""
 
 
-def missing() -> str | None:
-    """Say why no Cassandra can be started on this machine; None if it can."""
-    java = _java()
-    if java is None:
-        return f"no java: install a JDK {JAVA_VERSION} and Maven {_packages('maven')}"
-    shown = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(\d+)', shown)
-    if found is None or int(found[1]) != JAVA_VERSION:
-        first = shown.partition("\n")[0]
-        wanted = f"install a JDK {JAVA_VERSION} {_packages()}, and let JAVA_HOME name it"
-        return f"Cassandra needs Java {JAVA_VERSION}, not {first}: {wanted}"
-    if not _complete(CACHE / CASSANDRA_VERSION) and shutil.which("mvn") is None:
+def missing(release: str = CASSANDRA_VERSION) -> str | None:
+    """Say why a release can't be started on this machine; None if it can."""
+    wanted = java_version(release)
+    can_fetch = wanted == 11 and shutil.which("apt-get") is not None
+    if _java(wanted) is None and not can_fetch:
+        name = "JAVA_HOME" if wanted == 17 else "JAVA11_HOME"
+        packages = _packages(wanted, "maven")
+        return f"no JDK {wanted}: install it and Maven {packages}, and let {name} name it"
+    if not _complete(CACHE / release) and shutil.which("mvn") is None:
         return "no mvn to fetch Cassandra's jars with: install Maven (Debian: apt install maven)"
     return None
 
 
-def _java() -> str | None:
+def fetch(release: str = CASSANDRA_VERSION) -> None:
+    """Fetch what a release needs and this machine lacks: a JDK 11, and the jars.
+
+    Raises:
+        LauncherError: something can't be fetched.
+    """
+    needed_java(java_version(release))
+    jars(release)
+
+
+@functools.cache
+def _major(java: str) -> int | None:
+    """Return the major version of a ``java``; None if it doesn't say one."""
+    try:
+        shown = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    found = re.search(r'version "(\d+)', shown.stderr)
+    return None if found is None else int(found[1])
+
+
+def _java(wanted: int) -> str | None:
+    """Return the ``java`` of this major version, or None."""
     home = os.environ.get("JAVA_HOME")
-    return shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
+    own = shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
+    candidates = [own, *([str(JDK11 / "bin" / "java")] if wanted == 11 else [])]
+    return next((each for each in candidates if each and _major(each) == wanted), None)
 
 
-def _packages(*more: str) -> str:
-    return f"(Debian: apt install {' '.join([f'openjdk-{JAVA_VERSION}-jdk-headless', *more])})"
+def _packages(wanted: int, *more: str) -> str:
+    return f"(Debian: apt install {' '.join([f'openjdk-{wanted}-jdk-headless', *more])})"
+
+
+def needed_java(wanted: int) -> str:
+    """Return the ``java`` of this major version; a JDK 11 is fetched if there is none.
+
+    Raises:
+        LauncherError: there is none, and none can be fetched.
+    """
+    java = _java(wanted)
+    if java is None and wanted == 11:
+        JDK11.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(JDK11.with_suffix(".lock")):
+            done = subprocess.run(
+                ["sh", _FETCH_JDK11, JDK11],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+        if done.returncode:
+            raise LauncherError(f"no JDK 11 was fetched:\n{(done.stdout + done.stderr)[-2000:]}")
+        _major.cache_clear()
+        java = _java(wanted)
+    if java is None:
+        raise LauncherError(missing() or f"no JDK {wanted}")
+    return java
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait for other processes that fetch the same thing."""
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _complete(library: Path) -> bool:
     return (library / ".complete").exists()
 
 
-def jars() -> Path:
-    """Return the folder of Cassandra's jars; Maven fetches them the first time.
+def jars(release: str = CASSANDRA_VERSION) -> Path:
+    """Return the folder of a release's jars; Maven fetches them the first time.
 
     Safe against others who do the same at the same time (a lock) and against an interruption (the
     folder appears under its name when it is complete).
@@ -82,24 +141,28 @@ def jars() -> Path:
     Raises:
         LauncherError: Maven failed.
     """
-    library = CACHE / CASSANDRA_VERSION
+    library = CACHE / release
     if _complete(library):
         return library
     CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / f".{CASSANDRA_VERSION}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone(CACHE / f".{release}.lock"):
         if not _complete(library):
             _fetch(library)
     return library
 
 
 def _fetch(library: Path) -> None:
-    for part in CACHE.glob(f".{library.name}-*"):
+    release = library.name
+    for part in CACHE.glob(f".{release}-*"):
         shutil.rmtree(part)  # an interrupted download: whoever has the lock is alone
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix=f".{library.name}-") as name:
-        part = Path(name) / library.name
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix=f".{release}-") as name:
+        part = Path(name) / release
         part.mkdir()
-        (part / "pom.xml").write_text(_POM.format(version=CASSANDRA_VERSION))
+        dependencies = "".join(
+            _DEPENDENCY.format(artifact=artifact, version=release)
+            for artifact in artifacts(release)
+        )
+        (part / "pom.xml").write_text(_POM.format(dependencies=dependencies))
         command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime"]
         done = subprocess.run(
             [*command, f"-DoutputDirectory={part}"],
@@ -107,18 +170,30 @@ def _fetch(library: Path) -> None:
         )  # fmt: skip
         if done.returncode:
             said = (done.stdout + done.stderr)[-2000:]
-            raise LauncherError(f"Maven did not fetch Cassandra {CASSANDRA_VERSION}:\n{said}")
+            raise LauncherError(f"Maven did not fetch Cassandra {release}:\n{said}")
         (part / ".complete").touch()
         shutil.rmtree(library, ignore_errors=True)
         part.rename(library)
 
 
+def _machine(release: str) -> list[str]:
+    """Return the ``java`` of a release, with what that Java has to open to it."""
+    wanted = java_version(release)
+    return [needed_java(wanted), f"@{Path(__file__).with_name(f'java{wanted}.options')}"]
+
+
 def command(
-    conf: Path, data: Path, heap: str, jmx_port: int | None, more: Sequence[str] = ()
+    release: str,
+    conf: Path,
+    data: Path,
+    heap: str,
+    jmx_port: int | None,
+    more: Sequence[str] = (),
 ) -> list[str]:
     """Return the command line of a node that reads its settings from `conf`.
 
     Args:
+        release: Cassandra's version.
         conf: Folder of cassandra.yaml; it stands first in the class path.
         data: Folder of what no setting names a place for.
         heap: As Java writes it.
@@ -128,25 +203,28 @@ def command(
     Raises:
         LauncherError: Something is missing.
     """
-    properties = [*_PROPERTIES, f"-Dcassandra.storagedir={data}", *more]
+    properties = [
+        *_PROPERTIES,
+        # Where the lines before 4.0 look for it by a URL.
+        f"-Dcassandra.config=file://{conf}/cassandra.yaml",
+        f"-Dcassandra.storagedir={data}",
+        *more,
+    ]
+    if java_version(release) >= 17:
+        properties.append("-Djava.security.manager=allow")
     if jmx_port is not None:
         properties.append(f"-Dcassandra.jmx.local.port={jmx_port}")
-    machine = [_needed_java(), f"@{_OPTIONS}", f"-Xmx{heap}", f"-Xms{heap}", "-XX:+UseSerialGC"]
-    classes = ["-cp", f"{conf}:{jars()}/*", "org.apache.cassandra.service.CassandraDaemon"]
+    machine = [*_machine(release), f"-Xmx{heap}", f"-Xms{heap}", "-Xss512k", "-XX:+UseSerialGC"]
+    classes = ["-cp", f"{conf}:{jars(release)}/*", "org.apache.cassandra.service.CassandraDaemon"]
     return [*machine, *properties, *classes]
 
 
-def nodetool_command(conf: Path, jmx_port: int, arguments: Sequence[str]) -> list[str]:
+def nodetool_command(
+    release: str, conf: Path, jmx_port: int, arguments: Sequence[str]
+) -> list[str]:
     """Return the command line of Cassandra's nodetool, which talks to a node over JMX."""
     quick = ["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
     home = f"-Duser.home={conf.parent}"  # where it keeps a history of commands
-    classes = ["-cp", f"{conf}:{jars()}/*", "org.apache.cassandra.tools.NodeTool"]
+    classes = ["-cp", f"{conf}:{jars(release)}/*", "org.apache.cassandra.tools.NodeTool"]
     address = ["-h", "127.0.0.1", "-p", str(jmx_port)]
-    return [_needed_java(), f"@{_OPTIONS}", *quick, home, *classes, *address, *arguments]
-
-
-def _needed_java() -> str:
-    java = _java()
-    if java is None:
-        raise LauncherError(missing() or "no java")
-    return java
+    return [*_machine(release), *quick, home, *classes, *address, *arguments]

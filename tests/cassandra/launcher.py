@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tests.cassandra import certificates, guard, java
+from tests.cassandra import certificates, guard, java, lines
 from tests.cassandra.blocking import BlockingConnection, ErrorReply
 from tests.cassandra.java import LauncherError
 
@@ -81,6 +81,7 @@ class Options:
         tokens: Per node.
         dc: Name of the data centre; racks are r1, r2, r3.
         dcs: Names of single nodes' data centres, in their order, in place of `dc`.
+        release: Cassandra's version; lines.py has those that were tried.
     """
 
     nodes: int = 1
@@ -96,6 +97,7 @@ class Options:
     tokens: int = 16
     dc: str = "dc1"
     dcs: Sequence[str] = ()
+    release: str = java.CASSANDRA_VERSION
 
     @property
     def addresses(self) -> list[str]:
@@ -116,6 +118,7 @@ class Node:
         key_path: PEM of its key.
         cluster: What it can be killed and paused through; None if it was not started from here.
         number: Its place in the cluster, from 1.
+        version: The protocol version that the launcher speaks with it.
     """
 
     host: str
@@ -127,6 +130,7 @@ class Node:
     key_path: Path | None = None
     cluster: Cluster | None = dataclasses.field(default=None, repr=False, compare=False)
     number: int = 1
+    version: int = 4
 
     @property
     def address(self) -> str:
@@ -145,7 +149,9 @@ class Node:
         """Open a blocking connection, logged in; `timeout` is of one read, in seconds."""
         login = None if self.username is None else (self.username, self.password or "")
         tls = self.tls_context()
-        return BlockingConnection(self.host, self.port, tls=tls, login=login, timeout=timeout)
+        return BlockingConnection(
+            self.host, self.port, tls=tls, login=login, timeout=timeout, version=self.version
+        )
 
     def cql(self, *statements: str) -> None:
         """Run statements one after another."""
@@ -233,6 +239,7 @@ class Cluster:
                 key_path=keys / "client.key" if mutual else None,
                 cluster=self,
                 number=number,
+                version=min(lines.highest_version(options.release), 4),
             )
             for number, address in enumerate(options.addresses, 1)
         ]
@@ -314,7 +321,9 @@ class Cluster:
         options = self.options
         data = self._home(node) / "data"
         keys = self.folder / "tls"
-        seeds = f"{options.addresses[0]}:{options.storage_port}"
+        seeds = options.addresses[0]
+        if lines.line_of(options.release) >= (4, 0):
+            seeds = f"{seeds}:{options.storage_port}"
         encryption = {
             "enabled": True,
             "optional": False,
@@ -332,10 +341,7 @@ class Cluster:
             "data_file_directories": [str(data / "data")],
             "commitlog_directory": str(data / "commitlog"),
             "saved_caches_directory": str(data / "caches"),
-            "hints_directory": str(data / "hints"),
-            "cdc_raw_directory": str(data / "cdc"),
             "commitlog_sync": "periodic",
-            "commitlog_sync_period": "10000ms",
             "auto_snapshot": False,  # together, what makes a suite full of DDL bearable
             "endpoint_snitch": "GossipingPropertyFileSnitch",
             "listen_address": node.host,
@@ -344,10 +350,6 @@ class Cluster:
             "storage_port": options.storage_port,
             "authenticator": "PasswordAuthenticator" if options.auth else "AllowAllAuthenticator",
             "authorizer": "CassandraAuthorizer" if options.auth else "AllowAllAuthorizer",
-            "role_manager": "CassandraRoleManager",
-            "materialized_views_enabled": True,
-            "user_defined_functions_enabled": True,
-            "sasi_indexes_enabled": True,
             "seed_provider": [
                 {
                     "class_name": "org.apache.cassandra.locator.SimpleSeedProvider",
@@ -355,6 +357,9 @@ class Cluster:
                 }
             ],
             **({"client_encryption_options": encryption} if options.tls else {}),
+            **lines.settings(
+                options.release, data, port=options.port, storage_port=options.storage_port
+            ),
             **options.settings,
             **dict(options.each[node.number - 1] if node.number <= len(options.each) else {}),
         }
@@ -365,15 +370,23 @@ class Cluster:
 
     def _command(self, node: Node, properties: Sequence[str]) -> list[str]:
         home = self._home(node)
-        jmx_port = self._jmx_port(node)
-        return java.command(home / "conf", home / "data", self.options.heap, jmx_port, properties)
+        return java.command(
+            self.options.release,
+            home / "conf",
+            home / "data",
+            self.options.heap,
+            self._jmx_port(node),
+            properties,
+        )
 
     def _nodetool(self, node: Node, arguments: Sequence[str]) -> subprocess.Popen[str]:
         jmx_port = self._jmx_port(node)
         if jmx_port is None:
             raise LauncherError("nodetool needs a cluster with a jmx_port")
         return subprocess.Popen(
-            java.nodetool_command(self._home(node) / "conf", jmx_port, arguments),
+            java.nodetool_command(
+                self.options.release, self._home(node) / "conf", jmx_port, arguments
+            ),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 

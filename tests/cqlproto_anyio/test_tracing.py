@@ -19,22 +19,26 @@ NODE = IPv4Address("10.0.0.1")
 BEGUN = datetime(2026, 11, 21, 16, 4, 21, 406000, tzinfo=UTC)
 
 
-def session_row(duration: int | None) -> SimpleNamespace:
-    return SimpleNamespace(
-        command="QUERY",
-        client=IPv4Address("127.0.0.1"),
-        coordinator=NODE,
-        duration=duration,
-        parameters=None if duration is None else {"consistency_level": "ONE"},
-        request="Execute CQL3 query",
-        started_at=BEGUN,
-    )
+def session_row(duration: int | None) -> dict[str, Any]:
+    return {
+        "command": "QUERY",
+        "client": IPv4Address("127.0.0.1"),
+        "coordinator": NODE,
+        "duration": duration,
+        "parameters": None if duration is None else {"consistency_level": "ONE"},
+        "request": "Execute CQL3 query",
+        "started_at": BEGUN,
+    }
 
 
-def event_row(activity: str | None, elapsed: int | None) -> SimpleNamespace:
-    return SimpleNamespace(
-        event_id=ID, activity=activity, source=NODE, source_elapsed=elapsed, thread="main"
-    )
+def event_row(activity: str | None, elapsed: int | None) -> dict[str, Any]:
+    return {
+        "event_id": ID,
+        "activity": activity,
+        "source": NODE,
+        "source_elapsed": elapsed,
+        "thread": "main",
+    }
 
 
 class Scripted:
@@ -90,7 +94,7 @@ async def test_the_sessions_own_defaults_do_not_matter() -> None:
     for query, parameters, options in scripted.asked:
         assert parameters == (ID,)
         assert query.count("?") == 1
-        assert options.keys() == {"profile"}
+        assert options.keys() == {"profile", "row"}
         profile = options["profile"]
         assert profile.consistency is cql.Consistency.ONE
         assert profile.idempotent
@@ -100,7 +104,7 @@ async def test_the_sessions_own_defaults_do_not_matter() -> None:
 async def test_events_carry_the_time_of_their_id() -> None:
     made = uuid.uuid1()
     row = event_row("step", 1)
-    row.event_id = made
+    row["event_id"] = made
     trace = await fetch(Scripted(session_row(1), events=[row]))
     microseconds = (made.time - 0x01B21DD213814000) // 10
     difference = trace.events[0].at - datetime(1970, 1, 1, tzinfo=UTC)
@@ -108,6 +112,15 @@ async def test_events_carry_the_time_of_their_id() -> None:
         difference.microseconds
     ) == microseconds
     assert abs((trace.events[0].at - datetime.now(UTC)).total_seconds()) < 60
+
+
+async def test_a_server_without_some_columns() -> None:
+    """2.1 has no ``client``; what isn't told is None."""
+    row = session_row(1)
+    del row["client"], row["parameters"]
+    trace = await fetch(Scripted(row, events=[{"event_id": ID}]))
+    assert (trace.client, trace.parameters, trace.duration) == (None, {}, 1e-6)
+    assert (trace.events[0].activity, trace.events[0].source) == ("", None)
 
 
 async def test_none_is_there() -> None:
