@@ -32,6 +32,13 @@ __all__ = [
 ]
 
 
+# How much of a value is shown in a message: characters, bits of an int, members of a container.
+_MOST_SHOWN = 80
+_MOST_BITS = 256
+_MOST_MEMBERS = 100
+_CONTAINERS = frozenset({list, tuple, set, frozenset, dict})
+
+
 class CQLError(Exception):
     """Anything that this library raises on purpose.
 
@@ -56,6 +63,25 @@ def _rebuild(kind: type[CQLError], args: tuple[Any, ...], state: dict[str, Any])
     error.args = args
     error.__dict__.update(state)
     return error
+
+
+def shown_value(value: object) -> str:
+    """Return a value's repr, cut off, whatever the value is; made of no more than is shown of it.
+
+    An int of thousands of digits is shown by its size: its repr takes quadratic time, or raises.
+    """
+    try:
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            return f"of {value.bit_length():,} bits"
+        if isinstance(value, str | bytes | bytearray):
+            text = repr(value[:_MOST_SHOWN])
+        elif type(value) in _CONTAINERS and len(value) > _MOST_MEMBERS:  # type: ignore[arg-type]
+            text = f"of {len(value):,} elements"  # type: ignore[arg-type]  # as asked just now
+        else:
+            text = repr(value)
+    except Exception:  # whatever a class of the user's does
+        text = object.__repr__(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
 
 
 class ProtocolError(CQLError):
@@ -111,15 +137,17 @@ class ValueConversionError(CQLError, ValueError):
         self.column = column
         super().__init__(reason, cql_type, value, column)
 
+    def of_column(self, column: str) -> ValueConversionError:
+        """Return the same error, with the same cause, about the value of a column."""
+        named = ValueConversionError(
+            self.reason, cql_type=self.cql_type, value=self.value, column=column
+        )
+        named.__cause__ = self.__cause__
+        return named
+
     def __str__(self) -> str:
         where = f"column {self.column!r} ({self.cql_type})" if self.column else self.cql_type
-        try:
-            shown = repr(self.value)
-        except Exception:  # an int of thousands of digits, for one, has no repr
-            shown = object.__repr__(self.value)
-        if len(shown) > 80:
-            shown = f"{shown[:77]}..."
-        return f"{where}: {self.reason}, got {type(self.value).__name__} {shown}"
+        return f"{where}: {self.reason}, got {type(self.value).__name__} {shown_value(self.value)}"
 
 
 class RowMappingError(CQLError, TypeError):

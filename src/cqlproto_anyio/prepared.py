@@ -7,13 +7,14 @@ one that it was sent with.
 
 from __future__ import annotations
 
-import dataclasses
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, UserString
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from cqlproto.cqltypes.fields import fields_of
 from cqlproto.rows import Binder
+from cqlproto.rows.repeatable import Repeatable
 from cqlproto_anyio.cqltext import read_statement
 from cqlproto_anyio.exceptions import ParameterError, ProtocolError, UsageError
 
@@ -32,7 +33,8 @@ __all__ = ["Key", "Parameters", "Prepared", "Route", "Statement", "StatementCach
 R = TypeVar("R")
 
 Parameters = Any
-"""A sequence, a mapping, or an object with fields (dataclass, msgspec, pydantic)."""
+"""A sequence, a mapping, or an object with named fields (dataclass, NamedTuple, Row, pydantic,
+msgspec, attrs)."""
 
 Key = str | tuple[str | None, str]
 
@@ -99,6 +101,9 @@ class Statement:
 
     Attributes:
         conditional: whether it is a lightweight transaction.
+        count: how many bind markers it has.
+        direct: how long a tuple of values is that is sent as it is, without :meth:`values`; -1 if
+            there is none, since a marker is no scalar.
         short: whether the short way through ``execute`` does for it.
         stale: whether the schema has changed since, so that the types may have as well; it is
             prepared anew before it is executed again.
@@ -108,9 +113,11 @@ class Statement:
     __slots__ = (
         "__weakref__",
         "_key",
+        "_repeatable",
         "binders",
         "conditional",
         "count",
+        "direct",
         "keyspace",
         "names",
         "prepared",
@@ -142,6 +149,8 @@ class Statement:
         self.prepared = prepared
         self.names = tuple(column.name for column in prepared.bind.columns)
         self.count = len(self.names)
+        self._repeatable = Repeatable(prepared.bind.columns)
+        self.direct = -1 if self._repeatable else self.count
         self.binders: dict[Settings, Binder] = {}
         self.route: Route | None = None
         self._key: KeyFunction | None = None
@@ -235,28 +244,48 @@ class Statement:
         return self.version.has_result_metadata_id and bool(self.prepared.result.columns)
 
     def values(self, parameters: Parameters) -> Sequence[Any]:
-        """Return one value per bind marker.
+        """Return one value per bind marker, such that they can be sent any number of times.
+
+        What has names (a mapping, an object with fields, a row) is bound by name where the markers
+        are named. Markers without names take a named tuple by position, and a mapping or another
+        object by the names that the server gives them.
 
         Raises:
             ParameterError: there are too few or too many, or a name is unknown, missing or
                 ambiguous.
             TypeError: the parameters are no sequence, mapping or object with fields.
+            ValueConversionError: a value that is not bound to a scalar does not fit its column.
         """
-        if isinstance(parameters, (tuple, list)):
-            values: Sequence[Any] = parameters
-        elif parameters is None:
-            values = ()
-        elif isinstance(parameters, (str, bytes, bytearray, memoryview)):
+        values = self._arranged(parameters)
+        return self._repeatable(values) if self._repeatable else values
+
+    def _arranged(self, parameters: Parameters) -> Sequence[Any]:
+        """Return the values in the order of the markers."""
+        kind: Any = type(parameters)
+        if parameters is None:
+            values: Sequence[Any] = ()
+        elif kind is tuple or kind is list:
+            values = tuple(parameters)  # which nobody changes while it is sent
+        elif isinstance(parameters, (str, bytes, bytearray, memoryview, UserString)):
             raise TypeError(
-                f"parameters are one sequence or mapping, not a {type(parameters).__name__}:"
+                f"parameters are one sequence or mapping, not a {kind.__name__}:"
                 " write (value,) for a single one"
             )
         elif isinstance(parameters, Mapping):
             return self._by_name(parameters)
-        elif isinstance(parameters, Sequence):
-            values = parameters
         else:
-            return self._by_field(parameters)
+            has_order = isinstance(parameters, Sequence)
+            if self.text.named or not has_order:
+                fields = fields_of(parameters)
+                if fields is not None:
+                    return self._by_field(parameters, *fields)
+                if not has_order:
+                    hint = ": pass a tuple of them" if hasattr(kind, "__iter__") else ""
+                    raise TypeError(
+                        "parameters are one sequence or mapping or object with fields, not a"
+                        f" {kind.__name__}{hint}"
+                    )
+            values = tuple(parameters)
         if len(values) != self.count:
             raise ParameterError(
                 f"{len(values)} value{'s' * (len(values) != 1)} for {self.count} bind"
@@ -275,7 +304,8 @@ class Statement:
                     f"the marker {name!r} {times}: use :name markers or pass a sequence"
                 )
 
-    def _by_name(self, parameters: Mapping[str, Any]) -> Sequence[Any]:
+    def _by_name(self, parameters: Mapping[Any, Any]) -> Sequence[Any]:
+        """Take a mapping, which has nothing but what the statement needs."""
         self._check_names()
         known = ", ".join(dict.fromkeys(self.names)) or "none"
         missing = [name for name in dict.fromkeys(self.names) if name not in parameters]
@@ -286,23 +316,24 @@ class Statement:
             raise ParameterError(f"no marker is called {', '.join(unknown)} (markers: {known})")
         return [parameters[name] for name in self.names]
 
-    def _by_field(self, parameters: object) -> Sequence[Any]:
-        """An object may have more fields than the statement has markers."""
-        kind = type(parameters)
-        fields = (
-            {field.name for field in dataclasses.fields(parameters)}
-            if dataclasses.is_dataclass(parameters) and not isinstance(parameters, type)
-            else {*getattr(kind, "__struct_fields__", ()), *getattr(kind, "model_fields", ())}
-        )
-        if not fields:
-            raise TypeError(
-                f"parameters are one sequence or mapping or dataclass, not a {kind.__name__}"
-            )
+    def _by_field(
+        self, parameters: object, fields: Mapping[str, Any], read: Callable[[Any], Any]
+    ) -> Sequence[Any]:
+        """Take an object, which may have more fields than the statement has markers."""
         self._check_names()
+        kind = type(parameters).__name__
         missing = [name for name in dict.fromkeys(self.names) if name not in fields]
         if missing:
-            raise ParameterError(f"{kind.__name__} has no field for {', '.join(missing)}")
-        return [getattr(parameters, name) for name in self.names]
+            raise ParameterError(
+                f"{kind} has no field for {', '.join(missing)} (fields: {', '.join(fields)})"
+            )
+        values = []
+        for name in self.names:
+            try:
+                values.append(read(fields[name]))
+            except Exception as exc:
+                raise ParameterError(f"the field {name} of {kind} can't be read: {exc!r}") from exc
+        return values
 
 
 class Prepared(Generic[R]):

@@ -126,13 +126,13 @@ class Session:
             target = Row if row is None else row
         if statement is None or not statement.short or not settings.plain:
             return await self._execute(query, parameters, row, settings)
-        if type(parameters) is tuple and len(parameters) == statement.count:
+        if type(parameters) is tuple and len(parameters) == statement.direct:
             values: Sequence[Any] = parameters
         else:
             values = statement.values(parameters)
         connection = self._choose(statement, values)
         if connection is None or connection.version is not statement.version:
-            return await self._execute(query, parameters, row, settings)
+            return await self._execute(query, values, row, settings)  # read, and arranged
         binder = statement.binders.get(settings) or statement.binder(settings)
         request = runtime.request_class(statement.query, settings.timeout, binder, values)
         try:
@@ -141,7 +141,7 @@ class Session:
                 runtime.rearm()
             event = await request
         except ConnectionFailed as exc:
-            call = self._call(query, parameters, row, settings, statement, values, request)
+            call = self._call(query, row, settings, statement, values, request)
             event = await call.answer(request, exc, None)
             return await call.collect(event, host_of(request))
         if event.notes is not None:
@@ -160,14 +160,13 @@ class Session:
                     decode = None
                 if decode is not None and message.row_count <= settings.max_rows:
                     return Result(decode(message), columns, event, connection.name)
-        call = self._call(query, parameters, row, settings, statement, values, request)
+        call = self._call(query, row, settings, statement, values, request)
         event = await call.answer(request, event, None)
         return await call.collect(event, host_of(request))
 
     def _call(
         self,
         query: Any,
-        parameters: Any,
         row: Any,
         settings: Settings,
         statement: Statement,
@@ -175,7 +174,7 @@ class Session:
         request: Request,
     ) -> Call:
         """Go the long way on from a request that was sent the short way."""
-        call = Call(self._runtime, query, parameters, row, settings)
+        call = Call(self._runtime, query, values, row, settings)
         call.statement, call.values, call.deadline = statement, values, request.deadline
         call.started(request)
         if request.connection is not None:

@@ -162,3 +162,35 @@ def test_a_value_without_a_repr_is_told_all_the_same(value: object) -> None:
     error = ValueConversionError("out of range", cql_type="int", value=value)
     assert "out of range, got" in str(error)
     assert type(value).__name__ in str(error)
+
+
+class Hostile:
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("x" * 10**6, "str 'xxx"),
+        (b"x" * 10**6, "bytes b'xxx"),
+        (-(10**60_000), "int of 199,316 bits"),
+        ([10**60_000], "list "),
+        ([0] * 10**6, "list of 1,000,000 elements"),
+        (dict.fromkeys(range(101)), "dict of 101 elements"),
+        ([0] * 50, "list [0, 0"),
+        (Hostile(), "Hostile <"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_message_shows_little_of_a_value(value: object, shown: str) -> None:
+    text = str(ValueConversionError("no", cql_type="int", value=value, column="c"))
+    assert f"no, got {shown}" in text
+    assert len(text) < 160
+
+
+def test_an_error_about_a_column_keeps_its_cause() -> None:
+    error = ValueConversionError("no", cql_type="int", value=1)
+    error.__cause__ = cause = ZeroDivisionError()
+    named = error.of_column("c")
+    assert (named.column, named.reason, named.value, named.__cause__) == ("c", "no", 1, cause)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any
+import sqlite3
+from typing import Any, NamedTuple
 
+import attrs
 import msgspec
 import pydantic
 import pytest
@@ -14,9 +16,13 @@ from hypothesis import strategies as st
 
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
-from cqlproto.messages import BindMetadata, Prepared, ResultMetadata
+from cqlproto.cqltypes import NATIVE_TYPES, ListType, encoder
+from cqlproto.messages import BindMetadata, Column, Prepared, ResultMetadata
+from cqlproto.rows.targets import row_class
 from cqlproto_anyio.prepared import Statement, StatementCache, refuse_use
 from tests.cqlproto_anyio.answers import V4, columns
+
+INT = NATIVE_TYPES["int"]
 
 
 def statement(query: str, *names: str) -> Statement:
@@ -59,6 +65,43 @@ class Sequence(collections.UserList[int]):
     pass
 
 
+class Named(NamedTuple):
+    a: int
+    b: int
+    more: int = 0
+
+
+@attrs.frozen
+class Attributes:
+    a: int
+    b: int
+
+
+class Camel(msgspec.Struct, rename="camel"):
+    user_id: int
+    b: int = 2
+
+
+class Aliased(pydantic.BaseModel):
+    """The field b has the name that is an alias of a."""
+
+    a: int = pydantic.Field(alias="b")
+    b: int = pydantic.Field(alias="userId")
+
+
+def sqlite_row() -> sqlite3.Row:
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    row = connection.execute("SELECT 1 AS a, 2 AS b").fetchone()
+    connection.close()
+    assert isinstance(row, sqlite3.Row)
+    return row
+
+
+def row_of(**columns: Any) -> cql.Row:
+    return row_class(tuple(columns))(columns.values())
+
+
 @pytest.mark.parametrize("given", [(1, 2), [1, 2], range(1, 3), Sequence([1, 2])])
 def test_by_position(given: Any) -> None:
     assert list(BY_POSITION.values(given)) == [1, 2]
@@ -75,12 +118,66 @@ def test_by_position(given: Any) -> None:
         Frozen(2, 1),
         Struct(1, 2),
         Model(a=1, b=2),
+        Attributes(1, 2),
+        sqlite_row(),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_by_name(given: Any) -> None:
     assert list(BY_POSITION.values(given)) == [1, 2]
     assert list(BY_NAME.values(given)) == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [Named(1, 2), Named(1, 2, 3), row_of(a=1, b=2), row_of(c=0, b=2, a=1)],
+    ids=repr,
+)
+def test_rows_and_named_tuples_are_bound_by_name_to_named_markers(given: Any) -> None:
+    assert list(BY_NAME.values(given)) == [2, 1]
+
+
+def test_rows_and_named_tuples_are_bound_by_position_to_markers_without_names() -> None:
+    """Whatever the server calls the markers, as a tuple is."""
+    assert list(BY_POSITION.values(row_of(x=1, y=2))) == [1, 2]
+    with pytest.raises(cql.ParameterError, match="3 values for 2 bind markers"):
+        BY_POSITION.values(Named(1, 2))
+
+
+def test_rows_and_named_tuples_without_a_field() -> None:
+    missing = statement("SELECT v FROM t WHERE z = :z AND a = :a", "z", "a")
+    with pytest.raises(cql.ParameterError, match=r"Named has no field for z \(fields: a, b, more"):
+        missing.values(Named(1, 2))
+    with pytest.raises(cql.ParameterError, match="Row has no field for z"):
+        missing.values(row_of(a=1))
+
+
+def test_tuples_without_names_are_bound_by_position() -> None:
+    class Pair(tuple[int, ...]):
+        pass
+
+    assert list(BY_NAME.values(Pair((1, 2)))) == [1, 2]
+
+
+def test_aliases_where_no_field_has_the_name() -> None:
+    camel = statement("UPDATE t SET b = :b WHERE k = :userId", "b", "userId")
+    assert list(camel.values(Camel(1))) == [2, 1]
+    assert list(camel.values(Aliased(b=1, userId=2))) == [2, 2]
+    snake = statement("UPDATE t SET b = :b WHERE k = :user_id", "b", "user_id")
+    assert list(snake.values(Camel(1))) == [2, 1]
+
+
+def test_a_field_that_cannot_be_read() -> None:
+    class Lazy(pydantic.BaseModel):
+        a: int
+
+        @pydantic.computed_field
+        def b(self) -> int:
+            raise ZeroDivisionError("not loaded")
+
+    with pytest.raises(cql.ParameterError, match="the field b of Lazy .*not loaded") as info:
+        BY_NAME.values(Lazy(a=1))
+    assert isinstance(info.value.__cause__, ZeroDivisionError)
 
 
 def test_a_name_that_stands_twice() -> None:
@@ -138,11 +235,39 @@ def test_markers_that_the_server_named_alike() -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["ab", b"ab", bytearray(b"ab"), memoryview(b"ab"), 12, {1, 2}, object(), Data, iter(())],
+    [
+        *("ab", b"ab", bytearray(b"ab"), memoryview(b"ab"), collections.UserString("ab")),
+        *(12, {1, 2}, object(), Data, iter(()), {1: 2}.values(), (n for n in (1, 2))),
+    ],
 )
 def test_what_parameters_cannot_be(given: Any) -> None:
-    with pytest.raises(TypeError, match="one sequence or mapping"):
-        BY_POSITION.values(given)
+    for one in (BY_POSITION, BY_NAME):
+        with pytest.raises(TypeError, match="one sequence or mapping"):
+            one.values(given)
+
+
+def test_values_that_can_be_read_once() -> None:
+    """They are packed; what is bound to scalars stays what it is."""
+    bind = BindMetadata((Column("k", "t", "a", INT), Column("k", "t", "b", ListType(INT))))
+    both = Statement(
+        BY_NAME.query, None, Prepared(b"id", None, bind, ResultMetadata((), b"", False)), V4
+    )
+    assert (both.count, both.direct, BY_NAME.direct) == (2, -1, 2)
+    values = both.values((1, iter([1, 2])))
+    assert values[0] == 1
+    assert [encoder(ListType(INT))(values[1]) for _ in range(2)] == [
+        encoder(ListType(INT))([1, 2])
+    ] * 2
+    assert list(both.values(values)) == list(values)
+    for nothing in (None, cql.UNSET):
+        assert both.values((1, nothing))[1] is nothing
+
+
+def test_a_list_of_parameters_is_copied() -> None:
+    parameters = [1, 2]
+    values = BY_NAME.values(parameters)
+    parameters.clear()
+    assert list(values) == [1, 2]
 
 
 def test_use_is_refused() -> None:

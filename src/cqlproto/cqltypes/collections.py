@@ -21,13 +21,12 @@ order, is sorted here; any other iterable is written in its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import fields as dataclass_fields
-from dataclasses import is_dataclass
 from functools import lru_cache
 from struct import Struct
 from struct import error as struct_error
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from cqlproto.cqltypes.fields import fields_of
 from cqlproto.cqltypes.model import (
     MAX_DEPTH,
     CQLType,
@@ -41,7 +40,16 @@ from cqlproto.cqltypes.model import (
     VectorType,
 )
 from cqlproto.cqltypes.ordering import sort_key
-from cqlproto.cqltypes.scalars import SCALARS, Decoder, Encoder, malformed, refuse, vector_width
+from cqlproto.cqltypes.packed import READY, ready_cell
+from cqlproto.cqltypes.scalars import (
+    SCALARS,
+    Decoder,
+    Encoder,
+    failed,
+    malformed,
+    refuse,
+    vector_width,
+)
 from cqlproto.cqltypes.uservalues import user_value_class
 from cqlproto.cqltypes.values import EMPTY, FrozenMap, LosslessMap, LosslessSet
 from cqlproto.cqltypes.vints import read_unsigned_vint, write_unsigned_vint
@@ -164,11 +172,20 @@ def _no_null() -> NoReturn:
     raise ValueConversionError(reason, cql_type="", value=None)
 
 
-def _located(cql_type: CQLType, where: str, error: ValueConversionError) -> ValueConversionError:
-    """Return an error about a part of a value as one about the whole, which says which part it
-    is."""
+def _located(
+    cql_type: CQLType, where: str, error: Exception, value: object
+) -> ValueConversionError:
+    """Return an error about a part of a value as one about the whole, which says which part it is.
+
+    Arguments:
+        cql_type: the type of the whole.
+        where: the part.
+        error: what was raised: by the encoder of the part, or by the value as it was read.
+        value: the whole.
+    """
+    inner = error if isinstance(error, ValueConversionError) else failed("", value, error)
     return ValueConversionError(
-        f"{where}: {error.reason}", cql_type=str(cql_type), value=error.value
+        f"{where}: {inner.reason}", cql_type=str(cql_type), value=inner.value
     )
 
 
@@ -194,22 +211,24 @@ def _members(cql_type: CQLType, value: object) -> Iterable[Any]:
         return iter(value)  # type: ignore[call-overload,no-any-return]  # asking is the point
     except TypeError:
         refuse(str(cql_type), value, "an iterable of elements")
+    except Exception as exc:
+        raise failed(str(cql_type), value, exc) from exc
 
 
 def _elements_encoder(cql_type: CQLType, encode_element: Encoder, key: SortKey | None) -> Encoder:
     """Lists, and with a sort key sets: an [int] n and n [bytes]."""
 
     def encode(value: Any) -> bytes:
-        if value is EMPTY:
-            return b""
+        if value.__class__ in READY:
+            return ready_cell(cql_type, value)
         elements = _members(cql_type, value)
         cells: list[bytes] = []
         append = cells.append
         try:
             for element in elements:
                 append(encode_element(element) if element is not None else _no_null())
-        except ValueConversionError as exc:
-            raise _located(cql_type, f"element {len(cells)}", exc) from exc
+        except Exception as exc:
+            raise _located(cql_type, f"element {len(cells)}", exc, value) from exc
         if key is not None and isinstance(value, Set):
             cells.sort(key=key)
         out = bytearray(_pack_int(len(cells)))
@@ -230,19 +249,21 @@ def _map_encoder(cql_type: MapType, encode_key: Encoder, encode_value: Encoder) 
 
     def encode(value: Any) -> bytes:
         if value.__class__ is not dict and not isinstance(value, Mapping | LosslessMap):
-            if value is EMPTY:
-                return b""
+            if value.__class__ in READY:
+                return ready_cell(cql_type, value)
             refuse(str(cql_type), value, "a mapping")
         pairs: list[tuple[bytes, bytes]] = []
-        for key, item in value.items():
-            where = "key"
-            try:
+        where = "item"
+        try:
+            for key, item in value.items():
+                where = "key"
                 key_cell = encode_key(key) if key is not None else _no_null()
                 where = "value"
                 value_cell = encode_value(item) if item is not None else _no_null()
-            except ValueConversionError as exc:
-                raise _located(cql_type, f"{where} {len(pairs)}", exc) from exc
-            pairs.append((key_cell, value_cell))
+                pairs.append((key_cell, value_cell))
+                where = "item"
+        except Exception as exc:
+            raise _located(cql_type, f"{where} {len(pairs)}", exc, value) from exc
         if len(pairs) > 1 and not isinstance(value, LosslessMap):
             pairs.sort(key=first)
         out = bytearray(_pack_int(len(pairs)))
@@ -260,6 +281,7 @@ def _write_parts(
     cql_type: CQLType,
     parts: Iterable[tuple[Encoder, Any]],
     where: Callable[[int], str],
+    whole: object,
 ) -> bytearray:
     """Write the [bytes] of a tuple or UDT, a null for each None."""
     out = bytearray()
@@ -273,8 +295,8 @@ def _write_parts(
                 out += _pack_int(len(cell))
                 out += cell
             position += 1
-    except ValueConversionError as exc:
-        raise _located(cql_type, where(position), exc) from exc
+    except Exception as exc:
+        raise _located(cql_type, where(position), exc, whole) from exc
     return out
 
 
@@ -287,14 +309,15 @@ def _tuple_encoder(cql_type: TupleType, encoders: list[Encoder]) -> Encoder:
 
     def encode(value: Any) -> bytes:
         if not isinstance(value, tuple | list):
-            if value is EMPTY:
-                return b""
+            if value.__class__ in READY:
+                return ready_cell(cql_type, value)
             refuse(str(cql_type), value, "a tuple or a list")
         if len(value) > size:
             reason = f"{len(value)} elements, the type has {size}"
             raise ValueConversionError(reason, cql_type=str(cql_type), value=value)
         missing = _NULL * (size - len(value))
-        return bytes(_write_parts(cql_type, zip(encoders, value, strict=False), where) + missing)
+        parts = zip(encoders, value, strict=False)
+        return bytes(_write_parts(cql_type, parts, where, value) + missing)
 
     return encode
 
@@ -309,35 +332,47 @@ def _user_encoder(cql_type: UserType, encoders: list[Encoder]) -> Encoder:
     def where(position: int) -> str:
         return f"field {names[position]}"
 
-    def by_name(given: Mapping[Any, Any], value: object) -> list[Any]:
-        unknown = [name for name in given if name not in known]
+    def no_field(unknown: object, value: object) -> NoReturn:
+        reason = f"no field {unknown!r}, the type has {', '.join(names)}"
+        raise ValueConversionError(reason, cql_type=str(cql_type), value=value)
+
+    def by_field(value: object, fields: Mapping[str, Any], read: Callable[[Any], Any]) -> list[Any]:
+        keys = [fields.get(name) for name in names]
+        unknown = set(fields.values()).difference(keys)
+        unknown.difference_update(getattr(type(value), "__pydantic_computed_fields__", ()))
         if unknown:
-            reason = f"no field {unknown[0]!r}, the type has {', '.join(names)}"
-            raise ValueConversionError(reason, cql_type=str(cql_type), value=value)
-        return [given.get(name) for name in names]
+            no_field(next(name for name, key in fields.items() if key in unknown), value)
+        return [None if key is None else read(key) for key in keys]
 
     def arrange(value: Any) -> Iterable[Any]:
         """Return the values of the fields in the type's order."""
         if isinstance(value, Mapping):
-            return by_name(value, value)
+            for name in value:
+                if name not in known:
+                    no_field(name, value)
+            return [value.get(name) for name in names]
+        fields = fields_of(value)
+        if fields is not None:
+            return by_field(value, *fields)
         if isinstance(value, tuple):
-            own = getattr(value, "_fields", None)
-            if isinstance(own, tuple):
-                return by_name(dict(zip(own, value, strict=False)), value)
             if len(value) > size:
                 reason = f"{len(value)} values, the type has {size} fields"
                 raise ValueConversionError(reason, cql_type=str(cql_type), value=value)
             return value + (None,) * (size - len(value))
-        if is_dataclass(value) and not isinstance(value, type):
-            own = {field.name: getattr(value, field.name) for field in dataclass_fields(value)}
-            return by_name(own, value)
-        refuse(str(cql_type), value, "a mapping, a dataclass, a named tuple or a tuple")
+        refuse(str(cql_type), value, "a mapping, an object with fields or a tuple")
 
     def encode(value: Any) -> bytes:
-        if value is EMPTY:
-            return b""
-        values = value if value.__class__ is own_class and len(value) == size else arrange(value)
-        return bytes(_write_parts(cql_type, zip(encoders, values, strict=True), where))
+        if value.__class__ in READY:
+            return ready_cell(cql_type, value)
+        values = value
+        if value.__class__ is not own_class or len(value) != size:
+            try:
+                values = arrange(value)
+            except ValueConversionError:
+                raise
+            except Exception as exc:
+                raise failed(str(cql_type), value, exc) from exc
+        return bytes(_write_parts(cql_type, zip(encoders, values, strict=True), where, value))
 
     return encode
 
@@ -514,11 +549,16 @@ def _vector_encoder(cql_type: VectorType, encode_element: Encoder) -> Encoder:
     struct, plain = _number_struct(cql_type)
 
     def encode(value: Any) -> bytes:
-        if value is EMPTY:
-            return b""
+        if value.__class__ in READY:
+            return ready_cell(cql_type, value)
         if isinstance(value, Set | LosslessSet):
             refuse(str(cql_type), value, "a sequence, which has an order,")
-        elements = list(_members(cql_type, value))
+        try:
+            elements = list(_members(cql_type, value))
+        except ValueConversionError:
+            raise
+        except Exception as exc:
+            raise failed(str(cql_type), value, exc) from exc
         if len(elements) != dimension:
             reason = f"{len(elements)} elements, the type has {dimension}"
             raise ValueConversionError(reason, cql_type=str(cql_type), value=value)
@@ -539,7 +579,7 @@ def _vector_encoder(cql_type: VectorType, encode_element: Encoder) -> Encoder:
                 cells.append(cell)
         except ValueConversionError as exc:
             position = len(cells) if width is not None else len(cells) // 2
-            raise _located(cql_type, f"element {position}", exc) from exc
+            raise _located(cql_type, f"element {position}", exc, value) from exc
         return b"".join(cells)
 
     return encode

@@ -38,13 +38,14 @@ from cqlproto.cqltypes.making import (
 from cqlproto.cqltypes.model import CQLType, NativeType, VectorType
 from cqlproto.cqltypes.values import EMPTY, UNSET, Date, Duration, Time, Timestamp
 from cqlproto.cqltypes.vints import read_unsigned_vint, write_vint
-from cqlproto.exceptions import RemoteProtocolError, ValueConversionError
+from cqlproto.exceptions import RemoteProtocolError, ValueConversionError, shown_value
 
 __all__ = [
     "SCALARS",
     "Decoder",
     "Encoder",
     "Scalar",
+    "failed",
     "malformed",
     "refuse",
     "vector_width",
@@ -88,6 +89,12 @@ def refuse(cql_type: str, value: object, wanted: str) -> NoReturn:
     else:
         reason = f"{wanted} is needed"
     raise ValueConversionError(reason, cql_type=cql_type, value=value)
+
+
+def failed(cql_type: str, value: object, error: Exception) -> ValueConversionError:
+    """Return the ValueConversionError for a value whose own methods raise an error."""
+    reason = f"it cannot be read, its own methods raise {shown_value(error)}"
+    return ValueConversionError(reason, cql_type=cql_type, value=value)
 
 
 def malformed(cql_type: str, reason: str) -> NoReturn:

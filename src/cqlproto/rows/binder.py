@@ -13,7 +13,7 @@ from struct import error as StructError
 from typing import TYPE_CHECKING, Any
 
 from cqlproto._state import Expectation
-from cqlproto.cqltypes import encoder
+from cqlproto.cqltypes import NativeType, encoder
 from cqlproto.cqltypes.scalars import SCALARS
 from cqlproto.enums import Opcode, ProtocolVersion
 from cqlproto.exceptions import LocalProtocolError, ValueConversionError
@@ -21,6 +21,8 @@ from cqlproto.frames import HEADER
 from cqlproto.messages.requests import pack_behind_timestamp, pack_parameters_around
 from cqlproto.rows.elements import binding_encoder
 from cqlproto.rows.pack import FRAMES_WHEN_KNOWN, compiled_packer, is_known
+from cqlproto.rows.packing import by_position
+from cqlproto.rows.repeatable import Repeatable
 from cqlproto.wire import MAX_SHORT, UNSET, write_short_bytes
 
 if TYPE_CHECKING:
@@ -91,6 +93,11 @@ class Binder:
         frame: takes a stream id and values, returns the EXECUTE frame, uncompressed; raises as
             :meth:`plain_frame` does. Compiled once it was used often.
         count: how many values are needed.
+        repeatable: takes values and returns what can be packed any number of times: where the
+            values hold iterators, or may change meanwhile, keep this if the statement may have to
+            be sent again. Raises ValueConversionError.
+
+    Values are a sequence with one per bind marker, in the markers' order.
     """
 
     __slots__ = (
@@ -108,6 +115,7 @@ class Binder:
         "count",
         "expectation",
         "frame",
+        "repeatable",
     )
 
     #: Returns the EXECUTE frame for a stream id and values, uncompressed.
@@ -122,6 +130,7 @@ class Binder:
     ) -> None:
         self._columns = prepared.bind.columns
         self.count = len(self._columns)
+        self.repeatable = Repeatable(self._columns)
         self._encoders = [encoder(column.type) for column in self._columns]
         self._writers = [
             _writer(column.type, binding_encoder(column.type)) for column in self._columns
@@ -181,19 +190,19 @@ class Binder:
 
         Raises:
             LocalProtocolError: there are more or fewer values than bind markers, or UNSET on v3.
+            TypeError: the values are no sequence.
             ValueConversionError: a value does not fit its column.
         """
-        if len(values) != self.count:
-            raise LocalProtocolError(f"{len(values)} values for {self.count} bind markers")
+        values = self._checked(values)
         if not self._has_unset and any(value is UNSET for value in values):
             raise LocalProtocolError(_NO_UNSET)
+        pieces: list[bytes] = []
+        append = pieces.append
         try:
-            pieces = [
-                _NULL if value is None else _UNSET if value is UNSET else write(value)
-                for write, value in zip(self._writers, values, strict=True)
-            ]
+            for write, value in zip(self._writers, values, strict=True):
+                append(_NULL if value is None else _UNSET if value is UNSET else write(value))
         except ValueConversionError as exc:
-            raise self._named(exc, values) from exc.__cause__
+            raise exc.of_column(self._columns[len(pieces)].name) from exc.__cause__
         after = self._after
         if self._timestamps is not None:
             after = after + _pack_timestamp(self._timestamps()) + self._behind
@@ -202,31 +211,48 @@ class Binder:
 
     def cells(self, values: Sequence[Any]) -> list[bytes | None | Unset]:
         """Return the values as a message holds them; raises as :meth:`frame` does."""
+        values = self._checked(values)
+        cells: list[bytes | None | Unset] = []
+        append = cells.append
+        try:
+            for encode, value in zip(self._encoders, values, strict=True):
+                append(value if value is None or value is UNSET else encode(value))
+        except ValueConversionError as exc:
+            raise exc.of_column(self._columns[len(cells)].name) from exc.__cause__
+        return cells
+
+    def _checked(self, values: Sequence[Any]) -> Sequence[Any]:
+        if type(values) is not tuple and type(values) is not list:
+            values = by_position(values)
         if len(values) != self.count:
             raise LocalProtocolError(f"{len(values)} values for {self.count} bind markers")
-        try:
-            return [
-                value if value is None or value is UNSET else encode(value)
-                for encode, value in zip(self._encoders, values, strict=True)
-            ]
-        except ValueConversionError as exc:
-            raise self._named(exc, values) from exc.__cause__
+        return values
 
-    def _named(self, error: Exception, values: Sequence[Any]) -> Exception:
-        """Name the column: the first whose value can't be encoded, found by trying again.
+    def _named(self, error: Exception, values: Sequence[Any], failed: int | None) -> Exception:
+        """Name the column whose value a compiled packer could not pack.
+
+        Scalars are encoded again to find the first that fails, as the plain loop would; what has
+        been read from anything else is gone.
+
+        Arguments:
+            error: what was raised.
+            values: the values.
+            failed: the first column without a cell; None if all cells of variable size are made, so
+                that it is one of a fixed size.
 
         Returns:
             what to raise: ``error``, if all can be encoded now.
         """
         if not self._has_unset and any(value is UNSET for value in values):
             return LocalProtocolError(_NO_UNSET)
-        for column, encode, value in zip(self._columns, self._encoders, values, strict=True):
-            if value is None or value is UNSET:
+        for index, (column, encode) in enumerate(zip(self._columns, self._encoders, strict=True)):
+            value = values[index]
+            if index == failed and isinstance(error, ValueConversionError):
+                return error.of_column(column.name)
+            if value is None or value is UNSET or not isinstance(column.type, NativeType):
                 continue
             try:
                 encode(value)
             except ValueConversionError as again:
-                return ValueConversionError(
-                    again.reason, cql_type=again.cql_type, value=again.value, column=column.name
-                )
+                return again.of_column(column.name)
         return error  # a value that changes from one look to the next

@@ -12,7 +12,8 @@ timestamp, .. A null among the cells of variable size makes no difference. Where
 size is null, UNSET or of another class, a second function, written for the same markers, takes the
 cells one by one. What the encoder of a type refuses is named; what doesn't fit its struct is given
 to the plain loop of the binder, which says what is wrong. So whatever a compiled packer returns,
-the plain loop returns too. What an encoder has read is not read again, for it may be an iterator.
+the plain loop returns too. What an encoder has read is not read again, for it may be an iterator:
+which column it was shows in the cells that were made before.
 """
 
 from __future__ import annotations
@@ -30,7 +31,13 @@ from cqlproto.cqltypes.scalars import SCALARS
 from cqlproto.exceptions import ValueConversionError
 from cqlproto.frames import HEADER
 from cqlproto.rows.elements import binding_encoder
-from cqlproto.rows.packing import length_of_absent, length_of_null, write_decimal
+from cqlproto.rows.packing import (
+    by_position,
+    length_of_absent,
+    length_of_null,
+    missing_cell,
+    write_decimal,
+)
 from cqlproto.wire import UNSET
 
 if TYPE_CHECKING:
@@ -59,32 +66,36 @@ _LENGTHS = tuple(_pack_length(length) for length in (*range(256), -2, -1))
 
 _SOURCE = """\
 def make_packer(start, opcode, before, after, whole, packs, encoders, given, later):
-    plain, named, absent, lengths, pack_length, write_decimal, Unfit, UNSET, *given = given
-    Decimal, IPv4, IPv6, UUID, date, datetime, time, utc, epoch, day, stamp, behind, last = given
+    plain, named, missing, absent, lengths, pack_length, write_decimal, *given = given
+    Unfit, UNSET, by_position, Decimal, IPv4, IPv6, UUID, date, datetime, time, *given = given
+    utc, epoch, day, stamp, behind, last = given
 {names}
     def frame(stream_id, values):
+        if type(values) is not tuple and type(values) is not list:
+            values = by_position(values)
         if len(values) != {count}:
             return plain(stream_id, values)
         {targets}= values{check}
         try:{cells}
             return {frame}
         except Unfit as error:
-            raise named(error, values) from error.__cause__
+            raise named(error, values, missing(locals(), {variable}))
 
     return frame
 """
 
 _SECOND = """\
 def make_packer(version, opcode, before, after, singles, writers, pack_header, given):
-    plain, named, absent, lengths, pack_length, write_decimal, Unfit, UNSET, *given = given
-    Decimal, IPv4, IPv6, UUID, date, datetime, time, utc, epoch, day, stamp, behind, last = given
+    plain, named, missing, absent, lengths, pack_length, write_decimal, *given = given
+    Unfit, UNSET, by_position, Decimal, IPv4, IPv6, UUID, date, datetime, time, *given = given
+    utc, epoch, day, stamp, behind, last = given
 {names}
     def frame(stream_id, values):
         {targets}= values
         try:{cells}
             body = b''.join(({pieces}))
         except Unfit as error:
-            raise named(error, values) from error.__cause__
+            raise named(error, values, missing(locals(), {variable}))
         return pack_header(version, 0, stream_id, opcode, len(body)) + body
 
     return frame
@@ -124,8 +135,10 @@ _SECOND_SINCE = """
                 v{i} = since.days * 86400000 + since.seconds * 1000 + since.microseconds // 1000"""
 
 _ONE_BY_ONE = """
+            c{i} = (
                 {usual}lengths[-1] if v{i} is None
-                else lengths[absent(v{i})] if v{i} is UNSET else write{i}(v{i}),"""
+                else lengths[absent(v{i})] if v{i} is UNSET else write{i}(v{i})
+            )"""
 
 
 class _Fixed(NamedTuple):
@@ -254,6 +267,7 @@ class _Plan:
             targets=self._targets(),
             check=_CHECK.format(check="\n            and ".join(checks)) if checks else "",
             cells=cells,
+            variable=tuple(i for i in indexes if self.shape[i] not in _FIXED),
             frame=pieces[0] if len(pieces) == 1 else f"b''.join(({', '.join(pieces)}))",
         )
 
@@ -273,7 +287,6 @@ class _Plan:
         """Return the source of what makes the packer that takes the cells one by one."""
         names = [f"    write{i} = writers[{i}]" for i in range(len(self.shape))]
         cells = []
-        pieces = ["\n                before,"]
         for i, kind in enumerate(self.shape):
             usual = ""
             if kind in _FIXED:
@@ -283,12 +296,14 @@ class _Plan:
                 usual = f"single{{i}}({_width(kind)}, {fixed.value}) if {check} else ".format(i=i)
             if kind == "timestamp":
                 cells.append(_SECOND_SINCE.format(i=i))
-            pieces.append(_ONE_BY_ONE.format(i=i, usual=usual))
+            cells.append(_ONE_BY_ONE.format(i=i, usual=usual))
+        made = [f"c{i}" for i in range(len(self.shape))]
         return _SECOND.format(
             names="".join(f"{name}\n" for name in names),
             targets=self._targets(),
             cells="".join(cells),
-            pieces="".join([*pieces, f"\n                {self._whole_last()},\n            "]),
+            variable=tuple(range(len(self.shape))),
+            pieces=", ".join(["before", *made, self._whole_last()]),
         )
 
     def _whole_last(self) -> str:
@@ -422,7 +437,7 @@ def compiled_packer(
     has_unset: bool,
     writers: Sequence[Callable[[Any], bytes]],
     plain: Callable[[int, Sequence[Any]], bytes],
-    named: Callable[[Exception, Sequence[Any]], Exception],
+    named: Callable[[Exception, Sequence[Any], int | None], Exception],
 ) -> Callable[[int, Sequence[Any]], bytes]:
     """Return a function from a stream id and values to a frame.
 
@@ -437,7 +452,8 @@ def compiled_packer(
         has_unset: whether the version has UNSET.
         writers: per marker what writes a value that is there, as [bytes].
         plain: does the same as the packer, for whatever values.
-        named: from what was raised on the way to what is to be raised: says which column it was.
+        named: from what was raised, the values and the first column without a cell, to what is to
+            be raised: says which column it was.
     """
     if len(types) > MAX_MARKERS:
         return plain
@@ -448,7 +464,8 @@ def compiled_packer(
     # what stands behind the values, as struct has it
     last = f"{len(after)}s" if timestamps is None else f"{len(after)}sq{len(behind)}s"
     stamping = (timestamps, behind, Struct(f">{last}").pack)
-    given = (plain, named, absent, *tools, _UNFIT, UNSET, *_VALUES, *stamping)
+    asking = (plain, named, missing_cell, absent)
+    given = (*asking, *tools, _UNFIT, UNSET, by_position, *_VALUES, *stamping)
     head = before
     if shape and shape[0] in _FIXED:
         head += _pack_length(_width(shape[0]))

@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cqlproto.cqltypes.scalars import SCALARS
 from cqlproto.exceptions import LocalProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from decimal import Decimal
 
-__all__ = ["length_of_absent", "length_of_null", "write_decimal"]
+__all__ = ["by_position", "length_of_absent", "length_of_null", "missing_cell", "write_decimal"]
 
 _pack_scale = Struct(">i").pack
 _encode_decimal = SCALARS["decimal"].encode
 
 # Numbers of more characters are left to the encoder, which takes no quadratic time.
 _SHORT = 40
+
+
+def by_position(values: Any) -> tuple[Any, ...]:
+    """Return a sequence other than a list as a tuple.
+
+    Raises:
+        TypeError: it is none, or a text or bytes, whose elements nobody means to bind one by one.
+    """
+    if isinstance(values, Sequence) and not isinstance(
+        values, str | bytes | bytearray | memoryview
+    ):
+        return tuple(values)
+    hint = ": arrange its values by the bind markers" if isinstance(values, Mapping) else ""
+    raise TypeError(
+        f"the values must be a sequence such as a tuple, got {type(values).__name__}{hint}"
+    )
+
+
+def missing_cell(names: Iterable[str], indexes: Iterable[int]) -> int | None:
+    """Return the first index for which there is no cell yet, or None.
+
+    Arguments:
+        names: the local variables of a packer; the cells are ``c0``, ``c1``, ..
+        indexes: of the columns whose cells are made one after the other.
+    """
+    return next((index for index in indexes if f"c{index}" not in names), None)
 
 
 def length_of_absent(value: object) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
+from struct import error as StructError
 from typing import Any
 
 import pytest
@@ -32,7 +33,8 @@ from cqlproto.messages import (
 )
 from cqlproto.rows import Binder
 from cqlproto.rows.binder import FRAMES_BEFORE_COMPILING
-from cqlproto.testing import cql_types, query_parameters, values_of
+from cqlproto.rows.pack import FRAMES_BEFORE_SECOND
+from cqlproto.testing import cql_types, linked_pair, query_parameters, values_of
 
 V3, V4, V5 = ProtocolVersion
 ONE = QueryParameters(Consistency.ONE)
@@ -150,6 +152,26 @@ def test_as_many_values_as_bind_markers(values: list[Any]) -> None:
         assert bind((1, "a"))
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    "values", [{"c0": 1, "c1": "a"}, "ab", b"ab", bytearray(b"ab"), {1, 2}, {1: 1, 2: 2}.keys()]
+)
+def test_what_is_no_sequence_of_values(values: Any, compiled: bool) -> None:
+    """Neither the keys of a mapping nor the letters of a text are bound."""
+    binder = Binder(prepared(INT, TEXT), ONE, V4)
+    for _ in range(FRAMES_BEFORE_COMPILING + 2 if compiled else 0):
+        binder.frame(1, (1, "a"))
+    client = linked_pair().client
+    for bind in (
+        binder.cells,
+        lambda given: binder.frame(1, given),
+        lambda given: client.send_bound(binder, given),
+    ):
+        with pytest.raises(TypeError, match=f"must be a sequence .*, got {type(values).__name__}"):
+            bind(values)
+    assert client.in_flight == 0
+
+
 def test_no_bind_markers() -> None:
     binder = Binder(prepared(), ONE, V4)
     frame = binder.frame(7, ())
@@ -205,6 +227,42 @@ def test_a_value_that_changes_between_two_looks() -> None:
     value = Moody()
     with pytest.raises(ValueConversionError):
         Binder(prepared(INT), ONE, V4).frame(1, [value])
+
+
+def test_a_timestamp_that_does_not_fit_is_no_value() -> None:
+    binder = Binder(prepared(INT), ONE, V4, lambda: 1 << 70)
+    for _ in range(FRAMES_BEFORE_COMPILING + 2):
+        with pytest.raises(StructError):
+            binder.frame(1, (1,))
+
+
+@pytest.mark.parametrize("given", [(1, iter(["x"]), "a"), (None, iter(["x"]), None)])
+@pytest.mark.parametrize("frames", [0, FRAMES_BEFORE_COMPILING + FRAMES_BEFORE_SECOND + 2])
+def test_what_was_read_is_named_and_not_read_again(given: tuple[Any, ...], frames: int) -> None:
+    """In the plain loop and in both functions of a compiled packer."""
+    binder = Binder(prepared(INT, ListType(INT), TEXT), ONE, V4)
+    for _ in range(frames):
+        binder.frame(1, (None, [1], "a"))
+    values = [iter(list(value)) if hasattr(value, "__next__") else value for value in given]
+    values[1] = iter(["x"])
+    with pytest.raises(ValueConversionError, match="column 'c1' .*element 0") as info:
+        binder.frame(1, values)
+    assert info.value.value == "x"
+
+
+def test_of_two_bad_values_the_first_is_named_though_it_is_packed_later() -> None:
+    binder = Binder(prepared(INT, ListType(INT), TEXT, INT), ONE, V4)
+    good = (1, [1], "a", 1)
+    for _ in range(FRAMES_BEFORE_COMPILING + 2):
+        binder.frame(1, good)
+    for values, column in (
+        ((2**40, iter(["x"]), "a", 1), "c0"),
+        ((1, [1], "\ud800", 2**40), "c2"),
+        ((1, iter([1]), "a", 2**40), "c3"),
+        ((1, iter(["x"]), 1, 2**40), "c1"),
+    ):
+        with pytest.raises(ValueConversionError, match=f"column '{column}'"):
+            binder.frame(1, values)
 
 
 def test_what_unset_and_null_look_like() -> None:

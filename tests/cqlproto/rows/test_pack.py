@@ -281,7 +281,7 @@ def test_what_was_refused_is_not_tried_again() -> None:
 
 @pytest.mark.parametrize("raised", [OverflowError, StructError, ValueError, TypeError])
 @pytest.mark.parametrize("last", [3, None])
-def test_what_an_iterator_raises_comes_out(raised: type[Exception], last: int | None) -> None:
+def test_what_an_iterator_raises_is_the_cause(raised: type[Exception], last: int | None) -> None:
     """Nor is the iterator asked again, which would find it empty."""
 
     def elements() -> Iterator[int]:
@@ -289,8 +289,17 @@ def test_what_an_iterator_raises_comes_out(raised: type[Exception], last: int | 
         raise raised("mine")
 
     binder = compiled_with_nulls(LIST, INT)
-    with pytest.raises(raised, match="mine"):
+    with pytest.raises(ValueConversionError, match="column 'c0' .*element 1: .*mine") as info:
         binder.frame(1, (elements(), last))
+    assert isinstance(info.value.__cause__, raised)
+
+
+@pytest.mark.parametrize("types", [(INT,), (INT, TEXT)])
+def test_a_timestamp_that_does_not_fit_is_no_value(types: tuple[Any, ...]) -> None:
+    binder = Binder(prepared(*types), ONE, V4, lambda: 1 << 70)
+    for _ in range(FRAMES_BEFORE_COMPILING + 2):
+        with pytest.raises(StructError):
+            binder.frame(1, (1, "a")[: len(types)])
 
 
 def test_code_is_shared_by_statements_with_the_same_types() -> None:
@@ -351,6 +360,7 @@ def test_the_source_has_nothing_of_what_came_from_outside(types: list[Any], stam
     assert names <= {
         "start", "version", "opcode", "before", "after", "whole", "packs", "encoders", "singles",
         "writers", "given", "later", "plain", "named", "absent", "lengths", "pack_length",
+        "missing", "locals", "tuple", "list", "by_position",
         "pack_header", "write_decimal", "Unfit", "UNSET", "Decimal", "IPv", "UUID", "date",
         "datetime", "time", "utc", "epoch", "day", "stream_id", "values", "frame", "len", "type",
         "v", "c", "n", "str", "int", "bool", "float", "bytes", "bytearray", "pack", "size",

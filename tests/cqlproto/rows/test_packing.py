@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from collections import deque
 from decimal import Decimal
 
 import pytest
@@ -10,7 +12,13 @@ from hypothesis import strategies as st
 
 from cqlproto import UNSET, LocalProtocolError, ValueConversionError
 from cqlproto.cqltypes import NATIVE_TYPES, encoder
-from cqlproto.rows.packing import length_of_absent, length_of_null, write_decimal
+from cqlproto.rows.packing import (
+    by_position,
+    length_of_absent,
+    length_of_null,
+    missing_cell,
+    write_decimal,
+)
 
 encode = encoder(NATIVE_TYPES["decimal"])
 
@@ -37,3 +45,28 @@ def test_lengths_of_what_is_not_there() -> None:
     assert length_of_null(None) == -1
     with pytest.raises(LocalProtocolError, match="unset before v4"):
         length_of_null(UNSET)
+
+
+@pytest.mark.parametrize("values", [range(2), deque([0, 1]), array("i", [0, 1])])
+def test_sequences_in_place_of_a_tuple(values: object) -> None:
+    assert by_position(values) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    ["ab", b"ab", bytearray(b"ab"), memoryview(b"ab"), {0, 1}, {0: 1}.keys(), iter(()), None, 1],
+    ids=lambda values: type(values).__name__,
+)
+def test_what_is_no_sequence_of_values(values: object) -> None:
+    with pytest.raises(TypeError, match=f"must be a sequence .*, got {type(values).__name__}$"):
+        by_position(values)
+
+
+def test_a_mapping_in_place_of_a_sequence() -> None:
+    with pytest.raises(TypeError, match="got dict: arrange its values by the bind markers"):
+        by_position({"a": 1})
+
+
+def test_the_first_cell_that_is_missing() -> None:
+    assert missing_cell({"c0": b"", "c2": b"", "v1": 1}, (0, 2, 3, 4)) == 3
+    assert missing_cell({"c0": b""}, (0,)) is None

@@ -1,0 +1,67 @@
+"""Reading once what a statement is given, however often it is sent.
+
+A statement may be packed several times: for a node that doesn't know it, for another node, for a
+second attempt meanwhile, for each further page. A generator that is bound to a list has nothing
+left by then, and a list may have changed. So what is bound to a collection, a tuple, a user-defined
+type or a vector is packed before the first time, and its cell stands for it from then on. Scalars
+stay as they are: a statement whose markers are all scalars is not looked at.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cqlproto.cqltypes import CustomType, NativeType
+from cqlproto.cqltypes.packed import READY, PackedCell
+from cqlproto.exceptions import ValueConversionError
+from cqlproto.rows.elements import binding_encoder
+from cqlproto.wire import UNSET
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cqlproto.messages.results import Column
+
+__all__ = ["Repeatable"]
+
+
+class Repeatable:
+    """Makes the values of a statement such that they can be packed any number of times.
+
+    It is false where there is nothing to do: all bind markers are scalars.
+
+    Arguments:
+        columns: the bind markers, in order.
+    """
+
+    __slots__ = ("_containers",)
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._containers = [
+            (index, column.name, column.type, binding_encoder(column.type))
+            for index, column in enumerate(columns)
+            if not isinstance(column.type, NativeType | CustomType)
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self._containers)
+
+    def __call__(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Return the values, with what is bound to other types than scalars packed.
+
+        Arguments:
+            values: one value per bind marker.
+
+        Raises:
+            ValueConversionError: a value doesn't fit its column.
+        """
+        made = list(values)
+        for index, name, cql_type, encode in self._containers:
+            value = made[index]
+            if value is None or value is UNSET or value.__class__ in READY:
+                continue
+            try:
+                made[index] = PackedCell(encode(value), cql_type)
+            except ValueConversionError as exc:
+                raise exc.of_column(name) from exc.__cause__
+        return made
