@@ -22,10 +22,13 @@ from anyio.abc import ByteStream, SocketAttribute
 
 from cqlproto_anyio._backend import Waiting
 from cqlproto_anyio.request import Request
+from cqlproto_anyio.usercode import contains
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from contextvars import Context
+
+    from cqlproto_anyio._backend import F
 
 __all__ = ["AsyncioBackend", "AsyncioRequest", "AsyncioWaiting", "Receiver", "SocketStream"]
 
@@ -124,6 +127,15 @@ class AsyncioBackend:
 
     def host(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
         return self._loop.create_task(function(), name=name)
+
+    def protected(self, function: F) -> F:
+        return function  # asyncio's runner cancels the main task
+
+    def is_cancellation(self, error: BaseException) -> bool:
+        task = asyncio.current_task(self._loop)
+        if task is None:  # the coroutine is being closed, maybe without a loop
+            return True
+        return contains(error, asyncio.CancelledError) and task.cancelling() > 0
 
     async def own(self, stream: ByteStream) -> ByteStream:
         """Return a stream that has just been connected as one that can push."""

@@ -11,7 +11,7 @@ task is cancelled, both backends call the same :meth:`Waiting.abandon`.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from anyio.abc import ByteStream
 
     from cqlproto_anyio.request import Request
+
+F = TypeVar("F", bound="Callable[..., Coroutine[Any, Any, None]]")
 
 __all__ = ["Backend", "Waiting", "current_backend", "shielded"]
 
@@ -92,6 +94,16 @@ class Backend(Protocol):
 
     def host(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
         """Run a function in a task outside of all the caller's scopes; keep what is returned."""
+        ...
+
+    def protected(self, function: F) -> F:
+        """Return a coroutine function in which Ctrl-C is not raised, for tasks of the session's: it
+        goes to the program's main task."""
+        ...
+
+    def is_cancellation(self, error: BaseException) -> bool:
+        """Whether an exception is the running task's own cancellation, and not one that code of the
+        user's has raised by itself, such as the CancelledError of another task."""
         ...
 
     async def own(self, stream: ByteStream) -> ByteStream:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
 from cqlproto_anyio._backend import Waiting
 from cqlproto_anyio.request import Request
+from cqlproto_anyio.usercode import contains
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
     import outcome
     from anyio.abc import ByteStream
+
+    from cqlproto_anyio._backend import F
 
 __all__ = ["TrioBackend", "TrioRequest", "TrioWaiting", "running"]
 
@@ -110,6 +114,16 @@ class TrioBackend:
 
     def host(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
         return trio.lowlevel.spawn_system_task(function, name=name)
+
+    def protected(self, function: F) -> F:
+        return trio.lowlevel.enable_ki_protection(function)
+
+    def is_cancellation(self, error: BaseException) -> bool:
+        if not trio.lowlevel.in_trio_task():  # the coroutine is being closed
+            return True
+        # without a scope that is cancelled it is an old one, raised again
+        is_cancelled = trio.current_effective_deadline() == -math.inf
+        return is_cancelled and contains(error, trio.Cancelled)
 
     async def own(self, stream: ByteStream) -> ByteStream:
         return stream

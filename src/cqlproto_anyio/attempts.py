@@ -25,6 +25,7 @@ from cqlproto_anyio.exceptions import (
     database_error,
 )
 from cqlproto_anyio.outcome import may_have_applied, may_repeat
+from cqlproto_anyio.policies.checked import checked_retry
 from cqlproto_anyio.speculating import Race
 
 if TYPE_CHECKING:
@@ -150,17 +151,27 @@ class Attempts:
             return await self.wait(request, paging_state)
         except ConnectionFailed as exc:
             return exc
+        except Exception as exc:
+            if not self.failures or isinstance(exc, CQLError):
+                raise
+            # a value that was packed well before: what became of that attempt matters more
+            raise self._summary(self.failures[-1]) from exc
 
     async def wait(self, request: Request, paging_state: bytes | None) -> ResponseReceived:
         """Return the event that answers a request under way, from the fastest host if need be."""
         speculation = self.settings.speculation
+        event: ResponseReceived
         if speculation is None or not self.idempotent:
-            event: ResponseReceived = await request
+            event = await request
+            return event
+        tracker = self.runtime.tracker(speculation)
+        if tracker is None:
+            event = await request
             return event
         race = Race(
             self.runtime,
             request,
-            self.runtime.tracker(speculation),
+            tracker,
             next_connection=self._other_connection,
             fill=lambda other, connection: self.fill(other, paging_state, connection),
             failed=self._other_failed,
@@ -298,9 +309,13 @@ class Attempts:
         settings = self.settings
         if not may_repeat(error, idempotent=settings.idempotent, conditional=self.conditional):
             return None
-        return settings.retry.decide(
-            error, attempt=attempt, idempotent=settings.idempotent, reads=self.reads
-        )
+        try:
+            decision = settings.retry.decide(
+                error, attempt=attempt, idempotent=settings.idempotent, reads=self.reads
+            )
+            return checked_retry(decision)
+        except BaseException as exc:  # the caller's, who sees what it was asked about as well
+            raise exc from error
 
     def _summary(self, error: CQLError) -> CQLError:
         """Return what the call ends with, after all its attempts."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
@@ -29,6 +30,7 @@ from cqlproto_anyio.hooks import ConnectionRecord, ControlRecord
 from cqlproto_anyio.hoststate import HostState, Status
 from cqlproto_anyio.opening import open_connection
 from cqlproto_anyio.openings import Openings
+from cqlproto_anyio.policies.checked import CheckedFilter, CheckedReconnection
 from cqlproto_anyio.policies.routing import distance
 from cqlproto_anyio.pool import Pool
 from cqlproto_anyio.topology import Host, Topology
@@ -104,6 +106,11 @@ class Cluster:
         self._keep_deadline = keep_deadline
         self._tell = tell
         self.routing = config.routing
+        self._filter: CheckedFilter | None = None
+        if config.routing.host_filter is not None:
+            self._filter = CheckedFilter(config.routing.host_filter)
+            self.routing = replace(config.routing, host_filter=self._filter)
+        self._reconnection = CheckedReconnection(config.reconnection)
         self._config = config
         self._auth = auth
         self._tls = tls
@@ -256,7 +263,11 @@ class Cluster:
 
     def _nobody(self) -> BaseException:
         if not self.pools:
-            return ConfigError(f"Config.routing leaves none of {len(self.topology.hosts)} hosts")
+            failure = None if self._filter is None else self._filter.failure
+            why = "" if failure is None else f": its host_filter raised {failure}"
+            return ConfigError(
+                f"Config.routing leaves none of {len(self.topology.hosts)} hosts{why}"
+            )
         failures = [
             pool.state.error for pool in self.pools.values() if pool.state.error is not None
         ]
@@ -400,11 +411,10 @@ class Cluster:
     def topology_changed(self, topology: Topology) -> None:
         """The hosts are these from now on."""
         self.topology = topology
-        config = self._config
         wanted = {
             host_id: host
             for host_id, host in topology.hosts.items()
-            if distance(host, config.routing, self.local_dc) != "ignored"
+            if distance(host, self.routing, self.local_dc) != "ignored"
         }
         for host_id, pool in list(self.pools.items()):
             host = wanted.get(host_id)
@@ -434,11 +444,11 @@ class Cluster:
         state = HostState(
             size=config.connections_per_host,
             largest=config.max_connections_per_host,
-            reconnection=config.reconnection,
+            reconnection=self._reconnection,
             fraction=random.random,
         )
         pool = Pool(host, state, self._clock, config.grow_at, self._pool_changed, self._ended)
-        near = distance(host, config.routing, self.local_dc) == "local"
+        near = distance(host, self.routing, self.local_dc) == "local"
         if config.eager and near:
             state.needed(self._clock())
         self._openings.changed(pool, state)

@@ -413,7 +413,8 @@ class Settings:
         self.timeout = profile.timeout
         self.max_rows = profile.max_rows
         self.trace = profile.trace
-        self.payload = profile.payload
+        # read once: a mapping of the user's may raise later, in a task that is not the caller's
+        self.payload = None if profile.payload is None else dict(profile.payload)
         self.timestamps = timestamps if profile.timestamp is None else None
         self.idempotent = profile.idempotent
         self.retry = profile.retry

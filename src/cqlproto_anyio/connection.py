@@ -11,7 +11,6 @@ When the socket breaks, every request learns what happened; none waits for its d
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import suppress
 from copy import copy
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,6 +26,7 @@ from cqlproto_anyio.exceptions import (
     SessionClosed,
 )
 from cqlproto_anyio.transfer import transfer_of
+from cqlproto_anyio.usercode import described, throwable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +104,7 @@ class Connection:
         self.backlog = 0
         self._stream = stream
         self._core = core
+        self._backend = backend
         self._clock = backend.clock
         self._config = config
         self._max_in_flight = config.max_in_flight
@@ -243,8 +244,8 @@ class Connection:
             self.backlog -= 1
             try:
                 self._start(request)
-            except Exception as exc:
-                request.fail(exc)
+            except BaseException as exc:  # what a value raises is its own call's
+                request.fail(throwable(exc))
 
     def received(self, data: bytes, *, direct: bool) -> None:
         """Parse what one read brought, and wake the tasks whose requests it answers."""
@@ -304,17 +305,22 @@ class Connection:
             with anyio.CancelScope() as self._scope:
                 if self.lost is None:
                     await self._transfer.run()
-        except Exception as exc:  # a bug, maybe the transport's: the requests must not hang for it
+        except BaseException as exc:  # a bug: the requests must not hang for it
+            if self._backend.is_cancellation(exc):
+                raise
             cause = exc
-            while isinstance(cause, ExceptionGroup):  # of the tasks that pull; nobody's business
+            while isinstance(cause, BaseExceptionGroup):  # of the tasks that pull
                 cause = cause.exceptions[0]
-            self.lose(f"{type(cause).__name__}: {cause}", cause)
+            self.lose(described(cause), cause)
         finally:
             if self.lost is None:
                 self.lose("the event loop is shutting down", None)
             with anyio.move_on_after(self._config.close_timeout, shield=True):
-                with suppress(Exception):
+                try:
                     await self._stream.aclose()
+                except BaseException as exc:  # whatever a transport of the user's raises
+                    if self._backend.is_cancellation(exc):
+                        raise
 
     def close(self, error: ConnectionFailed | SessionClosed) -> None:
         """End the connection; the requests under way get an error like this one."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -448,12 +449,13 @@ class Control:
 
 
 def _log(level: int, text: str, error: BaseException | None = None) -> None:
-    if error is None:
-        logger.log(level, "%s", text)
-    elif isinstance(error, CQLError):
-        logger.log(level, "%s: %s", text, error)
-    else:  # a bug of ours or of a function of the user's
-        logger.warning("%s", text, exc_info=error)
+    with suppress(BaseException):  # a filter or handler of the program's may raise
+        if error is None:
+            logger.log(level, "%s", text)
+        elif isinstance(error, CQLError):
+            logger.log(level, "%s: %s", text, error)
+        else:  # a bug of ours or of a function of the user's
+            logger.warning("%s", text, exc_info=error)
 
 
 def _delay(attempt: int) -> float:

@@ -23,6 +23,7 @@ from cqlproto.exceptions import RemoteProtocolError
 from cqlproto_anyio.config import Endpoint
 from cqlproto_anyio.exceptions import ConfigError
 from cqlproto_anyio.topology import MURMUR3, Host, Topology
+from cqlproto_anyio.usercode import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -171,8 +172,8 @@ class HostReader:
         if self._translate is not None:
             try:
                 translated = self._translate(endpoint)
-            except Exception as exc:
-                told = f"raised {type(exc).__name__}: {exc}"
+            except BaseException as exc:  # it is not awaited: this is no cancellation
+                told = f"raised {described(exc)}"
                 self._notes.append(f"{where} is left out: Config.translate {told}")
                 return None
             if not isinstance(translated, Endpoint):

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cqlproto_anyio.exceptions import ConfigError
+from cqlproto_anyio.usercode import Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -278,7 +278,8 @@ def _guarded(listener: Any, name: str) -> _Guarded[Any] | None:
             f"hooks: {type(listener).__name__}.{name} is a coroutine function, and hooks are not"
             " awaited: make it a plain one that puts what it gets into a queue"
         )
-    return _Guarded(function, f"{type(listener).__name__}.{name}")
+    shown = f"{type(listener).__name__}.{name}"
+    return _Guarded(function, shown, by_caller=name == "request_finished")
 
 
 def _joined(functions: Iterable[_Guarded[Any] | None]) -> Callable[[Any], None] | None:
@@ -296,29 +297,23 @@ def _joined(functions: Iterable[_Guarded[Any] | None]) -> Callable[[Any], None] 
 
 
 class _Guarded(Generic[R]):
-    """A hook whose exceptions are logged: the first, second, fourth, eighth .., since one that
-    fails for every request would drown everything else in the log.
+    """A hook whose exceptions are logged.
+
+    Where it runs in the caller's own task, KeyboardInterrupt and SystemExit go on to the caller:
+    the program is being ended there. Anywhere else they would end a task of the session's.
     """
 
-    __slots__ = ("_failures", "_function", "_name")
+    __slots__ = ("_function", "_passed", "_report")
 
-    def __init__(self, function: Callable[[R], object], name: str) -> None:
+    def __init__(self, function: Callable[[R], object], name: str, *, by_caller: bool) -> None:
         self._function = function
-        self._name = name
-        self._failures = 0
+        self._report = Report(f"the hook {name}")
+        self._passed = (KeyboardInterrupt, SystemExit) if by_caller else ()
 
     def __call__(self, record: R) -> None:
         try:
             self._function(record)
-        except Exception:
-            self._failures += 1
-            if self._failures & (self._failures - 1) == 0:
-                with suppress(Exception):  # a filter of the program's may raise as well
-                    self._log()
-
-    def _log(self) -> None:
-        import logging
-
-        logging.getLogger("cqlproto_anyio").exception(
-            "the hook %s raised, %d times so far", self._name, self._failures
-        )
+        except self._passed:
+            raise
+        except BaseException as exc:
+            self._report(exc)

@@ -22,14 +22,16 @@ from cqlproto_anyio.exceptions import (
     AuthenticationFailed,
     ConfigError,
     ConnectionFailed,
+    CQLError,
     NotCQL,
     TLSFailed,
     VersionRejected,
     database_error,
 )
-from cqlproto_anyio.stream import Attempt, open_stream
+from cqlproto_anyio.stream import Attempt, close_forcefully, open_stream
 from cqlproto_anyio.tablets import EXTENSION
 from cqlproto_anyio.transfer import cause_of
+from cqlproto_anyio.usercode import described
 
 if TYPE_CHECKING:
     import ssl
@@ -70,14 +72,36 @@ async def open_connection(
         keyspace: the keyspace of unqualified names, or None.
 
     Raises:
-        ConnectionFailed: one of its kinds, with the stage it got to and how long that took.
+        ConnectionFailed: one of its kinds, with the stage it got to and how long that took. So ends
+            whatever the connector, the credential provider or the TLS context raises.
         DatabaseError: the keyspace can't be used.
         ConfigError: the compression isn't to be had.
     """
     attempt = Attempt(endpoint, backend.clock)
+    try:
+        return await _open_connection(attempt, backend, config, version, auth, tls, keyspace)
+    except CQLError:
+        raise
+    except BaseException as exc:
+        if backend.is_cancellation(exc):
+            raise
+        raise attempt.failure(f"{attempt.asked} raised {described(exc)}") from exc
+
+
+async def _open_connection(
+    attempt: Attempt,
+    backend: Backend,
+    config: Config,
+    version: ProtocolVersion,
+    auth: Auth | None,
+    tls: ssl.SSLContext | None,
+    keyspace: str | None,
+) -> Connection:
     with anyio.move_on_after(config.connect_timeout):
         while True:
-            authenticator = None if auth is None else await _authenticator(auth, attempt)
+            authenticator = None
+            if auth is not None:
+                authenticator = await _authenticator(auth, attempt, backend)
             try:
                 core = ClientConnection(
                     version=version,
@@ -96,7 +120,7 @@ async def open_connection(
                     raise
                 version = exc.next_version
             else:
-                connection = Connection(stream, core, endpoint, backend, config)
+                connection = Connection(stream, core, attempt.endpoint, backend, config)
                 connection.sharding = sharding = Sharding.from_supported(core.supported)
                 connection.shard = None if sharding is None else sharding.shard
                 return connection
@@ -117,22 +141,25 @@ async def _open(
         if tls is None and config.connector is None:
             stream = await backend.own(stream)
         attempt.stage = "handshake"
+        attempt.asked = "the transport"
         await _handshake(stream, core, attempt)
         if keyspace is not None:
             attempt.stage = "keyspace"
             await _choose(stream, core, attempt, keyspace)
     except BaseException:
-        await anyio.aclose_forcefully(stream)
+        await close_forcefully(stream)
         raise
     return stream
 
 
-async def _authenticator(auth: Auth, attempt: Attempt) -> Authenticator:
+async def _authenticator(auth: Auth, attempt: Attempt, backend: Backend) -> Authenticator:
     try:
         return _Typed(await auth.authenticator(attempt.endpoint), attempt)
     except ConfigError:
         raise
-    except Exception as exc:
+    except BaseException as exc:
+        if backend.is_cancellation(exc):
+            raise
         # its text may hold what must not be shown; the cause has it for who looks
         reason = f"the credential provider raised {type(exc).__name__}"
         raise attempt.failure(reason, AuthenticationFailed) from exc
@@ -158,7 +185,7 @@ class _Typed:
     def _ask(self, step: str, argument: object) -> bytes:
         try:
             return _token(getattr(self._authenticator, step)(argument), step)
-        except Exception as exc:
+        except BaseException as exc:  # it is not awaited: this is no cancellation
             reason = f"the authenticator raised {type(exc).__name__}"
             raise self._attempt.failure(reason, AuthenticationFailed) from exc
 
@@ -239,7 +266,10 @@ async def _exchange(stream: ByteStream, core: ClientConnection, attempt: Attempt
                 return event
             data = core.data_to_send()
             if not data:
-                core.receive_data(await stream.receive())
+                data = await stream.receive()
+                if not data:  # what sockets say at the end, though streams of anyio's raise
+                    raise anyio.EndOfStream
+                core.receive_data(data)
                 continue
             try:
                 await stream.send(data)

@@ -28,8 +28,10 @@ from cqlproto_anyio.exceptions import SessionClosed, copied
 from cqlproto_anyio.forking import watch
 from cqlproto_anyio.hooks import active
 from cqlproto_anyio.policies import monotonic_timestamps
+from cqlproto_anyio.policies.checked import tracker_of
 from cqlproto_anyio.preparing import Preparations
 from cqlproto_anyio.statistics import Statistics
+from cqlproto_anyio.usercode import Report, described
 
 if TYPE_CHECKING:
     import ssl
@@ -104,9 +106,11 @@ class Runtime:
         self.retries = 0
         self.speculative = 0
         self._trackers: dict[Speculation, Tracker] = {}
+        self.report_speculation = Report("the speculation policy")
+        self.report_values = Report("a value that was packed for another host")
         self._pausing: set[Request] = set()
         self._closed: str | None = None
-        self._cause: Exception | None = None  # what it was closed for, if not by the user
+        self._cause: BaseException | None = None  # what it was closed for, if not by the user
         self._forked = False
         self._pid = os.getpid()
         self._group: anyio.abc.TaskGroup | None = None
@@ -116,6 +120,7 @@ class Runtime:
             deque()
         )
         self._more: Waiting | None = None  # what the host waits in for more to start
+        self._task = backend.protected(self._guard)
         self._begun: Waiting = backend.waiting()
         self._ended: list[Waiting] | None = []
 
@@ -146,7 +151,7 @@ class Runtime:
             self._ended.append(waiting)
             await shielded(waiting)
 
-    def _close(self, reason: str, cause: Exception | None = None) -> None:
+    def _close(self, reason: str, cause: BaseException | None = None) -> None:
         if self._closed is None:
             self._closed, self._cause = reason, cause
         self.cluster.close(self._session_closed())
@@ -200,7 +205,7 @@ class Runtime:
         with its failure.
         """
         assert self._group is not None
-        self._group.start_soon(self._guard, function, *arguments)
+        self._group.start_soon(self._task, function, *arguments)
 
     async def _guard(
         self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any
@@ -208,13 +213,17 @@ class Runtime:
         # here, and not by the group: it would end the other tasks before anyone knows why
         try:
             await function(*arguments)
-        except Exception as exc:
-            self._close(f"one of its own tasks has failed: {type(exc).__name__}: {exc}", exc)
+        except BaseException as exc:
+            if self.backend.is_cancellation(exc):
+                raise
+            self._close(f"one of its own tasks has failed: {described(exc)}", exc)
 
     async def _begin(self) -> None:
         try:
             await self.cluster.start(self._spawn, self._spawn_soon)
-        except Exception as exc:
+        except BaseException as exc:
+            if self.backend.is_cancellation(exc):
+                raise
             self._begun.fail(copied(exc))
         else:
             self._begun.complete(None)
@@ -253,11 +262,17 @@ class Runtime:
         """Return when a call that starts now is due, in seconds of the session's clock."""
         return math.inf if timeout is None else self.clock() + timeout
 
-    def tracker(self, speculation: Speculation) -> Tracker:
-        """Return what a policy knows of this session's latencies."""
-        tracker = self._trackers.get(speculation)
+    def tracker(self, speculation: Speculation) -> Tracker | None:
+        """Return what a policy knows of this session's latencies; None if it fails to say."""
+        try:
+            tracker = self._trackers.get(speculation)
+        except BaseException as exc:  # its own __hash__ or __eq__
+            self.report_speculation(exc)
+            return None
         if tracker is None:
-            tracker = self._trackers[speculation] = speculation.tracker()
+            tracker = tracker_of(speculation, self.report_speculation)
+            if tracker is not None:
+                self._trackers[speculation] = tracker
         return tracker
 
     async def any_connection(

@@ -166,13 +166,16 @@ class Race:
         except CQLError as exc:
             self._failed(exc, other)
             return False
+        except BaseException as exc:  # of a value: the attempt under way goes on without another
+            self._left = 0
+            self._runtime.report_values(exc)
+            return False
         return True
 
     def _arrived(self, other: Detached) -> None:
         request = self._request
         if other.error is not None:
-            if isinstance(other.error, CQLError):
-                self._lost(other, other.error)
+            self._lost(other, other.error)
             return
         message = other.value.message
         connection = other.connection
@@ -185,14 +188,17 @@ class Race:
             request.settle(other.value, connection)
             self.left_behind = self.left_behind or request.maybe_applied()
 
-    def _lost(self, other: Detached, what: Error | CQLError) -> None:
+    def _lost(self, other: Detached, what: Error | BaseException) -> None:
         """Another attempt has failed: that is the outcome if it was the last."""
         request = self._request
-        if not self._alone or request.done or any(not each.done for each in self._others):
-            self._failed(what, other)
-        else:
+        if self._alone and not request.done and all(each.done for each in self._others):
             request.connection = other.connection
-            if isinstance(what, CQLError):
+            if isinstance(what, BaseException):
                 request.fail(what)
             else:
                 request.complete(other.value)
+        elif isinstance(what, (Error, CQLError)):
+            self._failed(what, other)
+        else:  # a value raised when its turn to be packed came
+            self._left = 0
+            self._runtime.report_values(what)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 
-from cqlproto_anyio.exceptions import ConnectionFailed, TLSFailed
+from cqlproto_anyio.exceptions import ConfigError, ConnectionFailed, CQLError, TLSFailed
+from cqlproto_anyio.usercode import described
 
 if TYPE_CHECKING:
     import ssl
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from cqlproto_anyio.config import Connector, Endpoint
 
-__all__ = ["Attempt", "open_stream"]
+__all__ = ["Attempt", "close_forcefully", "open_stream"]
 
 
 class Attempt:
@@ -27,11 +29,16 @@ class Attempt:
     Arguments:
         endpoint: the node.
         clock: returns seconds.
+
+    Attributes:
+        stage: how far it got.
+        asked: what is at work, to say what has raised if nothing else is known.
     """
 
     def __init__(self, endpoint: Endpoint, clock: Callable[[], float]) -> None:
         self.endpoint = endpoint
         self.stage = "connect"
+        self.asked = "connecting"
         self._clock = clock
         self._started = clock()
 
@@ -55,22 +62,37 @@ async def open_stream(
     endpoint = attempt.endpoint
     try:
         if connector is not None:
+            attempt.asked = "the connector"
             stream = await connector(endpoint)
+            if not (hasattr(stream, "receive") and hasattr(stream, "send")):
+                kind = type(stream).__name__
+                raise attempt.failure(f"the connector returned a {kind}, not a ByteStream")
         else:
             stream = await anyio.connect_tcp(endpoint.address, endpoint.port)
     except socket.gaierror as exc:
         attempt.stage = "resolve"
         raise attempt.failure(f"{endpoint.address!r} can't be resolved: {exc.strerror}") from exc
+    except (ConfigError, ConnectionFailed):
+        raise
+    except CQLError as exc:  # of another session, which the connector asks
+        raise attempt.failure(f"the connector raised {described(exc)}") from exc
     except OSError as exc:
         raise attempt.failure(_reason(exc)) from exc
     if tls is None:
         return stream
     attempt.stage = "tls"
+    attempt.asked = "the TLS context"
     try:
         return await _wrap(stream, tls, attempt)
     except BaseException:
-        await anyio.aclose_forcefully(stream)
+        await close_forcefully(stream)
         raise
+
+
+async def close_forcefully(stream: ByteStream) -> None:
+    """Close a stream without waiting; what a transport of the user's raises then is of no use."""
+    with suppress(BaseException):
+        await anyio.aclose_forcefully(stream)
 
 
 async def _wrap(stream: ByteStream, tls: ssl.SSLContext, attempt: Attempt) -> ByteStream:

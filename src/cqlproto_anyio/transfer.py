@@ -14,6 +14,7 @@ import anyio.lowlevel
 
 from cqlproto.exceptions import RemoteProtocolError
 from cqlproto_anyio._asyncio import Receiver, SocketStream
+from cqlproto_anyio.usercode import described
 
 if TYPE_CHECKING:
     import asyncio
@@ -133,6 +134,8 @@ class Pulled:
                     await writer
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as exc:
             carried.lose(cause_of(exc), exc)
+        except BaseException as exc:
+            self._failed(exc)
 
     async def _read(self) -> None:
         carried = self._carried
@@ -140,14 +143,23 @@ class Pulled:
         received = carried.received
         size = self._backend.receive_size
         try:
-            while True:
-                received(await receive(size), direct=False)
+            while data := await receive(size):
+                received(data, direct=False)
+            carried.ended()  # what sockets say at the end, though streams of anyio's raise
         except RemoteProtocolError as exc:
             carried.lose(str(exc), exc)
         except anyio.EndOfStream:
             carried.ended()
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as exc:
             carried.lose(cause_of(exc), exc)
+        except BaseException as exc:
+            self._failed(exc)
+
+    def _failed(self, error: BaseException) -> None:
+        """The transport, or a bug, has raised what nobody expects: that costs this connection."""
+        if self._backend.is_cancellation(error):
+            raise error
+        self._carried.lose(described(error), error)
 
 
 class Pushed(Receiver):
@@ -191,12 +203,19 @@ class Pushed(Receiver):
             carried.received(data, direct=True)
         except RemoteProtocolError as exc:
             carried.lose(str(exc), exc)
-        except Exception as exc:  # a bug of ours: the requests must not hang because of it
-            carried.lose(f"{type(exc).__name__}: {exc}", exc)
+        except (KeyboardInterrupt, SystemExit) as exc:  # of a task that was run at once
+            self._loop.call_soon(_end_program, exc)
+            self._loop.call_soon(self._go_on)
+        except BaseException as exc:  # a bug of ours: the requests must not hang because of it
+            carried.lose(described(exc), exc)
         finally:
             self._receiving = False
         if not carried.silent:
             self._flush()
+
+    def _go_on(self) -> None:
+        """Parse what is left of a read, after a task that it had run ended the program."""
+        self.data_received(b"")
 
     def eof_received(self) -> None:
         carried = self._carried
@@ -211,3 +230,11 @@ class Pushed(Receiver):
 
     def resume_writing(self) -> None:
         self._flush()
+
+
+def _end_program(error: BaseException) -> None:
+    """Raise what a task has raised where the event loop passes it on, and closes no socket for it.
+
+    A loop that calls a protocol takes what that raises for the socket's failure.
+    """
+    raise error

@@ -550,7 +550,7 @@ async def test_what_a_connector_raises() -> None:
     for raises, kind in [
         (TimeoutError("too slow"), cql.ConnectionFailed),
         (OSError(113, "No route to host"), cql.ConnectionFailed),
-        (Odd(1, 2), Odd),
+        (Odd(1, 2), cql.ConnectionFailed),
     ]:
 
         def script(server: Server, raises: Exception = raises) -> None:
@@ -559,6 +559,7 @@ async def test_what_a_connector_raises() -> None:
         with anyio.fail_after(5):
             raised, _ = await scripted(script)
         assert type(raised) is kind
+        assert raised.__cause__ is raises
 
 
 async def test_the_first_contact_point_is_dead_and_the_second_good() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -208,14 +209,24 @@ def test_logging_that_raises_breaks_nothing() -> None:
         logger.removeFilter(broken)
 
 
-def test_what_ends_the_program_is_not_swallowed() -> None:
-    def fail(name: str, record: Any) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("name", HOOKS)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, CancelledError, GeneratorExit])
+def test_what_ends_the_program_ends_the_callers_task_alone(
+    name: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hook that isn't called by a caller of the session's must not end a task of the session."""
 
-    tell = active(listener(["host_up"], fail)).host_up
-    assert tell is not None
-    with pytest.raises(KeyboardInterrupt):
-        tell(RECORDS["host_up"])
+    def fail(name: str, record: Any) -> None:
+        raise error
+
+    tell = getattr(active(listener([name], fail)), name)
+    if name == "request_finished" and error in (KeyboardInterrupt, SystemExit):
+        with pytest.raises(error):
+            tell(RECORDS[name])
+        assert not caplog.records
+    else:
+        tell(RECORDS[name])
+        assert f"Some.{name} raised, 1 times" in caplog.text
 
 
 def test_logging_is_loaded_by_the_first_failure_alone() -> None:
