@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -404,8 +406,8 @@ async def test_hooks(raised: str) -> None:
         def _fail(self, record: object) -> None:
             switch()
 
-        host_added = host_removed = host_up = host_down = _fail  # type: ignore[assignment]
-        connection_opened = connection_lost = control_moved = _fail  # type: ignore[assignment]
+        host_added = host_removed = host_up = host_down = _fail
+        connection_opened = connection_lost = control_moved = _fail
 
     async with session_on(cluster, hooks=Broken()) as session:
         await connected(session, cluster.hosts)
@@ -516,7 +518,7 @@ async def test_a_speculation_policy(raised: str, step: str) -> None:
                 switch()
 
     class Policy:
-        def tracker(self) -> Tracker:
+        def tracker(self) -> Any:
             if step == "tracker":
                 switch()
             return Tracker()
@@ -766,3 +768,86 @@ async def test_a_log_filter_that_raises() -> None:
         finally:
             for logger in loggers:
                 logger.removeFilter(broken)
+
+
+# -- programs that end
+
+INTERRUPTED = """
+import signal, sys
+import anyio, trio
+import cqlproto_anyio as cql
+
+ended = []
+async def connector(endpoint):
+    signal.raise_signal(signal.SIGINT)
+    await anyio.sleep_forever()
+
+async def main():
+    try:
+        async with cql.connect("node", config=cql.Config(connector=connector, discovery=False)):
+            pass
+    finally:
+        ended.append(True)
+
+try:
+    trio.run(main)
+except KeyboardInterrupt:
+    print("interrupted", ended)
+"""
+
+
+def test_an_interrupt_while_the_session_works_is_the_programs() -> None:
+    """On trio it is raised wherever Python is at: not in a task of the session's."""
+    ran = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, "interrupted [True]\n"), ran.stderr
+
+
+EXITS = """
+import asyncio, sys
+from contextlib import suppress
+import cqlproto_anyio as cql
+from tests.cqlproto_anyio.fakecluster import FakeCluster
+
+async def main():
+    cluster = FakeCluster(1)
+    cluster.pushes = True
+    cluster.answer = lambda request: None
+    config = cluster.config(discovery=False)
+    async with cql.connect(cluster.addresses, config=config) as session:
+        async def ask(number):
+            row = (await session.execute("SELECT v FROM ks.t WHERE k = ?", (number,))).one()
+            if number == 0:
+                sys.exit(7)
+            told.append(row.v)
+
+        tasks = [asyncio.create_task(ask(number)) for number in range(3)]
+        while len(cluster.waiting) < 3:
+            await asyncio.sleep(0.001)
+        for request in cluster.waiting:  # all in one read
+            connection = request.connection
+            connection.core.reply(request.stream_id, cluster.usual_answer(request))
+        connection.flush()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        await asyncio.wait(tasks)
+        told.append(session.statistics().hosts[0].lost)
+
+told = []
+loop = RUN.new_event_loop()
+task = loop.create_task(main())
+try:
+    loop.run_until_complete(task)
+except SystemExit as exc:
+    told.append(f"exit {exc.code}")
+task.cancel()
+loop.run_until_complete(task)
+print(sorted(told, key=str))
+"""
+
+
+@pytest.mark.parametrize("library", ["asyncio", "uvloop"])
+def test_a_task_that_ends_the_program_harms_no_other(library: str) -> None:
+    """It is run by the very call that parses its reply, and the others' are in the same read."""
+    script = f"import {library} as RUN\n{EXITS}"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, "[0, 1, 2, 'exit 7']\n"), ran.stderr
