@@ -113,6 +113,31 @@ async def test_every_row_target(session: cql.Session) -> None:
     assert (await session.execute("SELECT count(*) FROM points")).scalar() >= 1
 
 
+async def test_what_a_result_gives(session: cql.Session) -> None:
+    ann, bob = uuid.uuid4(), uuid.uuid4()
+    insert = "INSERT INTO users (id, email) VALUES (?, ?)"
+    await session.execute(insert, (ann, "ann@example.org"))
+    await session.execute(insert, (bob, "bob@example.org"))
+    both = await session.execute("SELECT email, id FROM users WHERE id IN ?", ([ann, bob],))
+    assert sorted(both.scalars()) == ["ann@example.org", "bob@example.org"]
+    assert both[0] == both.rows[0]
+    assert both[1:] == both.rows[1:]
+    one = await session.execute("SELECT * FROM users WHERE id = ?", (ann,))
+    row = one.one_or_none()
+    assert row is not None
+    assert dict(row) == {"id": ann, "email": "ann@example.org", "name": None}
+    assert row.keys() == ("id", "email", "name")
+    assert "email" in row
+    assert "e-mail" not in row
+    none = await session.execute("SELECT name FROM users WHERE id = ?", (uuid.uuid4(),))
+    assert none.one_or_none() is None
+    assert none.scalar(default="nobody") == "nobody"
+    count = await session.execute("SELECT count(*) FROM users", row=int)
+    assert count.one() >= 2
+    assert not session.closed
+    assert session.keyspace is not None
+
+
 async def test_a_lightweight_transaction(session: cql.Session) -> None:
     user = {"id": uuid.uuid4(), "email": "cid@example.org"}
     insert = "INSERT INTO users (id, email) VALUES (:id, :email) IF NOT EXISTS"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar, overload
 
+from cqlproto.rows import Row
+from cqlproto.rows.singles import is_single
 from cqlproto_anyio.exceptions import (
     MultipleRows,
     PageTokenMismatch,
@@ -28,6 +30,7 @@ __all__ = ["Notes", "Page", "PageToken", "Result"]
 R = TypeVar("R")
 
 APPLIED = "[applied]"
+_REQUIRED: Any = object()
 
 
 class Notes:
@@ -119,8 +122,44 @@ class _Answer(Generic[R]):
         """
         return getattr(self, "_agreed", None)
 
+    def first(self) -> R | None:
+        """Return the first row, or None if there is none."""
+        return self.rows[0] if self.rows else None
+
+    def scalars(self) -> list[Any]:
+        """Return the first column of each row."""
+        return [self._scalar(row) for row in self.rows]
+
+    def _scalar(self, row: Any) -> Any:
+        """Return the first column of a row, whatever the row target has made of it."""
+        kind = type(row)
+        if kind is tuple or isinstance(row, Row):
+            return tuple.__getitem__(row, 0)
+        name = self._columns[0].name
+        if kind is dict and name in row:
+            return row[name]
+        if is_single(row):  # row=int and the like have taken the column
+            return row
+        try:
+            return getattr(row, name)
+        except AttributeError:
+            raise ResultError(
+                f"a {kind.__name__} has no {name}, the first column: leave row= out, or pass"
+                " row=tuple"
+            ) from None
+
     def __iter__(self) -> Iterator[R]:
         return iter(self.rows)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> R: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[R]: ...
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, str):
+            raise TypeError(f"a result has rows, not columns: write result.one()[{index!r}]")
+        return self.rows[index]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -157,10 +196,6 @@ class Result(_Answer[R]):
         self._event = event
         self._outcome = outcome
 
-    def first(self) -> R | None:
-        """Return the first row, or None if there is none."""
-        return self.rows[0] if self.rows else None
-
     def one(self) -> R:
         """Return the only row.
 
@@ -174,12 +209,27 @@ class Result(_Answer[R]):
             raise RowNotFound("one row was expected, there is none")
         raise MultipleRows(f"one row was expected, there are {len(self.rows)}")
 
-    def scalar(self) -> Any:
-        """Return the first column of the only row; raises as :meth:`one` does."""
-        row: Any = self.one()
-        if isinstance(row, tuple):
-            return tuple.__getitem__(row, 0)
-        return row[self.columns[0]] if isinstance(row, dict) else getattr(row, self.columns[0])
+    def one_or_none(self) -> R | None:
+        """Return the only row, or None if there is none.
+
+        Raises:
+            MultipleRows: there are several.
+        """
+        return self.one() if self.rows else None
+
+    def scalar(self, default: Any = _REQUIRED) -> Any:
+        """Return the first column of the only row; a null is None.
+
+        Arguments:
+            default: what to return where there is no row.
+
+        Raises:
+            RowNotFound: there is no row, and no default.
+            MultipleRows: there are several.
+        """
+        if default is not _REQUIRED and not self.rows:
+            return default
+        return self._scalar(self.one())
 
     @property
     def applied(self) -> bool:

@@ -338,6 +338,11 @@ class Runtime:
             self._pausing.discard(request)
             alarm.cancel()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more requests."""
+        return self._closed is not None
+
     def check_open(self) -> None:
         """Raise SessionClosed if it is closed."""
         if self._closed is not None:

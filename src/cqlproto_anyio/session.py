@@ -65,7 +65,20 @@ class Session:
         self._settings: dict[tuple[Any, ...], Settings] = {}
 
     def __repr__(self) -> str:
-        return f"<Session at {', '.join(map(str, self._runtime.endpoints))}>"
+        state = "closed" if self.closed else "open"
+        keyspace = "no keyspace" if self.keyspace is None else f"keyspace {self.keyspace!r}"
+        hosts = ", ".join(map(str, self._runtime.endpoints))
+        return f"<Session {state}, {keyspace}, hosts {hosts}>"
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session is closed, or has ended since, and takes no more requests."""
+        return self._runtime.closed
+
+    @property
+    def keyspace(self) -> str | None:
+        """The keyspace of unqualified names: of ``connect``, or of ``using``; None without one."""
+        return self._default.keyspace
 
     @property
     def profile(self) -> Profile:
@@ -107,7 +120,8 @@ class Session:
             parameters: one value per bind marker, as a sequence; or by name, as a mapping or an
                 object with fields. None is null, ``UNSET`` leaves a column alone.
             row: what a row becomes: ``Row`` (the default), ``tuple``, ``dict``, a class that takes
-                the columns by name, or a ``RowTarget``.
+                the columns by name, ``int`` or another class of values for the only column, or a
+                ``RowTarget``.
             options: see :class:`Profile`.
 
         Raises:

@@ -25,6 +25,11 @@ INSERT = "INSERT INTO t (k) VALUES (?)"
 ALONE = cql.Config(discovery=False)  # the server is no cluster
 
 
+class _Listening(cql.Hooks):
+    def request_finished(self, record: cql.RequestRecord) -> None:
+        pass
+
+
 async def test_closed_from_another_task_while_requests_are_in_flight() -> None:
     async with serving() as server, server.session(max_in_flight=20) as session:
         server.answer = preparing(server)
@@ -318,3 +323,26 @@ def test_a_loop_that_ends_ends_the_session() -> None:
             await sessions[0].execute("SELECT v FROM t")
 
     asyncio.run(again())
+
+
+@pytest.mark.parametrize("hooks", [None, _Listening()], ids=["plain", "observed"])
+async def test_a_session_tells_its_state_and_its_keyspace(hooks: cql.Hooks | None) -> None:
+    async with serving() as server:
+        async with server.session(keyspace="shop", hooks=hooks) as session:
+            assert (session.closed, session.keyspace) == (False, "shop")
+            assert repr(session) == "<Session open, keyspace 'shop', hosts node:9042>"
+            if session.protocol_version.has_keyspace_option:
+                other = session.using(keyspace="blog")
+                assert other.keyspace == "blog"
+                assert "open, keyspace 'blog'" in repr(other)
+            other = session.using(profile=cql.Profile(timeout=1))
+            assert other.keyspace == "shop"
+            await other.aclose()
+            for each in (session, other):
+                assert each.closed
+                assert repr(each) == "<Session closed, keyspace 'shop', hosts node:9042>"
+        async with server.session(hooks=hooks) as session:
+            assert session.keyspace is None
+            assert repr(session) == "<Session open, no keyspace, hosts node:9042>"
+        assert session.closed
+        assert session.keyspace is None

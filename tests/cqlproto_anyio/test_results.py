@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ import cqlproto_anyio as cql
 from cqlproto import ResponseReceived
 from cqlproto.cqltypes import UNSET
 from cqlproto.messages import VOID
+from cqlproto.rows.targets import row_class
 from cqlproto_anyio.results import PageToken
 from tests.cqlproto_anyio.answers import columns
 
@@ -97,6 +98,79 @@ def test_first_one_and_scalar() -> None:
         a = 7
 
     assert result(Thing()).scalar() == 7
+
+
+def test_one_or_none_and_a_default() -> None:
+    none, one, two = result(), result((1, 2)), result((1, 2), (3, 4))
+    assert (none.one_or_none(), one.one_or_none()) == (None, (1, 2))
+    with pytest.raises(cql.MultipleRows, match="2"):
+        two.one_or_none()
+    assert (none.scalar(default=None), none.scalar(0), one.scalar(default=9)) == (None, 0, 1)
+    assert result((None, 2)).scalar(default=9) is None
+    with pytest.raises(cql.MultipleRows):
+        two.scalar(default=9)
+
+
+def test_rows_by_index_and_slices() -> None:
+    two: Any
+    more = {"next_token": None}
+    for two in (
+        result((1, 2), (3, 4)),
+        cql.Page([(1, 2), (3, 4)], columns("a", "b"), ResponseReceived(1, VOID), "h:1", **more),
+    ):
+        assert (two[0], two[-1], two[1:], two[:0]) == ((1, 2), (3, 4), [(3, 4)], [])
+        assert [*reversed(two)] == [(3, 4), (1, 2)]
+        assert (3, 4) in two
+        assert two.first() == (1, 2)
+        assert two.scalars() == [1, 3]
+        with pytest.raises(IndexError):
+            two[2]
+        with pytest.raises(TypeError, match=r"write result.one\(\)\['a'\]"):
+            two["a"]
+
+
+class Swapped(NamedTuple):
+    b: int
+    a: int
+
+
+class Other(NamedTuple):
+    b: int
+
+
+class Thing:
+    a = 7
+
+
+class Word(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "scalars"),
+    [
+        ([(1, 2), (3, 4)], [1, 3]),
+        ([row_class(("a", "b"))((1, 2))], [1]),
+        ([{"a": 1, "b": 2}], [1]),
+        ([{"b": 2, "a": 1}], [1]),
+        ([Swapped(b=2, a=1)], [1]),
+        ([Thing()], [7]),
+        ([1, None, 2], [1, None, 2]),
+        (["x", Word("y")], ["x", "y"]),
+        ([[1], {2}], [[1], {2}]),
+        ([], []),
+    ],
+)
+def test_scalars(rows: list[Any], scalars: list[Any]) -> None:
+    assert result(*rows).scalars() == scalars
+    assert [result(row).scalar() for row in rows] == scalars
+
+
+@pytest.mark.parametrize("row", [Other(1), {"b": 1}, object()])
+def test_scalars_of_rows_that_lack_the_first_column(row: object) -> None:
+    for call in (result(row).scalars, result(row).scalar):
+        with pytest.raises(cql.ResultError, match="has no a, the first column"):
+            call()
 
 
 def test_what_a_result_tells() -> None:

@@ -3,8 +3,8 @@
 A field is read as ``value.street``, ``value["street"]`` or ``value[0]``. The classes are made with
 ``type()`` from properties, never from generated source, since the names in them come from a server.
 A name that is no identifier, or starts with an underscore, is no attribute and is read as
-``value["name"]``; a field called ``count`` or ``index`` hides the method of ``tuple`` that nobody
-wants there.
+``value["name"]``, and so is one called ``keys``, which ``dict(value)`` needs. A field called
+``count`` or ``index`` hides the method of ``tuple`` that nobody wants there.
 """
 
 from __future__ import annotations
@@ -52,6 +52,14 @@ class UserValue(tuple[Any, ...]):
             )
         return cls(given + (None,) * missing)
 
+    def keys(self) -> tuple[str, ...]:
+        """Return the names of the fields, in order."""
+        return self._fields
+
+    def __contains__(self, item: object) -> bool:
+        """A str is looked for among the names of the fields, anything else among the values."""
+        return tuple.__contains__(self._fields if isinstance(item, str) else self, item)
+
     def _asdict(self) -> dict[str, Any]:
         """Return the fields by name."""
         return dict(zip(self._fields, self, strict=True))
@@ -90,7 +98,7 @@ def _make_class(keyspace: str, name: str, fields: tuple[str, ...]) -> type[UserV
     namespace: dict[str, Any] = {
         field: property(_getter(position))
         for position, field in enumerate(fields)
-        if field.isidentifier() and not field.startswith("_")
+        if field.isidentifier() and not field.startswith("_") and field != "keys"
     }
     namespace.update(
         __slots__=(),

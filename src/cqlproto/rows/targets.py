@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
 
 from cqlproto.exceptions import RowMappingError
+from cqlproto.rows.singles import is_single_target, single_maker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,16 +52,31 @@ _tuplegetter = getattr(collections, "_tuplegetter", _fallback_getter)
 class Row(tuple[Any, ...]):
     """One row: a tuple whose columns are also attributes and keys.
 
-    ``row.name`` and ``row["name"]`` are the same; a column whose name starts with an underscore is
-    reached by key only. A name that tuples use themselves, such as ``count``, is the column.
+    ``row.name`` and ``row["name"]`` are the same. A column called ``keys``, or whose name starts
+    with an underscore, is reached by key only. A name that tuples use themselves, such as
+    ``count``, is the column.
+
+    ``dict(row)``, ``**row`` and ``row.keys()`` take the names of the columns, and so does
+    ``"name" in row``; anything but a str is looked for among the values.
     """
 
     __slots__ = ()
     _fields: tuple[str, ...] = ()
 
+    def keys(self) -> tuple[str, ...]:
+        """Return the names of the columns, in order."""
+        return self._fields
+
     def _asdict(self) -> dict[str, Any]:
-        """Return the row as a dict, in column order."""
-        return dict(zip(self._fields, self, strict=True))
+        """Return the row as a dict, in column order; of two equal names the first counts."""
+        names = self._fields
+        made = dict(zip(names, self, strict=True))
+        return made if len(made) == len(names) else {name: self[name] for name in names}
+
+    def __contains__(self, item: object) -> bool:
+        if isinstance(item, str):
+            return tuple.__contains__(self._fields, item)
+        return tuple.__contains__(self, item)
 
     def __getitem__(self, key: Any) -> Any:
         if type(key) is not str:
@@ -94,7 +110,7 @@ def row_class(names: tuple[str, ...]) -> type[Row]:
     """Return the class of rows with these column names, in this order."""
     space: dict[str, Any] = {"__slots__": (), "_fields": names}
     for index, name in reversed(list(enumerate(names))):  # of two equal names the first wins
-        if not name.startswith("_"):
+        if not name.startswith("_") and name != "keys":
             space[name] = _positional(index)
     return cast("type[Row]", type("Row", (Row,), space))
 
@@ -116,6 +132,8 @@ def row_maker(columns: Sequence[Column], target: Any) -> Callable[..., Any]:
     if isinstance(target, RowTarget) and not isinstance(target, type):
         return target.row_maker(columns)
     if isinstance(target, type):
+        if is_single_target(target, columns):
+            return single_maker(columns, target)
         return _class_maker(names, target)
     raise RowMappingError(
         f"row={target!r}: expected Row, tuple, dict, a class or an object with row_maker()"

@@ -42,6 +42,18 @@ def test_names_of_fields_take_nothing_from_a_user_value() -> None:
     assert pickle.loads(pickle.dumps(value)) == value
 
 
+@pytest.mark.parametrize("name", ["keys", "items", "_fields", "count", "a b"])
+def test_a_user_value_is_taken_for_a_mapping_whatever_its_fields_are_called(name: str) -> None:
+    fields = tuple((each, NATIVE_TYPES["text"]) for each in ("street", name))
+    value = user_value_class(UserType("shop", "address", fields))(["Main St", "x"])
+    expected = {"street": "Main St", name: "x"}
+    assert dict(value) == {**value} == value._asdict() == expected
+    assert value.keys() == ("street", name)
+    assert name in value
+    assert "Main St" not in value
+    assert None not in value
+
+
 def test_missing_fields_of_a_user_value_are_null() -> None:
     make = user_value_class(ADDRESS)._make
     assert make(["Main St"]) == ("Main St", None)

@@ -72,7 +72,9 @@ def test_a_row_cannot_be_changed() -> None:
     assert not hasattr(row, "__dict__")
 
 
-@pytest.mark.parametrize("name", ["count", "index", "mro", "keys", "self", "class", "a b", "", "é"])
+@pytest.mark.parametrize(
+    "name", ["count", "index", "mro", "items", "values", "self", "class", "a b", "", "é"]
+)
 def test_names_that_are_taken_or_odd_are_columns(name: str) -> None:
     row = one("x", name, "z")
     assert getattr(row, name) == row[name] == 2
@@ -90,6 +92,27 @@ def test_a_name_with_an_underscore_is_a_key_only(name: str) -> None:
     assert row._fields == (name, "b")
     assert row._asdict() == {name: 1, "b": 2}
     assert copy.deepcopy(row) == row
+
+
+@pytest.mark.parametrize("name", ["keys", "items", "values", "count", "_fields", "get", "a b"])
+def test_a_row_is_taken_for_a_mapping_whatever_its_columns_are_called(name: str) -> None:
+    row = one("id", name)
+    expected = {"id": 1, name: 2}
+    assert dict(row) == {**row} == row._asdict() == expected
+    assert [*row.keys()] == ["id", name]  # the method
+    assert dict(**row) == expected
+    assert name in row
+    assert "other" not in row
+    assert 2 in row
+    assert 3 not in row
+    assert None not in row
+    assert pickle.loads(pickle.dumps(row)).keys() == ("id", name)
+
+
+def test_of_equal_names_a_dict_has_the_first() -> None:
+    row = one("a", "b", "a")
+    assert dict(row) == row._asdict() == {"a": 1, "b": 2}
+    assert [*row._asdict()] == ["a", "b"]
 
 
 def test_no_such_column() -> None:
@@ -119,7 +142,7 @@ def test_any_names_do(names: list[str]) -> None:
     for index, name in enumerate(names):
         first = names.index(name)
         assert row[name] == row[index] - (index - first)
-        if not name.startswith("_"):
+        if not name.startswith("_") and name != "keys":
             assert getattr(row, name) == row[name]
     for again in (
         pickle.loads(pickle.dumps(row)),
@@ -310,7 +333,7 @@ def test_repeated_columns_need_names_of_their_own(target: type) -> None:
 @pytest.mark.parametrize(
     ("target", "text"),
     [
-        (int, "its constructor can't be read|takes none of the columns"),
+        (list, "its constructor can't be read|takes none of the columns"),
         (object, "takes none of the columns"),
         (None, "expected Row, tuple, dict"),
         ("Row", "expected Row, tuple, dict"),
