@@ -266,6 +266,20 @@ async def test_an_error_in_the_body_arrives_as_it_is(cassandra: Node) -> None:
             raise ValueError("mine")
 
 
+@pytest.mark.parametrize("hosts", ["127.0.0.1", ["127.0.0.1", "127.0.0.2"]])
+async def test_a_cluster_that_is_not_there(hosts: str | list[str]) -> None:
+    """One except clause, however many nodes were tried."""
+    with pytest.raises(cql.ConnectionFailed) as info:
+        async with cql.connect(hosts, port=9):
+            pass
+    error = info.value
+    assert isinstance(error, OSError)
+    assert (error.stage, error.maybe_applied) == ("connect", False)
+    assert error.host in ("127.0.0.1:9", "127.0.0.2:9")
+    assert 0 <= error.elapsed < 5
+    assert len(error.attempts) == (0 if isinstance(hosts, str) else len(hosts))
+
+
 async def test_an_exit_stack_and_another_task_may_close(cassandra: Node) -> None:
     stack = contextlib.AsyncExitStack()
     session = await stack.enter_async_context(cql.connect(cassandra.host, port=cassandra.port))

@@ -301,7 +301,7 @@ class Attempts:
         self._tried.clear()
         try:
             return await self.connection()
-        except (ConnectionFailed, NoHostAvailable):
+        except ConnectionFailed:
             return None
 
     def _decide(self, error: CQLError, attempt: int) -> Retry | None:
@@ -335,7 +335,8 @@ class Attempts:
         failures = self.failures
         error.maybe_applied = error.maybe_applied or self._left_behind
         if failures and error not in failures and error.attempts != tuple(failures):
-            was_tried = error.host is not None and not isinstance(error, Overloaded)
+            never = (NoHostAvailable, Overloaded)
+            was_tried = error.host is not None and not isinstance(error, never)
             error.attempts = (*failures, *((error,) if was_tried else error.attempts))
             error.maybe_applied = error.maybe_applied or any(
                 each.maybe_applied for each in failures

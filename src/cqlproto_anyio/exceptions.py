@@ -9,9 +9,9 @@
       ResultError                  RowNotFound, MultipleRows, ResultTooLarge
       ConnectionFailed             also an OSError: host, stage, elapsed
         AuthenticationFailed, NotCQL, TLSFailed, VersionRejected, ConnectionLost
+        NoHostAvailable          several nodes were tried; .attempts has each failure
       RequestTimeout               also a TimeoutError
       Overloaded                   the client's own queue is full
-      NoHostAvailable              every contact point failed; .attempts has each failure
       DatabaseError                the server answered by an ERROR: one class per code
 
 There is no ExceptionGroup anywhere.
@@ -184,6 +184,27 @@ class ConnectionLost(ConnectionFailed):
     query: str | None = None
 
 
+class NoHostAvailable(ConnectionFailed):
+    """No node could be reached; ``attempts`` has what happened at each.
+
+    Attributes:
+        host: the node that was tried last; empty if none was.
+        stage: how far that got.
+        elapsed: how long the longest attempt took, in seconds.
+        reason: how many were tried.
+    """
+
+    def __init__(self, attempts: Sequence[BaseException]) -> None:
+        tried = "".join(f"\n  {type(each).__name__}: {each}" for each in attempts)
+        self.reason = f"no host is available, {len(attempts)} tried"
+        CQLError.__init__(self, f"{self.reason}:{tried}")
+        last = attempts[-1] if attempts else None
+        self.host = getattr(last, "host", None) or ""
+        self.stage = getattr(last, "stage", "connect")
+        self.elapsed = max([getattr(each, "elapsed", 0.0) for each in attempts], default=0.0)
+        self.attempts = tuple(attempts)
+
+
 class RequestTimeout(CQLError, TimeoutError):
     """The deadline passed before the answer came.
 
@@ -198,15 +219,6 @@ class RequestTimeout(CQLError, TimeoutError):
 
 class Overloaded(CQLError):
     """Too many requests wait in the client for a free connection; nothing was sent."""
-
-
-class NoHostAvailable(CQLError):
-    """No node could be reached; ``attempts`` has what happened at each."""
-
-    def __init__(self, attempts: Sequence[BaseException]) -> None:
-        tried = "".join(f"\n  {type(each).__name__}: {each}" for each in attempts)
-        super().__init__(f"no host is available, {len(attempts)} tried:{tried}")
-        self.attempts = tuple(attempts)
 
 
 class DatabaseError(CQLError):

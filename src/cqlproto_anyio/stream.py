@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from cqlproto_anyio.exceptions import ConfigError, ConnectionFailed, CQLError, TLSFailed
+from cqlproto_anyio.exceptions import (
+    ConfigError,
+    ConnectionFailed,
+    CQLError,
+    NoHostAvailable,
+    TLSFailed,
+)
 from cqlproto_anyio.usercode import described
 
 if TYPE_CHECKING:
@@ -72,9 +78,11 @@ async def open_stream(
     except socket.gaierror as exc:
         attempt.stage = "resolve"
         raise attempt.failure(f"{endpoint.address!r} can't be resolved: {exc.strerror}") from exc
-    except (ConfigError, ConnectionFailed):
-        raise
-    except CQLError as exc:  # of another session, which the connector asks
+    except CQLError as exc:
+        known = isinstance(exc, (ConfigError, ConnectionFailed))
+        if known and not isinstance(exc, NoHostAvailable):
+            raise
+        # of another session, which the connector asks
         raise attempt.failure(f"the connector raised {described(exc)}") from exc
     except OSError as exc:
         raise attempt.failure(_reason(exc)) from exc

@@ -122,6 +122,9 @@ def failing(error: cql.CQLError) -> None:
     if isinstance(error, cql.ConnectionFailed):
         assert_type(error.stage, str)
         assert_type(error.elapsed, float)
+    unreachable: cql.ConnectionFailed = cql.NoHostAvailable([error])
+    system: OSError = unreachable
+    assert system
     timeout: TimeoutError = cql.RequestTimeout("late")
     assert timeout
 

@@ -18,6 +18,7 @@ from cqlproto_anyio.exceptions import (
     ConfigError,
     ConnectionFailed,
     IsBootstrapping,
+    NoHostAvailable,
     ReadFailure,
     ReadTimeout,
     ServerError,
@@ -172,7 +173,7 @@ class DefaultRetry:
         self, error: CQLError, *, attempt: int, idempotent: bool, reads: bool
     ) -> Retry | None:
         """Return what the table above says."""
-        if attempt >= self.max_attempts:
+        if attempt >= self.max_attempts or isinstance(error, NoHostAvailable):
             return None
         if isinstance(error, (ConnectionFailed, IsBootstrapping, ServerError, Unprepared)):
             return _NEXT_HOST
