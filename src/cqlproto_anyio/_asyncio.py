@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
 
-from cqlproto_anyio._backend import Waiting
+from cqlproto_anyio._backend import Waiting, elsewhere
 from cqlproto_anyio.request import Request
 from cqlproto_anyio.usercode import contains
 
@@ -46,7 +46,14 @@ class AsyncioWaiting(Waiting):
     def __await__(self) -> Generator[Any, Any, Any]:
         if not self.done:
             self._asyncio_future_blocking = True
-            yield self
+            try:
+                yield self
+            except BaseException as exc:
+                if not self.done:  # neither completed nor cancelled
+                    self.abandon()
+                    if isinstance(exc, (TypeError, RuntimeError)):  # no task of this loop's
+                        raise elsewhere() from exc
+                raise
         elif self.error is not None:
             raise self.error
         return self.value
@@ -115,6 +122,8 @@ class AsyncioBackend:
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
+        self.running: Callable[[], object] = asyncio._get_running_loop
+        self.home: object = loop
         self.waiting: type[Waiting] = self._bound(AsyncioWaiting)
         self.request: type[Request] = self._bound(AsyncioRequest)
         # asyncio's own loops ask the monotonic clock; without the way through them it is cheaper
@@ -136,6 +145,9 @@ class AsyncioBackend:
         if task is None:  # the coroutine is being closed, maybe without a loop
             return True
         return contains(error, asyncio.CancelledError) and task.cancelling() > 0
+
+    def is_here(self) -> bool:
+        return self.running() is self.home and asyncio.current_task() is not None
 
     async def own(self, stream: ByteStream) -> ByteStream:
         """Return a stream that has just been connected as one that can push."""

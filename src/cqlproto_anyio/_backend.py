@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 
+from cqlproto_anyio.exceptions import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
     from contextvars import Context
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Coroutine[Any, Any, None]]")
 
-__all__ = ["Backend", "Waiting", "current_backend", "shielded"]
+__all__ = ["Backend", "Waiting", "current_backend", "elsewhere", "shielded"]
 
 
 class Waiting:
@@ -84,10 +86,15 @@ class Backend(Protocol):
         waiting: the class of what tasks wait for.
         request: the class of requests, which tasks wait for too.
         receive_size: how many bytes to read at a time.
+        running: returns what stands for the event loop that runs in this thread, or None. Asked
+            for each request, so it is no Python function if that can be.
+        home: what that returns in the session's event loop.
     """
 
     name: str
     clock: Callable[[], float]
+    running: Callable[[], object]
+    home: object
     waiting: type[Waiting]
     request: type[Request]
     receive_size: int
@@ -104,6 +111,14 @@ class Backend(Protocol):
     def is_cancellation(self, error: BaseException) -> bool:
         """Whether an exception is the running task's own cancellation, and not one that code of the
         user's has raised by itself, such as the CancelledError of another task."""
+        ...
+
+    def is_here(self) -> bool:
+        """Whether a task of this event loop is running in this thread.
+
+        ``running() is home`` costs less, but takes tasks of a trio that is the guest of an asyncio
+        loop for those of its host, and the reverse: these are refused when they wait.
+        """
         ...
 
     async def own(self, stream: ByteStream) -> ByteStream:
@@ -128,6 +143,16 @@ def current_backend() -> Backend:
         return AsyncioBackend()
     except RuntimeError:
         raise RuntimeError("no event loop is running: use asyncio.run or trio.run") from None
+
+
+def elsewhere() -> UsageError:
+    """Return the error for who uses a session outside of the event loop that it belongs to."""
+    return UsageError(
+        "the session belongs to another event loop than the one that runs here, if any does:"
+        " connect in each event loop that needs one (with pytest, give the fixture that connects"
+        " and the tests that use it the same loop, by their loop scopes); from another thread, use"
+        " asyncio.run_coroutine_threadsafe(), trio.from_thread.run() or anyio.from_thread.run()"
+    )
 
 
 async def shielded(awaitable: Awaitable[Any]) -> Any:

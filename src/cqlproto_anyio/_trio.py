@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
-from cqlproto_anyio._backend import Waiting
+from cqlproto_anyio._backend import Waiting, elsewhere
 from cqlproto_anyio.request import Request
 from cqlproto_anyio.usercode import contains
 
@@ -66,6 +67,21 @@ def _never(_: object) -> trio.lowlevel.Abort:
 _message: type[Any] | None = _message_class()
 
 
+def _runner() -> Callable[[], object]:
+    """Return what tells which of trio's runs is under way in this thread: a function in C, unless
+    trio isn't as it was."""
+    context = getattr(getattr(trio._core, "_run", None), "GLOBAL_RUN_CONTEXT", None)
+    running = partial(getattr, context, "runner", None)
+    return _token if running() is None else running
+
+
+def _token() -> object:
+    try:
+        return trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return None
+
+
 class TrioWaiting(Waiting):
     """Waits as a task that is rescheduled."""
 
@@ -73,7 +89,11 @@ class TrioWaiting(Waiting):
 
     def __await__(self) -> Generator[Any, Any, Any]:
         if not self.done:
-            self._waiter = _current_task()
+            try:
+                self._waiter = _current_task()
+            except RuntimeError:
+                self.abandon()
+                raise elsewhere() from None
             if _message is None:
                 yield from _wait_rescheduled(self._abort).__await__()
             else:
@@ -111,6 +131,8 @@ class TrioBackend:
 
     def __init__(self) -> None:
         self.clock: Callable[[], float] = trio.lowlevel.current_clock().current_time
+        self.running = _runner()
+        self.home = self.running()
 
     def host(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
         return trio.lowlevel.spawn_system_task(function, name=name)
@@ -124,6 +146,9 @@ class TrioBackend:
         # without a scope that is cancelled it is an old one, raised again
         is_cancelled = trio.current_effective_deadline() == -math.inf
         return is_cancelled and contains(error, trio.Cancelled)
+
+    def is_here(self) -> bool:
+        return self.running() is self.home and running()
 
     async def own(self, stream: ByteStream) -> ByteStream:
         return stream

@@ -14,7 +14,7 @@ from cqlproto_anyio.prepared import Prepared
 from cqlproto_anyio.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Coroutine, Mapping
 
     from cqlproto_anyio.paging import RowStream
     from cqlproto_anyio.results import Page, Result
@@ -68,8 +68,13 @@ class ObservedSession(Session):
         return result
 
     async def _observe(
-        self, verb: str, query: Any, options: Mapping[str, Any], call: Awaitable[Any]
+        self, verb: str, query: Any, options: Mapping[str, Any], call: Coroutine[Any, Any, Any]
     ) -> Any:
+        try:
+            self._runtime.check_here()  # or the hooks would be called in another thread
+        except CQLError:
+            call.close()
+            raise
         clock = self._runtime.clock
         started = clock()
         answer: Any = None

@@ -18,7 +18,7 @@ from cqlproto_anyio.execution import columns_of, rows_of
 from cqlproto_anyio.results import Notes, Page
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
     from types import TracebackType
     from uuid import UUID
 
@@ -96,7 +96,7 @@ class PageStream(_Described, Generic[R]):
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self.observer: Callable[[Awaitable[Page[R]]], Awaitable[Page[R]]] | None = None
+        self.observer: Callable[[Coroutine[Any, Any, Page[R]]], Awaitable[Page[R]]] | None = None
         self._seen = _Seen()
         self._started = False
         self._reading = False
@@ -109,6 +109,7 @@ class PageStream(_Described, Generic[R]):
         return self
 
     async def __anext__(self) -> list[R]:
+        self._call.runtime.check_here()
         if self._reading:
             raise UsageError("another task reads the stream: it is read by one task at a time")
         self._reading = True
@@ -227,6 +228,7 @@ class PageStream(_Described, Generic[R]):
         Reading on raises UsageError, unless the stream was read to its end.
         """
         if not self._started or self._reading or self._next is not None:
+            self._call.runtime.check_here()
             closed = UsageError("the stream was closed before its end")
             if self._failure is None:
                 self._failure = closed
@@ -272,8 +274,8 @@ class RowStream(_Described, Generic[R]):
 
     async def aclose(self) -> None:
         """End the stream."""
-        self._rows = iter(())
         await self._pages.aclose()
+        self._rows = iter(())
 
     async def __aenter__(self) -> RowStream[R]:
         return self

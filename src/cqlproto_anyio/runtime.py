@@ -17,11 +17,11 @@ import os
 from collections import deque
 from contextlib import suppress
 from time import time_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 
-from cqlproto_anyio._backend import shielded
+from cqlproto_anyio._backend import elsewhere, shielded
 from cqlproto_anyio.cluster import Cluster
 from cqlproto_anyio.deadlines import Alarm, Deadlines
 from cqlproto_anyio.exceptions import SessionClosed, copied
@@ -142,9 +142,15 @@ class Runtime:
             raise
 
     async def aclose(self) -> None:
-        """End the host and wait for it: bounded, idempotent, from any task."""
-        if self._forked:
+        """End the host and wait for it: bounded, idempotent, from any task.
+
+        Raises:
+            UsageError: this is not the event loop that the session belongs to.
+        """
+        if self._forked or (self._closed is not None and self._ended is None):
             return
+        if not self.backend.is_here():
+            raise elsewhere()
         self._close("the session is closed")
         if self._ended is not None:
             waiting = self.backend.waiting()
@@ -177,7 +183,7 @@ class Runtime:
                     self._spawn(self._begin)
                     await self._start_queued()
         finally:
-            self._close("the session's event loop is shutting down")
+            self._close("the session's event loop is shutting down or has ended")
             self._begun.fail(self._session_closed())
             ended, self._ended = self._ended, None
             for waiting in ended or ():
@@ -347,6 +353,20 @@ class Runtime:
         """Raise SessionClosed if it is closed."""
         if self._closed is not None:
             raise self._session_closed()
+
+    def check_here(self) -> None:
+        """Raise UsageError outside of the event loop that the session belongs to."""
+        if not self.backend.is_here():
+            self.refuse_here()
+
+    def refuse_here(self) -> NoReturn:
+        """Raise what :meth:`check_here` does; SessionClosed if it is closed."""
+        if self._closed is None:
+            raise elsewhere()
+        error = self._session_closed()
+        if not self._forked:
+            error.add_note(str(elsewhere()))
+        raise error
 
     def forked(self) -> None:
         """This is a copy of the session in another process, which must leave it alone."""

@@ -44,6 +44,9 @@ _MAX_SETTINGS = 256
 class Session:
     """A client of a cluster, for all tasks of a program. Made by :func:`connect`.
 
+    It belongs to the event loop that it was made in: elsewhere, and in other threads, each of its
+    coroutines raises UsageError before anything is sent.
+
     ``execute``, ``page`` and ``batch`` always have a checkpoint; rows within a page have none, and
     neither has preparing a statement that is prepared already.
 
@@ -61,6 +64,8 @@ class Session:
         self._profile = profile
         self._keyspace = keyspace
         self._choose = runtime.cluster.chooser.choose
+        self._running = runtime.backend.running
+        self._home = runtime.backend.home
         self._default = self._settings_of(profile)
         self._settings: dict[tuple[Any, ...], Settings] = {}
 
@@ -128,8 +133,10 @@ class Session:
             ResultTooLarge: there are more than ``max_rows`` rows.
             and what every verb raises.
         """
-        settings = self._resolve(options) if options else self._default
         runtime = self._runtime
+        if self._running() is not self._home:
+            runtime.refuse_here()
+        settings = self._resolve(options) if options else self._default
         if type(query) is Prepared:
             statement: Statement | None = query._statement
             target = query._row if row is None else row
@@ -198,6 +205,7 @@ class Session:
     async def _execute(
         self, query: Any, parameters: Any, row: Any, settings: Settings
     ) -> Result[Any]:
+        self._runtime.check_here()
         call = Call(self._runtime, query, parameters, row, settings)
         await call.ready()
         event, host = await call.fetch()
@@ -256,6 +264,7 @@ class Session:
                 another keyspace.
             and what every verb raises.
         """
+        self._runtime.check_here()
         if token is not None and not isinstance(token, str):
             raise TypeError(f"token is a {type(token).__name__}, not a str")
         settings = self._resolve(options) if options else self._default
@@ -315,6 +324,7 @@ class Session:
         Raises:
             DatabaseError: the server refuses it; and what every verb raises.
         """
+        self._runtime.check_here()
         if not isinstance(query, str):
             raise TypeError(f"a query is a str, not a {type(query).__name__}")
         refuse_use(query)
@@ -345,6 +355,7 @@ class Session:
         Raises:
             what every verb raises.
         """
+        self._runtime.check_here()
         settings = self._resolve(options) if options else self._default
         call = BatchCall(self._runtime, settings, kind)
         await call.add(items)
@@ -394,6 +405,7 @@ class Session:
         """
         from cqlproto_anyio.tracing import fetch_trace
 
+        self._runtime.check_here()
         tracing_id = result.tracing_id if isinstance(result, _Answer) else result
         if tracing_id is None:
             raise UsageError("the request was not traced: pass trace=True")
@@ -407,6 +419,9 @@ class Session:
         """Close the session: bounded, idempotent, from any task.
 
         Requests under way get SessionClosed.
+
+        Raises:
+            UsageError: this is not the event loop that the session belongs to.
         """
         await self._runtime.aclose()
 
