@@ -241,8 +241,27 @@ async def test_options_on_every_verb(session: cql.Session) -> None:
     assert writetime.one() == (1_700_000_000_000_000,)
     traced = await session.execute("SELECT * FROM users WHERE id = ?", (id,), trace=True)
     assert isinstance(traced.tracing_id, uuid.UUID)
-    fast = cql.Profile(consistency=cql.Consistency.ONE, timeout=2.0)
+    fast = cql.Profile(consistency="one", timeout=2.0)
     await session.execute("SELECT * FROM users WHERE id = ?", (id,), profile=fast)
+    await session.execute("SELECT * FROM users WHERE id = ?", (id,), profile=fast, timeout=30)
+    patient = session.using(timeout=30).using(consistency="local_one")
+    assert (patient.profile.timeout, str(patient.profile.consistency)) == (30, "LOCAL_ONE")
+    assert (await patient.execute("SELECT id FROM users WHERE id = ?", (id,))).one().id == id
+    with pytest.raises(cql.ConfigError, match="consistency must be ANY, ONE, .* got 'quorom'"):
+        await session.execute("SELECT * FROM users", consistency="quorom")  # type: ignore[call-overload]
+    with pytest.raises(cql.ConfigError, match="timeout must be a positive number .* got True"):
+        await session.execute("SELECT * FROM users", timeout=True)
+    with pytest.raises(cql.UsageError, match="timestamp=5 can't go with a condition"):
+        await session.execute("DELETE FROM users WHERE id = ? IF EXISTS", (id,), timestamp=5)
+    for n in range(5):
+        await session.execute("INSERT INTO users (id, email) VALUES (?, ?)", (uuid.uuid4(), f"{n}"))
+    paged = await session.page("SELECT * FROM users", page_size=2)
+    assert (len(paged.rows), paged.next_token is None) == (2, False)
+    unpaged = await session.page("SELECT * FROM users", page_size=None)
+    assert (len(unpaged.rows), unpaged.next_token) == (
+        len(await session.execute("SELECT * FROM users")),
+        None,
+    )
     with pytest.raises(TypeError, match="timeot"):
         await session.execute("SELECT * FROM users", timeot=3)  # type: ignore[call-overload]
 

@@ -154,8 +154,15 @@ class ResultKind(enum.IntEnum):
     SCHEMA_CHANGE = 0x0005
 
 
+# The types of format specifications that are an int's.
+_INT_FORMATS = frozenset("bcdnoxX")
+
+
 class Consistency(enum.IntEnum):
-    """How many replicas must answer ([consistency], v4 section 3)."""
+    """How many replicas must answer ([consistency], v4 section 3).
+
+    A level prints as its name, and ``Consistency("quorum")`` finds it by its name, in any case.
+    """
 
     ANY = 0x0000
     ONE = 0x0001
@@ -168,6 +175,23 @@ class Consistency(enum.IntEnum):
     SERIAL = 0x0008
     LOCAL_SERIAL = 0x0009
     LOCAL_ONE = 0x000A
+
+    @classmethod
+    def _missing_(cls, value: object) -> Consistency | None:
+        found = cls.__members__.get(value.upper()) if isinstance(value, str) else None
+        if found is None and isinstance(value, str):
+            raise ValueError(f"{value!r} is no consistency level: {', '.join(cls.__members__)} are")
+        return found
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"Consistency.{self.name}"
+
+    def __format__(self, spec: str) -> str:
+        # a format for numbers shows the number of the level
+        return int.__format__(self, spec) if spec[-1:] in _INT_FORMATS else format(self.name, spec)
 
     @property
     def is_serial(self) -> bool:

@@ -9,7 +9,7 @@ from cqlproto.cqltypes import EMPTY, UNSET, Date, Duration, Time, Timestamp
 from cqlproto.enums import Consistency
 from cqlproto.rows import Row, RowTarget
 from cqlproto_anyio import exceptions
-from cqlproto_anyio.config import Auth, Config, Endpoint, Options, PlainAuth, Profile
+from cqlproto_anyio.config import Auth, Config, Endpoint, PlainAuth
 from cqlproto_anyio.entry import connect
 from cqlproto_anyio.exceptions import *  # noqa: F403  # the error tree is part of the surface
 from cqlproto_anyio.executor import Executor
@@ -36,6 +36,7 @@ from cqlproto_anyio.policies import (
     Tracker,
 )
 from cqlproto_anyio.prepared import Prepared
+from cqlproto_anyio.profile import Options, Profile
 from cqlproto_anyio.results import Page, Result
 from cqlproto_anyio.session import Session
 from cqlproto_anyio.statistics import HostStatistics, Statistics

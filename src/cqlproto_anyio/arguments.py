@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from cqlproto_anyio.config import Config, Endpoint, Profile
+from cqlproto_anyio.checking import integer, keyspace_name
+from cqlproto_anyio.config import Config, Endpoint
 from cqlproto_anyio.exceptions import ConfigError
+from cqlproto_anyio.profile import Profile
 
 __all__ = ["check_arguments", "parse_endpoint"]
 
 
 def check_arguments(
     hosts: object,
+    port: object,
     keyspace: object,
     auth: object,
     tls: object,
@@ -23,7 +26,6 @@ def check_arguments(
     texts = (str, type(None))
     for name, value, fits in (
         ("hosts", hosts, hasattr(hosts, "__iter__")),
-        ("keyspace", keyspace, isinstance(keyspace, texts) and keyspace != ""),
         ("auth", auth, auth is None or hasattr(auth, "authenticator")),
         ("tls", tls, isinstance(tls, (bool, ssl.SSLContext))),
         ("local_dc", local_dc, isinstance(local_dc, texts)),
@@ -32,6 +34,9 @@ def check_arguments(
     ):
         if not fits:
             raise ConfigError(f"{name} can't be a {type(value).__name__}")
+    integer("port", port, 1, 65_535, "a TCP port from 1 to 65535")
+    if keyspace is not None:
+        keyspace_name("keyspace", keyspace)
 
 
 def parse_endpoint(name: str, port: int) -> Endpoint:

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cqlproto._events import ResponseReceived
-    from cqlproto_anyio.config import Settings
     from cqlproto_anyio.connection import Connection
     from cqlproto_anyio.policies import Retry
     from cqlproto_anyio.pool import Pool
     from cqlproto_anyio.prepared import Statement
     from cqlproto_anyio.request import Request
     from cqlproto_anyio.runtime import Runtime
+    from cqlproto_anyio.settings import Settings
 
 __all__ = ["MAX_PREPARATIONS", "Attempts", "Outcome", "host_of"]
 

@@ -1,38 +1,37 @@
-"""How a session connects and what its requests ask for: frozen values, no behaviour.
-
-A :class:`Profile` holds the defaults of a request, :class:`Options` the same names for one call.
-:class:`Settings` is both, resolved: made once per combination and kept, because making it costs
-more than a request may.
-"""
+"""How a session connects and works: frozen values, no behaviour."""
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cqlproto.connection import Authenticator, Limits, PlainAuthenticator
-from cqlproto.enums import Consistency, ProtocolVersion
-from cqlproto.messages.requests import QueryParameters
-from cqlproto_anyio.exceptions import ConfigError, UsageError
+from cqlproto.enums import ProtocolVersion
+from cqlproto_anyio.checking import (
+    described,
+    integer,
+    number,
+    policy,
+    seconds,
+    shown,
+    string_map,
+    switch,
+)
+from cqlproto_anyio.exceptions import ConfigError
 from cqlproto_anyio.hooks import Hooks
 from cqlproto_anyio.policies import (
-    DefaultRetry,
     ExponentialReconnection,
     Reconnection,
-    RetryPolicy,
     Routing,
-    Speculation,
 )
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
 
-__all__ = ["Auth", "Config", "Endpoint", "Options", "PlainAuth", "Profile", "Settings"]
-
-MAX_PAGE_SIZE = 0x7FFFFFFF
+__all__ = ["Auth", "Config", "Endpoint", "PlainAuth"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,123 +94,29 @@ class PlainAuth:
         return PlainAuthenticator(self.username, password)
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """The defaults of requests; every field is also a keyword of every verb.
-
-    Attributes:
-        timeout: how long a whole call may take, in seconds, with all its retries and pages; None
-            for no deadline. A stream applies it to each page.
-        consistency: how many replicas must answer.
-        serial_consistency: the level of an LWT's Paxos phase; None leaves it to the server
-            (SERIAL).
-        page_size: how many rows the server sends at a time.
-        max_rows: how many rows ``execute`` collects before it gives up with ResultTooLarge.
-        idempotent: whether repeating the statement does no harm; lets it be sent again after it
-            may have been carried out, and to a second node before the first has answered.
-            Statements that only read are idempotent anyway; those with IF never are.
-        retry: what is tried again after which failure; what must not be sent twice never is.
-        speculation: when an idempotent statement that isn't answered yet is sent to another node
-            too; None for never.
-        timestamp: the writes' timestamp, in microseconds since 1970; None leaves it to the session
-            (``Config.client_timestamps``).
-        now_in_seconds: the server's idea of now, in seconds since 1970; needs protocol v5.
-        keyspace: the keyspace of unqualified names; needs protocol v5.
-        trace: whether the server shall trace the request.
-        payload: a custom payload for the server.
-    """
-
-    timeout: float | None = 10.0
-    consistency: Consistency = Consistency.LOCAL_QUORUM
-    serial_consistency: Consistency | None = None
-    page_size: int = 5000
-    max_rows: int = 100_000
-    idempotent: bool = False
-    retry: RetryPolicy = field(default_factory=DefaultRetry)
-    speculation: Speculation | None = None
-    timestamp: int | None = None
-    now_in_seconds: int | None = None
-    keyspace: str | None = None
-    trace: bool = False
-    payload: Mapping[str, bytes] | None = None
-
-    def __post_init__(self) -> None:
-        if self.timeout is not None and not _is_seconds(self.timeout):
-            raise ConfigError(f"timeout is {self.timeout!r}, not a positive number of seconds")
-        if not isinstance(self.consistency, Consistency):
-            raise ConfigError(f"consistency is {self.consistency!r}, not a Consistency")
-        if self.serial_consistency is not None and not (
-            isinstance(self.serial_consistency, Consistency) and self.serial_consistency.is_serial
-        ):
-            raise ConfigError(
-                f"serial_consistency is {self.serial_consistency!r}, not SERIAL or LOCAL_SERIAL"
-            )
-        if type(self.page_size) is not int or not 1 <= self.page_size <= MAX_PAGE_SIZE:
-            raise ConfigError(f"page_size is {self.page_size!r}, not a positive number of rows")
-        if type(self.max_rows) is not int or self.max_rows < 1:
-            raise ConfigError(f"max_rows is {self.max_rows!r}, not a positive number of rows")
-        for name, bits in (("timestamp", 64), ("now_in_seconds", 32)):
-            value = getattr(self, name)
-            if value is not None and not _is_integer(value, bits):
-                raise ConfigError(f"{name} is {value!r}, not an int of {bits} bits")
-        for name in ("idempotent", "trace"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name} is {getattr(self, name)!r}, not True or False")
-        for name, method in (("retry", "decide"), ("speculation", "tracker")):
-            policy = getattr(self, name)
-            if not _is_policy(policy, method) and (name == "retry" or policy is not None):
-                raise ConfigError(f"{name} can't be {_described(policy)}")
-        if self.keyspace is not None and (not isinstance(self.keyspace, str) or not self.keyspace):
-            raise ConfigError(f"keyspace is {self.keyspace!r}, not a name")
-        if self.payload is not None and not _is_map(self.payload, bytes):
-            raise ConfigError("payload is not a mapping of str to bytes")
-
-
-def _is_seconds(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-
-
-def _is_policy(value: object, method: str) -> bool:
-    return hasattr(value, method) and not isinstance(value, type)
-
-
-def _described(value: object) -> str:
-    if isinstance(value, type):
-        return f"the class {value.__name__}: make one, with brackets"
-    return f"a {type(value).__name__}"
-
-
-def _is_integer(value: object, bits: int) -> bool:
-    # The lowest number is left out: servers keep it for "no timestamp" and refuse it.
-    return type(value) is int and abs(value) < 1 << bits - 1
-
-
-def _is_map(value: object, kind: type) -> bool:
-    return isinstance(value, Mapping) and all(
-        isinstance(key, str) and isinstance(item, kind) for key, item in value.items()
-    )
-
-
-class Options(TypedDict, total=False):
-    """The keywords of every verb; :class:`Profile` says what they mean."""
-
-    timeout: float | None
-    consistency: Consistency
-    serial_consistency: Consistency
-    page_size: int
-    max_rows: int
-    idempotent: bool
-    retry: RetryPolicy
-    speculation: Speculation | None
-    timestamp: int
-    now_in_seconds: int
-    keyspace: str
-    trace: bool
-    payload: Mapping[str, bytes]
-    profile: Profile
-
-
 Connector = Callable[[Endpoint], Awaitable["ByteStream"]]
+
+
+_SECONDS = (
+    "connect_timeout",
+    "close_timeout",
+    "heartbeat_interval",
+    "heartbeat_timeout",
+    "refresh_interval",
+    "control_timeout",
+)
+_COUNTS = (
+    ("connections_per_host", 1),
+    ("max_connections_per_host", 1),
+    ("grow_at", 1),
+    ("max_connecting", 1),
+    ("max_in_flight", 1),
+    ("max_orphans", 1),
+    ("max_waiting", 0),
+    ("max_unsent", 1),
+    ("max_prepared", 1),
+)
+_MOST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,185 +197,73 @@ class Config:
     startup_options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (
-            "connect_timeout",
-            "close_timeout",
-            "heartbeat_interval",
-            "heartbeat_timeout",
-            "refresh_interval",
-            "control_timeout",
-        ):
-            if not _is_seconds(getattr(self, name)):
-                raise ConfigError(f"{name} is {getattr(self, name)!r}, not a number of seconds")
+        for name in _SECONDS:
+            self._keep(name, seconds(name, getattr(self, name)))
+        name = "schema_agreement_timeout"
+        what = "a number of seconds, or 0 for no waiting"
+        self._keep(name, number(name, getattr(self, name), 0.0, math.inf, what))
         for name in ("discovery", "eager", "client_timestamps"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name} is {getattr(self, name)!r}, not True or False")
-        if self.schema_agreement_timeout != 0 and not _is_seconds(self.schema_agreement_timeout):
-            raise ConfigError(
-                f"schema_agreement_timeout is {self.schema_agreement_timeout!r}, not a number of"
-                " seconds"
+            switch(name, getattr(self, name))
+        for name, least in _COUNTS:
+            self._keep(
+                name, integer(name, getattr(self, name), least, _MOST, f"an int from {least}")
             )
-        for name, least in (
-            ("connections_per_host", 1),
-            ("max_connections_per_host", self.connections_per_host),
-            ("grow_at", 1),
-            ("max_connecting", 1),
-            ("max_in_flight", 1),
-            ("max_orphans", 1),
-            ("max_waiting", 0),
-            ("max_unsent", 1),
-            ("max_prepared", 1),
-        ):
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise ConfigError(f"{name} is {value!r}, not a number of at least {least}")
-        if not isinstance(self.limits, Limits):
-            raise ConfigError(f"limits is a {type(self.limits).__name__}, not Limits")
-        for name in ("connector", "translate"):
-            value = getattr(self, name)
-            if value is not None and not callable(value):
-                raise ConfigError(f"{name} is a {type(value).__name__}, not a function")
-        for name, fits in (
-            ("routing", isinstance(self.routing, Routing)),
-            ("reconnection", _is_policy(self.reconnection, "delay")),
-            ("hooks", isinstance(self.hooks, (Hooks, type(None)))),
-        ):
-            if not fits:
-                raise ConfigError(f"{name} can't be {_described(getattr(self, name))}")
+        if self.connections_per_host > self.max_connections_per_host:
+            raise ConfigError(
+                f"connections_per_host is {self.connections_per_host}, more than"
+                f" max_connections_per_host, which is {self.max_connections_per_host}"
+            )
+        self._check_objects()
         for name in ("application_name", "application_version"):
-            if not isinstance(getattr(self, name), (str, type(None))):
-                raise ConfigError(f"{name} is {getattr(self, name)!r}, not a str")
-        if not _is_map(self.startup_options, str):
-            raise ConfigError("startup_options is not a mapping of str to str")
+            value = getattr(self, name)
+            if value is not None:
+                string_map(name, {name: value}, str)
+        self._keep("startup_options", string_map("startup_options", self.startup_options, str))
         if self.max_in_flight > self.limits.max_streams:
             raise ConfigError(
                 f"max_in_flight is {self.max_in_flight}, more than the"
                 f" {self.limits.max_streams} streams of a connection"
             )
-        if self.compression not in (None, "lz4", "snappy"):
-            raise ConfigError(f"compression is {self.compression!r}, not 'lz4', 'snappy' or None")
-        version = self.protocol_version
-        if version is not None and version not in tuple(ProtocolVersion):
-            raise ConfigError(f"protocol_version is {version!r}, not a ProtocolVersion or None")
-        if self.compression == "snappy" and not self.highest_version.has_snappy:
+        self._check_protocol()
+
+    def _keep(self, name: str, value: object) -> None:
+        """Set a field to its value, converted."""
+        object.__setattr__(self, name, value)
+
+    def _check_objects(self) -> None:
+        if not isinstance(self.limits, Limits):
+            raise ConfigError(f"limits must be Limits, got {described(self.limits)}")
+        for name in ("connector", "translate"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise ConfigError(f"{name} must be a function, got {described(value)}")
+        if not isinstance(self.routing, Routing):
+            raise ConfigError(f"routing must be a Routing, got {described(self.routing)}")
+        policy("reconnection", self.reconnection, "delay")
+        if self.hooks is not None and not isinstance(self.hooks, Hooks):
+            raise ConfigError(f"hooks must be Hooks, got {described(self.hooks)}")
+
+    def _check_protocol(self) -> None:
+        compression, version = self.compression, self.protocol_version
+        if compression is not None and compression not in ("lz4", "snappy"):
+            raise ConfigError(
+                f"compression must be 'lz4', 'snappy' or None, got {shown(compression)}"
+            )
+        if version is not None and type(version) is not ProtocolVersion:
+            if type(version) is not int or version not in tuple(ProtocolVersion):
+                names = ", ".join(f"{each:d}" for each in ProtocolVersion)
+                raise ConfigError(
+                    f"protocol_version must be a ProtocolVersion ({names}) or None,"
+                    f" got {shown(version)}"
+                )
+            self._keep("protocol_version", ProtocolVersion(version))
+        if compression == "snappy" and not self.highest_version.has_snappy:
             raise ConfigError(f"protocol v{version:d} knows no snappy compression, but lz4")
 
     @property
     def highest_version(self) -> ProtocolVersion:
         """The version that a session asks for first."""
         if self.protocol_version is not None:
-            return ProtocolVersion(self.protocol_version)
+            return self.protocol_version
         with_snappy = self.compression == "snappy"
         return max(each for each in ProtocolVersion if each.has_snappy or not with_snappy)
-
-
-class Settings:
-    """A profile with one call's options, checked and in the forms that the wire needs.
-
-    Compared by identity, so that it is a cheap key of what is made for it.
-
-    Arguments:
-        profile: the options.
-        keyspace: the keyspace that :meth:`Session.using` named, or None.
-        usual: the keyspace that ``connect`` named, or None.
-        timestamps: makes timestamps for writes, in microseconds since 1970; None leaves them to the
-            server.
-
-    Attributes:
-        keyspace: the keyspace of unqualified names, or None.
-        usual: whether that is the one that ``connect`` named.
-    """
-
-    __slots__ = (
-        "_asks_keyspace",
-        "idempotent",
-        "keyspace",
-        "max_rows",
-        "parameters",
-        "payload",
-        "plain",
-        "profile",
-        "retry",
-        "speculation",
-        "timeout",
-        "timestamps",
-        "trace",
-        "usual",
-    )
-
-    def __init__(
-        self,
-        profile: Profile,
-        keyspace: str | None,
-        usual: str | None,
-        timestamps: Callable[[], int] | None = None,
-    ) -> None:
-        asked = keyspace if profile.keyspace is None else profile.keyspace
-        self._asks_keyspace = asked is not None
-        self.keyspace = usual if asked is None else asked
-        self.usual = self.keyspace == usual
-        self.profile = profile
-        self.timeout = profile.timeout
-        self.max_rows = profile.max_rows
-        self.trace = profile.trace
-        # read once: a mapping of the user's may raise later, in a task that is not the caller's
-        self.payload = None if profile.payload is None else dict(profile.payload)
-        self.timestamps = timestamps if profile.timestamp is None else None
-        self.idempotent = profile.idempotent
-        self.retry = profile.retry
-        self.speculation = profile.speculation
-        # the short way through execute() does for these; it keeps no timestamp, and finds that of
-        # an idempotent write by its deadline
-        self.plain = (
-            not profile.trace
-            and profile.payload is None
-            and profile.speculation is None
-            and not (profile.idempotent and profile.timeout is None)
-        )
-        # without a keyspace: a prepared statement has its own
-        self.parameters = QueryParameters(
-            profile.consistency,
-            page_size=profile.page_size,
-            serial_consistency=profile.serial_consistency,
-            timestamp=profile.timestamp,
-            now_in_seconds=profile.now_in_seconds,
-        )
-
-    def check(self, version: ProtocolVersion) -> None:
-        """Raise UsageError for an option that the version doesn't know."""
-        if self._asks_keyspace and not version.has_keyspace_option:
-            raise UsageError(
-                f"keyspace= needs protocol v5, this connection speaks v{version:d}:"
-                " pass keyspace= to connect(), or write keyspace.table"
-            )
-        if self.profile.now_in_seconds is not None and not version.has_now_in_seconds:
-            raise UsageError(
-                f"now_in_seconds= needs protocol v5, this connection speaks v{version:d}"
-            )
-
-    def wire_keyspace(self, version: ProtocolVersion) -> str | None:
-        """Return the keyspace that QUERY, PREPARE and BATCH carry, if the version lets them.
-
-        On v3 and v4 the connection has it, by USE.
-        """
-        return self.keyspace if version.has_keyspace_option else None
-
-
-_FIELDS = frozenset(item.name for item in dataclasses.fields(Profile))
-
-
-def merged(profile: Profile, options: Mapping[str, Any]) -> Profile:
-    """Return the profile with a call's options in place.
-
-    Raises:
-        TypeError: there is no such option.
-        ConfigError: an option has no such value.
-    """
-    options = dict(options)
-    base = options.pop("profile", profile)
-    if not isinstance(base, Profile):
-        raise ConfigError(f"profile is a {type(base).__name__}, not a Profile")
-    unknown = options.keys() - _FIELDS
-    if unknown:
-        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
-    return dataclasses.replace(base, **options) if options else base

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cqlproto_anyio._backend import current_backend
 from cqlproto_anyio.arguments import check_arguments, parse_endpoint
-from cqlproto_anyio.config import Auth, Config, Endpoint, Profile
+from cqlproto_anyio.config import Auth, Config, Endpoint
 from cqlproto_anyio.exceptions import ConfigError, UsageError
 from cqlproto_anyio.observed import ObservedSession
 from cqlproto_anyio.runtime import Runtime
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from cqlproto_anyio.profile import Profile
+
 __all__ = ["connect"]
 
 
@@ -27,7 +29,7 @@ class _Connecting(AbstractAsyncContextManager[Session]):
     def __init__(
         self,
         endpoints: Sequence[Endpoint],
-        profile: Profile,
+        profile: Profile | None,
         **arguments: Any,
     ) -> None:
         self._endpoints = endpoints
@@ -86,7 +88,7 @@ def connect(
             ``config.connect_timeout`` seconds each.
         DatabaseError: the keyspace can't be used (when entered).
     """
-    check_arguments(hosts, keyspace, auth, tls, local_dc, profile, config)
+    check_arguments(hosts, port, keyspace, auth, tls, local_dc, profile, config)
     names = [hosts] if isinstance(hosts, str) else list(hosts)
     if not names:
         raise ConfigError("hosts is empty: name at least one contact point")
@@ -99,7 +101,7 @@ def connect(
         context = tls
     return _Connecting(
         [parse_endpoint(name, port) for name in names],
-        profile if profile is not None else Profile(),
+        profile,
         config=config if config is not None else Config(),
         auth=auth,
         tls=context,

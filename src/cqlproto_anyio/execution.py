@@ -17,7 +17,7 @@ from cqlproto.messages.results import Rows, SchemaChange
 from cqlproto.rows import Row, decode_rows
 from cqlproto_anyio.attempts import MAX_PREPARATIONS, Attempts, host_of
 from cqlproto_anyio.batching import check_batch, check_item
-from cqlproto_anyio.cqltext import read_statement
+from cqlproto_anyio.cqltext import read_statement, shown
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     CQLError,
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from cqlproto.messages.results import Column
     from cqlproto.wire import Unset
     from cqlproto_anyio.attempts import Outcome
-    from cqlproto_anyio.config import Settings
     from cqlproto_anyio.connection import Connection
     from cqlproto_anyio.request import Request
     from cqlproto_anyio.runtime import Runtime
+    from cqlproto_anyio.settings import Settings
 
 __all__ = ["BatchCall", "Call"]
 
@@ -78,13 +78,27 @@ class Call(Attempts):
                 f"a query is a str or what prepare() returned, not a {type(query).__name__}"
             )
         refuse_use(self.query)
-        self._stamp: int | None = None
+        self._stamp = settings.timestamp
         self.text = text = read_statement(self.query)
         self.conditional = text.conditional
         self.reads = text.reads
 
+    def refuse_timestamp(self) -> None:
+        """Raise UsageError for a conditional statement with a timestamp, which servers refuse."""
+        if self.text.conditional and self.settings.timestamp is not None:
+            raise UsageError(
+                f"timestamp={self.settings.timestamp} can't go with a condition (IF), whose"
+                f" timestamp is the server's; pass timestamp=None to override a profile:"
+                f" {shown(self.query)}"
+            )
+
     async def ready(self) -> None:
-        """Prepare the statement if it has parameters and isn't prepared yet, or not any more."""
+        """Prepare the statement if it has parameters and isn't prepared yet, or not any more.
+
+        Raises:
+            UsageError: it can't have the timestamp of the options.
+        """
+        self.refuse_timestamp()
         if self.statement is not None:
             if self.statement.stale:
                 await self._prepared(self.statement)
@@ -179,12 +193,13 @@ class Call(Attempts):
         stamp = self.stamp()
         if statement is not None:
             statement.speak(version)
-            if paging_state is None and settings.plain and stamp is None:
+            packed = stamp is None or settings.timestamp is not None
+            if paging_state is None and settings.plain and packed:
                 request.bind(statement.binder(settings), self.values)
                 return
+        settings.check(version)
         message: Message
         if statement is None:
-            settings.check(version)
             parameters = with_values(settings.parameters, None, paging_state, stamp)
             parameters.keyspace = settings.wire_keyspace(version)
             message = Query(self.query, parameters)
@@ -334,12 +349,16 @@ class Call(Attempts):
 
 
 class BatchCall(Attempts):
-    """Several statements in one request (v4 section 4.1.7)."""
+    """Several statements in one request (v4 section 4.1.7).
+
+    Attributes:
+        size: how many there are, as far as they were looked at.
+    """
 
     def __init__(self, runtime: Runtime, settings: Settings, kind: str) -> None:
         super().__init__(runtime, settings)
         self.query = "BATCH"
-        self._timestamp = settings.profile.timestamp  # one for all attempts
+        self._timestamp = settings.timestamp  # one for all attempts
         self.conditional = self.reads = False
         try:
             self._kind = BatchKind[kind.upper()]
@@ -348,15 +367,21 @@ class BatchCall(Attempts):
                 f"kind={kind!r}: a batch is 'logged', 'unlogged' or 'counter'"
             ) from None
         self._items: list[tuple[str, Statement | None, Sequence[Any]]] = []
+        self.size = 0
 
     async def add(self, items: Iterable[Any]) -> None:
         """Take the statements; those with parameters are prepared."""
         if isinstance(items, (str, Prepared)) or not isinstance(items, Iterable):
             raise TypeError(f"a batch takes a list of statements, not a {type(items).__name__}")
-        for item in items:
+        calls = []
+        for number, item in enumerate(items, 1):
             query, parameters = item if type(item) is tuple and len(item) == 2 else (item, None)
             call = Call(self.runtime, query, parameters, None, self.settings)
-            check_item(self._kind, len(self._items) + 1, call.text)
+            check_item(self._kind, number, call.text)
+            call.refuse_timestamp()
+            calls.append(call)
+            self.size = number
+        for call in calls:  # now that nothing is wrong with the texts
             call.deadline = self.deadline
             await call.ready()
             self._items.append((call.query, call.statement, call.values))
@@ -369,7 +394,7 @@ class BatchCall(Attempts):
         request.carry(self._message(version), settings=self.settings)
 
     def _message(self, version: ProtocolVersion) -> Batch:
-        profile = self.settings.profile
+        options = self.settings.parameters
         statements = []
         for query, statement, values in self._items:
             if statement is None:
@@ -381,11 +406,11 @@ class BatchCall(Attempts):
         return Batch(
             self._kind,
             statements,
-            profile.consistency,
-            serial_consistency=profile.serial_consistency,
+            options.consistency,
+            serial_consistency=options.serial_consistency,
             timestamp=self._timestamp,
             keyspace=self.settings.wire_keyspace(version),
-            now_in_seconds=profile.now_in_seconds,
+            now_in_seconds=options.now_in_seconds,
         )
 
     async def run(self) -> Result[Row]:
@@ -490,6 +515,6 @@ def with_values(
         page_size=parameters.page_size,
         paging_state=paging_state,
         serial_consistency=parameters.serial_consistency,
-        timestamp=parameters.timestamp if timestamp is None else timestamp,
+        timestamp=timestamp,
         now_in_seconds=parameters.now_in_seconds,
     )

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Unpack
 
-    from cqlproto_anyio.config import Options
     from cqlproto_anyio.paging import RowStream
+    from cqlproto_anyio.profile import Options
     from cqlproto_anyio.results import Page, Result
 
 __all__ = ["BatchItem", "BatchName", "Executor", "Target"]

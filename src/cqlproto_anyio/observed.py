@@ -2,73 +2,69 @@
 
 A session is one of these only if its hooks have a ``request_finished``: the others don't pay for
 what nobody hears. One record per call, made when it has ended; a stream makes one for each page.
+The arguments go to :class:`Session` as they came: what it refuses is refused here, by the same
+error. A record is made of what is known of the call by then, without asking the arguments anything.
 """
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from cqlproto_anyio.exceptions import CQLError, DatabaseError, Overloaded
 from cqlproto_anyio.hooks import RequestRecord
 from cqlproto_anyio.prepared import Prepared
+from cqlproto_anyio.profile import OPTION_NAMES
 from cqlproto_anyio.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine
 
-    from cqlproto_anyio.paging import RowStream
-    from cqlproto_anyio.results import Page, Result
+    from cqlproto_anyio.execution import BatchCall
+    from cqlproto_anyio.settings import Settings
 
 __all__ = ["ObservedSession"]
+
+# The batch that the task executes: how many statements it has is known when it has taken them.
+_batch: ContextVar[BatchCall | None] = ContextVar("_batch", default=None)
 
 
 class ObservedSession(Session):
     """As :class:`Session`; tells the hooks of each call."""
 
-    async def execute(
-        self, query: Any, parameters: Any = None, /, *, row: Any = None, **options: Any
-    ) -> Result[Any]:
-        call = super().execute(query, parameters, row=row, **options)
-        result: Result[Any] = await self._observe("execute", query, options, call)
-        return result
+    async def execute(self, *arguments: Any, **keywords: Any) -> Any:
+        call = super().execute(*arguments, **keywords)
+        return await self._observe("execute", arguments, keywords, call)
 
-    async def page(
-        self,
-        query: Any,
-        parameters: Any = None,
-        /,
-        *,
-        row: Any = None,
-        token: str | None = None,
-        **options: Any,
-    ) -> Page[Any]:
-        call = super().page(query, parameters, row=row, token=token, **options)
-        result: Page[Any] = await self._observe("page", query, options, call)
-        return result
+    async def page(self, *arguments: Any, **keywords: Any) -> Any:
+        call = super().page(*arguments, **keywords)
+        return await self._observe("page", arguments, keywords, call)
 
-    def stream(
-        self, query: Any, parameters: Any = None, /, *, row: Any = None, **options: Any
-    ) -> RowStream[Any]:
-        stream: RowStream[Any] = super().stream(query, parameters, row=row, **options)
-        pages = stream._pages
-        pages.observer = lambda page: self._observe("stream", query, options, page)
+    def stream(self, *arguments: Any, **keywords: Any) -> Any:
+        stream = super().stream(*arguments, **keywords)
+        stream._pages.observer = lambda page: self._observe("stream", arguments, keywords, page)
         return stream
 
-    async def prepare(self, query: str, /, *, row: Any = None) -> Prepared[Any]:
-        call = super().prepare(query) if row is None else super().prepare(query, row=row)
-        prepared: Prepared[Any] = await self._observe("prepare", query, {}, call)
-        return prepared
+    async def prepare(self, *arguments: Any, **keywords: Any) -> Any:
+        call = super().prepare(*arguments, **keywords)
+        return await self._observe("prepare", arguments, keywords, call)
 
-    async def batch(self, items: Any, /, *, kind: Any = "logged", **options: Any) -> Result[Any]:
-        items = list(items)
-        query = f"BATCH of {len(items)}"
-        result: Result[Any] = await self._observe(
-            "batch", query, options, super().batch(items, kind=kind, **options)
-        )
-        return result
+    async def batch(self, *arguments: Any, **keywords: Any) -> Any:
+        _batch.set(None)
+        call = super().batch(*arguments, **keywords)
+        return await self._observe("batch", arguments, keywords, call)
+
+    def _batch_call(self, settings: Settings, kind: Any) -> BatchCall:
+        call = super()._batch_call(settings, kind)
+        _batch.set(call)
+        return call
 
     async def _observe(
-        self, verb: str, query: Any, options: Mapping[str, Any], call: Coroutine[Any, Any, Any]
+        self,
+        verb: str,
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        call: Coroutine[Any, Any, Any],
     ) -> Any:
         try:
             self._runtime.check_here()  # or the hooks would be called in another thread
@@ -86,13 +82,13 @@ class ObservedSession(Session):
             error = exc
             raise
         finally:
-            self._tell(verb, query, options, clock() - started, answer, error)
+            self._tell(verb, arguments, keywords, clock() - started, answer, error)
 
     def _tell(
         self,
         verb: str,
-        query: Any,
-        options: Mapping[str, Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
         elapsed: float,
         answer: Any,
         error: BaseException | None,
@@ -111,13 +107,13 @@ class ObservedSession(Session):
             host = error.host or ""
         elif isinstance(error, Exception):  # a wrong argument
             attempts = 0
-        profile = options.get("profile", self._profile)
+        settings = self._told_settings(keywords)
         tell(
             RequestRecord(
                 verb,
-                query.query if isinstance(query, Prepared) else str(query),
-                options.get("keyspace") or self._default.keyspace,
-                options.get("consistency") or profile.consistency,
+                _text(verb, arguments),
+                settings.keyspace,
+                settings.consistency,
                 host,
                 elapsed,
                 attempts,
@@ -128,3 +124,22 @@ class ObservedSession(Session):
                 getattr(told, "tracing_ids", () if tracing_id is None else (tracing_id,)),
             )
         )
+
+    def _told_settings(self, keywords: dict[str, Any]) -> Settings:
+        """Return the options of a call; the session's, if they are what was wrong with it."""
+        options = {name: keywords[name] for name in OPTION_NAMES & keywords.keys()}
+        try:
+            return self._resolve(options) if options else self._default
+        except Exception:
+            return self._default
+
+
+def _text(verb: str, arguments: tuple[Any, ...]) -> str:
+    """Return what a record says of a statement, whatever was passed for one."""
+    if verb == "batch":
+        call = _batch.get()
+        return f"BATCH of {0 if call is None else call.size}"
+    query = arguments[0] if arguments else None
+    if isinstance(query, Prepared):
+        return query.query
+    return query if isinstance(query, str) else f"a {type(query).__name__}"

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from cqlproto.enums import ProtocolVersion
     from cqlproto.messages.results import Column, ResultMetadata
     from cqlproto.messages.results import Prepared as PreparedMessage
-    from cqlproto_anyio.config import Settings
     from cqlproto_anyio.policies.routing import Router
     from cqlproto_anyio.pool import Pool
+    from cqlproto_anyio.settings import Settings, Wire
 
 __all__ = ["Key", "Parameters", "Prepared", "Route", "Statement", "StatementCache", "refuse_use"]
 
@@ -40,7 +40,7 @@ Key = str | tuple[str | None, str]
 
 KeyFunction = Callable[[Sequence[Any]], bytes | None]
 
-# Options that change with every call, such as timestamp=, make settings anew each time.
+# Options that change with every call, such as now_in_seconds=, need another binder each time.
 _MAX_BINDERS = 64
 
 
@@ -90,6 +90,45 @@ class Route:
         self.has_tablets = has_tablets
 
 
+class _Stamp:
+    """The timestamp of a statement's next frame, where a call has one of its own."""
+
+    __slots__ = ("timestamp",)
+
+    timestamp: int
+
+    def __call__(self) -> int:
+        return self.timestamp
+
+
+class StampedBinder:
+    """Packs one call, whose timestamp is its own, by a binder that serves all such calls.
+
+    Arguments:
+        binder: it asks ``stamp`` for the timestamp of each frame.
+        stamp: what it asks.
+        timestamp: the call's, in microseconds since 1970.
+
+    Attributes:
+        cells: as :meth:`Binder.cells`.
+        expectation: what will answer, for the connection.
+    """
+
+    __slots__ = ("_frame", "_stamp", "_timestamp", "cells", "expectation")
+
+    def __init__(self, binder: Binder, stamp: _Stamp, timestamp: int) -> None:
+        self._frame = binder.frame
+        self._stamp = stamp
+        self._timestamp = timestamp
+        self.cells = binder.cells
+        self.expectation = binder.expectation
+
+    def frame(self, stream_id: int, values: Sequence[Any]) -> bytes:
+        """Return the EXECUTE frame, as :attr:`Binder.frame` does."""
+        self._stamp.timestamp = self._timestamp
+        return self._frame(stream_id, values)
+
+
 class Statement:
     """A statement that the server has prepared.
 
@@ -114,6 +153,7 @@ class Statement:
         "__weakref__",
         "_key",
         "_repeatable",
+        "_stamp",
         "binders",
         "conditional",
         "count",
@@ -143,6 +183,7 @@ class Statement:
         self.short = not self.conditional
         self.version = version
         self.stale = False
+        self._stamp = _Stamp()
         self._take(prepared)
 
     def _take(self, prepared: PreparedMessage) -> None:
@@ -151,7 +192,8 @@ class Statement:
         self.count = len(self.names)
         self._repeatable = Repeatable(prepared.bind.columns)
         self.direct = -1 if self._repeatable else self.count
-        self.binders: dict[Settings, Binder] = {}
+        # a call whose timestamp is its own has none, and is looked up with None
+        self.binders: dict[Wire | None, Binder] = {}
         self.route: Route | None = None
         self._key: KeyFunction | None = None
 
@@ -209,13 +251,16 @@ class Statement:
             self.version = version
             self.binders = {}
 
-    def binder(self, settings: Settings) -> Binder:
+    def binder(self, settings: Settings) -> Binder | StampedBinder:
         """Return what packs executions under these settings.
+
+        It is made once for all that say the same on the wire.
 
         Raises:
             UsageError: the settings don't fit the version, or name another keyspace.
         """
-        binder = self.binders.get(settings)
+        wire = settings.wire
+        binder = self.binders.get(wire)
         if binder is None:
             settings.check(self.version)
             if settings.keyspace != self.keyspace:
@@ -229,9 +274,15 @@ class Statement:
             if self.skips_metadata:
                 parameters = copy(parameters)
                 parameters.skip_metadata = True
-            timestamps = settings.timestamps if self.text.stamped else None
+            timestamps: Callable[[], int] | None = None
+            if wire.stamped:
+                timestamps = self._stamp
+            elif self.text.stamped:
+                timestamps = settings.timestamps
             binder = Binder(self.prepared, parameters, self.version, timestamps)
-            self.binders[settings] = binder
+            self.binders[wire] = binder
+        if settings.timestamp is not None:
+            return StampedBinder(binder, self._stamp, settings.timestamp)
         return binder
 
     @property

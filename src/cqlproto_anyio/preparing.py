@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cqlproto.messages.results import Prepared as PreparedMessage
-    from cqlproto_anyio.config import Settings
     from cqlproto_anyio.connection import Connection
     from cqlproto_anyio.prepared import Key
     from cqlproto_anyio.request import Request
+    from cqlproto_anyio.settings import Settings
 
 __all__ = ["Preparations"]
 

@@ -15,12 +15,12 @@ from cqlproto_anyio.exceptions import RequestTimeout
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from cqlproto.connection.client import FrameBinder
     from cqlproto.messages import Request as Message
     from cqlproto.messages.results import ResultMetadata
-    from cqlproto.rows import Binder
-    from cqlproto_anyio.config import Settings
     from cqlproto_anyio.connection import Connection
     from cqlproto_anyio.deadlines import Due
+    from cqlproto_anyio.settings import Settings
 
 __all__ = ["Detached", "Request"]
 
@@ -60,7 +60,7 @@ class Request(Waiting):
         self,
         query: str,
         timeout: float | None,
-        binder: Binder | None = None,
+        binder: FrameBinder | None = None,
         values: Sequence[Any] = (),
     ) -> None:
         self._waiter = None
@@ -74,7 +74,7 @@ class Request(Waiting):
         self.binder = binder
         self.values = values
 
-    def bind(self, binder: Binder, values: Sequence[Any]) -> None:
+    def bind(self, binder: FrameBinder, values: Sequence[Any]) -> None:
         """Execute a prepared statement."""
         self.binder = binder
         self.values = values

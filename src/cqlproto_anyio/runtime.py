@@ -30,6 +30,7 @@ from cqlproto_anyio.hooks import active
 from cqlproto_anyio.policies import monotonic_timestamps
 from cqlproto_anyio.policies.checked import tracker_of
 from cqlproto_anyio.preparing import Preparations
+from cqlproto_anyio.settings import Wires
 from cqlproto_anyio.statistics import Statistics
 from cqlproto_anyio.usercode import Report, described
 
@@ -40,11 +41,12 @@ if TYPE_CHECKING:
     from cqlproto.enums import ProtocolVersion
     from cqlproto.messages.results import SchemaChange
     from cqlproto_anyio._backend import Backend, Waiting
-    from cqlproto_anyio.config import Auth, Config, Endpoint, Settings
+    from cqlproto_anyio.config import Auth, Config, Endpoint
     from cqlproto_anyio.connection import Connection
     from cqlproto_anyio.policies.speculation import Speculation, Tracker
     from cqlproto_anyio.prepared import Statement
     from cqlproto_anyio.request import Request
+    from cqlproto_anyio.settings import Settings
 
 __all__ = ["Runtime"]
 
@@ -88,6 +90,7 @@ class Runtime:
             request_class=backend.request,
         )
         self.statements = self.preparations.statements
+        self.wires = Wires(keyspace)
         self.cluster: Cluster = Cluster(
             endpoints,
             backend=backend,
@@ -105,7 +108,7 @@ class Runtime:
         self.timestamps = fresh if config.client_timestamps else None
         self.retries = 0
         self.speculative = 0
-        self._trackers: dict[Speculation, Tracker] = {}
+        self._trackers: dict[object, tuple[Speculation, Tracker]] = {}
         self.report_speculation = Report("the speculation policy")
         self.report_values = Report("a value that was packed for another host")
         self._pausing: set[Request] = set()
@@ -270,15 +273,20 @@ class Runtime:
 
     def tracker(self, speculation: Speculation) -> Tracker | None:
         """Return what a policy knows of this session's latencies; None if it fails to say."""
+        key: object = speculation
         try:
-            tracker = self._trackers.get(speculation)
+            known = self._trackers.get(key)
+        except TypeError:  # it has no hash: each object of its class is a policy of its own
+            key = id(speculation)
+            known = self._trackers.get(key)
         except BaseException as exc:  # its own __hash__ or __eq__
             self.report_speculation(exc)
             return None
-        if tracker is None:
-            tracker = tracker_of(speculation, self.report_speculation)
-            if tracker is not None:
-                self._trackers[speculation] = tracker
+        if known is not None:
+            return known[1]
+        tracker = tracker_of(speculation, self.report_speculation)
+        if tracker is not None:
+            self._trackers[key] = (speculation, tracker)
         return tracker
 
     async def any_connection(

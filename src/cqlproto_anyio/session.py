@@ -8,18 +8,18 @@ it. What is not simple is in ``execution``.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cqlproto.messages.results import Rows, Void
 from cqlproto.rows import Row
 from cqlproto_anyio.attempts import host_of
-from cqlproto_anyio.config import Options, Profile, Settings, merged
-from cqlproto_anyio.exceptions import ConfigError, ConnectionFailed, UsageError
+from cqlproto_anyio.exceptions import ConnectionFailed, UsageError
 from cqlproto_anyio.execution import BatchCall, Call
 from cqlproto_anyio.paging import RowStream
 from cqlproto_anyio.prepared import Parameters, Prepared, Statement, refuse_use
+from cqlproto_anyio.profile import DEFAULTS, Options, Profile, checked, overlaid
 from cqlproto_anyio.results import Page, Result, _Answer
+from cqlproto_anyio.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -39,6 +39,8 @@ R = TypeVar("R")
 
 # How many combinations of options are kept ready; a program has a handful.
 _MAX_SETTINGS = 256
+_VARYING = ("timeout", "timestamp")
+_UNCACHED = frozenset({"timestamp", "payload"})
 
 
 class Session:
@@ -59,15 +61,16 @@ class Session:
     - ConnectionFailed: the connection was lost, or can't be made; SessionClosed; Overloaded.
     """
 
-    def __init__(self, runtime: Runtime, profile: Profile, keyspace: str | None = None) -> None:
+    def __init__(self, runtime: Runtime, profile: Profile | None) -> None:
         self._runtime = runtime
-        self._profile = profile
-        self._keyspace = keyspace
+        self._profile = overlaid(DEFAULTS, {"profile": profile})
         self._choose = runtime.cluster.chooser.choose
         self._running = runtime.backend.running
         self._home = runtime.backend.home
-        self._default = self._settings_of(profile)
+        self._default = Settings(self._profile, runtime.wires, runtime.timestamps)
+        # by a call's options; and by those that don't differ from call to call
         self._settings: dict[tuple[Any, ...], Settings] = {}
+        self._bases: dict[tuple[Any, ...], Settings] = {}
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -87,7 +90,7 @@ class Session:
 
     @property
     def profile(self) -> Profile:
-        """The defaults of this session's requests."""
+        """The options of this session's requests: all of them, with what nobody gave by default."""
         return self._profile
 
     @property
@@ -154,7 +157,7 @@ class Session:
         connection = self._choose(statement, values)
         if connection is None or connection.version is not statement.version:
             return await self._execute(query, values, row, settings)  # read, and arranged
-        binder = statement.binders.get(settings) or statement.binder(settings)
+        binder = statement.binders.get(settings.binder_key) or statement.binder(settings)
         request = runtime.request_class(statement.query, settings.timeout, binder, values)
         try:
             connection.submit(request)
@@ -268,6 +271,8 @@ class Session:
         if token is not None and not isinstance(token, str):
             raise TypeError(f"token is a {type(token).__name__}, not a str")
         settings = self._resolve(options) if options else self._default
+        if token is not None and settings.parameters.page_size is None:
+            raise UsageError("token= continues a paged result: pass the page_size= that it had")
         call = Call(self._runtime, query, parameters, row, settings)
         await call.ready()
         return await call.page(token)
@@ -314,7 +319,7 @@ class Session:
     @overload
     async def prepare(self, query: str, /) -> Prepared[Row]: ...
 
-    async def prepare(self, query: str, /, *, row: Any = Row) -> Prepared[Any]:
+    async def prepare(self, query: str, /, *, row: Any = None) -> Prepared[Any]:
         """Prepare a statement: once, however many tasks ask at the same time.
 
         Not needed for speed, since ``execute`` prepares what has parameters by itself; it gives
@@ -334,7 +339,7 @@ class Session:
         if statement is None or statement.stale:
             call = Call(runtime, query, (), row, settings)
             statement = await call.prepare()
-        return Prepared(statement, row)
+        return Prepared(statement, Row if row is None else row)
 
     async def batch(
         self,
@@ -357,36 +362,33 @@ class Session:
         """
         self._runtime.check_here()
         settings = self._resolve(options) if options else self._default
-        call = BatchCall(self._runtime, settings, kind)
+        call = self._batch_call(settings, kind)
         await call.add(items)
         return await call.run()
 
-    def using(self, *, keyspace: str | None = None, profile: Profile | None = None) -> Session:
-        """Return a session with other defaults on the same connections.
+    def _batch_call(self, settings: Settings, kind: Any) -> BatchCall:
+        return BatchCall(self._runtime, settings, kind)
 
-        Closing either closes both.
+    def using(self, **options: Unpack[Options]) -> Session:
+        """Return a session with other options on the same connections: ``using(timeout=30)``.
+
+        Only what is given changes. Closing either session closes both.
 
         Arguments:
-            keyspace: the keyspace of unqualified names; None leaves it as it is. Needs protocol v5.
-            profile: the defaults of requests; None leaves them as they are.
+            options: see :class:`Profile`; ``profile`` is one, which the others lie over.
 
         Raises:
             UsageError: ``keyspace`` needs protocol v5.
-            ConfigError: an argument is of another type.
+            ConfigError, TypeError: an argument is wrong.
         """
+        using = type(self)(self._runtime, overlaid(self._profile, options))
         version = self._runtime.version
-        if profile is None:
-            profile = self._profile
-        elif not isinstance(profile, Profile):
-            raise ConfigError(f"profile is a {type(profile).__name__}, not a Profile")
-        if keyspace is None:
-            return type(self)(self._runtime, profile, self._keyspace)
-        if not version.has_keyspace_option:
+        if options.get("keyspace") is not None and not version.has_keyspace_option:
             raise UsageError(
                 f"using(keyspace=) needs protocol v5, this connection speaks v{version:d}:"
                 " pass keyspace= to connect(), or write keyspace.table"
             )
-        return type(self)(self._runtime, replace(profile, keyspace=keyspace), keyspace)
+        return using
 
     async def trace(
         self, result: Result[Any] | Page[Any] | UUID, /, *, timeout: float = 5.0
@@ -426,19 +428,50 @@ class Session:
         await self._runtime.aclose()
 
     def _resolve(self, options: Mapping[str, Any]) -> Settings:
-        """Return the settings for these options, made once per combination."""
+        """Return the settings for these options, made once per combination.
+
+        What compares equal may be of another class, and wrong: ``True`` for a timeout of 1.
+        """
         try:
-            key = tuple(options.items())
+            key = (*options.items(), *map(type, options.values()))
             settings = self._settings.get(key)
-        except TypeError:  # a payload can't be hashed
-            return self._settings_of(merged(self._profile, options))
+        except Exception:  # something has no hash
+            return self._varied(options)
         if settings is None:
-            settings = self._settings_of(merged(self._profile, options))
-            if len(self._settings) >= _MAX_SETTINGS:
-                self._settings.clear()
-            self._settings[key] = settings
+            settings = self._varied(options)
+            # a timestamp seldom comes twice, and a payload may be changed before it does
+            if options.keys().isdisjoint(_UNCACHED):
+                if len(self._settings) >= _MAX_SETTINGS:
+                    self._settings.clear()
+                self._settings[key] = settings
         return settings
 
-    def _settings_of(self, profile: Profile) -> Settings:
-        runtime = self._runtime
-        return Settings(profile, self._keyspace, runtime.keyspace, runtime.timestamps)
+    def _varied(self, options: Mapping[str, Any]) -> Settings:
+        """Return settings for options that were not seen before: often only a timeout is new."""
+        given = checked({name: options[name] for name in _VARYING if name in options})
+        if not given:
+            return self._base(options)
+        others = {name: value for name, value in options.items() if name not in given}
+        timestamp = given.get("timestamp")
+        if "timestamp" in given:  # whether there is one makes a difference, not which one
+            others["timestamp"] = None if timestamp is None else 0
+        base = self._base(others) if others else self._default
+        if "timestamp" not in given:
+            timestamp = base.timestamp
+        return base.varied(given.get("timeout", base.timeout), timestamp)
+
+    def _base(self, options: Mapping[str, Any]) -> Settings:
+        key: tuple[Any, ...] | None
+        try:
+            key = (*options.items(), *map(type, options.values()))
+            settings = self._bases.get(key)
+        except Exception:
+            key = settings = None
+        if settings is None:
+            profile = overlaid(self._profile, options)
+            settings = Settings(profile, self._runtime.wires, self._runtime.timestamps)
+            if key is not None and "payload" not in options:
+                if len(self._bases) >= _MAX_SETTINGS:
+                    self._bases.clear()
+                self._bases[key] = settings
+        return settings

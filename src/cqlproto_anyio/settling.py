@@ -30,17 +30,17 @@ What only the caller can see to:
 from __future__ import annotations
 
 import inspect
+import math
 import random
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import anyio
 
 from cqlproto.enums import Consistency
-from cqlproto_anyio.config import Profile
+from cqlproto_anyio.checking import number
 from cqlproto_anyio.cqltext import read_statement
 from cqlproto_anyio.exceptions import (
     CASWriteUnknown,
-    ConfigError,
     ConnectionFailed,
     CQLError,
     DatabaseError,
@@ -58,15 +58,16 @@ from cqlproto_anyio.exceptions import (
     WriteTimeout,
 )
 from cqlproto_anyio.prepared import Prepared
+from cqlproto_anyio.profile import DEFAULTS, Profile, overlaid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import Unpack
 
     from cqlproto.rows import Row
-    from cqlproto_anyio.config import Options
     from cqlproto_anyio.executor import Executor, Target
     from cqlproto_anyio.prepared import Parameters
+    from cqlproto_anyio.profile import Options
 
 __all__ = ["settle"]
 
@@ -178,14 +179,15 @@ async def settle(
         MultipleRows: the reading found several rows.
         TypeError, ConfigError: an argument is wrong.
     """
-    _check(error, query, applied, grace)
+    grace = _check(error, query, applied, grace)
+    given = overlaid(Profile(), options)
+    profile = _profile(session, given)
     if not error.maybe_applied:
         return False
-    profile = _profile(session, options)
-    timeout = options.get("timeout", profile.timeout)
+    timeout = profile.timeout
     reading: dict[str, Any] = dict(options)
     reading.pop("serial_consistency", None)
-    reading["consistency"] = _level(error, profile, options)
+    reading["consistency"] = _level(error, profile, given)
     reading["idempotent"] = True
     if row is not None:
         reading["row"] = row
@@ -216,14 +218,13 @@ async def settle(
     raise error from error.__cause__ or failure
 
 
-def _check(error: object, query: object, applied: object, grace: object) -> None:
+def _check(error: object, query: object, applied: object, grace: object) -> float:
     """Find the mistakes that would else show on a bad day only."""
     if not isinstance(error, CQLError):
         raise TypeError(f"error is a {type(error).__name__}, not a CQLError")
     if not callable(applied) or inspect.iscoroutinefunction(applied):
         raise TypeError("applied is no plain function of the row")
-    if not isinstance(grace, (int, float)) or isinstance(grace, bool) or not grace >= 0:
-        raise ConfigError(f"grace is {grace!r}, not a number of seconds")
+    seconds = number("grace", grace, 0.0, math.inf, "a number of seconds of at least 0")
     text = query.query if isinstance(query, Prepared) else query
     if not isinstance(text, str):
         raise TypeError(f"a query is a str or what prepare() returned, not a {type(text).__name__}")
@@ -238,19 +239,19 @@ def _check(error: object, query: object, applied: object, grace: object) -> None
                 f"the statement that failed has no condition (IF), and what a {said.verb} without"
                 " one wrote can't be told from what others did"
             )
+    return seconds
 
 
-def _profile(session: Executor, options: Mapping[str, Any]) -> Profile:
-    found = options.get("profile", getattr(session, "profile", None))
-    return found if isinstance(found, Profile) else Profile()
+def _profile(session: Executor, given: Profile) -> Profile:
+    own = getattr(session, "profile", None)
+    return overlaid(own if isinstance(own, Profile) else DEFAULTS, {"profile": given})
 
 
-def _level(error: CQLError, profile: Profile, options: Mapping[str, Any]) -> Consistency:
+def _level(error: CQLError, profile: Profile, given: Profile) -> Consistency:
     """Return the level of the Paxos round: as the caller, the server, or the options say."""
     for level in (
-        options.get("consistency"),
+        vars(given).get("consistency"),
         getattr(error, "consistency", None),
-        options.get("serial_consistency"),
         profile.serial_consistency,
     ):
         if isinstance(level, Consistency) and level.is_serial:

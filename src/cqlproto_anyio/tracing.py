@@ -20,8 +20,9 @@ from uuid import UUID
 import anyio
 
 from cqlproto.enums import Consistency
-from cqlproto_anyio.config import Profile
-from cqlproto_anyio.exceptions import ConfigError, ResultError, UsageError
+from cqlproto_anyio.checking import seconds
+from cqlproto_anyio.exceptions import ResultError, UsageError
+from cqlproto_anyio.profile import DEFAULTS, overlaid
 
 if TYPE_CHECKING:
     from cqlproto_anyio.executor import Executor
@@ -32,9 +33,16 @@ __all__ = ["Trace", "TraceEvent", "TraceNotFound", "fetch_trace"]
 SESSION = "SELECT * FROM system_traces.sessions WHERE session_id = ?"
 EVENTS = "SELECT * FROM system_traces.events WHERE session_id = ?"
 
-# A profile of its own, and always the same one: the session's may trace, or take few rows.
-PROFILE = Profile(
-    timeout=None, consistency=Consistency.ONE, idempotent=True, max_rows=1_000_000, page_size=5000
+# All options are given, and always the same: the session's may trace, or take few rows.
+PROFILE = overlaid(
+    DEFAULTS,
+    {
+        "timeout": None,
+        "consistency": Consistency.ONE,
+        "idempotent": True,
+        "max_rows": 1_000_000,
+        "page_size": 5000,
+    },
 )
 _FIRST_PAUSE = 0.003
 _LONGEST_PAUSE = 0.25
@@ -130,8 +138,7 @@ async def fetch_trace(
         raise UsageError("the request was not traced: pass trace=True to it")
     if not isinstance(tracing_id, UUID):
         raise TypeError(f"tracing_id is a {type(tracing_id).__name__}, not a UUID")
-    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout > 0:
-        raise ConfigError(f"timeout is {timeout!r}, not a positive number of seconds")
+    timeout = seconds("timeout", timeout)
     trace: Trace | None = None
     with anyio.move_on_after(timeout):
         pause = _FIRST_PAUSE

@@ -45,6 +45,8 @@ _ENOUGH = 20.0  # seconds; what takes longer hangs
 asked_version = ProtocolVersion.V5
 # Whether sessions on asyncio have a socket that pushes, as they have over TCP; else it is pulled.
 pushes = True
+# Hooks of sessions whose test names none; with some that hear of requests, sessions are observed.
+hooks: cql.Hooks | None = None
 CHECK_KEYSPACE = "SELECT key FROM system.local"
 
 
@@ -354,6 +356,7 @@ class Server:
         fields.setdefault("client_timestamps", False)
         fields.setdefault("max_connections_per_host", 1)
         fields.setdefault("heartbeat_interval", 1e9)
+        fields.setdefault("hooks", hooks)
         return cql.Config(connector=self.connector, **fields)
 
     @asynccontextmanager

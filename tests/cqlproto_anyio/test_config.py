@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -12,31 +16,41 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
 from cqlproto.connection import Limits
+from cqlproto_anyio.checking import shown
 from tests.cqlproto_anyio.answers import echo
 from tests.cqlproto_anyio.server import serving
 
+HUGE = 10**5000
+ONE = cql.Consistency.ONE
+
+
+class Waits:
+    async def decide(self, *_: object, **__: object) -> None: ...
+
+
+# Also what compares equal to something valid, what overflows, and what the wire can't carry.
 BAD_OPTIONS: dict[str, list[Any]] = {
-    "timeout": [0, -1, math.nan, "5", True, b""],
-    "consistency": [1, "ONE", None],
-    "serial_consistency": [cql.Consistency.ONE, 8, "SERIAL"],
-    "page_size": [0, -1, 2.0, "10", True, None, 1 << 31],
-    "max_rows": [0, -5, 1.5, True, None],
-    "idempotent": ["yes", 1, None],
-    "timestamp": ["now", 1.5, True, 1 << 63, -(1 << 63)],
-    "now_in_seconds": ["now", 1.5, False, 1 << 31],
-    "keyspace": [5, b"ks", ""],
-    "retry": [None, 3, "never"],
-    "speculation": [0.5, True, "slow"],
-    "trace": ["yes", 1, None],
-    "payload": ["x", [], {"a": "b"}, {1: b""}],
+    "timeout": [0, -1, -0.0, math.nan, -math.inf, "5", True, b"", HUGE, Decimal(1), ONE, [1], 1j],
+    "consistency": [1, 1.0, True, None, "", "ON", "ONE ", b"ONE", ONE.value, ["ONE"], "QUORUM1"],
+    "serial_consistency": [ONE, "ONE", 8, 8.0, "serially", True, [], b"SERIAL"],
+    "page_size": [0, -1, 2.0, "10", True, 1 << 31, HUGE, ONE, Decimal(1), math.inf, [5]],
+    "max_rows": [0, -5, 1.5, True, None, HUGE, ONE, "1", math.inf],
+    "idempotent": ["yes", 1, 1.0, 0, None, []],
+    "timestamp": ["now", 1.5, True, 1 << 63, -(1 << 63), HUGE, ONE, 1.0, datetime(2024, 1, 1)],
+    "now_in_seconds": ["now", 1.5, False, 1 << 31, HUGE, ONE, 1.0],
+    "keyspace": [5, b"ks", "", "a\0b", "a\nb", "\ud800", "k" * 65_536, ["ks"]],
+    "retry": [None, 3, "never", cql.DefaultRetry, Waits()],
+    "speculation": [0.5, True, "slow", cql.ConstantSpeculation],
+    "trace": ["yes", 1, 1.0, 0, None],
+    "payload": ["x", [], {"a": "b"}, {1: b""}, {"a": None}, {"k" * 65_536: b""}, {"\ud800": b""}],
 }
-BAD_SECONDS: list[Any] = [0, -1, math.nan, "5", None, True]
-BAD_SWITCH: list[Any] = ["yes", 1, None]
-BAD_NUMBER: list[Any] = [0, -1, 1.5, "10", None, True]
+BAD_SECONDS: list[Any] = [0, -1, math.nan, -math.inf, "5", None, True, HUGE, Decimal(1), ONE]
+BAD_SWITCH: list[Any] = ["yes", 1, 1.0, 0, None]
+BAD_NUMBER: list[Any] = [0, -1, 1.5, 1.0, "10", None, True, HUGE, ONE, math.inf]
 BAD_CONFIG: dict[str, list[Any]] = {
     "connect_timeout": BAD_SECONDS,
     "close_timeout": BAD_SECONDS,
-    "compression": ["zstd", "LZ4", 4, True, ""],
+    "compression": ["zstd", "LZ4", 4, True, "", ["lz4"]],
     "discovery": BAD_SWITCH,
     "eager": BAD_SWITCH,
     "connections_per_host": [*BAD_NUMBER, 5],  # by itself: more than there may be under load
@@ -45,30 +59,30 @@ BAD_CONFIG: dict[str, list[Any]] = {
     "max_connecting": BAD_NUMBER,
     "max_in_flight": [*BAD_NUMBER, 40_000],
     "max_orphans": BAD_NUMBER,
-    "max_waiting": [-1, 1.5, "10", None, True],
+    "max_waiting": [-1, 1.5, "10", None, True, False, HUGE],
     "max_unsent": BAD_NUMBER,
     "max_prepared": BAD_NUMBER,
     "routing": [None, "token aware", {}, cql.Routing],
-    "reconnection": [None, 1.0, "fast"],
+    "reconnection": [None, 1.0, "fast", cql.ConstantReconnection],
     "heartbeat_interval": BAD_SECONDS,
     "heartbeat_timeout": BAD_SECONDS,
     "refresh_interval": BAD_SECONDS,
     "control_timeout": BAD_SECONDS,
-    "schema_agreement_timeout": [-1, math.nan, "5", None, True],
+    "schema_agreement_timeout": [-1, math.nan, "5", None, True, False, HUGE],
     "client_timestamps": BAD_SWITCH,
     "translate": ["10.0.0.1", {}],
     "hooks": [print, {}, cql.Hooks],
     "limits": [None, 5, {}],
     "connector": ["tcp", 5],
-    "application_name": [5, b"x"],
-    "application_version": [1.2, ["1"]],
-    "protocol_version": [2, 6, "v5", "5"],
-    "startup_options": [None, ["x"], {"a": 1}, {1: "a"}],
+    "application_name": [5, b"x", "\ud800", "x" * 65_536],
+    "application_version": [1.2, ["1"], "x" * 65_536],
+    "protocol_version": [2, 6, "v5", "5", 5.0, True, Decimal(5), HUGE, cql.Consistency.QUORUM],
+    "startup_options": [None, ["x"], {"a": 1}, {1: "a"}, {"a": "x" * 65_536}, {"\ud800": ""}],
 }
 BAD_ARGUMENTS: dict[str, list[Any]] = {
     "hosts": [[], "", "a:b", "a:0", "a:65536", "[::1", "[::1]9042", ":9042", 5, None, b"db1", [5]],
-    "port": [0, -1, 65536, "9042", None, 1.5],
-    "keyspace": [5, b"ks", ""],
+    "port": [0, -1, 65536, "9042", None, 1.5, 9042.0, True, HUGE],
+    "keyspace": [5, b"ks", "", "a\0b", "\ud800", "k" * 65_536],
     "auth": ["ann", ("ann", "secret"), 5],
     "tls": ["yes", 1, None],
     "local_dc": [5],
@@ -79,7 +93,7 @@ BAD_ARGUMENTS: dict[str, list[Any]] = {
 
 def cases(table: dict[str, list[Any]]) -> list[Any]:
     return [
-        pytest.param(name, value, id=f"{name}={value!r}")
+        pytest.param(name, value, id=f"{name}={shown(value)}")
         for name, values in table.items()
         for value in values
     ]
@@ -114,42 +128,46 @@ def test_a_wrong_setting(name: str, value: Any) -> None:
 def test_a_wrong_argument(name: str, value: Any) -> None:
     with pytest.raises(cql.ConfigError):
         cql.connect(**{"hosts": "127.0.0.1", name: value})
+    if name != "hosts":
+        with pytest.raises(cql.ConfigError):
+            cql.connect(**{"hosts": "127.0.0.1:9043", name: value})
+
+
+def test_what_is_converted() -> None:
+    config = cql.Config(
+        connect_timeout=Fraction(1, 2),  # type: ignore[arg-type]
+        heartbeat_interval=math.inf,
+        grow_at=5,
+        protocol_version=4,  # type: ignore[arg-type]
+        startup_options=MappingProxyType({"a": "b"}),
+    )
+    assert (config.connect_timeout, type(config.connect_timeout)) == (0.5, float)
+    assert config.protocol_version is ProtocolVersion.V4
+    assert config.startup_options == {"a": "b"}
+    given = {"a": "b"}
+    config = cql.Config(startup_options=given)
+    given["a"] = "c"
+    assert config.startup_options == {"a": "b"}
+
+
+async def test_times_without_end() -> None:
+    """Nothing overflows where a session computes with them."""
+    for endless in (math.inf, 1e308, 10**308):
+        fields: dict[str, Any] = {
+            name: endless for name in BAD_CONFIG if name.endswith(("_timeout", "_interval"))
+        }
+        async with serving() as server, server.session(**fields) as session:
+            server.answer = echo(server)
+            result = await session.execute("SELECT v FROM t WHERE k = ?", (1,), timeout=endless)
+            assert result.one().v == 1
+            await session.execute("SELECT v FROM t WHERE k = ?", (1,), timeout=endless, trace=True)
+            assert (await session.using(timeout=endless).page("SELECT v FROM t")).rows
 
 
 def test_more_requests_than_streams() -> None:
     with pytest.raises(cql.ConfigError, match="100 streams"):
         cql.Config(max_in_flight=101, limits=Limits(max_streams=100))
     cql.Config(max_in_flight=100, limits=Limits(max_streams=100))
-
-
-async def test_wrong_options_of_a_call() -> None:
-    async with serving() as server, server.session() as session:
-        server.answer = echo(server)
-        query = "SELECT v FROM t"
-
-        def verbs(**options: Any) -> list[Any]:
-            return [
-                lambda: session.execute(query, **options),
-                lambda: session.page(query, **options),
-                lambda: session.batch([query], **options),
-                lambda: anext(session.stream(query, **options)),
-            ]
-
-        for name, values in BAD_OPTIONS.items():
-            for value in values:
-                for call in verbs(**{name: value}):
-                    with pytest.raises(cql.ConfigError, match=name):
-                        await call()
-        for call in verbs(timeot=3):
-            with pytest.raises(TypeError, match="timeot"):
-                await call()
-        for call in verbs(profile={"timeout": 3}):
-            with pytest.raises(cql.ConfigError, match="profile"):
-                await call()
-        for call in (lambda: session.using(profile={}), lambda: session.using(keyspace="")):  # type: ignore[arg-type]
-            with pytest.raises(cql.ConfigError):
-                call()
-        assert server.seen == []
 
 
 @pytest.mark.parametrize("version", [ProtocolVersion.V3, ProtocolVersion.V4])
@@ -181,24 +199,6 @@ async def test_options_that_only_v5_knows(version: ProtocolVersion) -> None:
         assert server.seen == []
 
 
-async def test_options_go_before_the_profile_and_that_before_the_sessions() -> None:
-    own = cql.Profile(consistency=cql.Consistency.TWO, page_size=7)
-    async with serving() as server, server.session(profile=own) as session:
-        server.answer = echo(server)
-
-        async def asked(verbs: cql.Session, **options: Any) -> tuple[str, int | None]:
-            await verbs.execute("SELECT v FROM t", **options)
-            parameters = server.seen[-1].message.parameters  # type: ignore[union-attr]
-            return parameters.consistency.name, parameters.page_size
-
-        other = cql.Profile(page_size=9)
-        assert await asked(session) == ("TWO", 7)
-        assert await asked(session, page_size=8) == ("TWO", 8)
-        assert await asked(session, profile=other) == ("LOCAL_QUORUM", 9)
-        assert await asked(session, profile=other, page_size=3) == ("LOCAL_QUORUM", 3)
-        assert await asked(session.using(profile=other)) == ("LOCAL_QUORUM", 9)
-
-
 @pytest.mark.parametrize(
     ("given", "endpoint"),
     [
@@ -226,8 +226,8 @@ async def test_contact_points(given: str, endpoint: str) -> None:
 def test_secrets_are_not_shown() -> None:
     secret = "correct horse battery staple"
     auth = cql.PlainAuth("ann", secret)
-    for shown in (auth, cql.connect("a", auth=auth)):
-        assert secret not in f"{shown!r} {shown}"
+    for each in (auth, cql.connect("a", auth=auth)):
+        assert secret not in f"{each!r} {each}"
     assert "ann" in repr(auth)
 
 

@@ -332,7 +332,7 @@ async def test_mistakes(ambiguous: bool) -> None:
         with pytest.raises(TypeError, match="no plain function"):
             await settled(session, error, applied=judge)
     for grace in (-1, "1", None, True, float("nan")):
-        with pytest.raises(cql.ConfigError, match="not a number of seconds"):
+        with pytest.raises(cql.ConfigError, match="grace must be a number of seconds"):
             await settled(session, error, grace=grace)
     wrong: Any = 3
     with pytest.raises(TypeError, match="a query is a str"):

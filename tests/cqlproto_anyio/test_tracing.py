@@ -174,7 +174,7 @@ async def test_mistakes() -> None:
         await fetch_trace(scripted, str(ID))  # type: ignore[arg-type]
     wrong: Any
     for wrong in (0, -1, "1", None, True, float("nan")):
-        with pytest.raises(cql.ConfigError, match="not a positive number of seconds"):
+        with pytest.raises(cql.ConfigError, match="timeout must be a positive number of seconds"):
             await fetch_trace(scripted, ID, timeout=wrong)
     assert scripted.asked == []
 

@@ -113,6 +113,26 @@ async def on_what_patterns_share(executor: cql.Executor, session: cql.Session) -
     assert_type(session.using(profile=cql.Profile(timeout=None)), cql.Session)
 
 
+async def choosing_options(session: cql.Session, name: str) -> None:
+    profile = cql.Profile(timeout=30, consistency="quorum", serial_consistency="LOCAL_SERIAL")
+    assert_type(profile.timeout, float | None)
+    assert_type(profile.consistency, cql.Consistency)
+    assert_type(profile.page_size, int | None)
+    assert_type(session.profile, cql.Profile)
+    assert_type(session.using(timeout=30, keyspace="shop", profile=profile), cql.Session)
+    assert_type(dataclasses.replace(profile, page_size=7), cql.Profile)
+    await session.execute("SELECT 1", consistency="local_quorum", page_size=None, profile=None)
+    await session.execute("SELECT 1", consistency=cql.Consistency[name], serial_consistency=None)
+    await session.batch(["DELETE"], timestamp=None, payload=None, now_in_seconds=None)
+    await session.execute("SELECT 1", consistency="quorom")  # type: ignore[call-overload]
+    await session.execute("SELECT 1", serial_consistency="one")  # type: ignore[call-overload]
+    session.using(timeot=3)  # type: ignore[call-arg]
+    session.using(timeout="3")  # type: ignore[arg-type]
+    cql.Profile(timeot=3)  # type: ignore[call-arg]
+    cql.Profile(consistency=4)  # type: ignore[arg-type]
+    profile.timeout = 5  # type: ignore[misc]
+
+
 def failing(error: cql.CQLError) -> None:
     assert_type(error.maybe_applied, bool)
     assert_type(error.host, str | None)
