@@ -30,7 +30,14 @@ if TYPE_CHECKING:
 
     from cqlproto_anyio._backend import F
 
-__all__ = ["AsyncioBackend", "AsyncioRequest", "AsyncioWaiting", "Receiver", "SocketStream"]
+__all__ = [
+    "AsyncioBackend",
+    "AsyncioRequest",
+    "AsyncioWaiting",
+    "Receiver",
+    "SocketStream",
+    "plain_run_forever",
+]
 
 
 class AsyncioWaiting(Waiting):
@@ -165,6 +172,17 @@ class AsyncioBackend:
         return owned
 
 
+def plain_run_forever(loop: asyncio.AbstractEventLoop) -> object:
+    """Return the ``run_forever`` that the class of a loop has if it can't be run by its own tasks;
+    None if it is not known as such a class.
+    """
+    if isinstance(loop, asyncio.BaseEventLoop):
+        return asyncio.BaseEventLoop.run_forever
+    if type(loop).__module__.partition(".")[0] == "uvloop":
+        return type(loop).run_forever
+    return None
+
+
 class Receiver:
     """What a :class:`SocketStream` pushes to; each is called by the event loop."""
 
@@ -296,6 +314,11 @@ class SocketStream(ByteStream, asyncio.Protocol):
             receiver.eof_received()
         else:
             self._transport.resume_reading()
+
+    def read_anew(self) -> None:
+        """Read on in a callback of its own, although the one that reads is on the stack."""
+        self._transport.pause_reading()
+        self._transport.resume_reading()
 
     def write(self, data: bytes) -> None:
         """Send the bytes, or keep them until the socket takes them."""

@@ -7,13 +7,13 @@ what the tasks that it wakes have queued is written when the last of them has ru
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import anyio.lowlevel
 
 from cqlproto.exceptions import RemoteProtocolError
-from cqlproto_anyio._asyncio import Receiver, SocketStream
+from cqlproto_anyio._asyncio import Receiver, SocketStream, plain_run_forever
 from cqlproto_anyio.usercode import described
 
 if TYPE_CHECKING:
@@ -163,16 +163,28 @@ class Pulled:
 
 
 class Pushed(Receiver):
-    """The event loop's own callbacks, on a socket of asyncio's."""
+    """The event loop's own callbacks, on a socket of asyncio's.
+
+    A task that is run in such a callback must not run the event loop itself: the replies behind its
+    own, and what is queued meanwhile, would wait until it is done. Where that is allowed
+    (nest_asyncio, a modal dialog of Qt's) the loop has a ``run_forever`` that isn't asyncio's, and
+    tasks are woken by the loop instead.
+    """
 
     def __init__(self, stream: SocketStream, carried: Carried) -> None:
         self._stream = stream
         self._carried = carried
         self._loop: asyncio.AbstractEventLoop = stream.loop
+        self._loop_class: type[Any] = type(stream.loop)
+        self._run_forever = plain_run_forever(stream.loop)
         self._receiving = False
 
     def wake(self) -> None:
         if not self._receiving:  # what is queued meanwhile is written at the end of it
+            self._loop.call_soon(self._flush)
+        elif self._loop_class.run_forever is not self._run_forever:
+            # a task that was run for a reply has just made the loop one that it may run itself
+            self._stream.read_anew()
             self._loop.call_soon(self._flush)
 
     async def flush(self) -> None:
@@ -200,7 +212,7 @@ class Pushed(Receiver):
         carried = self._carried
         self._receiving = True
         try:
-            carried.received(data, direct=True)
+            carried.received(data, direct=self._loop_class.run_forever is self._run_forever)
         except RemoteProtocolError as exc:
             carried.lose(str(exc), exc)
         except (KeyboardInterrupt, SystemExit) as exc:  # of a task that was run at once

@@ -18,6 +18,18 @@ from tests.cqlproto_anyio.bareloops import SCENARIOS
 ROOT = Path(__file__).parent.parent.parent
 
 
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", module, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -30,15 +42,12 @@ ROOT = Path(__file__).parent.parent.parent
     ids=" ".join,
 )
 def test_the_client_keeps_going(arguments: list[str]) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.cqlproto_anyio.bareloops", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    ran = run("tests.cqlproto_anyio.bareloops", *arguments)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == f"played {len(SCENARIOS)}\n"
     assert ran.stderr == ""
+
+
+def test_tasks_that_run_their_own_loop() -> None:
+    ran = run("tests.cqlproto_anyio.nestedloops")
+    assert ran.returncode == 0, ran.stderr
