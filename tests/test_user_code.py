@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
+import gc
 import typing
 import uuid
 
@@ -297,6 +298,32 @@ async def test_a_cluster_that_is_not_there(hosts: str | list[str]) -> None:
     assert error.host in ("127.0.0.1:9", "127.0.0.2:9")
     assert 0 <= error.elapsed < 5
     assert len(error.attempts) == (0 if isinstance(hosts, str) else len(hosts))
+
+
+async def test_a_session_without_a_block(cassandra: Node) -> None:
+    """In a notebook, or from a framework's hooks."""
+    session = await cql.connect(cassandra.host, port=cassandra.port, wait=30)
+    assert (await session.execute("SELECT key FROM system.local")).one().key == "local"
+    await session.aclose()
+    with pytest.raises(cql.SessionClosed):
+        await session.execute("SELECT key FROM system.local")
+    async with await cql.connect(cassandra.host, port=cassandra.port) as session:
+        assert (await session.execute("SELECT key FROM system.local")).one().key == "local"
+    assert session.closed
+
+
+async def test_a_session_that_is_forgotten(cassandra: Node) -> None:
+    session = await cql.connect(cassandra.host, port=cassandra.port)
+    stream = session.stream("SELECT key FROM system.local")
+    del session
+    assert (await anext(stream)).key == "local"  # a stream is a use of it
+    with pytest.warns(
+        ResourceWarning, match="unclosed <Session .*'await session.aclose\\(\\)'"
+    ) as told:
+        del stream
+        gc.collect()
+    assert told[0].filename == __file__
+    await anyio.sleep(0.01)
 
 
 async def test_an_exit_stack_and_another_task_may_close(cassandra: Node) -> None:

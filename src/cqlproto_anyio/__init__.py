@@ -10,7 +10,7 @@ from cqlproto.enums import Consistency
 from cqlproto.rows import Row, RowTarget
 from cqlproto_anyio import exceptions
 from cqlproto_anyio.config import Auth, Config, Endpoint, PlainAuth
-from cqlproto_anyio.entry import connect
+from cqlproto_anyio.entry import Connecting, connect
 from cqlproto_anyio.exceptions import *  # noqa: F403  # the error tree is part of the surface
 from cqlproto_anyio.executor import Executor
 from cqlproto_anyio.hooks import (
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Auth",
     "Config",
+    "Connecting",
     "ConnectionRecord",
     "Consistency",
     "ConstantReconnection",

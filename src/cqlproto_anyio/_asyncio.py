@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import anyio
@@ -143,6 +144,10 @@ class AsyncioBackend:
 
     def host(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
         return self._loop.create_task(function(), name=name)
+
+    def from_any_thread(self, function: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(function)
 
     def protected(self, function: F) -> F:
         return function  # asyncio's runner cancels the main task

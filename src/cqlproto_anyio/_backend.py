@@ -103,6 +103,10 @@ class Backend(Protocol):
         """Run a function in a task outside of all the caller's scopes; keep what is returned."""
         ...
 
+    def from_any_thread(self, function: Callable[[], None]) -> None:
+        """Call a function in the event loop, soon, from any thread; not if the loop has ended."""
+        ...
+
     def protected(self, function: F) -> F:
         """Return a coroutine function in which Ctrl-C is not raised, for tasks of the session's: it
         goes to the program's main task."""

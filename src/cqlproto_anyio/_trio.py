@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -133,9 +134,14 @@ class TrioBackend:
         self.clock: Callable[[], float] = trio.lowlevel.current_clock().current_time
         self.running = _runner()
         self.home = self.running()
+        self._token = trio.lowlevel.current_trio_token()
 
     def host(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
         return trio.lowlevel.spawn_system_task(function, name=name)
+
+    def from_any_thread(self, function: Callable[[], None]) -> None:
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(function)
 
     def protected(self, function: F) -> F:
         return trio.lowlevel.enable_ki_protection(function)

@@ -19,6 +19,7 @@ def check_arguments(
     local_dc: object,
     profile: object,
     config: object,
+    wait: object = 0.0,
 ) -> None:
     """Raise ConfigError for what :func:`connect` can't take, before it fails somewhere inside."""
     import ssl
@@ -37,6 +38,8 @@ def check_arguments(
     integer("port", port, 1, 65_535, "a TCP port from 1 to 65535")
     if keyspace is not None:
         keyspace_name("keyspace", keyspace)
+    if not isinstance(wait, (int, float)) or isinstance(wait, bool) or not wait >= 0:
+        raise ConfigError(f"wait must be a number of seconds, at least 0, got {wait!r}")
 
 
 def parse_endpoint(name: str, port: int) -> Endpoint:

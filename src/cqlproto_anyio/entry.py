@@ -2,49 +2,78 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+import sys
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING, Any
+
+import anyio
 
 from cqlproto_anyio._backend import current_backend
 from cqlproto_anyio.arguments import check_arguments, parse_endpoint
 from cqlproto_anyio.config import Auth, Config, Endpoint
-from cqlproto_anyio.exceptions import ConfigError, UsageError
+from cqlproto_anyio.exceptions import (
+    AuthenticationFailed,
+    ConfigError,
+    ConnectionFailed,
+    CQLError,
+    IsBootstrapping,
+    NoHostAvailable,
+    NotCQL,
+    Overloaded,
+    ReadFailure,
+    ReadTimeout,
+    RequestTimeout,
+    ServerError,
+    ServerOverloaded,
+    TLSFailed,
+    Unavailable,
+    UsageError,
+    VersionRejected,
+)
 from cqlproto_anyio.observed import ObservedSession
 from cqlproto_anyio.runtime import Runtime
 from cqlproto_anyio.session import Session
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
     from types import TracebackType
 
+    from cqlproto_anyio._backend import Backend
     from cqlproto_anyio.profile import Profile
 
-__all__ = ["connect"]
+__all__ = ["Connecting", "connect"]
 
 
-class _Connecting(AbstractAsyncContextManager[Session]):
-    """What :func:`connect` returns; entering it connects."""
+# Between two attempts to connect to a cluster that is starting, in seconds.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+
+
+class Connecting(AbstractAsyncContextManager[Session], Awaitable[Session]):
+    """What :func:`connect` returns: ``async with`` it, or await it, to connect; once."""
 
     def __init__(
         self,
         endpoints: Sequence[Endpoint],
         profile: Profile | None,
+        wait: float,
+        made_at: tuple[str, int],
         **arguments: Any,
     ) -> None:
         self._endpoints = endpoints
         self._profile = profile
+        self._wait = wait
+        self._made_at = made_at
         self._arguments = arguments
+        self._entered = False
         self._session: Session | None = None
 
+    def __await__(self) -> Generator[Any, Any, Session]:
+        return self._connect().__await__()
+
     async def __aenter__(self) -> Session:
-        if self._session is not None:
-            raise UsageError("connect() is entered once: call it again for another session")
-        runtime = Runtime(self._endpoints, backend=current_backend(), **self._arguments)
-        kind = Session if runtime.tell.request_finished is None else ObservedSession
-        self._session = kind(runtime, self._profile)
-        await runtime.start()
-        return self._session
+        return await self._connect()
 
     async def __aexit__(
         self,
@@ -54,6 +83,90 @@ class _Connecting(AbstractAsyncContextManager[Session]):
     ) -> None:
         if self._session is not None:
             await self._session.aclose()
+
+    async def _connect(self) -> Session:
+        if self._entered:
+            raise UsageError("connect() is entered once: call it again for another session")
+        self._entered = True
+        backend = current_backend()
+        until = backend.clock() + self._wait
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await self._start(backend)
+            except CQLError as exc:
+                if not self._wait or not passes_with_time(exc):
+                    raise
+                if backend.clock() + pause > until:
+                    exc.add_note(f"connect() has waited {self._wait:g} s for the cluster (wait=)")
+                    raise
+                _log_waiting(exc)
+            await anyio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _start(self, backend: Backend) -> Session:
+        runtime = Runtime(self._endpoints, backend=backend, **self._arguments)
+        runtime.made_at = self._made_at
+        kind = Session if runtime.tell.request_finished is None else ObservedSession
+        self._session = session = kind(runtime, self._profile)
+        try:
+            await runtime.start()
+        except BaseException:
+            self._session = None
+            raise
+        return session
+
+    if not TYPE_CHECKING:  # what a type checker finds by itself
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise AttributeError(
+                f"connect() has no {name!r} before it is awaited: write"
+                " 'async with cql.connect(..) as session' or 'session = await cql.connect(..)'"
+            )
+
+        def __enter__(self) -> Any:
+            raise TypeError("connect() needs 'async with', not 'with'")
+
+        def __exit__(self, *_: Any) -> None:
+            """Never called."""
+
+
+def passes_with_time(error: BaseException) -> bool:
+    """Whether an error may be of a cluster that is starting. Wrong credentials, a certificate that
+    isn't trusted, a keyspace that isn't there and a wrong setting are not."""
+    if isinstance(error, NoHostAvailable):
+        return all(map(passes_with_time, error.attempts))
+    if isinstance(error, AuthenticationFailed):
+        # a node whose roles can't be read yet says the first; a provider of secrets may start, too
+        is_early = "Unable to perform authentication" in error.reason
+        return is_early or isinstance(error.__cause__, OSError)
+    if isinstance(error, TLSFailed):
+        import ssl
+
+        return not isinstance(error.__cause__, ssl.SSLError)
+    return isinstance(error, _PASSING) and not isinstance(error, (NotCQL, VersionRejected))
+
+
+_PASSING = (
+    ConnectionFailed,
+    IsBootstrapping,
+    Overloaded,
+    ReadFailure,
+    ReadTimeout,
+    RequestTimeout,
+    ServerError,
+    ServerOverloaded,
+    Unavailable,
+)
+
+
+def _log_waiting(error: CQLError) -> None:
+    import logging
+
+    with suppress(BaseException):  # a filter or handler of the program's may raise
+        logging.getLogger("cqlproto_anyio").info("waiting for the cluster: %s", error)
 
 
 def connect(
@@ -66,8 +179,13 @@ def connect(
     local_dc: str | None = None,
     profile: Profile | None = None,
     config: Config | None = None,
-) -> AbstractAsyncContextManager[Session]:
+    wait: float = 0.0,
+) -> Connecting:
     """Connect to a cluster: ``async with connect("db1") as session``.
+
+    Where a block doesn't fit (in a REPL, a notebook, a framework's start-up hook), ``session =
+    await connect("db1")`` opens a session too; ``await session.aclose()`` ends it, or ``async with
+    session``. One that is dropped without gives a ResourceWarning.
 
     Arguments:
         hosts: the contact points, as addresses or names, each with a port of its own if need be
@@ -81,6 +199,10 @@ def connect(
             left out when all contact points are in one.
         profile: the defaults of requests.
         config: everything else.
+        wait: for how many seconds to keep trying while the cluster can't be reached, since it is
+            starting; no attempt begins later than that. What waiting can't mend is raised at once:
+            wrong credentials, a certificate that isn't trusted, a keyspace that isn't there, a
+            wrong setting.
 
     Raises:
         ConfigError: an argument is wrong (at once).
@@ -88,7 +210,7 @@ def connect(
             ``config.connect_timeout`` seconds each.
         DatabaseError: the keyspace can't be used (when entered).
     """
-    check_arguments(hosts, port, keyspace, auth, tls, local_dc, profile, config)
+    check_arguments(hosts, port, keyspace, auth, tls, local_dc, profile, config, wait)
     names = [hosts] if isinstance(hosts, str) else list(hosts)
     if not names:
         raise ConfigError("hosts is empty: name at least one contact point")
@@ -99,9 +221,12 @@ def connect(
         context = ssl.create_default_context()
     elif tls is not False:
         context = tls
-    return _Connecting(
+    caller = sys._getframe(1)
+    return Connecting(
         [parse_endpoint(name, port) for name in names],
         profile,
+        wait,
+        (caller.f_code.co_filename, caller.f_lineno),
         config=config if config is not None else Config(),
         auth=auth,
         tls=context,

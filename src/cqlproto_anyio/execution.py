@@ -60,6 +60,8 @@ class Call(Attempts):
         settings: the options.
     """
 
+    session: object = None  # of a stream, lest it be taken for dropped while that is read
+
     def __init__(
         self, runtime: Runtime, query: Any, parameters: Any, row: Any, settings: Settings
     ) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections import deque
 from contextlib import suppress
 from time import time_ns
@@ -59,6 +60,7 @@ class Runtime:
         deadlines: of all requests.
         cluster: chooses connections.
         preparations: the prepared statements.
+        made_at: the file and line where the session was asked for.
         retries: how many times a request was sent again.
         speculative: how many times one was sent to a second host as well.
     """
@@ -115,6 +117,9 @@ class Runtime:
         self._closed: str | None = None
         self._cause: BaseException | None = None  # what it was closed for, if not by the user
         self._forked = False
+        self._let_go = False  # whether the user has closed it
+        self._sessions = 0  # how many share it
+        self.made_at = ("", 0)
         self._pid = os.getpid()
         self._group: anyio.abc.TaskGroup | None = None
         self._timer: anyio.CancelScope | None = None
@@ -151,14 +156,40 @@ class Runtime:
             UsageError: this is not the event loop that the session belongs to.
         """
         if self._forked or (self._closed is not None and self._ended is None):
+            self._let_go = True
             return
         if not self.backend.is_here():
             raise elsewhere()
+        self._let_go = True
         self._close("the session is closed")
         if self._ended is not None:
             waiting = self.backend.waiting()
             self._ended.append(waiting)
             await shielded(waiting)
+
+    def taken(self) -> None:
+        """One more session shares this."""
+        self._sessions += 1
+
+    def dropped(self, session: object) -> None:
+        """A session that shares this is garbage: with the last one, unless it was closed, warn and
+        end the tasks. Called in any thread, at any time."""
+        self._sessions -= 1
+        if self._sessions or self._let_go or self._forked or self._host is None:
+            return
+        self._let_go = True
+        if self._ended is not None:
+            self.backend.from_any_thread(
+                lambda: self._close("the session was dropped, and never closed")
+            )
+        filename, line = self.made_at
+        warnings.warn_explicit(
+            f"unclosed {session!r}: use 'async with', or 'await session.aclose()'",
+            ResourceWarning,
+            filename,
+            line,
+            source=session,
+        )
 
     def _close(self, reason: str, cause: BaseException | None = None) -> None:
         if self._closed is None:

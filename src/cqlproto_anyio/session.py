@@ -23,7 +23,7 @@ from cqlproto_anyio.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import Unpack
+    from typing import Self, Unpack
     from uuid import UUID
 
     from cqlproto.enums import ProtocolVersion
@@ -63,6 +63,7 @@ class Session:
 
     def __init__(self, runtime: Runtime, profile: Profile | None) -> None:
         self._runtime = runtime
+        runtime.taken()
         self._profile = overlaid(DEFAULTS, {"profile": profile})
         self._choose = runtime.cluster.chooser.choose
         self._running = runtime.backend.running
@@ -312,7 +313,9 @@ class Session:
             what every verb raises.
         """
         settings = self._resolve(options) if options else self._default
-        return RowStream(Call(self._runtime, query, parameters, row, settings))
+        call = Call(self._runtime, query, parameters, row, settings)
+        call.session = self
+        return RowStream(call)
 
     @overload
     async def prepare(self, query: str, /, *, row: Target[R]) -> Prepared[R]: ...
@@ -426,6 +429,18 @@ class Session:
             UsageError: this is not the event loop that the session belongs to.
         """
         await self._runtime.aclose()
+
+    async def __aenter__(self) -> Self:
+        self._runtime.check_open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        runtime = getattr(self, "_runtime", None)
+        if runtime is not None:
+            runtime.dropped(self)
 
     def _resolve(self, options: Mapping[str, Any]) -> Settings:
         """Return the settings for these options, made once per combination.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, assert_type
 
 import cqlproto_anyio as cql
 
 if TYPE_CHECKING:
     import ssl
+    from contextlib import AbstractAsyncContextManager
 
 
 @dataclasses.dataclass
@@ -35,6 +36,15 @@ async def connecting(context: ssl.SSLContext) -> None:
     ) as session:
         assert_type(await session.aclose(), None)
     cql.connect("db1", port=9043, tls=context, profile=cql.Profile(timeout=2.0))
+    awaited = await cql.connect("db1", wait=30)
+    assert_type(awaited, cql.Session)
+    async with awaited as same:
+        assert_type(same, cql.Session)
+    async with await cql.connect("db1") as other:
+        assert_type(other, cql.Session)
+    either: AbstractAsyncContextManager[cql.Session] = cql.connect()
+    assert isinstance(either, Awaitable)
+    await cql.connect("db1", wait="30")  # type: ignore[arg-type]
     cql.connect(port="9042")  # type: ignore[arg-type]
 
 
