@@ -700,11 +700,11 @@ async def test_a_payload_that_raises() -> None:
     soon = cql.ConstantSpeculation(0.001)
     async with session_on(cluster) as session, anyio.create_task_group() as group:
         await connected(session, cluster.hosts)
-        with pytest.raises(LookupError):
+        with pytest.raises(cql.ConfigError, match="raised LookupError"):
             await session.execute(SELECT, (1,), payload=Payload(0))
         call = start(
             group,
-            lambda: session.execute(SELECT, (1,), payload=Payload(2), speculation=soon),
+            lambda: session.execute(SELECT, (1,), payload=Payload(1), speculation=soon),
         )
         await until(lambda: len(script.held) == 2)
         assert [request.payload for request in script.held] == [{"key": b"value"}] * 2
