@@ -11,29 +11,35 @@ from random import random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cqlproto.enums import ErrorCode
+from cqlproto.exceptions import RemoteProtocolError
 from cqlproto.messages.errors import Error
 from cqlproto.messages.results import SetKeyspace
-from cqlproto_anyio.cqltext import read_statement
+from cqlproto_anyio.cqltext import read_statement, shown
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     CQLError,
     DatabaseError,
     NoHostAvailable,
     Overloaded,
+    ParameterError,
     SessionClosed,
     UsageError,
+    ValueConversionError,
+    copied,
     database_error,
 )
 from cqlproto_anyio.outcome import may_have_applied, may_repeat
+from cqlproto_anyio.policies import Retry
 from cqlproto_anyio.policies.checked import checked_retry
+from cqlproto_anyio.preparing import SILENT, refused_everywhere
 from cqlproto_anyio.speculating import Race
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cqlproto._events import ResponseReceived
+    from cqlproto.messages.results import Column
     from cqlproto_anyio.connection import Connection
-    from cqlproto_anyio.policies import Retry
     from cqlproto_anyio.pool import Pool
     from cqlproto_anyio.prepared import Statement
     from cqlproto_anyio.request import Request
@@ -48,6 +54,9 @@ Outcome: TypeAlias = "ResponseReceived | CQLError"
 # A node that forgets a statement as soon as it is prepared (its cache is too small) is not asked
 # forever.
 MAX_PREPARATIONS = 3
+# For how long the markers of a statement are trusted that has just been prepared anew in vain
+# because a value didn't fit, in seconds.
+_SOUND = 1.0
 
 
 class Attempts:
@@ -58,6 +67,7 @@ class Attempts:
         statement: the prepared statement that decides on the route, or None.
         values: its values.
         answered_by: the connection that the answer came on.
+        change: what has changed of the markers during the call, or None.
         conditional: whether it is a lightweight transaction.
     """
 
@@ -74,6 +84,7 @@ class Attempts:
         self.answered_by: Connection | None = None
         self._tried: set[Pool] = set()
         self._left_behind = False  # an attempt was given up that may have been applied
+        self.change: str | None = None  # what has changed of markers
         self.restart()
 
     def restart(self) -> None:
@@ -90,9 +101,97 @@ class Attempts:
         """Say what to send over a connection."""
         raise NotImplementedError
 
-    async def prepare_again(self, message: Error, request: Request, connection: Connection) -> bool:
-        """Tell a host of what it doesn't know; return whether that is worth another try."""
+    async def prepare_again(self, message: Error, connection: Connection) -> bool:
+        """Tell a host of what it doesn't know; return whether that is worth another try.
+
+        Raises:
+            what :meth:`teach` does; ParameterError: the markers are others now, and the
+                parameters don't fit them.
+        """
         raise NotImplementedError
+
+    async def renewed(self) -> bool:
+        """Prepare anew what values didn't fit, as the client or the server says; return whether the
+        markers are others now, and the values are to be packed anew."""
+        raise NotImplementedError
+
+    # -- preparing
+
+    async def learn(self, query: str, connection: Connection, renew: Statement | None) -> Statement:
+        """Return a statement, prepared at any host, beginning with the one given.
+
+        Raises:
+            DatabaseError: hosts refuse it.
+            RequestTimeout, ConnectionFailed, NoHostAvailable, SessionClosed: no answer came.
+        """
+        try:
+            told = await self.runtime.preparations.prepared(
+                query, self.settings, self.deadline, connection, renew
+            )
+        except CQLError as exc:
+            self.tell_attempts(exc)
+            raise
+        for error, where in told.failed:
+            if isinstance(error, CQLError):
+                self.note(where)
+                self.failures.append(copied(error))
+        if told.statement is not None:
+            return told.statement
+        self.check_open()
+        error = copied(told.error)
+        if isinstance(error, CQLError) and self.failures:
+            raise self._summary(error) from error.__cause__
+        raise error
+
+    async def teach(self, query: str, statement: Statement, connection: Connection) -> None:
+        """Let a host know a statement that it has forgotten, or never knew.
+
+        Raises:
+            DatabaseError, RemoteProtocolError: it refuses it, or makes no sense.
+            RequestTimeout, ConnectionFailed, SessionClosed: it doesn't answer.
+        """
+        told = await self.runtime.preparations.prepared(
+            query, self.settings, self.deadline, connection, statement, here=True
+        )
+        if told.message is None:
+            error = copied(told.error)
+            raise error from error.__cause__
+        if statement.prepared.statement_id != told.message.statement_id:
+            statement.renew(told.message)  # another host has said otherwise meanwhile
+
+    async def renew(self, statement: Statement) -> bool:
+        """Prepare a statement anew that a value didn't fit; return whether its markers are others.
+
+        Nobody may have told that a type was altered. A value that is wrong costs this too, so it is
+        done once in a while.
+        """
+        bind = statement.prepared.bind
+        try:
+            connection = await self.connection()
+            await self.runtime.preparations.prepared(
+                statement.query, self.settings, self.deadline, connection, statement
+            )
+        except CQLError:
+            return False
+        if statement.prepared.bind.columns != bind.columns:
+            return True
+        statement.sound_until = self.runtime.clock() + _SOUND
+        return False
+
+    def tell_change(self, statement: Statement, markers: Sequence[Column]) -> bool:
+        """Remember what has changed of a statement's markers, for errors; whether anything has."""
+        now = statement.prepared.bind.columns
+        if now is markers or now == markers:
+            return False
+        before, after = (
+            ", ".join(f"{column.name} {column.type}" for column in columns) or "none"
+            for columns in (markers, now)
+        )
+        self.change = (
+            f"{shown(statement.query)!r} was prepared anew: its markers are ({after}) now, they"
+            f" were ({before})"
+        )
+        return True
 
     # -- where to
 
@@ -131,7 +230,13 @@ class Attempts:
         try:
             if self.conditional and self.settings.timestamps is not None:
                 await self.runtime.outlast_writes(self.new_request(self.query))
-            return await self._attempt(request, paging_state, await self.connection())
+            try:
+                return await self._attempt(request, paging_state, await self.connection())
+            except ValueConversionError:
+                if not await self.renewed():
+                    raise
+                request.again()
+                return await self._attempt(request, paging_state, await self.connection())
         except CQLError as exc:
             self.tell_attempts(exc)
             raise
@@ -226,8 +331,9 @@ class Attempts:
     async def _answer(
         self, request: Request, outcome: Outcome, paging_state: bytes | None
     ) -> ResponseReceived:
-        preparations = 0
+        preparations = refusals = 0
         while True:
+            refused = False
             if isinstance(outcome, CQLError):
                 error = outcome
             else:
@@ -241,28 +347,53 @@ class Attempts:
                     return outcome
                 connection = request.connection
                 assert connection is not None
-                if message.code == ErrorCode.UNPREPARED and preparations < self.most_preparations:
-                    preparations += 1
-                    try:
-                        known = await self.prepare_again(message, request, connection)
-                    except (ConnectionFailed, DatabaseError) as exc:
-                        outcome = exc  # it is of no more use than one that is lost
-                        continue
-                    if known:
-                        request.again()
-                        outcome = await self._attempt(request, paging_state, connection)
-                        continue
                 error = self.error(message, request)
                 if outcome.notes is not None:
                     error.tracing_id, error.warnings, _ = outcome.notes
-            connection = await self._after(error, request)
+                if message.code == ErrorCode.UNPREPARED and preparations < self.most_preparations:
+                    preparations += 1
+                    try:
+                        if await self.prepare_again(message, connection):
+                            request.again()
+                            outcome = await self._attempt(request, paging_state, connection)
+                            continue
+                    except (ConnectionFailed, DatabaseError, RemoteProtocolError) as exc:
+                        # it is of no more use than one that is lost
+                        if self._may_yet_answer(exc, connection):
+                            preparations = 0
+                            continue
+                        error, refused = exc, True
+                        refusals += 1
+                elif message.code == ErrorCode.INVALID and await self.renewed():
+                    request.again()
+                    outcome = await self._attempt(request, paging_state, connection)
+                    continue
+            connection = await self._after(
+                error, request, elsewhere=refused and refusals < MAX_PREPARATIONS
+            )
             preparations = 0  # it may be another host, which doesn't know the statement either
             outcome = await self._attempt(request, paging_state, connection)
 
-    async def _after(self, error: CQLError, request: Request) -> Connection:
-        """Return where to try again after a failure, or raise what the call ends with."""
+    def _may_yet_answer(self, error: CQLError, connection: Connection) -> bool:
+        """Whether the only host there is was too slow to prepare, with time left for it."""
+        silent = isinstance(error, ConnectionFailed) and error.stage == SILENT
+        return silent and connection.lost is None and self.next_connection() is None
+
+    async def _after(
+        self, error: CQLError, request: Request, *, elsewhere: bool = False
+    ) -> Connection:
+        """Return where to try again after a failure, or raise what the call ends with.
+
+        Arguments:
+            error: what the attempt has failed with.
+            request: what was sent.
+            elsewhere: whether a host has only refused to prepare the statement: another one may
+                know what this one hasn't heard of yet, whatever the policy.
+        """
         self.failures.append(error)
         decision = self._decide(error, len(self.failures))
+        if decision is None and elsewhere and not refused_everywhere(error):
+            decision = Retry(next_host=True)
         if decision is None:
             raise self._summary(error) from error.__cause__
         if decision.delay:
@@ -333,6 +464,8 @@ class Attempts:
     def tell_attempts(self, error: CQLError) -> None:
         """Let an error that ends the call in another way tell of the attempts before it."""
         failures = self.failures
+        if self.change is not None and isinstance(error, (ParameterError, ValueConversionError)):
+            error.add_note(self.change)
         error.maybe_applied = error.maybe_applied or self._left_behind
         if failures and error not in failures and error.attempts != tuple(failures):
             never = (NoHostAvailable, Overloaded)

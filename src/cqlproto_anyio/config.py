@@ -150,7 +150,9 @@ class Config:
         heartbeat_interval: after how many seconds of silence a node is asked whether it lives.
         heartbeat_timeout: how long the answer may take, in seconds.
         refresh_interval: after how many seconds the nodes are read again although no event came.
-        control_timeout: how long a request on the control connection may take, in seconds.
+        control_timeout: how long a request of the session's own may take, in seconds: one on the
+            control connection, or a PREPARE. A node that is silent for a tenth of that is no longer
+            the only one that is asked to prepare a statement.
         schema_agreement_timeout: how long a statement that changes the schema waits for the nodes
             to agree on it, in seconds, after it has succeeded; 0 does not wait.
         client_timestamps: whether writes carry a timestamp of the session's, which only ever grows,

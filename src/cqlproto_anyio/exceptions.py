@@ -136,7 +136,8 @@ class ConnectionFailed(CQLError, OSError):
     Attributes:
         host: the node, as ``address:port``.
         stage: how far it got: ``resolve``, ``connect``, ``tls``, ``handshake``, ``keyspace``,
-            ``discovery`` or ``request``.
+            ``discovery``, ``prepare`` (no answer to PREPARE within ``Config.control_timeout``) or
+            ``request``.
         elapsed: how long it took to fail, in seconds.
         reason: what went wrong.
     """

@@ -21,14 +21,13 @@ from cqlproto_anyio.cqltext import read_statement, shown
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     CQLError,
-    IsBootstrapping,
     RemoteProtocolError,
     ResultTooLarge,
     RowMappingError,
-    ServerOverloaded,
     UsageError,
+    ValueConversionError,
 )
-from cqlproto_anyio.prepared import Prepared, Statement, refuse_use
+from cqlproto_anyio.prepared import Prepared, Statement, is_read_once, refuse_use
 from cqlproto_anyio.results import APPLIED, Notes, Page, PageToken, Result
 
 if TYPE_CHECKING:
@@ -58,20 +57,30 @@ class Call(Attempts):
         parameters: the parameters, or None.
         row: the row target, or None for the default.
         settings: the options.
+        unfit: why a parameter doesn't fit the markers, if that has been tried.
     """
 
     session: object = None  # of a stream, lest it be taken for dropped while that is read
 
     def __init__(
-        self, runtime: Runtime, query: Any, parameters: Any, row: Any, settings: Settings
+        self,
+        runtime: Runtime,
+        query: Any,
+        parameters: Any,
+        row: Any,
+        settings: Settings,
+        unfit: ValueConversionError | None = None,
     ) -> None:
         super().__init__(runtime, settings)
         self._parameters = parameters
+        self._unfit = unfit
+        self._markers: Sequence[Column] | None = None
         if isinstance(query, Prepared):
             self.query = query.query
             self.statement = query._statement
             self.row = query._row if row is None else row
-            self.values = self.statement.values(parameters)
+            if unfit is None and not self.statement.stale:
+                self._take_values(self.statement)
         elif isinstance(query, str):
             self.query = query
             self.row = Row if row is None else row
@@ -101,12 +110,26 @@ class Call(Attempts):
             UsageError: it can't have the timestamp of the options.
         """
         self.refuse_timestamp()
-        if self.statement is not None:
-            if self.statement.stale:
-                await self._prepared(self.statement)
-        elif self._parameters is not None:
-            self.statement = await self._prepared(None)
-            self.values = self.statement.values(self._parameters)
+        statement = self.statement
+        if statement is None and self._parameters is None:
+            return
+        if statement is None:
+            statement = self.statement = await self._prepared(None)
+        elif statement.stale:
+            await self._prepared(statement)
+            self.fit(statement)
+        if self._unfit is None and self._markers is None:
+            self._take_values(statement)
+        if (unfit := self._unfit) is not None and not await self.renewed():
+            raise unfit
+
+    def _take_values(self, statement: Statement) -> None:
+        """Fit the parameters to the markers; one that is refused has the markers doubted first."""
+        self._markers = statement.prepared.bind.columns
+        try:
+            self.values = statement.values(self._parameters)
+        except ValueConversionError as exc:
+            self._unfit = exc
 
     async def prepare(self) -> Statement:
         """Prepare the statement at any host that can; raises what :meth:`answer` does."""
@@ -123,33 +146,53 @@ class Call(Attempts):
             known = self.runtime.preparations.known(self.query, self.settings.keyspace)
             if known is not None:
                 return known
-        connection = await self.connection()
-        for _ in range(MAX_PREPARATIONS):
-            try:
-                return await self.runtime.prepared(
-                    self.query, self.settings, self.deadline, connection, renew
-                )
-            except (ConnectionFailed, IsBootstrapping, ServerOverloaded) as exc:
-                self.note(connection)
-                self.failures.append(exc)
-                following = self.next_connection()
-                if following is None:
-                    break
-                connection = following
-            except CQLError as exc:
-                self.tell_attempts(exc)
-                raise
-        self.check_open()
-        error = self.failures[-1]
-        raise self._summary(error) from error.__cause__
+        return await self.learn(self.query, await self.connection(), renew)
 
-    async def prepare_again(self, message: Error, request: Request, connection: Connection) -> bool:
-        if self.statement is None:
+    async def prepare_again(self, message: Error, connection: Connection) -> bool:
+        statement = self.statement
+        if statement is None:
             return False
-        await self.runtime.prepared(
-            self.query, self.settings, self.deadline, connection, self.statement
-        )
+        await self.teach(self.query, statement, connection)
+        self.fit(statement)
         return True
+
+    async def renewed(self) -> bool:
+        statement = self.statement
+        if statement is None:
+            return False
+        known = statement.prepared.bind.columns is self._markers
+        if known and self.runtime.clock() < statement.sound_until:
+            return False
+        if is_read_once(self._parameters):  # half of it may have been read
+            return False
+        if not known and self.fit(statement):  # another call has had it prepared anew
+            return True
+        return await self.renew(statement) and self.fit(statement)
+
+    def fit(self, statement: Statement) -> bool:
+        """Fit the parameters to the markers anew, if these are others than they were; whether so.
+
+        Raises:
+            ParameterError, ValueConversionError: the parameters don't fit.
+        """
+        if self._markers is None or not self.tell_change(statement, self._markers):
+            return False
+        self._unfit = None
+        again = self.values if is_read_once(self._parameters) else self._parameters
+        self._markers = statement.prepared.bind.columns
+        self.values = statement.values(again)
+        return True
+
+    def doubt(self, statement: Statement) -> None:
+        """Go on with a statement whose markers a parameter doesn't fit."""
+        self.statement = statement
+        self._markers = statement.prepared.bind.columns
+
+    def take(self, statement: Statement, values: Sequence[Any]) -> None:
+        """Go on with a statement and values that were fitted to it."""
+        self.statement, self.values = statement, values
+        self._markers = statement.prepared.bind.columns
+        self._unfit = None
 
     # -- requests
 
@@ -336,7 +379,13 @@ class Call(Attempts):
 
     async def page(self, token: str | None) -> Page[Any]:
         """Return one page."""
-        tokens = PageToken(self.query, self.settings.keyspace, self.cells())
+        try:
+            cells = self.cells()
+        except ValueConversionError:
+            if not await self.renewed():
+                raise
+            cells = self.cells()
+        tokens = PageToken(self.query, self.settings.keyspace, cells)
         paging_state = None if token is None else tokens.read(token)
         event, host = await self.fetch(paging_state)
         message = event.message
@@ -368,7 +417,8 @@ class BatchCall(Attempts):
             raise UsageError(
                 f"kind={kind!r}: a batch is 'logged', 'unlogged' or 'counter'"
             ) from None
-        self._items: list[tuple[str, Statement | None, Sequence[Any]]] = []
+        self._items: list[Call] = []
+        self._sent: dict[Any, Statement] = {}
         self.size = 0
 
     async def add(self, items: Iterable[Any]) -> None:
@@ -386,7 +436,7 @@ class BatchCall(Attempts):
         for call in calls:  # now that nothing is wrong with the texts
             call.deadline = self.deadline
             await call.ready()
-            self._items.append((call.query, call.statement, call.values))
+            self._items.append(call)
             if self.statement is None:  # the first partition decides where the batch goes
                 self.statement, self.values = call.statement, call.values
 
@@ -398,13 +448,16 @@ class BatchCall(Attempts):
     def _message(self, version: ProtocolVersion) -> Batch:
         options = self.settings.parameters
         statements = []
-        for query, statement, values in self._items:
+        for item in self._items:
+            statement = item.statement
             if statement is None:
-                statements.append(BatchStatement(query, []))
+                statements.append(BatchStatement(item.query, []))
             else:
                 statement.speak(version)
-                cells = statement.binder(self.settings).cells(values)
-                statements.append(BatchStatement(statement.prepared.statement_id, cells))
+                cells = statement.binder(self.settings).cells(item.values)
+                identity = statement.prepared.statement_id
+                self._sent[identity] = statement
+                statements.append(BatchStatement(identity, cells))
         return Batch(
             self._kind,
             statements,
@@ -418,12 +471,12 @@ class BatchCall(Attempts):
     async def run(self) -> Result[Row]:
         """Send the batch; raises as :meth:`Call.fetch` does."""
         self.query = f"BEGIN {self._kind.name} BATCH of {len(self._items)}"
-        texts = [read_statement(query) for query, _, _ in self._items]
+        texts = [read_statement(item.query) for item in self._items]
         check_batch(
             self._kind,
             [
-                (text, () if statement is None else statement.prepared.bind.columns)
-                for text, (_, statement, _) in zip(texts, self._items, strict=True)
+                (text, () if item.statement is None else item.statement.prepared.bind.columns)
+                for text, item in zip(texts, self._items, strict=True)
             ],
         )
         self.conditional = any(text.conditional for text in texts)
@@ -451,15 +504,24 @@ class BatchCall(Attempts):
         # UNPREPARED names one statement; each may be unknown to the node
         return len(self._items) + MAX_PREPARATIONS
 
-    async def prepare_again(self, message: Error, request: Request, connection: Connection) -> bool:
-        unknown = message.fields.get("statement_id")
-        for query, statement, _ in self._items:
-            if statement is not None and statement.prepared.statement_id == unknown:
-                await self.runtime.prepared(
-                    query, self.settings, self.deadline, connection, statement
-                )
-                return True
-        return False
+    async def prepare_again(self, message: Error, connection: Connection) -> bool:
+        # by the ids that were sent: by now another call may have been told of others
+        statement = self._sent.get(message.fields.get("statement_id"))
+        if statement is None:
+            return False
+        await self.teach(statement.query, statement, connection)
+        for call in self._items:
+            if call.statement is statement and call.fit(statement):
+                self.change = call.change
+        return True
+
+    async def renewed(self) -> bool:
+        changed = False
+        for call in self._items:
+            if await call.renewed():
+                self.change = call.change
+                changed = True
+        return changed
 
 
 def columns_of(message: Rows) -> tuple[Column, ...]:

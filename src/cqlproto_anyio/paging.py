@@ -212,9 +212,9 @@ class PageStream(_Described, Generic[R]):
         if connection is None:
             self._next = request
             return
-        call.fill(request, paging_state, connection)
         self._next = request
         try:
+            call.fill(request, paging_state, connection)
             call.submit(request, connection)
         except CQLError:
             # the page in hand comes first; asked for again, this raises where it belongs

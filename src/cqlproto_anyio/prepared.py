@@ -8,7 +8,7 @@ one that it was sent with.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, UserString
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,7 +16,7 @@ from cqlproto.cqltypes.fields import fields_of
 from cqlproto.rows import Binder
 from cqlproto.rows.repeatable import Repeatable
 from cqlproto_anyio.cqltext import read_statement
-from cqlproto_anyio.exceptions import ParameterError, ProtocolError, UsageError
+from cqlproto_anyio.exceptions import ParameterError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from cqlproto_anyio.pool import Pool
     from cqlproto_anyio.settings import Settings, Wire
 
-__all__ = ["Key", "Parameters", "Prepared", "Route", "Statement", "StatementCache", "refuse_use"]
+__all__ = [
+    "Key",
+    "Parameters",
+    "Prepared",
+    "Route",
+    "Statement",
+    "StatementCache",
+    "is_read_once",
+    "refuse_use",
+]
 
 R = TypeVar("R")
 
@@ -146,6 +155,8 @@ class Statement:
         short: whether the short way through ``execute`` does for it.
         stale: whether the schema has changed since, so that the types may have as well; it is
             prepared anew before it is executed again.
+        sound_until: until when a value that doesn't fit the markers is taken for wrong, in seconds
+            of the session's clock; later the markers may be.
         route: how it is routed, or None if that isn't known yet.
     """
 
@@ -164,6 +175,7 @@ class Statement:
         "query",
         "route",
         "short",
+        "sound_until",
         "stale",
         "text",
         "version",
@@ -184,6 +196,7 @@ class Statement:
         self.version = version
         self.stale = False
         self._stamp = _Stamp()
+        self.sound_until = 0.0
         self._take(prepared)
 
     def _take(self, prepared: PreparedMessage) -> None:
@@ -216,16 +229,8 @@ class Statement:
         return self._key
 
     def renew(self, prepared: PreparedMessage) -> None:
-        """Swap in what the server says now.
-
-        Raises:
-            ProtocolError: the id differs, so that it would be another statement.
-        """
-        if prepared.statement_id != self.prepared.statement_id:
-            raise ProtocolError(
-                f"prepared anew, {self.query!r} has the id {prepared.statement_id.hex()}"
-                f" instead of {self.prepared.statement_id.hex()}"
-            )
+        """Swap in what a server says now: the id too, for servers of different releases make
+        different ids of one text."""
         self.stale = False
         self.short = not self.conditional
         # what is the same stays the same object, with all that was made for it
@@ -385,6 +390,29 @@ class Statement:
             except Exception as exc:
                 raise ParameterError(f"the field {name} of {kind} can't be read: {exc!r}") from exc
         return values
+
+
+def is_read_once(value: Any) -> bool:
+    """Return whether a parameter can be read only once, such as a generator, or holds one that is.
+
+    Asked where something has gone wrong: it looks at every element.
+    """
+    if value is None or isinstance(value, (str, bytes, bytearray, memoryview, int, float)):
+        return False
+    if hasattr(type(value), "__next__"):
+        return True
+    if isinstance(value, Mapping):
+        return any(map(is_read_once, value.values()))
+    if isinstance(value, (Sequence, Set)):
+        return any(map(is_read_once, value))
+    fields = fields_of(value)
+    if fields is None:
+        return False
+    names, read = fields
+    try:
+        return any(is_read_once(read(field)) for field in names.values())
+    except Exception:  # a field that can't be read now may not be readable again either
+        return True
 
 
 class Prepared(Generic[R]):

@@ -37,7 +37,7 @@ from cqlproto_anyio.usercode import Report, described
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Sequence
 
     from cqlproto.enums import ProtocolVersion
     from cqlproto.messages.results import SchemaChange
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from cqlproto_anyio.policies.speculation import Speculation, Tracker
     from cqlproto_anyio.prepared import Statement
     from cqlproto_anyio.request import Request
-    from cqlproto_anyio.settings import Settings
 
 __all__ = ["Runtime"]
 
@@ -87,8 +86,11 @@ class Runtime:
         self.preparations = Preparations(
             config.max_prepared,
             keyspace,
+            timeout=config.control_timeout,
+            clock=backend.clock,
+            alarm=self.alarm,
+            other=self._other_connection,
             keep_deadline=self.keep_deadline,
-            drop_deadline=self.deadlines.remove,
             request_class=backend.request,
         )
         self.statements = self.preparations.statements
@@ -418,16 +420,11 @@ class Runtime:
 
     # -- prepared statements
 
-    async def prepared(
-        self,
-        query: str,
-        settings: Settings,
-        deadline: float,
-        connection: Connection,
-        renew: Statement | None = None,
-    ) -> Statement:
-        """Return the statement; see :meth:`Preparations.prepared`."""
-        return await self.preparations.prepared(query, settings, deadline, connection, renew)
+    def _other_connection(self, asked: Collection[Connection]) -> Connection | None:
+        """Return a connection to a host that was not asked yet, whatever it holds."""
+        cluster = self.cluster
+        pools = [pool for each in asked if (pool := cluster.pool_of(each)) is not None]
+        return next(cluster.chooser.plan(None, (), pools), None)
 
     def _schema_changed(self, change: SchemaChange) -> None:
         self.preparations.outdate(change.keyspace)

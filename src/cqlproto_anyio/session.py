@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from cqlproto.messages.results import Rows, Void
 from cqlproto.rows import Row
 from cqlproto_anyio.attempts import host_of
-from cqlproto_anyio.exceptions import ConnectionFailed, UsageError
+from cqlproto_anyio.exceptions import ConnectionFailed, UsageError, ValueConversionError
 from cqlproto_anyio.execution import BatchCall, Call
 from cqlproto_anyio.paging import RowStream
 from cqlproto_anyio.prepared import Parameters, Prepared, Statement, refuse_use
@@ -154,7 +154,10 @@ class Session:
         if type(parameters) is tuple and len(parameters) == statement.direct:
             values: Sequence[Any] = parameters
         else:
-            values = statement.values(parameters)
+            try:
+                values = statement.values(parameters)
+            except ValueConversionError as exc:
+                return await self._doubt(exc, query, parameters, row, settings, statement)
         connection = self._choose(statement, values)
         if connection is None or connection.version is not statement.version:
             return await self._execute(query, values, row, settings)  # read, and arranged
@@ -169,6 +172,8 @@ class Session:
             call = self._call(query, row, settings, statement, values, request)
             event = await call.answer(request, exc, None)
             return await call.collect(event, host_of(request))
+        except ValueConversionError as exc:
+            return await self._doubt(exc, query, parameters, row, settings, statement)
         if event.notes is not None:
             runtime.cluster.chooser.learn(statement, event)
         message = event.message
@@ -200,11 +205,29 @@ class Session:
     ) -> Call:
         """Go the long way on from a request that was sent the short way."""
         call = Call(self._runtime, query, values, row, settings)
-        call.statement, call.values, call.deadline = statement, values, request.deadline
+        call.take(statement, values)
+        call.deadline = request.deadline
         call.started(request)
         if request.connection is not None:
             call.note(request.connection)
         return call
+
+    async def _doubt(
+        self,
+        error: ValueConversionError,
+        query: Any,
+        parameters: Any,
+        row: Any,
+        settings: Settings,
+        statement: Statement,
+    ) -> Result[Any]:
+        """Go the long way with a value that doesn't fit its marker, which may be of old: nobody has
+        to have told of a type that was altered."""
+        call = Call(self._runtime, query, parameters, row, settings, error)
+        call.doubt(statement)
+        await call.ready()
+        event, host = await call.fetch()
+        return await call.collect(event, host)
 
     async def _execute(
         self, query: Any, parameters: Any, row: Any, settings: Settings

@@ -90,7 +90,7 @@ async def test_the_first_to_ask_times_out_and_the_others_get_it() -> None:
 
 
 async def test_a_prepare_that_is_never_answered_leaves_nothing() -> None:
-    async with serving() as server, server.session() as session:
+    async with serving() as server, server.session(control_timeout=0.1) as session:
         for _ in range(3):
             async with anyio.create_task_group() as group:
                 outcomes = [
@@ -185,24 +185,48 @@ async def test_a_node_that_keeps_forgetting_is_not_asked_for_ever() -> None:
         assert state(session) == IDLE
 
 
-async def test_another_id_is_refused() -> None:
+@pytest.mark.parametrize("verb", ["execute", "handle", "page", "stream", "batch"])
+async def test_another_id_is_taken(verb: str) -> None:
+    """As after an update of the server, which makes ids in another way."""
     async with serving() as server, server.session() as session:
-        server.answer = echo(server)
-        await session.prepare(SELECT)
+        generation = 0
 
-        def other(asked: Asked) -> Response:
-            reply = prepared(server, SELECT)
-            assert isinstance(reply, Prepared)
-            return Prepared(b"another", b"", reply.bind, reply.result)
+        def identity(text: str) -> bytes:
+            return statement_id(f"{text} {generation}")
 
-        server.answer = lambda asked: (
-            other(asked) if isinstance(asked.message, Prepare) else unprepared(asked)
-        )
-        async with anyio.create_task_group() as group:
-            outcomes = [start(group, lambda: session.execute(SELECT, (1,))) for _ in range(3)]
-        for outcome in outcomes:
-            assert isinstance(outcome.error, cql.ProtocolError)
-            assert "616e6f74686572" in str(outcome.error)
+        def answer(asked: Asked) -> Response:
+            message = asked.message
+            if isinstance(message, Prepare):
+                reply = prepared(server, message.query)
+                assert isinstance(reply, Prepared)
+                server.texts[identity(message.query)] = message.query
+                return Prepared(identity(message.query), b"", reply.bind, reply.result)
+            text = INSERT if verb == "batch" else SELECT
+            named: list[Any] = []
+            if isinstance(message, Batch):
+                named = [each.query for each in message.statements]
+            elif isinstance(message, Execute):
+                named = [message.statement_id]
+            for each in named:
+                if each != identity(text):
+                    return error(ErrorCode.UNPREPARED, "unknown", statement_id=each)
+            return VOID if verb == "batch" else rows_of(columns("v"), [(generation,)])
+
+        server.answer = answer
+        handle = await session.prepare(SELECT)
+        insert = await session.prepare(INSERT)
+        for generation in range(3):
+            for _ in range(2):
+                if verb == "batch":
+                    await session.batch([(insert, (1,)), (INSERT, (2,))])
+                elif verb == "page":
+                    assert (await session.page(handle, (1,))).rows == [(generation,)]
+                elif verb == "stream":
+                    assert [row.v async for row in session.stream(SELECT, (1,))] == [generation]
+                else:
+                    query = SELECT if verb == "execute" else handle
+                    assert (await session.execute(query, (1,))).scalar() == generation
+        assert len(server.texts_seen(Prepare)) == 4
         assert state(session) == IDLE
 
 
