@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from cqlproto_anyio.checking import integer, keyspace_name
 from cqlproto_anyio.config import Config, Endpoint
 from cqlproto_anyio.exceptions import ConfigError
 from cqlproto_anyio.profile import Profile
 
-__all__ = ["check_arguments", "parse_endpoint"]
+__all__ = ["check_arguments", "contact_points", "parse_endpoint"]
 
 
 def check_arguments(
@@ -26,7 +28,7 @@ def check_arguments(
 
     texts = (str, type(None))
     for name, value, fits in (
-        ("hosts", hosts, hasattr(hosts, "__iter__")),
+        ("hosts", hosts, isinstance(hosts, (Endpoint, Iterable)) and not _is_bytes(hosts)),
         ("auth", auth, auth is None or hasattr(auth, "authenticator")),
         ("tls", tls, isinstance(tls, (bool, ssl.SSLContext))),
         ("local_dc", local_dc, isinstance(local_dc, texts)),
@@ -42,14 +44,49 @@ def check_arguments(
         raise ConfigError(f"wait must be a number of seconds, at least 0, got {wait!r}")
 
 
+def _is_bytes(value: object) -> bool:
+    return isinstance(value, (bytes, bytearray, memoryview))
+
+
+def contact_points(hosts: object, port: int) -> list[Endpoint]:
+    """Return the contact points that :func:`connect` is given: texts, with commas between several,
+    and endpoints.
+
+    Raises:
+        ConfigError: there are none, or one is wrong.
+    """
+    each = [hosts] if isinstance(hosts, (str, Endpoint)) else list(hosts)  # type: ignore[call-overload]
+    found: dict[Endpoint, None] = {}
+    for item in each:
+        if isinstance(item, Endpoint):
+            found[_checked(item)] = None
+        elif isinstance(item, str):
+            found.update((parse_endpoint(name.strip(), port), None) for name in item.split(","))
+        else:
+            raise ConfigError(
+                f"a contact point must be a str or an Endpoint, got a {type(item).__name__}"
+            )
+    if not found:
+        raise ConfigError("hosts is empty: name at least one contact point")
+    return list(found)
+
+
+def _checked(endpoint: Endpoint) -> Endpoint:
+    if not isinstance(endpoint.address, str) or not endpoint.address:
+        raise ConfigError(f"{endpoint!r}: address must be a name or an IP address")
+    integer("port", endpoint.port, 1, 65_535, "a TCP port from 1 to 65535")
+    name = endpoint.server_name
+    if name is not None and (not isinstance(name, str) or not name):
+        raise ConfigError(f"{endpoint!r}: server_name must be a name or None")
+    return endpoint
+
+
 def parse_endpoint(name: str, port: int) -> Endpoint:
     """Read ``host``, ``host:port``, ``::1`` or ``[::1]:port``.
 
     Raises:
         ConfigError: it is none of these.
     """
-    if not isinstance(name, str):
-        raise ConfigError(f"a contact point is a str, not a {type(name).__name__}")
     address, text = name, ""
     if name.startswith("["):
         address, closed, text = name[1:].partition("]")

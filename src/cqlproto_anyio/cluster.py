@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
 from cqlproto_anyio.choosing import Chooser
+from cqlproto_anyio.contactpoints import Translation
 from cqlproto_anyio.control import Control
 from cqlproto_anyio.discovery import check_local_dc, infer_local_dc
 from cqlproto_anyio.exceptions import (
@@ -158,7 +159,8 @@ class Cluster:
             self.topology_changed(topology)
             spawn(control.run)
         else:
-            hosts = [_plain_host(endpoint) for endpoint in self.contact_points]
+            translated = Translation(self._config.translate)
+            hosts = [_plain_host(translated(endpoint)) for endpoint in self.contact_points]
             self.topology_changed(Topology(hosts, {}))
         waiting = self._backend.waiting()
         self.wait(waiting)

@@ -158,7 +158,8 @@ class Config:
         client_timestamps: whether writes carry a timestamp of the session's, which only ever grows,
             so that two writes of one program can't be ordered otherwise by nodes whose clocks
             differ; False leaves it to the nodes. ``Profile.timestamp`` comes first.
-        translate: changes the address that a node announces into the one to connect to.
+        translate: changes the address that a node announces, or that a contact point has, into the
+            one to connect to. A contact point for which it raises is used as it was named.
         hooks: called when requests end, nodes come and go, connections open and break.
         limits: what the protocol core accepts and sends.
         connector: opens the transport to a node, in place of TCP and TLS.

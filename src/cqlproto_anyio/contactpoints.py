@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 import anyio
 
 from cqlproto_anyio.config import Endpoint
-from cqlproto_anyio.exceptions import ConnectionFailed
+from cqlproto_anyio.exceptions import ConfigError, ConnectionFailed
+from cqlproto_anyio.usercode import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from cqlproto_anyio.discovery import Address
 
-__all__ = ["ContactPoints"]
+__all__ = ["ContactPoints", "Translation"]
 
 
 class ContactPoints:
@@ -33,6 +34,8 @@ class ContactPoints:
         clock: returns seconds.
         timeout: for resolving one, in seconds.
         resolve: whether names are resolved; a custom connector knows what they mean.
+        translate: asked for each point as it was named, and for each address that a name stands
+            for; None leaves them.
 
     Attributes:
         endpoints: the addresses, in the order of the points, as of the last time that any point
@@ -48,6 +51,7 @@ class ContactPoints:
         clock: Callable[[], float],
         timeout: float,
         resolve: bool,
+        translate: Callable[[Endpoint], Endpoint] | None = None,
     ) -> None:
         self.endpoints: tuple[Endpoint, ...] = ()
         self.names: dict[Address, str] = {}
@@ -55,6 +59,7 @@ class ContactPoints:
         self._clock = clock
         self._timeout = timeout
         self._resolves = resolve
+        self._translated = Translation(translate)
 
     async def resolve(self, keep: Iterable[Endpoint] = ()) -> list[ConnectionFailed]:
         """Resolve all points at once.
@@ -92,7 +97,8 @@ class ContactPoints:
                 self.names[endpoint.address, endpoint.port] = endpoint.server_name
         return failures
 
-    async def _addresses(self, point: Endpoint) -> list[Endpoint]:
+    async def _addresses(self, named: Endpoint) -> list[Endpoint]:
+        point = self._translated(named)
         if not self._resolves:
             return [point]
         with suppress(ValueError):
@@ -113,4 +119,39 @@ class ContactPoints:
             ) from exc
         name = point.server_name or point.address
         addresses = dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found)
-        return [Endpoint(address, point.port, name) for address in addresses]
+        endpoints = [Endpoint(address, point.port) for address in addresses]
+        if point == named:  # what was translated once is where to go
+            endpoints = [self._translated(endpoint) for endpoint in endpoints]
+        return [
+            each if each.server_name is not None else Endpoint(each.address, each.port, name)
+            for each in endpoints
+        ]
+
+
+class Translation:
+    """``Config.translate``, for contact points: where it fails they are used as they were named.
+
+    Arguments:
+        function: what is asked, or None.
+    """
+
+    __slots__ = ("_function", "_report")
+
+    def __init__(self, function: Callable[[Endpoint], Endpoint] | None) -> None:
+        self._function = function
+        self._report = Report("Config.translate, asked for a contact point,")
+
+    def __call__(self, endpoint: Endpoint) -> Endpoint:
+        """Return where to go for an endpoint; it keeps its server name, if it gets no other."""
+        if self._function is None:
+            return endpoint
+        try:
+            found = self._function(endpoint)
+            if not isinstance(found, Endpoint):
+                raise ConfigError(f"it returned a {type(found).__name__}, not an Endpoint")
+        except BaseException as exc:  # it is not awaited: this is no cancellation
+            self._report(exc)
+            return endpoint
+        if found.server_name is None and endpoint.server_name is not None:
+            return Endpoint(found.address, found.port, endpoint.server_name)
+        return found

@@ -139,6 +139,7 @@ class Control:
             clock=backend.clock,
             timeout=config.connect_timeout,
             resolve=config.connector is None,
+            translate=config.translate,
         )
         self._open = open
         self._owner = owner

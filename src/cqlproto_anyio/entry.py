@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from cqlproto_anyio._backend import current_backend
-from cqlproto_anyio.arguments import check_arguments, parse_endpoint
+from cqlproto_anyio.arguments import check_arguments, contact_points
 from cqlproto_anyio.config import Auth, Config, Endpoint
 from cqlproto_anyio.exceptions import (
     AuthenticationFailed,
-    ConfigError,
     ConnectionFailed,
     CQLError,
     IsBootstrapping,
@@ -170,7 +169,7 @@ def _log_waiting(error: CQLError) -> None:
 
 
 def connect(
-    hosts: str | Sequence[str] = "127.0.0.1",
+    hosts: str | Endpoint | Sequence[str | Endpoint] = "127.0.0.1",
     *,
     port: int = 9042,
     keyspace: str | None = None,
@@ -189,7 +188,8 @@ def connect(
 
     Arguments:
         hosts: the contact points, as addresses or names, each with a port of its own if need be
-            (``"db1:9043"``, ``"[::1]:9043"``).
+            (``"db1:9043"``, ``"[::1]:9043"``): one text with commas between them, or a sequence of
+            such texts and of :class:`Endpoint`, which can name what its certificate must bear.
         port: the port of those without one.
         keyspace: the keyspace of unqualified names.
         auth: credentials, such as ``PlainAuth("name", "password")``.
@@ -211,9 +211,7 @@ def connect(
         DatabaseError: the keyspace can't be used (when entered).
     """
     check_arguments(hosts, port, keyspace, auth, tls, local_dc, profile, config, wait)
-    names = [hosts] if isinstance(hosts, str) else list(hosts)
-    if not names:
-        raise ConfigError("hosts is empty: name at least one contact point")
+    endpoints = contact_points(hosts, port)
     context = None
     if tls is True:
         import ssl
@@ -223,7 +221,7 @@ def connect(
         context = tls
     caller = sys._getframe(1)
     return Connecting(
-        [parse_endpoint(name, port) for name in names],
+        endpoints,
         profile,
         wait,
         (caller.f_code.co_filename, caller.f_lineno),

@@ -234,7 +234,7 @@ async def test_an_unused_password_does_no_harm(cassandra: Node) -> None:
         ("db1:port", 9042, "no port number"),
         ("db1", 0, "contact point"),
         ("db1", 70_000, "contact point"),
-        ([5], 9042, "a contact point is a str, not a int"),
+        ([5], 9042, "a contact point must be a str or an Endpoint, got a int"),
     ],
 )
 async def test_contact_points_that_are_none(hosts: list[str], port: int, text: str) -> None:

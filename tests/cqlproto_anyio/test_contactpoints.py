@@ -127,3 +127,104 @@ async def test_addresses_are_translated() -> None:
         cluster.tell_down(cluster.hosts[2])
         await until(lambda: fixture.owner.all("down"))
         assert fixture.owner.all("down") == [cql.Endpoint("proxy2", 9999)]
+
+
+# -- what connect() is given
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        ("db1", ["db1:9043"]),
+        ("db1,db2:9042", ["db1:9043", "db2:9042"]),
+        (" db1 , [::1]:9042, ::2 ", ["db1:9043", "[::1]:9042", "[::2]:9043"]),
+        (["db1,db2", "db3"], ["db1:9043", "db2:9043", "db3:9043"]),
+        (("db1", "db1:9043", "db2"), ["db1:9043", "db2:9043"]),
+        (cql.Endpoint("db1"), ["db1:9042"]),
+        ([cql.Endpoint("db1", 9999, "cert"), "db2"], ["db1:9999", "db2:9043"]),
+        (iter(["db1"]), ["db1:9043"]),
+    ],
+)
+def test_contact_points(hosts: Any, expected: list[str]) -> None:
+    assert list(map(str, cql.connect(hosts, port=9043)._endpoints)) == expected
+
+
+@pytest.mark.parametrize(
+    ("hosts", "match"),
+    [
+        ("", "is no contact point"),
+        ("db1,,db2", "'' with port 9042 is no contact point"),
+        ("db1,", "is no contact point"),
+        ([], "hosts is empty"),
+        (None, "hosts can't be a NoneType"),
+        (b"db1", "hosts can't be a bytes"),
+        (["db1", 5], "a contact point must be a str or an Endpoint, got a int"),
+        ([b"db1"], "got a bytes"),
+        (cql.Endpoint(""), "address must be a name or an IP address"),
+        ([cql.Endpoint("db1", 0)], "port"),
+        ([cql.Endpoint("db1", 9042, "")], "server_name must be a name or None"),
+    ],
+)
+def test_what_is_no_contact_point(hosts: Any, match: str) -> None:
+    with pytest.raises(cql.ConfigError, match=match):
+        cql.connect(hosts)
+
+
+# -- translation
+
+
+async def test_contact_points_are_translated() -> None:
+    """As they were named, and each address that a name stands for."""
+    asked: list[cql.Endpoint] = []
+    with resolving() as names:
+        cluster = FakeCluster(3)
+        one, two, three = cluster.hosts
+        inside = {"192.0.2.1": one, "192.0.2.2": two, "inner": three}
+        names["db"] = ["192.0.2.1", "192.0.2.2"]
+
+        def translate(endpoint: cql.Endpoint) -> cql.Endpoint:
+            asked.append(endpoint)
+            host = inside.get(endpoint.address)
+            return endpoint if host is None else cql.Endpoint(host.address, host.port)
+
+        points = [cql.Endpoint("db", 9142), cql.Endpoint("inner", server_name="cert")]
+        async with controlling(cluster, points, resolves=True, translate=translate) as fixture:
+            assert set(fixture.control.contact_endpoints) == {
+                cql.Endpoint(one.address, 9042, "db"),
+                cql.Endpoint(two.address, 9042, "db"),
+                cql.Endpoint(three.address, 9042, "cert"),
+            }
+            assert points[0] in asked
+            assert cql.Endpoint("192.0.2.1", 9142) in asked
+            assert points[1] in asked
+
+
+@pytest.mark.parametrize("discovery", [True, False])
+async def test_a_contact_point_is_translated(discovery: bool) -> None:
+    cluster = FakeCluster(1)
+    [host] = cluster.hosts
+
+    def translate(endpoint: cql.Endpoint) -> cql.Endpoint:
+        return host.endpoint if endpoint.address == "outside" else endpoint
+
+    config = cluster.config(translate=translate, discovery=discovery)
+    async with cql.connect("outside", config=config) as session:
+        assert [each.address for each in session.statistics().hosts] == [str(host)]
+
+
+@pytest.mark.parametrize("wrong", [KeyError("no such address"), SystemExit(3), None])
+async def test_a_contact_point_that_can_not_be_translated(
+    wrong: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is used as it was named."""
+    cluster = FakeCluster(1)
+
+    def translate(endpoint: cql.Endpoint) -> Any:
+        if wrong is not None:
+            raise wrong
+
+    for discovery in (True, False):
+        config = cluster.config(translate=translate, discovery=discovery)
+        async with cql.connect(cluster.addresses, config=config) as session:
+            assert len(session.statistics().hosts) == 1
+    assert "Config.translate, asked for a contact point, raised, 1 times" in caplog.text

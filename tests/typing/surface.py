@@ -45,6 +45,10 @@ async def connecting(context: ssl.SSLContext) -> None:
     either: AbstractAsyncContextManager[cql.Session] = cql.connect()
     assert isinstance(either, Awaitable)
     await cql.connect("db1", wait="30")  # type: ignore[arg-type]
+    cql.connect("db1,db2:9043")
+    cql.connect(cql.Endpoint("10.0.0.1", server_name="db1"))
+    cql.connect(["db1", cql.Endpoint("10.0.0.1")])
+    cql.connect([1])  # type: ignore[list-item]
     cql.connect(port="9042")  # type: ignore[arg-type]
 
 
