@@ -15,6 +15,7 @@ import typing
 import uuid
 
 import anyio
+import attrs
 import msgspec
 import pydantic
 import pytest
@@ -34,6 +35,25 @@ class User:
     id: uuid.UUID
     email: str
     name: str | None = None
+
+
+@attrs.frozen
+class Line:
+    product: str
+    amount: int
+
+
+class Place(pydantic.BaseModel):
+    road: str = pydantic.Field(alias="street")
+    number: int
+
+
+@dataclasses.dataclass
+class Order:
+    id: int
+    place: Place | None
+    lines: list[Line]
+    by_day: dict[datetime.date, Line] = dataclasses.field(default_factory=dict)
 
 
 class Point(typing.NamedTuple):
@@ -112,6 +132,31 @@ async def test_every_row_target(session: cql.Session) -> None:
     assert (await session.execute(two, row=Struct)).one() == Struct("targets", 1.5)
     assert (await session.execute(two, row=Model)).one() == Model(sensor="targets", value=1.5)
     assert (await session.execute("SELECT count(*) FROM points")).scalar() >= 1
+
+
+async def test_objects_within_objects(session: cql.Session) -> None:
+    await session.execute("CREATE TYPE IF NOT EXISTS place (street text, number int)")
+    await session.execute("CREATE TYPE IF NOT EXISTS line (product text, amount int)")
+    await session.execute(
+        "CREATE TABLE IF NOT EXISTS orders (id int PRIMARY KEY, place frozen<place>,"
+        " lines list<frozen<line>>, by_day map<date, frozen<line>>)"
+    )
+    insert = "INSERT INTO orders (id, place, lines, by_day) VALUES (:id, :place, :lines, :by_day)"
+    day = datetime.date(2024, 2, 29)
+    order = Order(
+        1, Place(street="Elm", number=3), [Line("tea", 2), Line("cup", 1)], {day: Line("tea", 2)}
+    )
+    await session.execute(insert, order)
+    select = "SELECT * FROM orders WHERE id = ?"
+    assert (await session.execute(select, (1,), row=Order)).one() == order
+    await session.execute(insert, Order(2, None, [Line("tea", 2)], {}))
+    second = (await session.execute(select, (2,), row=Order)).one()
+    assert (second.place, second.lines) == (None, [Line("tea", 2)])
+    lines = await session.execute("SELECT lines FROM orders WHERE id = 1", row=list[Line])
+    assert lines.one() == order.lines
+    with pytest.raises(cql.RowMappingError, match="column 'place' of row 0: it is null") as info:
+        await session.execute("SELECT place FROM orders WHERE id = 2", row=dict[str, Place])
+    assert info.value.column == "place"
 
 
 async def test_what_a_result_gives(session: cql.Session) -> None:

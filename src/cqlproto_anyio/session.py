@@ -129,7 +129,8 @@ class Session:
             parameters: one value per bind marker, as a sequence; or by name, as a mapping or an
                 object with fields. None is null, ``UNSET`` leaves a column alone.
             row: what a row becomes: ``Row`` (the default), ``tuple``, ``dict``, a class that takes
-                the columns by name, ``int`` or another class of values for the only column, or a
+                the columns by name (and objects for UDTs and tuples, where its fields are annotated
+                so), a TypedDict, ``int`` or another class of values for the only column, or a
                 ``RowTarget``.
             options: see :class:`Profile`.
 

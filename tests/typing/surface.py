@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Any, assert_type
+from typing import TYPE_CHECKING, Any, TypedDict, assert_type
 
 import cqlproto_anyio as cql
 
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 class User:
     id: uuid.UUID
     email: str
+
+
+class Typed(TypedDict):
+    id: uuid.UUID
+    friend: User
 
 
 def load_secret() -> str:
@@ -75,6 +80,11 @@ async def executing(session: cql.Session) -> None:
     assert_type(await session.execute("SELECT 1", row=int), cql.Result[int])
     assert_type((await session.execute("SELECT 1", row=uuid.UUID)).rows, list[uuid.UUID])
     assert_type(await session.execute("SELECT 1", row=dict[str, int]), cql.Result[dict[str, int]])
+    assert_type(await session.execute("SELECT 1", row=Typed), cql.Result[Typed])
+    assert_type(await session.execute("SELECT 1", row=list[User]), cql.Result[list[User]])
+    assert_type(
+        await session.execute("SELECT 1", row=tuple[int, User]), cql.Result[tuple[int, User]]
+    )
     assert_type(session.closed, bool)
     assert_type(session.keyspace, str | None)
     row = (await session.execute("SELECT 1")).one()

@@ -60,8 +60,10 @@ def decoder(columns: Sequence[Column], target: Any = Row) -> Callable[[Rows], li
     Arguments:
         columns: the columns, in order.
         target: what a row becomes: :class:`Row`, ``tuple``, ``dict``, a class whose constructor
-            takes the columns by name (dataclass, NamedTuple, msgspec, pydantic), or a
-            :class:`RowTarget`.
+            takes the columns by name (dataclass, NamedTuple, msgspec, pydantic, attrs), a
+            TypedDict, ``dict[str, X]``, a class of values such as ``int`` for the only column, or a
+            :class:`RowTarget`. Fields that are annotated with such classes are made of UDTs and
+            tuples.
 
     Raises:
         RowMappingError: the columns and the target do not fit together.

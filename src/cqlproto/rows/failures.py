@@ -7,7 +7,7 @@ with an exception that means something else on its way, such as a StopIteration.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cqlproto.exceptions import RowMappingError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cqlproto.messages.results import Column
 
-__all__ = ["name_of", "reason_of", "refused"]
+__all__ = ["name_of", "raise_at", "refused"]
 
 # Of more reasons than these, pydantic's error, which is the cause, tells the rest.
 _MOST_REASONS = 3
@@ -24,7 +24,7 @@ _MOST_REASONS = 3
 
 def name_of(target: object) -> str:
     """Return what a row target is called in messages."""
-    return getattr(target, "__name__", None) or repr(target)
+    return target.__name__ if isinstance(target, type) else str(target)
 
 
 def refused(
@@ -41,9 +41,11 @@ def refused(
     if isinstance(error, RowMappingError):  # of a nested value, or a target's own
         column, reason = error.column, str(error)
     else:
-        column, reason = reason_of(error)
+        column, reason = _reason_of(error)
     names = tuple(each.name for each in columns)
-    if column is not None and column.split(".")[0].split("[")[0] in names:
+    if column is not None and any(
+        column == name or column.startswith((f"{name}.", f"{name}[")) for name in names
+    ):
         where = f"column {column!r} of row {row}"
     elif len(names) == 1:
         column = names[0]
@@ -52,11 +54,30 @@ def refused(
         column = None
         where = f"row {row} of the columns {', '.join(names) or '(none)'}"
     failure = RowMappingError(f"row={name_of(target)}: {where}: {reason}", column=column, row=row)
-    failure.__cause__ = error
+    failure.__cause__ = error.__cause__ if isinstance(error, RowMappingError) else error
     return failure
 
 
-def reason_of(error: Exception) -> tuple[str | None, str]:
+def raise_at(step: str, error: Exception) -> NoReturn:
+    """Raise what was wrong with a part of a value as an error about the whole.
+
+    Arguments:
+        step: the part: the name of a field, or an index in brackets.
+        error: what is wrong with it.
+
+    Raises:
+        RowMappingError: always.
+    """
+    cause: BaseException | None
+    if isinstance(error, RowMappingError):
+        place, reason, cause = error.column, str(error), error.__cause__
+    else:
+        (place, reason), cause = _reason_of(error), error
+    dot = "." if place and not place.startswith("[") else ""
+    raise RowMappingError(reason, column=f"{step}{dot}{place or ''}") from cause
+
+
+def _reason_of(error: Exception) -> tuple[str | None, str]:
     """Return which field an exception is about, if it says so, and what is wrong with it.
 
     pydantic's ValidationError does: it lists places and messages.

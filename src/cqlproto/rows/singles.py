@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from cqlproto.messages.results import Column
 
-__all__ = ["is_single", "is_single_target", "single_maker"]
+__all__ = ["is_single", "is_single_target", "refuse_several", "single_maker"]
 
 # What the cells of each type are, and what stands for it where Python's class can't hold the value.
 _CLASSES: dict[str, tuple[type, ...]] = {
@@ -80,12 +80,7 @@ def single_maker(columns: Sequence[Column], target: Any) -> Callable[[tuple[Any,
     Raises:
         RowMappingError: there are several columns, or their values are of another class.
     """
-    name = target.__name__
-    if len(columns) != 1:
-        names = ", ".join(column.name for column in columns) or "(none)"
-        raise RowMappingError(
-            f"row={name} takes the only column of a row, and there are {len(columns)}: {names}"
-        )
+    refuse_several(columns)
     (column,) = columns
     classes = _classes(column)
     if target in classes:
@@ -98,10 +93,16 @@ def single_maker(columns: Sequence[Column], target: Any) -> Callable[[tuple[Any,
 
         return make
     got = " or ".join(each.__name__ for each in classes) or "another class"
-    raise RowMappingError(
-        f"row={name}: the column {column.name!r} is {column.type}, whose values are {got}",
-        column=column.name,
-    )
+    raise RowMappingError(f"it is {column.type}, whose values are {got}", column=column.name)
+
+
+def refuse_several(columns: Sequence[Column]) -> None:
+    """Raise RowMappingError unless there is one column."""
+    if len(columns) != 1:
+        names = ", ".join(column.name for column in columns) or "(none)"
+        raise RowMappingError(
+            f"it takes the only column of a row, and there are {len(columns)}: {names}"
+        )
 
 
 def _only(values: tuple[Any, ...]) -> Any:

@@ -10,13 +10,26 @@ from __future__ import annotations
 import collections
 from functools import lru_cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, get_origin, runtime_checkable
 
+from cqlproto.cqltypes import ListType, SetType, VectorType
 from cqlproto.exceptions import RowMappingError
-from cqlproto.rows.singles import is_single_target, single_maker
+from cqlproto.rows.constructors import refuse_repeated
+from cqlproto.rows.failures import name_of
+from cqlproto.rows.hints import Scope, plain_hint
+from cqlproto.rows.nested import (
+    COLLECTIONS,
+    MAPPINGS,
+    container,
+    converter,
+    mapping_maker,
+    object_maker,
+    tuple_maker,
+)
+from cqlproto.rows.singles import is_single_target, refuse_several, single_maker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from cqlproto.messages.results import Column
 
@@ -127,132 +140,51 @@ def row_maker(columns: Sequence[Column], target: Any) -> Callable[..., Any]:
     if target is Row:
         return row_class(names)
     if target is dict:
-        _refuse_repeated(names, "dict")
+        refuse_repeated(names, "dict")
         return lambda values: dict(zip(names, values, strict=True))
     if isinstance(target, RowTarget) and not isinstance(target, type):
         return target.row_maker(columns)
-    if isinstance(target, type):
-        if is_single_target(target, columns):
-            return single_maker(columns, target)
-        return _class_maker(names, target)
-    raise RowMappingError(
-        f"row={target!r}: expected Row, tuple, dict, a class or an object with row_maker()"
-    )
-
-
-def _refuse_repeated(names: tuple[str, ...], what: str) -> None:
-    repeated = [name for name, count in collections.Counter(names).items() if count > 1]
-    if repeated:
-        raise RowMappingError(
-            f"the column {repeated[0]!r} comes more than once and {what} has names only:"
-            " name one of them by AS"
-        )
-
-
-class _Fields:
-    """The parameters of a class's constructor.
-
-    Attributes:
-        positional: those that can be given by position.
-        unnamed: how many of these, the first, can't be given by name.
-        keyword: those that are given by name.
-        required: those without a default.
-    """
-
-    def __init__(self) -> None:
-        self.positional: list[str] = []
-        self.unnamed = 0
-        self.keyword: list[str] = []
-        self.required: set[str] = set()
-
-
-def _fields_of(target: type, names: Sequence[str]) -> _Fields:
-    """Find what the constructor takes, of whose names one that is in ``names`` is preferred."""
-    fields = _Fields()
-    model_fields = getattr(target, "model_fields", None)
-    if isinstance(model_fields, dict):
-        config = getattr(target, "model_config", {})
-        by_alias = config.get("validate_by_alias", True)
-        by_name = config.get("validate_by_name") or config.get("populate_by_name")
-        for name, field in model_fields.items():
-            accepted = _aliases(field.validation_alias) if by_alias else []
-            if by_name or not accepted:
-                accepted.append(name)
-            chosen = next((alias for alias in accepted if alias in names), accepted[0])
-            fields.keyword.append(chosen)
-            if field.is_required():
-                fields.required.add(chosen)
-        return fields
-    import inspect  # costs milliseconds, and only classes need it
-
     try:
-        parameters = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError) as exc:
-        raise RowMappingError(f"row={target.__name__}: its constructor can't be read") from exc
-    for parameter in parameters:
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            fields.positional.append(parameter.name)
-            fields.unnamed += parameter.kind is parameter.POSITIONAL_ONLY
-        elif parameter.kind is parameter.KEYWORD_ONLY:
-            fields.keyword.append(parameter.name)
-        else:
-            continue
-        if parameter.default is parameter.empty:
-            fields.required.add(parameter.name)
-    return fields
-
-
-def _aliases(alias: Any) -> list[str]:
-    """Return the names that a pydantic alias stands for: a text, a path or a choice of them."""
-    if alias is None:
-        return []
-    if isinstance(alias, str):
-        return [alias]
-    if hasattr(alias, "path"):
-        return [alias.path[0]]
-    return [name for choice in alias.choices for name in _aliases(choice)]
-
-
-def _class_maker(names: tuple[str, ...], target: type) -> Callable[[tuple[Any, ...]], Any]:
-    """Columns that the class doesn't know are left out; fields it needs must be there."""
-    _refuse_repeated(names, target.__name__)
-    fields = _fields_of(target, names)
-    missing = sorted(fields.required.difference(names))
-    if missing:
+        return _annotated_maker(columns, target)
+    except RowMappingError as exc:
+        place = "" if exc.column is None else f"column {exc.column!r}: "
         raise RowMappingError(
-            f"row={target.__name__}: no column for {', '.join(missing)},"
-            f" the row has {', '.join(names)}"
-        )
-    index = {name: position for position, name in enumerate(names)}
-    leading = list(_leading(fields.positional, index))
-    for name in fields.positional[len(leading) : fields.unnamed]:
-        if name in index:
-            gap = fields.positional[len(leading)]
-            raise RowMappingError(
-                f"row={target.__name__}: {name} is given by position, and no column for {gap}"
-            )
-    rest = [
-        (name, index[name])
-        for name in (*fields.positional[len(leading) :], *fields.keyword)
-        if name in index
-    ]
-    if not leading and not rest:
-        raise RowMappingError(
-            f"row={target.__name__}: takes none of the columns {', '.join(names)}"
-        )
-    if not rest:
-        if len(leading) == 1:
-            (only,) = leading
-            return lambda values: target(values[only])
-        pick = itemgetter(*leading)
-        return lambda values: target(*pick(values))
-    return lambda values: target(
-        *[values[i] for i in leading], **{name: values[i] for name, i in rest}
-    )
+            f"row={name_of(target)}: {place}{exc}", column=exc.column
+        ) from exc.__cause__
 
 
-def _leading(positional: Sequence[str], index: dict[str, int]) -> Iterator[int]:
-    for name in positional:
-        if name not in index:
-            return
-        yield index[name]
+def _annotated_maker(columns: Sequence[Column], target: Any) -> Callable[..., Any]:
+    """Return the function for a class, or for what stands for one in annotations."""
+    (target, *others), _, scope = plain_hint(target, {})
+    origin = get_origin(target) or target
+    fields = [(column.name, column.type) for column in columns]
+    if others or not isinstance(origin, type):
+        raise RowMappingError("expected Row, tuple, dict, a class or an object with row_maker()")
+    if target is tuple or target is dict or target is Row:
+        return row_maker(columns, target)
+    if is_single_target(origin, columns):
+        return single_maker(columns, origin)
+    if origin is tuple:
+        return tuple_maker(target, [cql_type for _, cql_type in fields], scope) or tuple
+    if origin in COLLECTIONS:
+        refuse_several(columns)
+        return _collection_maker(columns[0], target, origin, scope)
+    refuse_repeated((name for name, _ in fields), origin.__name__)
+    if origin in MAPPINGS:
+        return mapping_maker(target, fields, scope)
+    return object_maker(target, fields, ("column", "row"), scope)
+
+
+def _collection_maker(
+    column: Column, target: Any, origin: Any, scope: Scope
+) -> Callable[[tuple[Any, ...]], Any]:
+    """Return what takes the only column, which is a collection."""
+    if not isinstance(column.type, (ListType, SetType, VectorType)):
+        raise RowMappingError(f"it is {column.type}, no collection", column=column.name)
+    convert = converter(target, column.type, scope)
+    if convert is None:
+        kind = COLLECTIONS[origin]
+        if kind in (None, set if isinstance(column.type, SetType) else list):
+            return itemgetter(0)
+        convert = container(kind)
+    return lambda values: convert(values[0])

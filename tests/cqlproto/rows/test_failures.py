@@ -10,7 +10,7 @@ import pytest
 from cqlproto import RowMappingError
 from cqlproto.cqltypes import NATIVE_TYPES
 from cqlproto.messages import Column
-from cqlproto.rows.failures import name_of, refused
+from cqlproto.rows.failures import name_of, raise_at, refused
 
 
 def columns(*names: str) -> tuple[Column, ...]:
@@ -47,6 +47,7 @@ class Target:
 
 def test_a_target_is_called_by_its_name() -> None:
     assert name_of(Model) == "Model"
+    assert name_of(dict[str, int]) == "dict[str, int]"
     assert name_of(Target()) == "Target()"
 
 
@@ -81,9 +82,30 @@ def test_a_validation_error_says_where() -> None:
 
 
 def test_a_mapping_error_keeps_its_column() -> None:
+    cause = KeyError("n")
     inner = RowMappingError("n is missing", column="b[1].n")
+    inner.__cause__ = cause
     made = refused(Model, columns("a", "b"), 2, inner)
     assert str(made) == "row=Model: column 'b[1].n' of row 2: n is missing"
-    assert (made.column, made.row, made.__cause__) == ("b[1].n", 2, inner)
+    assert (made.column, made.row, made.__cause__) == ("b[1].n", 2, cause)
     made = refused(Model, columns("a", "b"), 2, RowMappingError("odd", column="z"))
     assert made.column is None
+
+
+def test_the_way_to_a_part() -> None:
+    def way(step: str, error: Exception) -> RowMappingError:
+        with pytest.raises(RowMappingError) as info:
+            raise_at(step, error)
+        return info.value
+
+    error = failure(a=1, b=[{"n": "x"}])
+    first = way("[0]", error)
+    assert first.column == "[0].b[0].n"
+    assert str(first).startswith("Input should be a valid integer")
+    assert first.__cause__ is error
+    second = way("home", first)
+    assert (second.column, str(second), second.__cause__) == ("home[0].b[0].n", str(first), error)
+    plain = LookupError("no")
+    third = way("home", plain)
+    assert (third.column, str(third), third.__cause__) == ("home", "LookupError: no", plain)
+    assert way("a", RowMappingError("it is null")).column == "a"

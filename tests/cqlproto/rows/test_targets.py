@@ -7,7 +7,8 @@ import copy
 import dataclasses
 import importlib.util
 import pickle
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NewType, NotRequired, TypedDict
 
 import msgspec
 import pydantic
@@ -16,12 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cqlproto import RowMappingError
-from cqlproto.cqltypes import NATIVE_TYPES, ListType
+from cqlproto.cqltypes import NATIVE_TYPES, ListType, SetType, TupleType
 from cqlproto.messages import Column, ResultMetadata, Rows
 from cqlproto.rows import Row, RowTarget, decode_rows, decoder, targets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
+
+    from cqlproto.cqltypes import CQLType
 
 INT = NATIVE_TYPES["int"]
 
@@ -333,7 +336,9 @@ def test_repeated_columns_need_names_of_their_own(target: type) -> None:
 @pytest.mark.parametrize(
     ("target", "text"),
     [
-        (list, "its constructor can't be read|takes none of the columns"),
+        (list, "row=list: column 'a': it is int, no collection"),
+        (list[int], r"row=list\[int\]: column 'a': it is int, no collection"),
+        (int | str, r"row=int \| str: expected Row, tuple, dict"),
         (object, "takes none of the columns"),
         (None, "expected Row, tuple, dict"),
         ("Row", "expected Row, tuple, dict"),
@@ -408,10 +413,14 @@ def test_aliases_of_pydantic_are_names_of_columns() -> None:
     assert (row.one, row.two, row.three) == (3, 1, 2)
     [row, _] = decoded(Aliased, "b", "c", "a")
     assert (row.one, row.two, row.three) == (3, 1, 2)
-    with pytest.raises(RowMappingError, match="no column for a, b, the row has one, two"):
-        decoded(Aliased, "one", "two")
+    # the field's own name comes first
+    [row, _] = decoded(Aliased, "a", "one", "b", "two")
+    assert (row.one, row.two) == (2, 4)
+    with pytest.raises(RowMappingError, match="no column for one, two, the row has x"):
+        decoded(Aliased, "x")
     assert [decoded(Both, name)[0].one for name in ("a", "one")] == [1, 1]
-    assert decoded(Generated, "one", "ONE")[0].one == 2
+    assert decoded(Generated, "one", "ONE")[0].one == 1
+    assert decoded(Generated, "ONE")[0].one == 1
     assert decoded(NamesOnly, "a", "one")[0].one == 2
 
 
@@ -422,6 +431,90 @@ def test_a_path_of_pydantic_begins_with_a_column() -> None:
     content = integer * 2 + b"\0\0\0\x14" + b"\0\0\0\2" + integer * 2
     [row] = decode_rows(Rows.of(metadata, 1, content), Aliased)
     assert (row.one, row.four) == (7, 7)
+
+
+# -- what stands for a class in annotations
+
+
+class Typed(TypedDict):
+    a: int
+    b: NotRequired[int]
+
+
+UserId = NewType("UserId", int)
+
+
+@pytest.mark.parametrize(
+    ("target", "names", "made"),
+    [
+        (Typed, ("b", "x", "a"), {"a": 3, "b": 1}),
+        (Typed, ("a",), {"a": 1}),
+        (dict[str, int], ("b", "a"), {"b": 1, "a": 2}),
+        (Mapping[str, int], ("a",), {"a": 1}),
+        (tuple[int, int], ("b", "a"), (1, 2)),
+        (tuple[int, ...], ("a", "b", "a"), (1, 2, 3)),
+        (Annotated[tuple, "x"], ("a", "a"), (1, 2)),
+        (Annotated[dict, "x"], ("a",), {"a": 1}),
+        (Annotated[Plain, "x"], ("b", "a"), Plain(2, 1)),
+        (Plain | None, ("b", "a"), Plain(2, 1)),
+        (Row | None, ("a",), (1,)),
+        (UserId, ("x",), 1),
+        (int | None, ("x",), 1),
+    ],
+    ids=str,
+)
+def test_what_annotations_may_say(target: Any, names: tuple[str, ...], made: object) -> None:
+    assert decoded(target, *names)[0] == made
+    assert decoder(columns("x", "a", "b", "c"), Row) is not None
+
+
+def test_a_row_of_the_default_class_in_an_annotation() -> None:
+    assert isinstance(decoded(Row | None, "a")[0], Row)
+    assert type(decoded(tuple[int, int], "a", "b")[0]) is tuple
+
+
+@pytest.mark.parametrize(
+    ("target", "names", "text"),
+    [
+        (dict[str, int], ("a", "a"), "'a' comes more than once and dict"),
+        (Typed, ("b",), "row=Typed: no column for a, the row has b"),
+        (Typed, ("a", "a"), "'a' comes more than once and Typed"),
+        (tuple[int, int], ("a",), r"row=tuple\[int, int\]: .* has 2 elements, and there are 1"),
+        (list[int], ("a", "b"), "takes the only column of a row, and there are 2: a, b"),
+        (UserId, ("a", "b"), "takes the only column of a row"),
+    ],
+    ids=str,
+)
+def test_what_annotations_do_not_fit(target: Any, names: tuple[str, ...], text: str) -> None:
+    with pytest.raises(RowMappingError, match=text):
+        decoded(target, *names)
+
+
+@pytest.mark.parametrize(
+    ("target", "cql_type", "made"),
+    [
+        (list[int], ListType(INT), [7, 7]),
+        (list, ListType(INT), [7, 7]),
+        (Sequence[int], ListType(INT), [7, 7]),
+        (tuple[int, ...], ListType(INT), ([7, 7],)),
+        (set[int], ListType(INT), {7}),
+        (frozenset[int], SetType(INT), frozenset({7})),
+        (set[int], SetType(INT), {7}),
+        (list[int], SetType(INT), [7]),
+        (list[Single], ListType(TupleType((INT,))), [Single(7)]),
+    ],
+    ids=str,
+)
+def test_the_only_column_is_a_collection(target: Any, cql_type: CQLType, made: object) -> None:
+    metadata = ResultMetadata((Column("k", "t", "x", cql_type),), b"", True)
+    integer = b"\0\0\0\4\0\0\0\7"
+    element = integer if "tuple" not in str(cql_type) else b"\0\0\0\x08" + integer
+    cell = b"\0\0\0\2" + element * 2 if "set" not in str(cql_type) else b"\0\0\0\1" + integer
+    if isinstance(made, list) and len(made) == 1 and made != [7]:
+        cell = b"\0\0\0\1" + element
+    rows = Rows.of(metadata, 1, len(cell).to_bytes(4, "big") + cell)
+    [row] = decode_rows(rows, target)
+    assert (type(row), row) == (type(made), made)
 
 
 # -- targets of one's own
