@@ -24,6 +24,7 @@ from cqlproto._events import (
     ConnectionEnded,
     Event,
     RequestReceived,
+    RequestUnreadable,
     UnsupportedVersionReceived,
 )
 from cqlproto.compression import compressor
@@ -96,6 +97,10 @@ class _Answers:
         server = self._server
         if isinstance(event, UnsupportedVersionReceived):
             server.reply(event.stream_id, Error(ErrorCode.PROTOCOL_ERROR, "another version"))
+            self._sent()
+            return
+        if isinstance(event, RequestUnreadable):
+            server.reply(event.stream_id, Error(ErrorCode.PROTOCOL_ERROR, str(event.error)))
             self._sent()
             return
         if not isinstance(event, RequestReceived):
@@ -192,6 +197,8 @@ def _compare(whole: Run, cut: Run) -> None:
         require(type(one) is type(other), "another event by the cut", one, other)
         for name in one.__slots__:
             mine, its = getattr(one, name), getattr(other, name)
+            if isinstance(mine, RemoteProtocolError):
+                mine, its = repr(mine), repr(its)
             require(mine == its, "another event by the cut", one, other)
     require((whole.error is None) == (cut.error is None), "an error by the cut", whole, cut)
     if whole.error is not None and cut.error is not None:

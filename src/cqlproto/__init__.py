@@ -23,7 +23,9 @@ from cqlproto._events import (
     HandshakeFailed,
     PushReceived,
     RequestReceived,
+    RequestUnreadable,
     ResponseReceived,
+    ResponseUnreadable,
     UnsupportedVersionReceived,
 )
 from cqlproto._version import __version__
@@ -43,6 +45,7 @@ from cqlproto.exceptions import (
     MessageTooLarge,
     ProtocolError,
     RemoteProtocolError,
+    ResponseTooLarge,
     RowMappingError,
     ValueConversionError,
 )
@@ -79,7 +82,10 @@ __all__ = [
     "RawFrame",
     "RemoteProtocolError",
     "RequestReceived",
+    "RequestUnreadable",
     "ResponseReceived",
+    "ResponseTooLarge",
+    "ResponseUnreadable",
     "ResultKind",
     "Row",
     "RowMappingError",

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from cqlproto.enums import ProtocolVersion
+    from cqlproto.exceptions import RemoteProtocolError
     from cqlproto.messages import Request, Response
     from cqlproto.messages.errors import Error
     from cqlproto.messages.events import ServerEvent
@@ -20,7 +21,9 @@ __all__ = [
     "HandshakeFailed",
     "PushReceived",
     "RequestReceived",
+    "RequestUnreadable",
     "ResponseReceived",
+    "ResponseUnreadable",
     "UnsupportedVersionReceived",
 ]
 
@@ -139,6 +142,23 @@ class ResponseReceived(_Report):
         return None if self.notes is None else self.notes[2]
 
 
+class ResponseUnreadable(_Report):
+    """A request has been answered, but not in a way that can be read; the connection goes on.
+
+    Arguments:
+        stream_id: what :meth:`ClientConnection.send` returned.
+        error: what is wrong with the answer. Of a :class:`ResponseTooLarge` only the length has
+            come: the stream id is an orphan until the rest has. Otherwise the id is free again.
+    """
+
+    __slots__ = ("error", "stream_id")
+    fields = ("stream_id", "error")
+
+    def __init__(self, stream_id: int, error: RemoteProtocolError) -> None:
+        self.stream_id = stream_id
+        self.error = error
+
+
 class PushReceived(_Report):
     """The server reports a change that was registered for (v4 section 4.2.6)."""
 
@@ -174,6 +194,23 @@ class RequestReceived(_Report):
         self.payload = payload
 
 
+class RequestUnreadable(_Report):
+    """A client asks something that can't be read; an ERROR should follow, the connection goes on.
+
+    Arguments:
+        stream_id: what to answer to.
+        error: what is wrong: the request is malformed, or longer than ``Limits.max_request``. What
+            is left of such a one is passed over.
+    """
+
+    __slots__ = ("error", "stream_id")
+    fields = ("stream_id", "error")
+
+    def __init__(self, stream_id: int, error: RemoteProtocolError) -> None:
+        self.stream_id = stream_id
+        self.error = error
+
+
 class UnsupportedVersionReceived(_Report):
     """A client asks in a version that this side does not speak; an ERROR should follow.
 
@@ -206,8 +243,10 @@ Event = (
     HandshakeCompleted
     | HandshakeFailed
     | ResponseReceived
+    | ResponseUnreadable
     | PushReceived
     | RequestReceived
+    | RequestUnreadable
     | UnsupportedVersionReceived
     | ConnectionEnded
 )

@@ -27,6 +27,18 @@ _LZ4_RATIO = 255
 _SNAPPY_RATIO = 22
 
 
+class TooLong(RemoteProtocolError):
+    """A body would be longer than the limit, decompressed.
+
+    Attributes:
+        size: how long it would be, in bytes.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"a compressed body of {size} bytes, the limit is {limit}")
+        self.size = size
+
+
 class Compressor(Protocol):
     """What compresses frame bodies, or the payloads of segments."""
 
@@ -51,7 +63,8 @@ class Compressor(Protocol):
             limit: how many bytes the result may have.
 
         Raises:
-            RemoteProtocolError: the result would be longer, or the data is malformed.
+            TooLong: the result would be longer.
+            RemoteProtocolError: the data is malformed.
         """
         ...
 
@@ -77,7 +90,7 @@ class Compressor(Protocol):
 
 
 def _refuse_length(length: int, limit: int) -> NoReturn:
-    raise RemoteProtocolError(f"a compressed body of {length} bytes, the limit is {limit}")
+    raise TooLong(length, limit)
 
 
 def _refuse_ratio(length: int, most: int) -> NoReturn:

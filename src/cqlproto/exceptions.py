@@ -5,6 +5,7 @@
         LocalProtocolError     our caller asked for what the protocol does not allow
           MessageTooLarge      a message that is longer than is sent
         RemoteProtocolError    the peer sent what the protocol does not allow
+          ResponseTooLarge     a reply that is longer than is accepted
       ValueConversionError     a Python value does not fit its column; also a ValueError
       RowMappingError          the columns do not fit the class of the rows; also a TypeError
 
@@ -27,6 +28,7 @@ __all__ = [
     "MessageTooLarge",
     "ProtocolError",
     "RemoteProtocolError",
+    "ResponseTooLarge",
     "RowMappingError",
     "ValueConversionError",
 ]
@@ -107,15 +109,41 @@ class MessageTooLarge(LocalProtocolError):
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer sent something that the protocol does not allow; the connection cannot go on.
+    """The peer sent something that the protocol does not allow.
+
+    Raised by ``next_event``, it is the end of the connection. In a
+    :class:`~cqlproto.ResponseUnreadable` or :class:`~cqlproto.RequestUnreadable` it concerns that
+    one message.
 
     Attributes:
         error: the ERROR message by which the peer said so itself, if it did.
+        query: the statement whose reply it was, or None; filled in by the client.
     """
+
+    query: str | None = None
 
     def __init__(self, message: str, *, error: Error | None = None) -> None:
         super().__init__(message)
         self.error = error
+
+
+class ResponseTooLarge(RemoteProtocolError):
+    """The reply is longer than ``Limits.max_response``; its body was not kept.
+
+    Every node would send as much, so the request is not sent again.
+
+    Attributes:
+        size: the length of its body, in bytes, decompressed.
+        limit: the longest body that is accepted, in bytes.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"a response of {size:,} bytes, at most {limit:,} are accepted: lower page_size, or"
+            " pass limits=Limits(max_response=..)"
+        )
+        self.size = size
+        self.limit = limit
 
 
 class ValueConversionError(CQLError, ValueError):

@@ -8,7 +8,9 @@
     +---------+---------+---------+---------+
 
 :class:`FrameReader` keeps what has come (``_buffer`` says how) and gives whole frames. A length is
-checked before anything is done about it.
+checked before anything is done about it. A frame that is too long is an error, or is *skipped*: it
+is announced as soon as its header has come, its body is dropped as it comes, and at the end of that
+the frame is given without its body. So its stream id stays taken for as long as it is on its way.
 
 Version 5 calls all of this an *envelope*, and what carries envelopes a frame. Here a frame is what
 it was, and the outer thing a segment; :class:`EnvelopeReader` takes frames out of segments.
@@ -17,7 +19,7 @@ it was, and the outer thing a segment; :class:`EnvelopeReader` takes frames out 
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from cqlproto._buffer import ReadBuffer
 from cqlproto.enums import RESPONSE_BIT
@@ -29,11 +31,17 @@ if TYPE_CHECKING:
 
     from cqlproto.compression import Compressor
 
-__all__ = ["HEADER_SIZE", "EnvelopeReader", "FrameReader", "RawFrame", "write_frame"]
+__all__ = ["HEADER_SIZE", "SKIPPED", "EnvelopeReader", "FrameReader", "RawFrame", "write_frame"]
 
 HEADER = Struct(">BBhBi")
 HEADER_SIZE = HEADER.size
 _unpack = HEADER.unpack_from
+
+# Beside the version of a frame that is announced to be skipped. Its body then is the header's
+# length, an [int].
+SKIPPED = 0x100
+# In place of the direction while a body is skipped: no byte has it, so that none is parsed.
+_NOWHERE = 1
 
 
 class RawFrame:
@@ -88,14 +96,24 @@ class FrameReader(ReadBuffer):
     Arguments:
         max_body: the longest body to accept, in bytes.
         responses: whether the peer is a server; decides the highest bit of the version byte.
+        skips: whether :meth:`take` skips frames that are longer.
     """
 
-    __slots__ = ("_direction", "_max_body")
+    __slots__ = ("_direction", "_dropped", "_left", "_max_body", "_skipped", "_skips")
 
-    def __init__(self, *, max_body: int, responses: bool) -> None:
+    def __init__(self, *, max_body: int, responses: bool, skips: bool = False) -> None:
         super().__init__()
         self._max_body = max_body
         self._direction = RESPONSE_BIT if responses else 0
+        self._skips = skips
+        self._skipped = (0, 0, 0, 0, b"")  # the frame that is being skipped
+        self._left = 0  # so many bytes of it are still to come
+        self._dropped = 0  # so many have come
+
+    @property
+    def pending(self) -> int:
+        """How many bytes have come that no frame has been made of, the dropped ones included."""
+        return super().pending + self._dropped
 
     def read(self) -> RawFrame | None:
         """Return the next frame, or None until more bytes come.
@@ -107,7 +125,11 @@ class FrameReader(ReadBuffer):
         return None if parts is None else RawFrame(*parts)
 
     def take(self) -> tuple[int, int, int, int, bytes] | None:
-        """As :meth:`read`, as (version, flags, stream, opcode, body): cheaper by an object."""
+        """As :meth:`read`, as (version, flags, stream, opcode, body): cheaper by an object.
+
+        A frame that is skipped comes twice: first with ``SKIPPED`` in its version, and without its
+        body when all of that has come.
+        """
         while True:
             data = self._data
             pos = self._pos
@@ -117,14 +139,14 @@ class FrameReader(ReadBuffer):
                 version, flags, stream, opcode, length = _unpack(data, pos)
                 stop = start + length
                 if version & 0x80 != self._direction or not 0 <= length <= self._max_body:
-                    self._refuse(data[pos : pos + 80])
+                    return self._take_unusual()
                 if stop <= size:
                     self._pos = stop
                     return version, flags, stream, opcode, data[start:stop]
                 needed = 9 + length
             elif size > pos:
                 if data[pos] & 0x80 != self._direction:
-                    self._refuse(data[pos : pos + 80])
+                    return self._take_unusual()
                 needed = 9
             elif not self._partial:
                 self._data = b""
@@ -135,14 +157,46 @@ class FrameReader(ReadBuffer):
             if not self._refill(needed):
                 return None
 
-    def _refuse(self, data: bytes) -> None:
+    def _take_unusual(self) -> tuple[int, int, int, int, bytes] | None:
+        """Go on where the next bytes are no frame that is wanted."""
+        if self._direction == _NOWHERE:
+            return self._skip()
+        data = self._data[self._pos : self._pos + 80]
         if data[0] & 0x80 != self._direction:
             kind = "response" if self._direction else "request"
             raise RemoteProtocolError(f"not a CQL {kind}: the peer sent {data[:40]!r}")
-        length = int.from_bytes(data[5:9], "big", signed=True)
-        raise RemoteProtocolError(
-            f"a frame body of {length} bytes is announced, at most {self._max_body} are accepted"
-        )
+        version, flags, stream, opcode, length = _unpack(data)
+        if length < 0 or not self._skips:
+            raise _too_long(length, self._max_body)
+        self._pos += HEADER_SIZE
+        self._skipped = version, flags, stream, opcode, b""
+        self._left = length
+        self._dropped = HEADER_SIZE
+        self._direction = _NOWHERE
+        return version | SKIPPED, flags, stream, opcode, data[5:9]
+
+    def _skip(self) -> tuple[int, int, int, int, bytes] | None:
+        """Drop what has come of a body; return the frame without it, once that was all."""
+        left = self._left
+        here = min(left, len(self._data) - self._pos)
+        self._pos += here
+        more = min(left - here, len(self._partial))
+        del self._partial[:more]
+        self._left = left - here - more
+        self._dropped += here + more
+        if self._left:
+            self._data = b""
+            self._pos = 0
+            return None
+        self._dropped = 0
+        self._direction = self._skipped[0] & RESPONSE_BIT
+        return self._skipped
+
+
+def _too_long(length: int, limit: int) -> RemoteProtocolError:
+    return RemoteProtocolError(
+        f"a frame body of {length} bytes is announced, at most {limit} are accepted"
+    )
 
 
 class EnvelopeReader:
@@ -155,9 +209,11 @@ class EnvelopeReader:
         max_body: the longest body of a frame to accept, in bytes.
         responses: whether the peer is a server; decides the highest bit of the version byte.
         compressor: LZ4, if the connection agreed on it.
+        skips: whether :meth:`take` skips frames that are longer.
     """
 
     __slots__ = (
+        "_announced",
         "_at",
         "_direction",
         "_end",
@@ -168,6 +224,7 @@ class EnvelopeReader:
         "_max_body",
         "_payload",
         "_segments",
+        "_skips",
         "feed",
     )
 
@@ -175,15 +232,23 @@ class EnvelopeReader:
     feed: Callable[[bytes], None]
 
     def __init__(
-        self, *, max_body: int, responses: bool, compressor: Compressor | None = None
+        self,
+        *,
+        max_body: int,
+        responses: bool,
+        compressor: Compressor | None = None,
+        skips: bool = False,
     ) -> None:
         self._max_body = max_body
         self._direction = RESPONSE_BIT if responses else 0
         self._segments = SegmentReader(compressor)
         self._locate = self._segments.locator()
         self.feed = self._segments.feed
-        self._frames = FrameReader(max_body=max_body, responses=responses)  # of long envelopes
+        # of long envelopes
+        self._frames = FrameReader(max_body=max_body, responses=responses, skips=skips)
         self._long = False  # whether there is a part of one
+        self._skips = skips
+        self._announced = False  # whether the next envelope was, and is to be skipped now
         self._payload = b""  # self-contained, with envelopes left from _at to _end
         self._at = 0
         self._end = 0
@@ -191,7 +256,7 @@ class EnvelopeReader:
 
     @property
     def pending(self) -> int:
-        """How many bytes are kept that no frame has been made of."""
+        """How many bytes have come that no frame has been made of, the dropped ones included."""
         return self._segments.pending + self._frames.pending + self._end - self._at
 
     def read(self) -> RawFrame | None:
@@ -206,7 +271,7 @@ class EnvelopeReader:
         return None if parts is None else RawFrame(*parts)
 
     def take(self) -> tuple[int, int, int, int, bytes] | None:
-        """As :meth:`read`, as (version, flags, stream, opcode, body): cheaper by an object."""
+        """As :meth:`FrameReader.take`."""
         data = self._payload
         at = self._at
         end = self._end
@@ -230,9 +295,13 @@ class EnvelopeReader:
                                 self._at = stop
                                 self._end = end
                             return version, flags, stream, opcode, data[start:stop]
-                    self._refuse(data[at:end])
+                    return self._skip(data, at, end)
                 if self._error is not None:
                     raise self._error.with_traceback(None)
+                if self._announced:
+                    parts = self._drop()
+                    if parts is not None:
+                        return parts
                 segment = self._locate()
                 if segment is None:
                     return None
@@ -248,11 +317,30 @@ class EnvelopeReader:
             self._error = exc
             raise
 
-    def _refuse(self, data: bytes) -> NoReturn:
-        """Say what is wrong with what is left of a self-contained segment."""
-        self._frames.feed(data)
+    def _skip(self, data: bytes, at: int, end: int) -> tuple[int, int, int, int, bytes]:
+        """Announce, then skip an envelope in a self-contained segment; or say what is wrong."""
+        if self._skips and end - at >= HEADER_SIZE:
+            version, flags, stream, opcode, length = _unpack(data, at)
+            stop = at + HEADER_SIZE + length
+            whole = version & 0x80 == self._direction and stop <= end
+            if whole and length > self._max_body:
+                self._payload, self._at, self._end = data, at, end
+                self._announced = not self._announced
+                if self._announced:
+                    return version | SKIPPED, flags, stream, opcode, data[at + 5 : at + 9]
+                self._at = stop
+                return version, flags, stream, opcode, b""
+        self._frames = FrameReader(max_body=self._max_body, responses=bool(self._direction))
+        self._frames.feed(data[at:end])
         self._frames.take()  # raises, if the header is wrong
         raise RemoteProtocolError("a self-contained segment ends within an envelope")
+
+    def _drop(self) -> tuple[int, int, int, int, bytes] | None:
+        """Drop what has come of a long envelope that was announced just now."""
+        self._announced = False
+        parts = self._frames.take()
+        self._long = self._frames.pending > 0
+        return self._alone(parts)
 
     def _take_part(
         self, payload: bytes, self_contained: bool
@@ -263,6 +351,14 @@ class EnvelopeReader:
         self._frames.feed(payload)
         parts = self._frames.take()
         self._long = self._frames.pending > 0
+        if parts is not None and parts[0] & SKIPPED:
+            self._announced = True
+            return parts
+        return self._alone(parts)
+
+    def _alone(
+        self, parts: tuple[int, int, int, int, bytes] | None
+    ) -> tuple[int, int, int, int, bytes] | None:
         if parts is not None and self._long:
             raise RemoteProtocolError("more than one envelope in segments of a long one")
         return parts

@@ -11,7 +11,6 @@ from random import random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cqlproto.enums import ErrorCode
-from cqlproto.exceptions import RemoteProtocolError
 from cqlproto.messages.errors import Error
 from cqlproto.messages.results import SetKeyspace
 from cqlproto_anyio.cqltext import read_statement, shown
@@ -22,6 +21,8 @@ from cqlproto_anyio.exceptions import (
     NoHostAvailable,
     Overloaded,
     ParameterError,
+    RemoteProtocolError,
+    ResponseTooLarge,
     SessionClosed,
     UsageError,
     ValueConversionError,
@@ -247,14 +248,14 @@ class Attempts:
         """Send the request and return what came of it: an event, or a failure that is the host's.
 
         Raises:
-            RequestTimeout, SessionClosed, Overloaded, UsageError, ValueConversionError: the call
-                ends with it.
+            RequestTimeout, SessionClosed, Overloaded, UsageError, ValueConversionError,
+                ResponseTooLarge: the call ends with it.
         """
         try:
             self.fill(request, paging_state, connection)
             self.submit(request, connection)
             return await self.wait(request, paging_state)
-        except ConnectionFailed as exc:
+        except (ConnectionFailed, RemoteProtocolError) as exc:
             return exc
         except Exception as exc:
             if not self.failures or isinstance(exc, CQLError):
@@ -321,6 +322,7 @@ class Attempts:
             DatabaseError: the server refuses.
             RequestTimeout, ConnectionFailed, NoHostAvailable, SessionClosed, Overloaded: no answer
                 came.
+            RemoteProtocolError: the answer can't be read; ResponseTooLarge: it is too long.
         """
         try:
             return await self._answer(request, outcome, paging_state)
@@ -438,6 +440,8 @@ class Attempts:
     def _decide(self, error: CQLError, attempt: int) -> Retry | None:
         """Return what to do about a failure: what the policy says, where that is safe."""
         settings = self.settings
+        if isinstance(error, ResponseTooLarge):  # it would be everywhere
+            return None
         if not may_repeat(error, idempotent=settings.idempotent, conditional=self.conditional):
             return None
         try:

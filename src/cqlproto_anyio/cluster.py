@@ -27,6 +27,7 @@ from cqlproto_anyio.exceptions import (
     SessionClosed,
     copied,
 )
+from cqlproto_anyio.heartbeats import Heartbeats
 from cqlproto_anyio.hooks import ConnectionRecord, ControlRecord
 from cqlproto_anyio.hoststate import HostState, Status
 from cqlproto_anyio.opening import open_connection
@@ -104,7 +105,7 @@ class Cluster:
         self.schema_changed = schema_changed
         self._backend = backend
         self._clock = backend.clock
-        self._keep_deadline = keep_deadline
+        self._heartbeats = Heartbeats(backend.clock, config.heartbeat_timeout, keep_deadline)
         self._tell = tell
         self.routing = config.routing
         self._filter: CheckedFilter | None = None
@@ -403,10 +404,9 @@ class Cluster:
 
     def _beat(self) -> None:
         """Ask connections that were silent for a while whether they live."""
-        config = self._config
         for pool in self.all_pools:
-            pool.beat(config.heartbeat_timeout, self._keep_deadline)
-        self._heart.set(self._clock() + config.heartbeat_interval)
+            pool.beat()
+        self._heart.set(self._clock() + self._config.heartbeat_interval)
 
     # -- what the control connection tells
 
@@ -449,7 +449,15 @@ class Cluster:
             reconnection=self._reconnection,
             fraction=random.random,
         )
-        pool = Pool(host, state, self._clock, config.grow_at, self._pool_changed, self._ended)
+        pool = Pool(
+            host,
+            state,
+            self._clock,
+            config.grow_at,
+            self._pool_changed,
+            self._ended,
+            self._heartbeats,
+        )
         near = distance(host, self.routing, self.local_dc) == "local"
         if config.eager and near:
             state.needed(self._clock())

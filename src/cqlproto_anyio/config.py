@@ -147,8 +147,10 @@ class Config:
         max_prepared: how many prepared statements are kept; the least recently used one goes first.
         routing: which nodes are preferred for a request.
         reconnection: how long to wait between attempts to reach a node that is down.
-        heartbeat_interval: after how many seconds of silence a node is asked whether it lives.
-        heartbeat_timeout: how long the answer may take, in seconds.
+        heartbeat_interval: after how many seconds without a reply a connection is asked whether it
+            lives.
+        heartbeat_timeout: how long the answer may take, in seconds. A reply that is still coming,
+            with 64 KiB a second or more, is waited for.
         refresh_interval: after how many seconds the nodes are read again although no event came.
         control_timeout: how long a request of the session's own may take, in seconds: one on the
             control connection, or a PREPARE. A node that is silent for a tenth of that is no longer

@@ -16,8 +16,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from cqlproto._events import ConnectionEnded, PushReceived, ResponseReceived
-from cqlproto.exceptions import MessageTooLarge
+from cqlproto._events import (
+    ConnectionEnded,
+    PushReceived,
+    ResponseReceived,
+    ResponseUnreadable,
+)
+from cqlproto.exceptions import MessageTooLarge, ResponseTooLarge
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     ConnectionLost,
@@ -55,6 +60,16 @@ class Owner(Protocol):
         """More ids wait for replies that nobody wants than ``Config.max_orphans``."""
         ...
 
+    def doubtful(self, connection: Connection, *, skipping: bool) -> None:
+        """It may be that nothing more is to be had from it.
+
+        Arguments:
+            connection: the connection.
+            skipping: whether a reply is skipped, for its length; otherwise a request has timed out
+                while a part of a frame had come.
+        """
+        ...
+
     def connection_lost(self, connection: Connection) -> None:
         """It is of no use any more; its requests are told after this."""
         ...
@@ -77,7 +92,8 @@ class Connection:
         owner: who is told of what happens here, or None.
         listener: called with each event that the server pushes; it must not raise.
         since: when it was made, in seconds of the session's clock.
-        heard: whether anything has come since this was last set to False.
+        heard: whether a reply has come since this was last set to False.
+        heartbeat: the request by which it was asked last whether it lives, or None.
         sharding: how a Scylla node divides its tokens among shards, or None.
         shard: the shard that serves the connection, or None.
     """
@@ -97,6 +113,7 @@ class Connection:
         self.owner: Owner | None = None
         self.listener: Callable[[ServerEvent], None] | None = None
         self.heard = True
+        self.heartbeat: Request | None = None
         self.sharding: Sharding | None = None
         self.shard: int | None = None
         self.requests: dict[int, Request] = {}
@@ -125,6 +142,11 @@ class Connection:
     def in_flight(self) -> int:
         """How many requests are under way, orphans included."""
         return self._core.in_flight
+
+    @property
+    def unread(self) -> int:
+        """How many bytes have come of a frame that is not complete yet."""
+        return self._core.unread
 
     @property
     def waiting(self) -> int:
@@ -196,6 +218,11 @@ class Connection:
             self.sent()  # it has made room, and nothing else may happen for long
         return sent
 
+    def timed_out(self) -> None:
+        """A request of this connection's has reached its deadline."""
+        if self._core.unread and self.owner is not None and self.lost is None:
+            self.owner.doubtful(self, skipping=False)
+
     def watch(self, watermark: int) -> None:
         """Tell the owner, once, when so many requests are in flight."""
         self._watermark = min(watermark, self._max_in_flight)
@@ -252,7 +279,7 @@ class Connection:
         core = self._core
         next_event = core.next_event
         take = self.requests.pop
-        self.heard = True
+        request = None
         core.receive_data(data)
         while (event := next_event()) is not None:
             if type(event) is not ResponseReceived:
@@ -264,9 +291,14 @@ class Connection:
                     request.answer(event)
                 else:
                     request.complete(event)
+        if request is not None:
+            self.heard = True
         if self.orphans:
-            self.orphans = core.orphans
-            self.backlog = self.orphans + len(self._queue)
+            left = core.orphans
+            if left < self.orphans:
+                self.heard = True
+            self.orphans = left
+            self.backlog = left + len(self._queue)
         if self._queue:
             self.sent()
 
@@ -294,8 +326,27 @@ class Connection:
 
     def _unasked(self, event: Event) -> None:
         """A push is for who listens: the control connection alone has registered for any."""
-        if self.listener is not None and isinstance(event, PushReceived):
+        if isinstance(event, ResponseUnreadable):
+            self._failed(event)
+        elif self.listener is not None and isinstance(event, PushReceived):
             self.listener(event.event)
+
+    def _failed(self, event: ResponseUnreadable) -> None:
+        """The reply to one request can't be read; the others go on."""
+        request = self.requests.pop(event.stream_id, None)
+        self.orphans = self._core.orphans
+        self.backlog = self.orphans + len(self._queue)
+        error = event.error
+        too_large = isinstance(error, ResponseTooLarge)
+        if too_large and self._core.unread and self.owner is not None:
+            self.owner.doubtful(self, skipping=True)
+        else:
+            self.heard = True
+        if request is not None:
+            error.host = self.name
+            error.query = request.query
+            error.maybe_applied = request.maybe_applied()
+            request.fail(error)
 
     # -- the life of it
 

@@ -1,7 +1,8 @@
 """What the client raises, in one tree with what the core raises.
 
     CQLError                       .maybe_applied .host .attempts
-      ProtocolError                LocalProtocolError, RemoteProtocolError            (core)
+      ProtocolError                LocalProtocolError, RemoteProtocolError,
+                                   ResponseTooLarge                                   (core)
       ValueConversionError         also a ValueError: column, cql_type, value         (core)
       RowMappingError              also a TypeError                                   (core)
       UsageError                   ConfigError, SessionClosed, PageTokenMismatch, ParameterError,
@@ -28,6 +29,7 @@ from cqlproto.exceptions import (
     LocalProtocolError,
     ProtocolError,
     RemoteProtocolError,
+    ResponseTooLarge,
     RowMappingError,
     ValueConversionError,
 )
@@ -68,6 +70,7 @@ __all__ = [
     "RemoteProtocolError",
     "RequestTimeout",
     "RequestTooLarge",
+    "ResponseTooLarge",
     "ResultError",
     "ResultTooLarge",
     "RowMappingError",

@@ -271,8 +271,13 @@ class Call(Attempts):
     def rows(self, message: Rows) -> list[Any]:
         """Decode one page."""
         statement = self.statement
-        columns_of(message)
-        rows = decode_rows(message, self.row)
+        try:
+            columns_of(message)
+            rows = decode_rows(message, self.row)
+        except RemoteProtocolError as exc:
+            answered_by = self.answered_by
+            tell_whose(exc, self.query, None if answered_by is None else answered_by.name)
+            raise
         if statement is not None and message.metadata is not statement.prepared.result:
             adopt(statement, message)
         return rows
@@ -292,11 +297,12 @@ class Call(Attempts):
             if type(message) is SchemaChange:
                 nothing._agreed = await self.runtime.agree(message, self.answered_by, self.deadline)
             return nothing
+        if self.conditional:
+            conditional = self._conditional(message, first, host)
+            if conditional is not None:
+                conditional._failures = failures
+                return conditional
         columns = columns_of(message)
-        if self.conditional and tells_outcome(columns):
-            result = self._conditional(message, first, host)
-            result._failures = failures
-            return result
         limit = self.settings.max_rows
         rows: list[Any] = []
         notes: Notes | None = None
@@ -330,16 +336,26 @@ class Call(Attempts):
             result._later = notes
         return result
 
-    def _conditional(self, message: Rows, event: ResponseReceived, host: str) -> Result[Any]:
+    def _conditional(self, message: Rows, event: ResponseReceived, host: str) -> Result[Any] | None:
         """An LWT's columns depend on its outcome, and a class may not fit all of them.
 
         Its rows are then left out: ``applied`` and ``existing`` tell what happened all the same.
 
+        Returns:
+            None if the columns tell no outcome.
+
         Raises:
             RowMappingError: the class takes these columns, and refuses their values.
+            RemoteProtocolError: the rows can't be read, so nobody knows the outcome.
         """
-        columns = columns_of(message)
-        plain = decode_rows(message, tuple)
+        try:
+            columns = columns_of(message)
+            if not tells_outcome(columns):
+                return None
+            plain = decode_rows(message, tuple)
+        except RemoteProtocolError as exc:
+            tell_whose(exc, self.query, host, maybe_applied=True)
+            raise
         outcome = plain[0] if plain else None
         try:
             rows = decode_rows(message, self.row)
@@ -369,7 +385,7 @@ class Call(Attempts):
         outcome: Outcome
         try:
             outcome = await self.wait(request, paging_state)
-        except ConnectionFailed as exc:
+        except (ConnectionFailed, RemoteProtocolError) as exc:
             outcome = exc
         except CQLError as exc:
             self.tell_attempts(exc)
@@ -489,8 +505,12 @@ class BatchCall(Attempts):
         message = event.message
         result: Result[Row]
         if type(message) is Rows:
-            columns = columns_of(message)
-            rows = decode_rows(message, Row)
+            try:
+                columns = columns_of(message)
+                rows = decode_rows(message, Row)
+            except RemoteProtocolError as exc:
+                tell_whose(exc, self.query, host, maybe_applied=True)
+                raise
             told = self.conditional and bool(rows) and tells_outcome(columns)
             outcome = tuple(rows[0]) if told else None
             result = Result(rows, columns, event, host, outcome)
@@ -522,6 +542,15 @@ class BatchCall(Attempts):
                 self.change = call.change
                 changed = True
         return changed
+
+
+def tell_whose(
+    error: RemoteProtocolError, query: str, host: str | None, *, maybe_applied: bool = False
+) -> None:
+    """Let the error of rows that can't be read say whose they are."""
+    error.query = query
+    error.host = host
+    error.maybe_applied = maybe_applied
 
 
 def columns_of(message: Rows) -> tuple[Column, ...]:

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from cqlproto._events import HandshakeCompleted, HandshakeFailed, ResponseReceived
+from cqlproto._events import (
+    HandshakeCompleted,
+    HandshakeFailed,
+    ResponseReceived,
+    ResponseUnreadable,
+)
 from cqlproto.connection import ClientConnection
 from cqlproto.enums import Consistency, ProtocolVersion
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
@@ -252,6 +257,8 @@ async def _choose(
     core.send(Query(query, parameters))
     event = await _exchange(stream, core, attempt)
     while not isinstance(event, ResponseReceived):
+        if isinstance(event, ResponseUnreadable):
+            raise attempt.failure(str(event.error)) from event.error
         event = await _exchange(stream, core, attempt)  # a push that nobody asked for
     if isinstance(event.message, Error):
         raise database_error(event.message, host=str(attempt.endpoint), query=query)

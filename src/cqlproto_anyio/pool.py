@@ -9,11 +9,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from cqlproto.messages.requests import Options
-from cqlproto_anyio.exceptions import CQLError, RequestTimeout
+from cqlproto_anyio.heartbeats import LEAST_RATE, LEAST_SKIPPED_RATE
 from cqlproto_anyio.hooks import HostRecord
 from cqlproto_anyio.hoststate import Status
-from cqlproto_anyio.request import Detached
 from cqlproto_anyio.statistics import HostStatistics
 
 if TYPE_CHECKING:
@@ -23,8 +21,8 @@ if TYPE_CHECKING:
     from cqlproto.routing import Sharding
     from cqlproto_anyio.connection import Connection
     from cqlproto_anyio.exceptions import ConnectionFailed, SessionClosed
+    from cqlproto_anyio.heartbeats import Heartbeats
     from cqlproto_anyio.hoststate import HostState
-    from cqlproto_anyio.request import Request
     from cqlproto_anyio.topology import Host
 
 __all__ = ["Pool"]
@@ -40,6 +38,7 @@ class Pool:
         grow_at: how many requests in flight on a connection ask for another one.
         changed: called when a connection has come or gone, or one is wanted.
         ended: called with each connection that has ended, before its requests are told.
+        heartbeats: asks connections whether they live.
 
     Attributes:
         connections: those in service.
@@ -54,6 +53,7 @@ class Pool:
         "_clock",
         "_ended",
         "_grow_at",
+        "_heartbeats",
         "_leaving",
         "broken",
         "connections",
@@ -72,6 +72,7 @@ class Pool:
         grow_at: int,
         changed: Callable[[Pool], None],
         ended: Callable[[Pool, Connection], None],
+        heartbeats: Heartbeats,
     ) -> None:
         self.host = host
         self.state = state
@@ -84,6 +85,7 @@ class Pool:
         self._grow_at = grow_at
         self._changed = changed
         self._ended = ended
+        self._heartbeats = heartbeats
         self.is_up: bool | None = None
 
     def __repr__(self) -> str:
@@ -166,35 +168,10 @@ class Pool:
         self.connections.clear()
         self._changed(self)
 
-    def beat(self, timeout: float, keep_deadline: Callable[[Request], None]) -> None:
-        """Ask connections that were silent since the last time whether they live.
-
-        Arguments:
-            timeout: how long the answer may take, in seconds; then the connection is given up.
-            keep_deadline: lets a request expire at the deadline that it has.
-        """
+    def beat(self) -> None:
+        """Ask connections on which no reply has come since the last time whether they live."""
         for connection in self.all:
-            if connection.heard:
-                connection.heard = False
-            else:
-                self._ask_for_life(connection, timeout, keep_deadline)
-
-    def _ask_for_life(
-        self, connection: Connection, timeout: float, keep_deadline: Callable[[Request], None]
-    ) -> None:
-        def told(request: Detached) -> None:
-            if isinstance(request.error, RequestTimeout):
-                connection.give_up(f"no answer to a heartbeat within {timeout:g} s")
-
-        request = Detached("a heartbeat", timeout)
-        request.deadline = self._clock() + timeout
-        request.call(told)
-        request.carry(Options())
-        try:
-            connection.submit_first(request)
-        except CQLError:  # just lost, or without a stream id: too many replies are due for that
-            return
-        keep_deadline(request)
+            self._heartbeats.beat(connection)
 
     # -- what connections tell
 
@@ -204,6 +181,9 @@ class Pool:
 
     def tired(self, connection: Connection) -> None:
         self.retire(connection)
+
+    def doubtful(self, connection: Connection, *, skipping: bool) -> None:
+        self._heartbeats.ask(connection, LEAST_SKIPPED_RATE if skipping else LEAST_RATE)
 
     def connection_lost(self, connection: Connection) -> None:
         self.broken += 1

@@ -148,6 +148,8 @@ class Request(Waiting):
         """The deadline has passed."""
         if not self.done:
             self._leave()
+            if self.connection is not None:
+                self.connection.timed_out()
             where = "" if self.connection is None else f" from {self.connection.endpoint}"
             error = RequestTimeout(
                 f"no answer{where} within {self.timeout:g} s: {shown(self.query)}"

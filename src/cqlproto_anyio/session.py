@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from cqlproto.messages.results import Rows, Void
 from cqlproto.rows import Row
 from cqlproto_anyio.attempts import host_of
-from cqlproto_anyio.exceptions import ConnectionFailed, UsageError, ValueConversionError
+from cqlproto_anyio.exceptions import (
+    ConnectionFailed,
+    RemoteProtocolError,
+    UsageError,
+    ValueConversionError,
+)
 from cqlproto_anyio.execution import BatchCall, Call
 from cqlproto_anyio.paging import RowStream
 from cqlproto_anyio.prepared import Parameters, Prepared, Statement, refuse_use
@@ -58,7 +63,9 @@ class Session:
       sent;
     - DatabaseError: the server refuses; one class per error code;
     - RequestTimeout: the deadline has passed;
-    - ConnectionFailed: the connection was lost, or can't be made; SessionClosed; Overloaded.
+    - ConnectionFailed: the connection was lost, or can't be made; SessionClosed; Overloaded;
+    - ResponseTooLarge: the reply is longer than ``Limits.max_response``: lower ``page_size``;
+      RemoteProtocolError: it can't be read. Neither concerns any other call.
     """
 
     def __init__(self, runtime: Runtime, profile: Profile | None) -> None:
@@ -169,7 +176,7 @@ class Session:
             if runtime.deadlines.add(request, runtime.clock()):
                 runtime.rearm()
             event = await request
-        except ConnectionFailed as exc:
+        except (ConnectionFailed, RemoteProtocolError) as exc:
             call = self._call(query, row, settings, statement, values, request)
             event = await call.answer(request, exc, None)
             return await call.collect(event, host_of(request))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cqlproto.enums import ErrorCode
 from cqlproto.messages.errors import Error
-from cqlproto_anyio.exceptions import ConnectionFailed, CQLError
+from cqlproto_anyio.exceptions import ConnectionFailed, CQLError, RemoteProtocolError
 from cqlproto_anyio.request import Detached
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Race:
                 try:
                     event = await request
                     failure = event.message
-                except ConnectionFailed as exc:
+                except (ConnectionFailed, RemoteProtocolError) as exc:
                     failure = exc
                     if not self._go_on(failure):
                         raise

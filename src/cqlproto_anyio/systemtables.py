@@ -1,8 +1,9 @@
 """What one node says of the cluster: its system tables, read on a connection to it.
 
 Tables are read by pages of a size that is decoded in a few milliseconds, whatever the number of
-hosts, so that requests are never kept waiting for it; and first pages are asked for together, so
-that a small cluster is read in one round trip.
+hosts, so that requests are never kept waiting for it, or shorter ones if they are longer than
+``Limits.max_response``; and first pages are asked for together, so that a small cluster is read in
+one round trip.
 
 ``system.peers_v2`` came with Cassandra 4.0 and ``system_schema`` with 3.0. Where the first is not
 known ``system.peers`` is read; where the second isn't, no keyspaces are known, and with them no
@@ -18,7 +19,7 @@ import anyio
 import anyio.lowlevel
 
 from cqlproto.enums import Consistency
-from cqlproto.exceptions import RemoteProtocolError
+from cqlproto.exceptions import RemoteProtocolError, ResponseTooLarge
 from cqlproto.messages import Error, Options, Query, QueryParameters, Register, Rows
 from cqlproto.rows import decode_rows
 from cqlproto_anyio.discovery import read_keyspaces
@@ -161,8 +162,16 @@ class SystemTables:
     ) -> None:
         """Give the rows of a query, as dicts, to a function, page by page."""
         request = first or self._ask(query, None)
+        state, size = None, PAGE_SIZE
         for _ in range(MAX_PAGES):
-            message = await self._answer(request, self._timeout)
+            try:
+                message = await self._answer(request, self._timeout)
+            except ResponseTooLarge:
+                if size == 1:
+                    raise
+                size = max(size // 8, 1)
+                request = self._ask(query, state, size)
+                continue
             if not isinstance(message, Rows):
                 raise RemoteProtocolError(f"{query} was answered by {type(message).__name__}")
             rows = decode_rows(message, dict)
@@ -170,12 +179,13 @@ class SystemTables:
             take(rows)
             if message.paging_state is None:
                 return
-            request = self._ask(query, message.paging_state)
+            state = message.paging_state
+            request = self._ask(query, state, size)
         request.abandon()
         raise RemoteProtocolError(f"{query} has no end")
 
-    def _ask(self, query: str, state: bytes | None) -> Request:
-        parameters = QueryParameters(Consistency.ONE, page_size=PAGE_SIZE, paging_state=state)
+    def _ask(self, query: str, state: bytes | None, size: int = PAGE_SIZE) -> Request:
+        parameters = QueryParameters(Consistency.ONE, page_size=size, paging_state=state)
         return self._submit(Query(query, parameters), query)
 
     def _submit(self, message: Message, text: str) -> Request:

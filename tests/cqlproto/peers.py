@@ -6,6 +6,7 @@ mark that runs a test on each. :func:`on_wire` makes frames travel as an agreeme
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -20,6 +21,8 @@ from cqlproto import (
     ProtocolVersion,
     RemoteProtocolError,
     RequestReceived,
+    RequestUnreadable,
+    ResponseUnreadable,
     ServerConnection,
 )
 from cqlproto._state import State
@@ -333,3 +336,16 @@ def refused(
         with pytest.raises(LocalProtocolError, match="not ready: failed"):
             end.send(Options())
     return info.value
+
+
+def unreadable(
+    end: ClientConnection | ServerConnection, data: bytes, match: str
+) -> RemoteProtocolError:
+    """The bytes are one message that can't be read, and the connection goes on."""
+    end.receive_data(data)
+    event = end.next_event()
+    assert isinstance(event, (ResponseUnreadable, RequestUnreadable))
+    assert re.search(match, str(event.error)), event
+    assert end.next_event() is None
+    assert end.state is State.READY
+    return event.error

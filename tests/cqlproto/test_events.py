@@ -15,8 +15,11 @@ from cqlproto import (
     HandshakeFailed,
     ProtocolVersion,
     PushReceived,
+    RemoteProtocolError,
     RequestReceived,
+    RequestUnreadable,
     ResponseReceived,
+    ResponseUnreadable,
 )
 from cqlproto._events import UnsupportedVersionReceived
 from cqlproto.messages import READY, VOID, Error, Options, StatusChange
@@ -31,6 +34,14 @@ SHOWN: list[tuple[Event, str]] = [
     (
         ResponseReceived(1, VOID),
         "ResponseReceived(stream_id=1, message=Void(), tracing_id=None, warnings=(), payload=None)",
+    ),
+    (
+        ResponseUnreadable(1, RemoteProtocolError("odd")),
+        "ResponseUnreadable(stream_id=1, error=RemoteProtocolError('odd'))",
+    ),
+    (
+        RequestUnreadable(1, RemoteProtocolError("odd")),
+        "RequestUnreadable(stream_id=1, error=RemoteProtocolError('odd'))",
     ),
     (PushReceived(UP), f"PushReceived(event={UP!r})"),
     (

@@ -17,6 +17,7 @@ from cqlproto import (
     MessageTooLarge,
     ProtocolError,
     RemoteProtocolError,
+    ResponseTooLarge,
     RowMappingError,
     ValueConversionError,
 )
@@ -34,6 +35,7 @@ EXAMPLES: list[CQLError] = [
     MessageTooLarge(2000, 1000),
     RemoteProtocolError("theirs"),
     RemoteProtocolError("theirs", error=REFUSAL),
+    ResponseTooLarge(2000, 1000),
     ValueConversionError("expected an int", cql_type="int", value="x", column="age"),
     ValueConversionError("expected an int", cql_type="int", value=None),
     RowMappingError("no column for a"),
@@ -101,6 +103,7 @@ def test_an_error_can_be_copied_and_pickled(
         (LocalProtocolError, ProtocolError),
         (MessageTooLarge, LocalProtocolError),
         (RemoteProtocolError, ProtocolError),
+        (ResponseTooLarge, RemoteProtocolError),
         (ValueConversionError, CQLError),
         (ValueConversionError, ValueError),
         (RowMappingError, CQLError),
@@ -121,6 +124,15 @@ def test_a_message_too_large_says_how_large() -> None:
     error = MessageTooLarge(20_000_000, 16_777_216)
     assert (error.size, error.limit) == (20_000_000, 16_777_216)
     assert str(error) == "a message of 20,000,000 bytes, at most 16,777,216 are sent"
+
+
+def test_a_response_too_large_says_how_large_and_what_to_do() -> None:
+    error = ResponseTooLarge(300_000_000, 268_435_456)
+    assert (error.size, error.limit) == (300_000_000, 268_435_456)
+    assert str(error) == (
+        "a response of 300,000,000 bytes, at most 268,435,456 are accepted: lower page_size, or"
+        " pass limits=Limits(max_response=..)"
+    )
 
 
 def test_a_remote_error_may_carry_what_the_peer_said() -> None:

@@ -7,12 +7,19 @@ import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cqlproto.compression import compressor
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
-from cqlproto.frames import HEADER_SIZE, EnvelopeReader, FrameReader, RawFrame, write_frame
+from cqlproto.frames import (
+    HEADER_SIZE,
+    SKIPPED,
+    EnvelopeReader,
+    FrameReader,
+    RawFrame,
+    write_frame,
+)
 from cqlproto.segments import MAX_PAYLOAD, write_segment, write_segments
 from cqlproto.testing import segmented, splits
 from tests.cqlproto.peers import (
@@ -422,3 +429,87 @@ def test_random_bytes_are_envelopes_or_refused(
         except RemoteProtocolError as exc:
             errors.append(exc)
     assert all(error is errors[0] for error in errors)
+
+
+# -- frames that are skipped
+
+
+def skipping(segmented: bool, codec: Compressor | None = None) -> FrameReader | EnvelopeReader:
+    if segmented:
+        return EnvelopeReader(max_body=20, responses=True, compressor=codec, skips=True)
+    return FrameReader(max_body=20, responses=True, skips=True)
+
+
+def taken(frame_reader: FrameReader | EnvelopeReader) -> list[tuple[int, int, int, int, bytes]]:
+    found = []
+    while (parts := frame_reader.take()) is not None:
+        found.append(parts)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["frames", "segments", "lz4", "parts"])
+@given(
+    sizes=st.lists(st.sampled_from([0, 5, 20, 21, 40, 200_000]), max_size=5),
+    offsets=st.lists(st.integers(0, 500), max_size=6),
+)
+@settings(max_examples=40)
+def test_frames_that_are_too_long_are_announced_and_skipped(
+    kind: str, sizes: list[int], offsets: list[int]
+) -> None:
+    sent = [write_frame(0x84, 1, n, 8, bytes(size)) for n, size in enumerate(sizes)]
+    codec = LZ4 if kind == "lz4" else None
+    if kind == "frames":
+        stream = b"".join(sent)
+    elif kind == "parts":  # each in segments of its own, as a long one is
+        stream = b"".join(
+            write_segment(frame[begin : begin + 100_000], self_contained=False)
+            for frame in sent
+            for begin in range(0, len(frame), 100_000)
+        )
+    else:
+        stream = write_segments(sent, codec)
+    frame_reader = skipping(kind != "frames", codec)
+    found = []
+    for piece in cut(stream, offsets):
+        frame_reader.feed(piece)
+        found += taken(frame_reader)
+    expected: list[tuple[int, int, int, int, bytes]] = []
+    for n, size in enumerate(sizes):
+        if size > 20:
+            expected.append((0x84 | SKIPPED, 1, n, 8, size.to_bytes(4, "big")))
+            expected.append((0x84, 1, n, 8, b""))
+        else:
+            expected.append((0x84, 1, n, 8, bytes(size)))
+    assert found == expected
+    assert frame_reader.pending == 0
+
+
+def test_what_is_left_of_a_frame_that_is_skipped_is_pending() -> None:
+    for frame_reader in (skipping(False), skipping(True)):
+        frame = write_frame(0x84, 0, 1, 8, bytes(1000))
+        if isinstance(frame_reader, EnvelopeReader):
+            frame_reader.feed(write_segment(frame[:500], self_contained=False))
+        else:
+            frame_reader.feed(frame[:500])
+        assert len(taken(frame_reader)) == 1
+        assert frame_reader.pending == 500
+
+
+def test_a_negative_length_is_refused_where_frames_are_skipped_too() -> None:
+    header = bytes.fromhex("84 00 0001 08 ffffffff")
+    for frame_reader in (skipping(False), skipping(True)):
+        data = header + bytes(20)
+        if isinstance(frame_reader, EnvelopeReader):
+            data = write_segment(data, self_contained=True)
+        frame_reader.feed(data)
+        with pytest.raises(RemoteProtocolError, match="-1 bytes is announced"):
+            frame_reader.take()
+
+
+def test_more_than_one_envelope_in_segments_of_a_long_one_that_is_skipped() -> None:
+    frame_reader = skipping(True)
+    frame = write_frame(0x84, 0, 1, 8, bytes(100))
+    frame_reader.feed(write_segment(frame + b"\x84", self_contained=False))
+    assert frame_reader.take() is not None
+    with pytest.raises(RemoteProtocolError, match="more than one envelope"):
+        frame_reader.take()

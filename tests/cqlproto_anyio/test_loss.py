@@ -70,10 +70,6 @@ WAYS: dict[str, tuple[Callable[[Peer], object], str]] = {
         lambda peer: peer.send_raw(peer.frame(31_000, Opcode.RESULT, VOID_BODY)),
         "where nothing was asked",
     ),
-    "a malformed result": (
-        lambda peer: peer.send_raw(peer.frame(1, Opcode.RESULT, b"\0\0\0\x63")),
-        "99",
-    ),
     "an error for the connection": (
         lambda peer: peer.send_raw(
             peer.frame(0, Opcode.ERROR, b"\0\0\0\x0a\0\x04told")
@@ -82,7 +78,9 @@ WAYS: dict[str, tuple[Callable[[Peer], object], str]] = {
     ),
     "a length beyond all limits": (
         lambda peer: peer.send_raw(
-            peer.frame(1, Opcode.RESULT, b"").replace(b"\x08\0\0\0\0", b"\x08\x7f\xff\xff\xff")
+            peer.frame(31_000, Opcode.RESULT, b"").replace(
+                b"\x08\0\0\0\0", b"\x08\x7f\xff\xff\xff"
+            )
         ),
         "at most|checksum of a segment",
     ),

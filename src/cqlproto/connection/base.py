@@ -29,7 +29,8 @@ class Limits:
 
     Attributes:
         max_response: the longest body to accept, in bytes, before and after decompression.
-            Responses are not bounded by the server's own frame limit.
+            Responses are not bounded by the server's own frame limit. A longer one fails its
+            request alone.
         max_request: the longest frame to send, in bytes; a server refuses more than 16 MiB unless
             it is configured otherwise.
         max_streams: how many requests may be in flight, at most 32,767: stream 0 is kept for the
@@ -86,7 +87,7 @@ class Connection:
         self._max_body = max_body
         self._responses = responses
         self._reader: FrameReader | EnvelopeReader
-        self._reader = FrameReader(max_body=max_body, responses=responses)
+        self._reader = FrameReader(max_body=max_body, responses=responses, skips=True)
         self._compressor: Compressor | None = None  # of frames, on v3 and v4
         self._segment_compressor: Compressor | None = None  # on v5
         self._segmented = False
@@ -101,6 +102,11 @@ class Connection:
     def version(self) -> ProtocolVersion:
         """The protocol version in use."""
         return self._version
+
+    @property
+    def unread(self) -> int:
+        """How many bytes have come of what is not complete yet: a frame or a segment."""
+        return self._reader.pending
 
     def receive_data(self, data: bytes) -> None:
         """Keep bytes that came from the peer; :meth:`next_event` parses them.
@@ -120,8 +126,9 @@ class Connection:
         """Return the next event, or None until more bytes come.
 
         Raises:
-            RemoteProtocolError: the peer broke the protocol. What came before was delivered; asked
-                again, it is raised again.
+            RemoteProtocolError: the peer broke the protocol, so that nobody can say where the next
+                frame begins or whom it is for. What came before was delivered; asked again, it is
+                raised again.
         """
         raise NotImplementedError
 
@@ -148,7 +155,10 @@ class Connection:
         assert isinstance(self._reader, FrameReader)
         rest = self._reader.take_back()
         self._reader = EnvelopeReader(
-            max_body=self._max_body, responses=self._responses, compressor=compressor
+            max_body=self._max_body,
+            responses=self._responses,
+            compressor=compressor,
+            skips=True,
         )
         self._reader.feed(rest)
 

@@ -13,8 +13,10 @@ from cqlproto._events import (
     HandshakeFailed,
     PushReceived,
     ResponseReceived,
+    ResponseUnreadable,
 )
 from cqlproto._state import EXPECTATIONS, OPENS_SEGMENTS, ORPHAN, Expectation, State
+from cqlproto.compression import TooLong
 from cqlproto.connection.base import EVENT_STREAM, SPOKEN, Connection, Limits, named_compressor
 from cqlproto.connection.handshake import ClientHandshake
 from cqlproto.enums import (
@@ -25,8 +27,13 @@ from cqlproto.enums import (
     Opcode,
     ProtocolVersion,
 )
-from cqlproto.exceptions import LocalProtocolError, MessageTooLarge, RemoteProtocolError
-from cqlproto.frames import HEADER_SIZE
+from cqlproto.exceptions import (
+    LocalProtocolError,
+    MessageTooLarge,
+    RemoteProtocolError,
+    ResponseTooLarge,
+)
+from cqlproto.frames import HEADER_SIZE, SKIPPED
 from cqlproto.messages import read_prefix, read_response, write_request_prefix
 from cqlproto.messages.errors import Error
 from cqlproto.messages.events import Event as EventMessage
@@ -289,18 +296,22 @@ class ClientConnection(Connection):
                     del self._pending[stream_id]
                     self._free.append(stream_id)
                     continue
-                if flags or opcode != _RESULT:
-                    return self._response(expectation, flags, stream_id, opcode, body)
-                # the hot path: a plain RESULT
-                message: Result
-                if body == VOID_BODY:
-                    message = VOID
-                else:
-                    message = read_result(body, 0, self._version, expectation.metadata)
-                if type(message) not in expectation.results:
-                    raise _misplaced(message, expectation)
                 del self._pending[stream_id]
                 self._free.append(stream_id)
+                try:
+                    if flags or opcode != _RESULT:
+                        return self._response(expectation, flags, stream_id, opcode, body)
+                    # the hot path: a plain RESULT
+                    message: Result
+                    if body == VOID_BODY:
+                        message = VOID
+                    else:
+                        message = read_result(body, 0, self._version, expectation.metadata)
+                    if type(message) not in expectation.results:
+                        raise _misplaced(message, expectation)
+                except RemoteProtocolError as exc:
+                    # the frame was whole, so the next one can be read
+                    return ResponseUnreadable(stream_id, exc.with_traceback(None))
                 return ResponseReceived(stream_id, message)
         except RemoteProtocolError as exc:
             self._broken(exc)
@@ -315,7 +326,10 @@ class ClientConnection(Connection):
         prefix = None
         position = 0
         if flags:
-            body = self._body(flags, body)
+            try:
+                body = self._body(flags, body)
+            except TooLong as exc:
+                raise ResponseTooLarge(exc.size, self._max_body) from None
             if flags & (FLAG_TRACING | FLAG_PAYLOAD | FLAG_WARNING):
                 prefix = read_prefix(body, flags, self._version)
                 position = prefix[3]
@@ -326,8 +340,6 @@ class ClientConnection(Connection):
                 raise _misplaced(message, expectation)
         else:
             message = read_response(opcode, body, position, self._version)
-        del self._pending[stream_id]
-        self._free.append(stream_id)
         if prefix is None:
             return ResponseReceived(stream_id, message)
         return ResponseReceived(stream_id, message, prefix[:3])
@@ -336,6 +348,8 @@ class ClientConnection(Connection):
         self, version: int, flags: int, stream_id: int, opcode: int, body: bytes
     ) -> Event | None:
         """Everything but a reply to a request of the caller's."""
+        if version & SKIPPED:
+            return self._announced(version ^ SKIPPED, stream_id, opcode, body)
         if self.state is not _READY:
             return self._handshake_reply(version, flags, stream_id, opcode, body)
         if version != self._version_byte and opcode != Opcode.ERROR:
@@ -353,6 +367,28 @@ class ClientConnection(Connection):
         raise RemoteProtocolError(
             f"opcode 0x{opcode:02x} on stream {stream_id}, where nothing was asked"
         )
+
+    def _announced(
+        self, version: int, stream_id: int, opcode: int, length: bytes
+    ) -> ResponseUnreadable | None:
+        """A frame is too long and will be skipped; its request is answered by that."""
+        size = int.from_bytes(length, "big")
+        expectation = self._pending.get(stream_id)
+        if (
+            expectation is None
+            or self.state is not _READY
+            or version != self._version_byte
+            or (expectation is not ORPHAN and opcode not in expectation.replies)
+        ):  # it may be no header at all
+            raise RemoteProtocolError(
+                f"a frame body of {size} bytes is announced on stream {stream_id}, at most"
+                f" {self._max_body} are accepted"
+            )
+        if expectation is ORPHAN:
+            return None
+        self._pending[stream_id] = ORPHAN
+        self._orphans += 1
+        return ResponseUnreadable(stream_id, ResponseTooLarge(size, self._max_body))
 
     def _raise_remote(self, message: object) -> NoReturn:
         """The server complains about the connection, not about one request."""

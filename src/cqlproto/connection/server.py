@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from cqlproto._events import RequestReceived, UnsupportedVersionReceived
+from cqlproto._events import RequestReceived, RequestUnreadable, UnsupportedVersionReceived
 from cqlproto._state import EXPECTATIONS, OPENS_SEGMENTS, State
 from cqlproto.connection.base import EVENT_STREAM, SPOKEN, Connection, Limits, named_compressor
 from cqlproto.enums import FLAG_TRACING, RESPONSE_BIT, ErrorCode, Opcode, ProtocolVersion
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
-from cqlproto.frames import HEADER_SIZE
+from cqlproto.frames import HEADER_SIZE, SKIPPED
 from cqlproto.messages import read_request, read_request_prefix, write_prefix
 from cqlproto.messages.errors import Error
 from cqlproto.messages.events import Event as EventMessage
@@ -54,7 +54,7 @@ class ServerConnection(Connection):
         versions: the versions that are accepted.
     """
 
-    __slots__ = ("_awaited", "_requests", "_serial", "_started", "_versions")
+    __slots__ = ("_awaited", "_requests", "_serial", "_skipping", "_started", "_versions")
 
     def __init__(
         self, *, limits: Limits | None = None, versions: Sequence[ProtocolVersion] = SPOKEN
@@ -65,6 +65,7 @@ class ServerConnection(Connection):
         self._versions = {int(version): version for version in versions}
         self._awaited: int | None = None  # the stream of a STARTUP of v5 that isn't answered yet
         self._started = False
+        self._skipping = False  # whether the next frame is what is left of one that was too long
         self._serial = 0
         self.state = State.READY
 
@@ -77,14 +78,21 @@ class ServerConnection(Connection):
         if self._error is not None:
             raise self._error.with_traceback(None)
         try:
-            parts = self._reader.take() if self._awaited is None else None
-            if parts is None:
-                return self._end()
-            return self._request(*parts)
+            while True:
+                parts = self._reader.take() if self._awaited is None else None
+                if parts is None:
+                    return self._end()
+                if self._skipping:
+                    self._skipping = False
+                    continue
+                return self._request(*parts)
         except RemoteProtocolError as exc:
             self._broken(exc)
 
     def _request(self, version: int, flags: int, stream_id: int, opcode: int, body: bytes) -> Event:
+        if version & SKIPPED:
+            version ^= SKIPPED
+            self._skipping = True
         if stream_id < 0:
             raise RemoteProtocolError(f"a request on stream {stream_id}")
         if stream_id in self._requests:
@@ -93,13 +101,23 @@ class ServerConnection(Connection):
             raise RemoteProtocolError(
                 f"a request of version 0x{version:02x} on a connection of v{self._version:d}"
             )
+        if self._skipping and not self._started:  # it may be no CQL at all
+            raise self._too_long(body)
         if version not in self._versions:
             self._requests[stream_id] = _Asked(Opcode.OPTIONS, self._version)
             return UnsupportedVersionReceived(stream_id, version)
         self._version = self._versions[version]
-        body = self._body(flags, body)
-        payload, position = read_request_prefix(body, flags, self._version)
-        message = read_request(opcode, body, position, self._version)
+        try:
+            if self._skipping:
+                raise self._too_long(body)
+            body = self._body(flags, body)
+            payload, position = read_request_prefix(body, flags, self._version)
+            message = read_request(opcode, body, position, self._version)
+        except RemoteProtocolError as exc:
+            if not self._started:
+                raise
+            self._requests[stream_id] = _Asked(Opcode.OPTIONS, self._version)
+            return RequestUnreadable(stream_id, exc.with_traceback(None))
         compression = None
         if isinstance(message, Startup) and not self._started:
             compression = self._compression_in(message)
@@ -108,6 +126,12 @@ class ServerConnection(Connection):
         self._requests[stream_id] = _Asked(Opcode(message.opcode), self._version, compression)
         return RequestReceived(
             stream_id, message, tracing=bool(flags & FLAG_TRACING), payload=payload
+        )
+
+    def _too_long(self, length: bytes) -> RemoteProtocolError:
+        size = int.from_bytes(length, "big")
+        return RemoteProtocolError(
+            f"a request of {size:,} bytes, at most {self._max_body:,} are accepted"
         )
 
     def _compression_in(self, startup: Startup) -> str | None:

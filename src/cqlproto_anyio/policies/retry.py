@@ -21,6 +21,8 @@ from cqlproto_anyio.exceptions import (
     NoHostAvailable,
     ReadFailure,
     ReadTimeout,
+    RemoteProtocolError,
+    ResponseTooLarge,
     ServerError,
     ServerOverloaded,
     Unavailable,
@@ -115,6 +117,8 @@ class DefaultRetry:
                                        one the load would only move on.
     ``ServerError``                    the next host: what went wrong is this node's own matter,
                                        such as a table that it hasn't heard of yet.
+    ``RemoteProtocolError``            the next host, as the first failure only: this one's reply
+                                       can't be read.
     ``Unprepared``                     the next host: this one forgets statements faster than they
                                        are prepared.
     ``Unavailable``                    the next host, as the first or second failure: another
@@ -140,6 +144,7 @@ class DefaultRetry:
     ``RequestTimeout``                 never: the time that the call had is over.
     ``Overloaded``                     never: it is the client that has too much to do.
     ``TruncateError``                  never: TRUNCATE needs all nodes; a person has to look.
+    ``ResponseTooLarge``               never, whatever a policy says: each node would send as much.
     all others                         never: they would fail again (``InvalidQuery``,
                                        ``Unauthorized``, ``RequestTooLarge``, ..), or nobody knows
                                        what they did (``CASWriteUnknown``, ..).
@@ -189,6 +194,8 @@ class DefaultRetry:
             return _NEXT_HOST if attempt <= 2 else None
         if attempt > 1:
             return None
+        if isinstance(error, RemoteProtocolError):
+            return None if isinstance(error, ResponseTooLarge) else _NEXT_HOST
         if isinstance(error, ReadTimeout):
             enough = error.received >= error.required and not error.data_present
             return _SAME_HOST if enough else None

@@ -14,9 +14,10 @@ from cqlproto import (
     Limits,
     LocalProtocolError,
     Opcode,
-    RemoteProtocolError,
     RequestReceived,
     ResponseReceived,
+    ResponseTooLarge,
+    ResponseUnreadable,
 )
 from cqlproto._state import State
 from cqlproto.compression import compressor
@@ -40,10 +41,10 @@ from tests.cqlproto.peers import (
     on_wire,
     ready_client,
     ready_server,
-    refused,
     request_frame,
     response_frame,
     sent,
+    unreadable,
 )
 
 if TYPE_CHECKING:
@@ -128,13 +129,14 @@ def test_what_compression_would_make_longer_leaves_plain(agreement: Agreement) -
 
 
 @agreements
-def test_a_response_beyond_the_limit_is_refused_by_its_header(agreement: Agreement) -> None:
+def test_a_response_beyond_the_limit_is_told_by_its_header(agreement: Agreement) -> None:
     client = ready_client(Limits(max_response=100), agreement)
-    header = write_frame(agreement.version | 0x80, 0, sent(client), 8, bytes(101))[:9]
+    header = write_frame(agreement.version | 0x80, 0, sent(client), 8, bytes(MAX_PAYLOAD))[:9]
     if agreement.version is V5:
         header = on_wire(agreement, header + bytes(MAX_PAYLOAD))  # in parts: only one has come
         header = header[: -len(on_wire(agreement, bytes(9)))]
-    refused(client, header, "101 bytes is announced")
+    unreadable(client, header, "131,071 bytes, at most 100")
+    assert client.unread > 0
 
 
 @agreements
@@ -152,7 +154,7 @@ def test_a_request_beyond_the_limit_is_refused(agreement: Agreement) -> None:
             server.receive_data(data)
             assert isinstance(server.next_event(), RequestReceived)
         else:
-            refused(server, data, "limit is 991|at most 991")
+            unreadable(server, data, "limit is 991|at most 991")
 
 
 @pytest.mark.parametrize("name", ["lz4", "snappy"])
@@ -166,8 +168,10 @@ def test_a_response_beyond_the_limit_is_refused_before_it_is_decompressed(name: 
         if fits:
             assert len(pair.to_client()) == 1
         else:
-            with pytest.raises(RemoteProtocolError, match="limit is 2000"):
-                pair.to_client()
+            [event] = pair.to_client()
+            assert isinstance(event, ResponseUnreadable)
+            assert isinstance(event.error, ResponseTooLarge)
+            assert event.error.size > 2000
 
 
 BOMBS = {
@@ -194,7 +198,7 @@ def test_a_length_behind_which_nothing_can_follow_allocates_nothing(bomb: str) -
         data = write_frame(version, FLAG_COMPRESSED, 1, Opcode.ERROR, BOMBS[bomb])
         tracemalloc.start()
         try:
-            refused(end, data, "a compressed body")
+            unreadable(end, data, "a compressed body|a response of 2,147,483,648 bytes")
             assert tracemalloc.get_traced_memory()[1] < 64 * 1024
         finally:
             tracemalloc.stop()
@@ -245,7 +249,7 @@ def test_a_compressed_frame_where_nothing_was_agreed_on(version: ProtocolVersion
     for end, first in ends(Agreement(version)):
         opcode = Opcode.RESULT if isinstance(end, ClientConnection) else Opcode.OPTIONS
         frame = write_frame(first, FLAG_COMPRESSED, 1, opcode, bytes(5))
-        refused(end, frame, "no compression was agreed on")
+        unreadable(end, frame, "no compression was agreed on")
 
 
 @on_v5

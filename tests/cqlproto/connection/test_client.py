@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cqlproto import (
     ClientConnection,
+    ConnectionEnded,
     ErrorCode,
     HandshakeCompleted,
     HandshakeFailed,
@@ -17,6 +19,9 @@ from cqlproto import (
     ProtocolVersion,
     RequestReceived,
     ResponseReceived,
+    ResponseTooLarge,
+    ResponseUnreadable,
+    write_segment,
 )
 from cqlproto._state import HANDSHAKE, State
 from cqlproto.enums import (
@@ -25,6 +30,7 @@ from cqlproto.enums import (
     FLAG_PAYLOAD,
     FLAG_TRACING,
     FLAG_WARNING,
+    RESPONSE_BIT,
     Opcode,
 )
 from cqlproto.frames import HEADER_SIZE, write_frame
@@ -52,6 +58,7 @@ from tests.cqlproto.peers import (
     RESPONSES,
     ROWS,
     TRACE,
+    V3,
     V4,
     V5,
     WAITING,
@@ -61,6 +68,7 @@ from tests.cqlproto.peers import (
     at,
     connected,
     execute,
+    on_v5,
     on_wire,
     prepared,
     ready_client,
@@ -70,6 +78,7 @@ from tests.cqlproto.peers import (
     response_frame,
     responses_in,
     sent,
+    unreadable,
     versions,
 )
 
@@ -142,7 +151,8 @@ def test_an_illegal_answer_is_refused_with_flags_and_without(agreement: Agreemen
     for flags, prefix in ((0, b""), (FLAG_BETA, b""), (FLAG_TRACING, TRACE.bytes)):
         client = ready_client(agreement=agreement)
         frame = response_frame(response, sent(client), version=version, flags=flags, prefix=prefix)
-        refused(client, on_wire(agreement, frame), "Prepared answers QUERY")
+        unreadable(client, on_wire(agreement, frame), "Prepared answers QUERY")
+        assert client.in_flight == 0
 
 
 def test_flags_that_say_nothing_of_a_reply_are_passed_over() -> None:
@@ -155,7 +165,189 @@ def test_flags_that_say_nothing_of_a_reply_are_passed_over() -> None:
 def test_opcodes_that_are_no_answer_at_all(opcode: int) -> None:
     client = ready_client()
     stream_id = sent(client)
-    refused(client, write_frame(0x84, 0, stream_id, opcode, b""), f"opcode 0x{opcode:02x}")
+    unreadable(client, write_frame(0x84, 0, stream_id, opcode, b""), f"opcode 0x{opcode:02x}")
+    assert sent(client) == stream_id, "the id is free"
+
+
+# What may be wrong with a reply whose frame is whole: flags, opcode, body.
+MALFORMED: dict[str, tuple[int, int, bytes]] = {
+    "no kind of result": (0, Opcode.RESULT, b"\0\0"),
+    "an unknown kind of result": (0, Opcode.RESULT, b"\0\0\0\x09"),
+    "rows that end early": (0, Opcode.RESULT, b"\0\0\0\x02\0\0\0\1\0\0\0\1"),
+    "an unknown type": (
+        0,
+        Opcode.RESULT,
+        bytes.fromhex("00000002 00000001 00000001 0001 6b 0001 74 0001 61 7777 00000000"),
+    ),
+    "an error without text": (0, Opcode.ERROR, b"\0\0\x22\0"),
+    "warnings that end early": (FLAG_WARNING, Opcode.RESULT, b"\0\x09\0\x01w"),
+    "half a tracing id": (FLAG_TRACING, Opcode.RESULT, b"12345678"),
+    "a payload that ends early": (FLAG_PAYLOAD, Opcode.RESULT, b"\0\x01\0\x01k"),
+    "compressed, by nobody": (FLAG_COMPRESSED, Opcode.RESULT, bytes(9)),
+}
+
+
+@agreements
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_reply_in_a_whole_frame_fails_its_request_alone(
+    agreement: Agreement, name: str
+) -> None:
+    client = ready_client(agreement=agreement)
+    first, second = sent(client), sent(client)
+    flags, opcode, body = MALFORMED[name]
+    frame = write_frame(agreement.version | RESPONSE_BIT, flags, first, opcode, body)
+    error = unreadable(client, on_wire(agreement, frame), "")
+    assert error.__traceback__ is None, "it must not keep the reply alive"
+    assert client.in_flight == 1
+    assert answered(client, VOID, second, agreement=agreement).message == VOID
+    assert sent(client) in (first, second)
+
+
+# -- replies that are too long
+
+
+def too_long(agreement: Agreement, stream_id: int, size: int) -> bytes:
+    """The bytes of a reply that is longer than it may be, as they come."""
+    body = bytes.fromhex("00000003") + bytes(size - 4)
+    frame = write_frame(agreement.version | RESPONSE_BIT, 0, stream_id, Opcode.RESULT, body)
+    return on_wire(agreement, frame)
+
+
+@agreements
+@pytest.mark.parametrize("size", [101, 70_000, 400_000])
+@pytest.mark.parametrize("step", [1 << 30, 65_536, 999])
+def test_a_reply_that_is_too_long_fails_its_request_alone(
+    agreement: Agreement, size: int, step: int
+) -> None:
+    client = ready_client(Limits(max_response=100), agreement=agreement)
+    first, second = sent(client), sent(client)
+    after = on_wire(agreement, response_frame(VOID, second, version=agreement.version))
+    stream = too_long(agreement, first, size) + after
+    events: list[Any] = []
+    for begin in range(0, len(stream), step):
+        client.receive_data(stream[begin : begin + step])
+        while (event := client.next_event()) is not None:
+            events.append(event)
+            if len(events) == 1:
+                assert client.orphans == 1, "until all of it has come"
+    refusal, reply = events
+    assert isinstance(refusal, ResponseUnreadable)
+    assert isinstance(refusal.error, ResponseTooLarge)
+    assert (refusal.stream_id, refusal.error.size, refusal.error.limit) == (first, size, 100)
+    assert "lower page_size" in str(refusal.error)
+    assert (reply.stream_id, reply.message) == (second, VOID)
+    assert (client.orphans, client.in_flight, client.unread) == (0, 0, 0)
+    for _ in range(2):
+        assert answered(client, VOID, sent(client), agreement=agreement).message == VOID
+
+
+@agreements
+def test_nothing_is_kept_of_a_reply_that_is_too_long(agreement: Agreement) -> None:
+    client = ready_client(Limits(max_response=100), agreement=agreement)
+    stream = too_long(agreement, sent(client), 2_000_000)
+    pieces = [stream[begin : begin + 10_000] for begin in range(0, len(stream), 10_000)]
+    tracemalloc.start()
+    try:
+        for piece in pieces:
+            client.receive_data(piece)
+            while client.next_event() is not None:
+                pass
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert (client.in_flight, client.unread) == (0, 0)
+
+
+@agreements
+def test_the_reply_that_is_too_long_is_told_by_its_header(agreement: Agreement) -> None:
+    """The rest may take long, or never come; the end is not clean then."""
+    client = ready_client(Limits(max_response=100), agreement=agreement)
+    stream_id = sent(client)
+    stream = too_long(agreement, stream_id, 300_000)
+    client.receive_data(stream[: len(stream) * 7 // 10])
+    event = client.next_event()
+    assert isinstance(event, ResponseUnreadable)
+    assert (client.orphans, client.in_flight) == (1, 1)
+    assert client.abandon(stream_id), "again"
+    assert client.next_event() is None
+    assert client.unread > 100_000
+    client.receive_eof()
+    ended = client.next_event()
+    assert isinstance(ended, ConnectionEnded)
+    assert not ended.clean
+
+
+@agreements
+def test_a_reply_that_is_too_long_and_that_nobody_wants_is_passed_over(
+    agreement: Agreement,
+) -> None:
+    client = ready_client(Limits(max_response=100), agreement=agreement)
+    stream_id = sent(client)
+    client.abandon(stream_id)
+    client.receive_data(too_long(agreement, stream_id, 200_000))
+    assert client.next_event() is None
+    assert (client.orphans, client.in_flight) == (0, 0)
+
+
+@agreements
+@pytest.mark.parametrize("what", ["stream", "event", "opcode", "version"])
+def test_what_is_too_long_and_answers_nothing_is_no_frame(agreement: Agreement, what: str) -> None:
+    """A length that was spoiled would be believed otherwise."""
+    client = ready_client(Limits(max_response=100), agreement=agreement)
+    stream_id = {"stream": 77, "event": -1}.get(what, sent(client))
+    opcode = Opcode.SUPPORTED if what == "opcode" else Opcode.RESULT
+    version = 3 if agreement.version is not V3 else 4
+    if what != "version":
+        version = agreement.version
+    frame = write_frame(version | RESPONSE_BIT, 0, stream_id, opcode, bytes(200))
+    refused(client, on_wire(agreement, frame), "200 bytes is announced")
+
+
+@on_v5
+def test_a_long_envelope_that_is_skipped_must_end_with_its_segment(agreement: Agreement) -> None:
+    codec = agreement.codec
+    client = ready_client(Limits(max_response=100), agreement=agreement)
+    frame = write_frame(V5 | RESPONSE_BIT, 0, sent(client), Opcode.RESULT, bytes(200))
+    for cut in (len(frame), 150):
+        client = ready_client(Limits(max_response=100), agreement=agreement)
+        sent(client)
+        parts = (frame + b"\x85")[:cut], (frame + b"\x85")[cut:]
+        for part in parts:
+            client.receive_data(write_segment(part, self_contained=False, compressor=codec))
+        assert isinstance(client.next_event(), ResponseUnreadable)
+        if cut == len(frame):  # the byte behind it begins another one
+            assert client.next_event() is None
+        else:
+            refused(client, b"", "more than one envelope")
+    client = ready_client(Limits(max_response=100), agreement=agreement)
+    sent(client)
+    whole = write_segment(frame + b"\x85", self_contained=False, compressor=codec)
+    client.receive_data(whole)
+    assert isinstance(client.next_event(), ResponseUnreadable)
+    refused(client, b"", "more than one envelope")
+
+
+@pytest.mark.parametrize("name", ["lz4", "snappy"])
+def test_a_reply_that_would_be_too_long_when_decompressed(name: str) -> None:
+    pair = connected(compression=name, limits=Limits(max_response=2000))
+    first, second = pair.client.send(REQUESTS["QUERY"]), pair.client.send(REQUESTS["QUERY"])
+    pair.to_server()
+    pair.server.reply(first, Rows.of(METADATA, 400, (b"\xff" * 8) * 400))
+    pair.server.reply(second, VOID)
+    refusal, reply = pair.to_client()
+    assert isinstance(refusal, ResponseUnreadable)
+    assert isinstance(refusal.error, ResponseTooLarge)
+    assert refusal.error.size > 3200
+    assert refusal.error.limit == 2000
+    assert isinstance(reply, ResponseReceived)
+    assert pair.client.in_flight == 0
+
+
+def test_a_handshake_that_is_too_long_fails() -> None:
+    client = ClientConnection(version=V4, limits=Limits(max_response=100))
+    client.initiate()
+    client.data_to_send()
+    refused(client, write_frame(0x84, 0, 0, Opcode.SUPPORTED, bytes(200)), "200 bytes is announced")
 
 
 def test_what_the_server_supports() -> None:

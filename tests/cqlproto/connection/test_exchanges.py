@@ -32,10 +32,10 @@ from tests.cqlproto.peers import (
     on_v5,
     on_wire,
     prepared,
-    refused,
     requests_in,
     response_frame,
     responses_in,
+    unreadable,
     versions,
 )
 
@@ -181,7 +181,8 @@ def test_what_may_answer_a_request(version: ProtocolVersion, asked: str, name: s
         stream_id = pair.client.send(request)
         pair.to_server()
         frame = response_frame(response, stream_id, version=version)
-        refused(pair.client, on_wire(Agreement(version), frame), f"answers {asked}")
+        unreadable(pair.client, on_wire(Agreement(version), frame), f"answers {asked}")
+        assert pair.client.in_flight == 0
 
 
 # -- segments

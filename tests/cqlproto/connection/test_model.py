@@ -25,7 +25,9 @@ from cqlproto import (
     PushReceived,
     RemoteProtocolError,
     RequestReceived,
+    RequestUnreadable,
     ResponseReceived,
+    ResponseUnreadable,
     ServerConnection,
 )
 from cqlproto._state import State
@@ -426,7 +428,13 @@ class Spoiled(Exchange):
         self.ended = True
 
 
-HEARD = (ResponseReceived, PushReceived, RequestReceived)
+HEARD = (
+    ResponseReceived,
+    ResponseUnreadable,
+    PushReceived,
+    RequestReceived,
+    RequestUnreadable,
+)
 
 TestExchange = Exchange.TestCase
 TestExchange.settings = settings(max_examples=120, stateful_step_count=40)

@@ -10,10 +10,12 @@ import pytest
 
 from cqlproto import (
     ErrorCode,
+    Limits,
     LocalProtocolError,
     Opcode,
     ProtocolVersion,
     RequestReceived,
+    RequestUnreadable,
     ServerConnection,
     UnsupportedVersionReceived,
     handshake_reply,
@@ -49,6 +51,7 @@ from tests.cqlproto.peers import (
     ready_server,
     refused,
     request_frame,
+    unreadable,
 )
 
 if TYPE_CHECKING:
@@ -328,6 +331,50 @@ def test_a_codec_that_is_not_installed(
     asked(server, Startup({}), 0, version=agreement.version)
     server.reply(0, READY)
     assert server.data_to_send()[4] == Opcode.READY
+
+
+# -- requests that can't be read
+
+
+@agreements
+def test_a_malformed_request_can_be_answered(agreement: Agreement) -> None:
+    for opcode, match in ((Opcode.QUERY, ""), (Opcode.RESULT, "no request"), (0x77, "unknown")):
+        server = ready_server(agreement=agreement)
+        frame = write_frame(agreement.version, 0, 3, opcode, b"\0")
+        error = unreadable(server, on_wire(agreement, frame), match)
+        assert error.__traceback__ is None
+        server.reply(3, Error(ErrorCode.PROTOCOL_ERROR, str(error)))
+        assert server.data_to_send()
+        again = request_frame(REQUESTS["QUERY"], 3, version=agreement.version)
+        server.receive_data(on_wire(agreement, again))
+        assert isinstance(server.next_event(), RequestReceived)
+
+
+@agreements
+@pytest.mark.parametrize("size", [200, 300_000])
+def test_a_request_that_is_too_long_can_be_answered(agreement: Agreement, size: int) -> None:
+    server = ready_server(Limits(max_request=100), agreement)
+    frame = write_frame(agreement.version, 0, 3, Opcode.QUERY, bytes(size))
+    data = on_wire(agreement, frame)
+    events = []
+    for begin in range(0, len(data), 70_000):
+        server.receive_data(data[begin : begin + 70_000])
+        while (event := server.next_event()) is not None:
+            events.append(event)
+            assert isinstance(event, RequestUnreadable)
+            assert f"{size:,} bytes, at most 91 are accepted" in str(event.error)
+            server.reply(event.stream_id, Error(ErrorCode.INVALID, str(event.error)))
+    assert len(events) == 1
+    again = request_frame(Options(), 3, version=agreement.version)
+    server.receive_data(on_wire(agreement, again))
+    assert isinstance(server.next_event(), RequestReceived)
+
+
+@pytest.mark.parametrize("opcode", [Opcode.OPTIONS, Opcode.STARTUP])
+def test_a_request_that_is_too_long_before_the_handshake_is_refused(opcode: Opcode) -> None:
+    """It may be no CQL at all."""
+    server = ServerConnection(limits=Limits(max_request=100))
+    refused(server, write_frame(4, 0, 0, opcode, bytes(200)), "200 bytes")
 
 
 def test_a_compressed_request_before_startup_is_refused() -> None:

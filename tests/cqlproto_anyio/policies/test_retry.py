@@ -81,6 +81,7 @@ LATER = {
 }
 # What is decided of the first failure: (of a read, of an idempotent write, of another write).
 ONCE = {
+    "RemoteProtocolError": (errors.RemoteProtocolError("odd"), NEXT, NEXT, NEXT),
     "ReadTimeout without data": (read_timeout(2, 2, False), SAME, SAME, SAME),
     "ReadTimeout with too few": (read_timeout(1, 2, False), None, None, None),
     "ReadTimeout with data": (read_timeout(2, 2, True), None, None, None),
@@ -100,7 +101,7 @@ NEVER: dict[str, errors.CQLError] = {
     "RequestTooLarge": errors.RequestTooLarge("long"),
     "SessionClosed": errors.SessionClosed("closed"),
     "ParameterError": errors.ParameterError("few"),
-    "RemoteProtocolError": errors.RemoteProtocolError("odd"),
+    "ResponseTooLarge": errors.ResponseTooLarge(2000, 1000),
     "an unknown code": answered(0x7777),
     **{
         code.name: answered(code)
