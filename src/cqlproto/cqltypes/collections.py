@@ -122,7 +122,8 @@ def _encoder(cql_type: CQLType, depth: int) -> Encoder:
     if isinstance(cql_type, NativeType) and cql_type.name in SCALARS:
         return SCALARS[cql_type.name].encode
     if isinstance(cql_type, ListType):
-        return _elements_encoder(cql_type, _encoder(cql_type.element, inner), None)
+        element = _encoder(cql_type.element, inner)
+        return _elements_encoder(cql_type, element, None, has_nulls=depth == 0)
     if isinstance(cql_type, SetType):
         key = sort_key(cql_type.element)
         return _elements_encoder(cql_type, _encoder(cql_type.element, inner), key)
@@ -215,16 +216,35 @@ def _members(cql_type: CQLType, value: object) -> Iterable[Any]:
         raise failed(str(cql_type), value, exc) from exc
 
 
-def _elements_encoder(cql_type: CQLType, encode_element: Encoder, key: SortKey | None) -> Encoder:
-    """Lists, and with a sort key sets: an [int] n and n [bytes]."""
+def _elements_encoder(
+    cql_type: CQLType, encode_element: Encoder, key: SortKey | None, has_nulls: bool = False
+) -> Encoder:
+    """Lists, and with a sort key sets: an [int] n and n [bytes].
+
+    Arguments:
+        cql_type: the type of the whole.
+        encode_element: writes an element.
+        key: what sorts the cells of a Python set; None for a list.
+        has_nulls: whether an element may be null. The server takes nulls in what is bound to IN, in
+            a condition and to a frozen list, never in a set, in a map or deeper in a value.
+    """
+
+    def with_nulls(elements: Iterable[Any], cells: list[bytes | None]) -> bytes:
+        for element in elements:
+            cells.append(None if element is None else encode_element(element))  # noqa: PERF401
+        return _pack_int(len(cells)) + b"".join(
+            _NULL if cell is None else _pack_int(len(cell)) + cell for cell in cells
+        )
 
     def encode(value: Any) -> bytes:
         if value.__class__ in READY:
             return ready_cell(cql_type, value)
         elements = _members(cql_type, value)
-        cells: list[bytes] = []
+        cells: list[Any] = []
         append = cells.append
         try:
+            if has_nulls:
+                return with_nulls(elements, cells)
             for element in elements:
                 append(encode_element(element) if element is not None else _no_null())
         except Exception as exc:

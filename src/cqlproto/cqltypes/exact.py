@@ -14,8 +14,19 @@ from decimal import (
     InvalidOperation,
     Overflow,
 )
+from functools import lru_cache
 
-__all__ = ["EXACT", "EXPONENTS", "SHORT", "to_decimal", "to_integer", "write_varint"]
+__all__ = [
+    "EXACT",
+    "EXPONENTS",
+    "MOST_BYTES",
+    "MOST_DIGITS",
+    "SHORT",
+    "digits_of",
+    "to_decimal",
+    "to_integer",
+    "write_varint",
+]
 
 # Every number is exact in this context: its precision holds any cell, and what would not be exact
 # traps.
@@ -26,11 +37,16 @@ EXACT = Context(
     clamp=0,
     traps=[Inexact, InvalidOperation, Overflow, Clamped],
 )
-_CHUNK_BITS = 1 << 13
-_CHUNK_DIGITS = 2500
+_CHUNK_BITS = 1 << 11
+_CHUNK_DIGITS = 600
 
 # Integers of fewer bytes are few digits to the constructor of Decimal.
 SHORT = _CHUNK_BITS // 8
+
+# The longest unscaled value of a decimal that is read or written, in bytes and as digits. From base
+# 2 to base 10 there is no way in linear time: this one takes some 30 ms, one of 16 MB takes 10 s.
+MOST_BYTES = 1 << 16
+MOST_DIGITS = 157_827
 
 # How many exponents are kept.
 _KEPT = 256
@@ -42,16 +58,23 @@ def write_varint(value: int) -> bytes:
     return value.to_bytes(bits // 8 + 1, "big", signed=True)
 
 
+@lru_cache(maxsize=32)
+def _power(shift: int) -> Decimal:
+    """Return a power of two; those that halves are made with are few."""
+    return EXACT.power(Decimal(2), Decimal(shift))
+
+
 def to_decimal(value: int) -> Decimal:
     """Return an int as a Decimal, by halves: the constructor's own way takes quadratic time."""
     bits = value.bit_length()
     if bits <= _CHUNK_BITS:
         return Decimal(value)
-    shift = bits // 2
+    shift = _CHUNK_BITS
+    while shift * 2 < bits:
+        shift *= 2
     high = value >> shift
     low = value - (high << shift)
-    power = EXACT.power(Decimal(2), Decimal(shift))
-    return EXACT.fma(to_decimal(high), power, to_decimal(low))
+    return EXACT.fma(to_decimal(high), _power(shift), to_decimal(low))
 
 
 def to_integer(value: Decimal) -> int:
@@ -64,6 +87,21 @@ def to_integer(value: Decimal) -> int:
     low = EXACT.fma(high.copy_negate(), EXACT.scaleb(Decimal(1), Decimal(shift)), value)
     whole: int = to_integer(high) * 10**shift + to_integer(low)
     return whole
+
+
+def digits_of(value: Decimal) -> tuple[int, int]:
+    """Return how many digits a finite Decimal has, and its exponent.
+
+    ``as_tuple`` makes an object of each digit, which is left to numbers of few.
+    """
+    text = Decimal.__str__(value)
+    if len(text) <= _CHUNK_DIGITS:
+        _, digits, exponent = Decimal.as_tuple(value)
+        assert isinstance(exponent, int)
+        return len(digits), exponent
+    number, _, _ = text.partition("E")
+    count = len(number.replace(".", "").lstrip("-0"))
+    return count, Decimal.adjusted(value) - count + 1
 
 
 class _Exponents(dict[bytes, Decimal]):

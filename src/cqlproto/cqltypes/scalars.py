@@ -6,8 +6,11 @@ needs. It tries what nearly always works, and only where that fails asks why: a 
 an encoder packs at once what has the usual class and looks further only otherwise.
 
 What a value becomes is decided by the column's type, never by the value's own. Nothing is rounded
-or guessed, with two exceptions that cannot be had otherwise: microseconds below a millisecond of a
-``datetime`` are cut off, and a ``double`` or ``float`` takes the number nearest to the one given.
+or guessed, with two exceptions that cannot be had otherwise: what a ``datetime`` has below a
+millisecond is cut off, and a ``float`` takes the number nearest to the one given. Subclasses of the
+usual classes may hold more than these (pandas), or answer otherwise: they are read by their own
+attributes, converted exactly, or refused. Whatever their methods raise is the cause of a
+ValueConversionError.
 """
 
 from __future__ import annotations
@@ -17,13 +20,23 @@ import operator
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, DecimalException
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 from struct import Struct
 from struct import error as struct_error
 from typing import Any, NamedTuple, NoReturn
 from uuid import UUID
 
-from cqlproto.cqltypes.exact import EXACT, EXPONENTS, SHORT, to_decimal, to_integer, write_varint
+from cqlproto.cqltypes.exact import (
+    EXACT,
+    EXPONENTS,
+    MOST_BYTES,
+    MOST_DIGITS,
+    SHORT,
+    digits_of,
+    to_decimal,
+    to_integer,
+    write_varint,
+)
 from cqlproto.cqltypes.making import (
     DATE_OFFSET,
     EPOCH,
@@ -55,6 +68,7 @@ Encoder = Callable[[Any], bytes]
 Decoder = Callable[[bytes], Any]
 
 _LONG = Struct(">q")
+_MICROSECOND = timedelta(microseconds=1)
 _UNSIGNED = Struct(">I")
 _DAY_MILLISECONDS = 86_400_000
 _DAY_NANOSECONDS = 86_400_000_000_000
@@ -122,6 +136,8 @@ def _integer(cql_type: str, value: object, wanted: str = "an integer") -> int:
         return operator.index(value)  # type: ignore[arg-type]  # asking is the point
     except TypeError:
         refuse(cql_type, value, wanted)
+    except Exception as exc:
+        raise failed(cql_type, value, exc) from exc
 
 
 def _number_decoder(cql_type: str, struct: Struct) -> Decoder:
@@ -166,14 +182,27 @@ def _floating(cql_type: str, code: str) -> Scalar:
     struct = Struct(f">{code}")
     pack = struct.pack
 
+    unpack = struct.unpack
+
     def convert(value: Any) -> float:
         # numbers.Real has the scalars of NumPy too, but neither its booleans nor Decimal.
-        if not isinstance(value, bool):
-            if isinstance(value, numbers.Real):
-                return float(value)
-            if hasattr(value, "__index__") and not _is_numpy_bool(value):
-                return float(_integer(cql_type, value, "a number"))
-        refuse(cql_type, value, "a float or an int")
+        if isinstance(value, bool) or _is_numpy_bool(value):
+            refuse(cql_type, value, "a float or an int")
+        exact: Any = None  # a number that is not a floating point one
+        try:
+            if hasattr(type(value), "__index__"):
+                exact = operator.index(value)
+            elif isinstance(value, numbers.Rational):
+                exact = value
+            elif not isinstance(value, numbers.Real):
+                refuse(cql_type, value, "a float or an int")
+            number = float(value if exact is None else exact)
+        except TypeError:
+            refuse(cql_type, value, "a float or an int")
+        if exact is not None and (number != exact or unpack(pack(number))[0] != number):
+            reason = f"no {cql_type} is equal to it: pass float(x) to round it"
+            raise ValueConversionError(reason, cql_type=cql_type, value=value)
+        return number
 
     def encode(value: Any) -> bytes:
         try:
@@ -185,6 +214,10 @@ def _floating(cql_type: str, code: str) -> Scalar:
         except OverflowError:
             reason = "too large, it would become infinite"
             raise ValueConversionError(reason, cql_type=cql_type, value=value) from None
+        except ValueConversionError:
+            raise
+        except Exception as exc:
+            raise failed(cql_type, value, exc) from exc
 
     return Scalar(encode, _number_decoder(cql_type, struct), struct.size, code, float)
 
@@ -199,6 +232,8 @@ def _encode_text(value: Any) -> bytes:
         reason = f"no UTF-8 for it: {exc.reason} at {exc.start}"
         raise ValueConversionError(reason, cql_type="text", value=value) from None
     except TypeError:
+        if value is EMPTY:
+            return b""
         refuse("text", value, "a str")
 
 
@@ -216,6 +251,8 @@ def _encode_ascii(value: Any) -> bytes:
         reason = f"no ASCII character at {exc.start}"
         raise ValueConversionError(reason, cql_type="ascii", value=value) from None
     except TypeError:
+        if value is EMPTY:
+            return b""
         refuse("ascii", value, "a str")
 
 
@@ -228,7 +265,12 @@ def _decode_ascii(data: bytes) -> str:
 
 def _encode_blob(value: Any) -> bytes:
     if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
+        try:
+            return bytes(value)
+        except Exception as exc:  # a memoryview that was released
+            raise failed("blob", value, exc) from exc
+    if value is EMPTY:
+        return b""
     refuse("blob", value, "bytes, a bytearray or a memoryview")
 
 
@@ -257,13 +299,24 @@ def _decode_boolean(data: bytes) -> Any:
 # --- time -----------------------------------------------------------------------------------------
 
 
+def _plain(value: Any) -> datetime:
+    """Return an instance of a subclass of datetime as a datetime, by what its attributes say.
+
+    A subclass may hold years that datetime cannot, or nothing at all (``pandas.NaT``); these raise.
+    """
+    date_part = (value.year, value.month, value.day)
+    time_part = (value.hour, value.minute, value.second, value.microsecond)
+    return datetime(*date_part, *time_part, tzinfo=value.tzinfo, fold=value.fold)
+
+
 def _to_milliseconds(value: Any) -> int:
     """Return the milliseconds since the epoch of what may be bound to a timestamp."""
     if isinstance(value, datetime):
-        if value.utcoffset() is None:
+        moment = value if type(value) is datetime else _plain(value)
+        if moment.utcoffset() is None:
             reason = "a datetime without a time zone is no point in time; give it a tzinfo"
             raise ValueConversionError(reason, cql_type="timestamp", value=value)
-        since = value - EPOCH
+        since = moment - EPOCH
         # The parts of a timedelta are normalised: only days is ever negative, so this floors.
         seconds = since.days * 86_400 + since.seconds
         return seconds * 1000 + since.microseconds // 1000
@@ -282,6 +335,10 @@ def _encode_timestamp(value: Any) -> bytes:
     except struct_error:
         reason = "out of range, 64 bits of milliseconds fit"
         raise ValueConversionError(reason, cql_type="timestamp", value=value) from None
+    except ValueConversionError:
+        raise
+    except Exception as exc:  # its time zone's, for example
+        raise failed("timestamp", value, exc) from exc
 
 
 def _decode_timestamp(data: bytes) -> Any:
@@ -300,7 +357,10 @@ def _encode_date(value: Any) -> bytes:
             reason = "no date in ISO 8601, such as 2024-02-29"
             raise ValueConversionError(reason, cql_type="date", value=value) from None
     if isinstance(value, date) and not isinstance(value, datetime):
-        return _UNSIGNED.pack(value.toordinal() - EPOCH_ORDINAL + DATE_OFFSET)
+        try:
+            return _UNSIGNED.pack(value.toordinal() - EPOCH_ORDINAL + DATE_OFFSET)
+        except Exception as exc:
+            raise failed("date", value, exc) from exc
     if isinstance(value, Date):
         return _UNSIGNED.pack(value.days + DATE_OFFSET)
     if value is EMPTY:
@@ -319,11 +379,16 @@ def _decode_date(data: bytes) -> Any:
 
 def _encode_time(value: Any) -> bytes:
     if isinstance(value, time):
-        if value.tzinfo is not None:
+        try:
+            plain, zone = time(value.hour, value.minute, value.second), value.tzinfo
+            seconds = (plain.hour * 60 + plain.minute) * 60 + plain.second
+            nanoseconds = (seconds * 1_000_000 + value.microsecond) * 1000
+        except Exception as exc:
+            raise failed("time", value, exc) from exc
+        if zone is not None:
             reason = "a time with a time zone cannot be kept; leave its tzinfo out"
             raise ValueConversionError(reason, cql_type="time", value=value)
-        seconds = (value.hour * 60 + value.minute) * 60 + value.second
-        return _LONG.pack((seconds * 1_000_000 + value.microsecond) * 1000)
+        return _LONG.pack(nanoseconds)
     if isinstance(value, Time):
         return _LONG.pack(value.nanoseconds)
     if value is EMPTY:
@@ -343,11 +408,29 @@ def _decode_time(data: bytes) -> Any:
     return time_of(value)
 
 
+def _span(value: Any) -> int:
+    """Return the nanoseconds of an instance of a subclass of timedelta, which may count these.
+
+    Raises:
+        ValueConversionError: it counts months or years as well, which have no fixed length.
+    """
+    try:
+        microseconds = timedelta.__floordiv__(value, _MICROSECOND)
+        more = operator.index(getattr(value, "nanoseconds", 0))
+        months = getattr(value, "months", 0) or getattr(value, "years", 0)
+    except Exception as exc:
+        raise failed("duration", value, exc) from exc
+    if months:
+        reason = "its months have no fixed length: bind a Duration"
+        raise ValueConversionError(reason, cql_type="duration", value=value)
+    return microseconds * 1000 + more
+
+
 def _encode_duration(value: Any) -> bytes:
     if isinstance(value, timedelta):
-        microseconds = (value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds
+        nanoseconds = value // _MICROSECOND * 1000 if type(value) is timedelta else _span(value)
         try:
-            value = Duration(0, 0, microseconds * 1000)
+            value = Duration(0, 0, nanoseconds)
         except ValueError:
             reason = "out of range, 64 bits of nanoseconds fit"
             raise ValueConversionError(reason, cql_type="duration", value=value) from None
@@ -392,20 +475,40 @@ def _encode_decimal(value: Any) -> bytes:
     if not isinstance(value, Decimal):
         hint = ", not a float (its digits are a guess: use Decimal(str(x))),"
         what = f"a Decimal or an int{hint if isinstance(value, float) else ''}"
-        return b"\x00\x00\x00\x00" + write_varint(_integer("decimal", value, what))
-    exponent = value.as_tuple().exponent
-    if not isinstance(exponent, int):
-        raise ValueConversionError("NaN and infinity do not exist", cql_type="decimal", value=value)
-    if not -(1 << 31) <= -exponent < 1 << 31:
-        reason = "the scale is out of range, 32 bits fit"
+        return _decimal_cell(0, _integer("decimal", value, what), value)
+    try:
+        if not value.is_finite():
+            reason = "NaN and infinity do not exist"
+            raise ValueConversionError(reason, cql_type="decimal", value=value)
+        digits, exponent = digits_of(value)
+        if digits > MOST_DIGITS:
+            reason = f"{digits:,} digits, at most {MOST_DIGITS:,} are sent"
+            raise ValueConversionError(reason, cql_type="decimal", value=value)
+        if not -(1 << 31) <= -exponent < 1 << 31:
+            reason = "the scale is out of range, 32 bits fit"
+            raise ValueConversionError(reason, cql_type="decimal", value=value)
+        unscaled = to_integer(EXACT.scaleb(value, Decimal(-exponent)))
+    except ValueConversionError:
+        raise
+    except Exception as exc:
+        raise failed("decimal", value, exc) from exc
+    return _decimal_cell(-exponent, unscaled, value)
+
+
+def _decimal_cell(scale: int, unscaled: int, value: Any) -> bytes:
+    cell = write_varint(unscaled)
+    if len(cell) > MOST_BYTES:
+        reason = f"{len(cell):,} bytes, at most {MOST_BYTES:,} are sent"
         raise ValueConversionError(reason, cql_type="decimal", value=value)
-    unscaled = to_integer(EXACT.scaleb(value, Decimal(-exponent)))
-    return (-exponent).to_bytes(4, "big", signed=True) + write_varint(unscaled)
+    return scale.to_bytes(4, "big", signed=True) + cell
 
 
 def _decode_decimal(data: bytes) -> Any:
     if len(data) < 5:
         return _wrong_size("decimal", data, "at least 5")
+    if len(data) > MOST_BYTES + 4:
+        hint = "select it as a text (CAST) or as a blob"
+        malformed("decimal", f"{len(data):,} bytes, at most {MOST_BYTES + 4:,} are read: {hint}")
     unscaled = int.from_bytes(data[4:], signed=True)
     exponent = EXPONENTS[data[:4]]
     try:
@@ -421,7 +524,10 @@ def _decode_decimal(data: bytes) -> Any:
 def _uuid(cql_type: str, version: int | None) -> Scalar:
     def encode(value: Any) -> bytes:
         if isinstance(value, UUID):
-            data = value.bytes
+            try:
+                data = value.bytes
+            except Exception as exc:
+                raise failed(cql_type, value, exc) from exc
         elif isinstance(value, str):
             try:
                 data = UUID(value).bytes
@@ -454,11 +560,17 @@ def _encode_inet(value: Any) -> bytes:
         except ValueError:
             reason = "no IP address"
             raise ValueConversionError(reason, cql_type="inet", value=value) from None
+    if isinstance(address, IPv4Interface | IPv6Interface):
+        reason = "the network of an interface cannot be kept; take its .ip"
+        raise ValueConversionError(reason, cql_type="inet", value=value)
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         reason = "an address with a zone cannot be kept"
         raise ValueConversionError(reason, cql_type="inet", value=value)
     if isinstance(address, IPv4Address | IPv6Address):
-        return address.packed
+        try:
+            return address.packed
+        except Exception as exc:
+            raise failed("inet", value, exc) from exc
     if value is EMPTY:
         return b""
     refuse("inet", value, "an IPv4Address, an IPv6Address or a str")

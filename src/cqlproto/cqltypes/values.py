@@ -15,6 +15,7 @@ from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from cqlproto.exceptions import shown_value
 from cqlproto.wire import UNSET, Unset
 
 __all__ = [
@@ -65,7 +66,7 @@ def _check(value: object, bits: int, what: str) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{what} must be an int, not {type(value).__name__}")
     if not -(1 << bits - 1) <= value < 1 << bits - 1:
-        raise ValueError(f"{what} must fit {bits} bits, {value} does not")
+        raise ValueError(f"{what} must fit {bits} bits, {shown_value(value)} does not")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from cqlproto.frames import HEADER
 from cqlproto.messages.requests import pack_behind_timestamp, pack_parameters_around
 from cqlproto.rows.elements import binding_encoder
 from cqlproto.rows.pack import FRAMES_WHEN_KNOWN, compiled_packer, is_known
-from cqlproto.rows.packing import by_position
+from cqlproto.rows.packing import about_column, by_position
 from cqlproto.rows.repeatable import Repeatable
 from cqlproto.wire import MAX_SHORT, UNSET, write_short_bytes
 
@@ -201,8 +201,10 @@ class Binder:
         try:
             for write, value in zip(self._writers, values, strict=True):
                 append(_NULL if value is None else _UNSET if value is UNSET else write(value))
-        except ValueConversionError as exc:
-            raise exc.of_column(self._columns[len(pieces)].name) from exc.__cause__
+        except Exception as exc:
+            index = len(pieces)
+            error = about_column(exc, self._columns[index], values[index])
+            raise error from error.__cause__
         after = self._after
         if self._timestamps is not None:
             after = after + _pack_timestamp(self._timestamps()) + self._behind
@@ -217,8 +219,10 @@ class Binder:
         try:
             for encode, value in zip(self._encoders, values, strict=True):
                 append(value if value is None or value is UNSET else encode(value))
-        except ValueConversionError as exc:
-            raise exc.of_column(self._columns[len(cells)].name) from exc.__cause__
+        except Exception as exc:
+            index = len(cells)
+            error = about_column(exc, self._columns[index], values[index])
+            raise error from error.__cause__
         return cells
 
     def _checked(self, values: Sequence[Any]) -> Sequence[Any]:
@@ -247,12 +251,13 @@ class Binder:
             return LocalProtocolError(_NO_UNSET)
         for index, (column, encode) in enumerate(zip(self._columns, self._encoders, strict=True)):
             value = values[index]
-            if index == failed and isinstance(error, ValueConversionError):
-                return error.of_column(column.name)
-            if value is None or value is UNSET or not isinstance(column.type, NativeType):
+            is_scalar = isinstance(column.type, NativeType)
+            if index == failed and (isinstance(error, ValueConversionError) or not is_scalar):
+                return about_column(error, column, value)
+            if value is None or value is UNSET or not is_scalar:
                 continue
             try:
                 encode(value)
-            except ValueConversionError as again:
-                return again.of_column(column.name)
+            except Exception as again:
+                return about_column(again, column, value)
         return error  # a value that changes from one look to the next

@@ -22,13 +22,11 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
-from struct import error as StructError
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from cqlproto.cqltypes import NativeType
 from cqlproto.cqltypes.scalars import SCALARS
-from cqlproto.exceptions import ValueConversionError
 from cqlproto.frames import HEADER
 from cqlproto.rows.elements import binding_encoder
 from cqlproto.rows.packing import (
@@ -67,7 +65,7 @@ _LENGTHS = tuple(_pack_length(length) for length in (*range(256), -2, -1))
 _SOURCE = """\
 def make_packer(start, opcode, before, after, whole, packs, encoders, given, later):
     plain, named, missing, absent, lengths, pack_length, write_decimal, *given = given
-    Unfit, UNSET, by_position, Decimal, IPv4, IPv6, UUID, date, datetime, time, *given = given
+    UNSET, by_position, Decimal, IPv4, IPv6, UUID, date, datetime, time, *given = given
     utc, epoch, day, stamp, behind, last = given
 {names}
     def frame(stream_id, values):
@@ -78,7 +76,7 @@ def make_packer(start, opcode, before, after, whole, packs, encoders, given, lat
         {targets}= values{check}
         try:{cells}
             return {frame}
-        except Unfit as error:
+        except Exception as error:
             raise named(error, values, missing(locals(), {variable}))
 
     return frame
@@ -87,14 +85,14 @@ def make_packer(start, opcode, before, after, whole, packs, encoders, given, lat
 _SECOND = """\
 def make_packer(version, opcode, before, after, singles, writers, pack_header, given):
     plain, named, missing, absent, lengths, pack_length, write_decimal, *given = given
-    Unfit, UNSET, by_position, Decimal, IPv4, IPv6, UUID, date, datetime, time, *given = given
+    UNSET, by_position, Decimal, IPv4, IPv6, UUID, date, datetime, time, *given = given
     utc, epoch, day, stamp, behind, last = given
 {names}
     def frame(stream_id, values):
         {targets}= values
         try:{cells}
             body = b''.join(({pieces}))
-        except Unfit as error:
+        except Exception as error:
             raise named(error, values, missing(locals(), {variable}))
         return pack_header(version, 0, stream_id, opcode, len(body)) + body
 
@@ -167,14 +165,16 @@ class _Variable(NamedTuple):
     value: str
 
 
-_NUMBER = "(type(v{i}) is float or type(v{i}) is int)"
+# An int that is larger may be none of these numbers, which the encoder finds out.
+_NUMBER = "(type(v{i}) is float or type(v{i}) is int and -{most} <= v{i} <= {most})"
 _TIME = "((v{i}.hour * 60 + v{i}.minute) * 60 + v{i}.second) * 1000000000 + v{i}.microsecond * 1000"
 _UUID = "v{i}.int.to_bytes(16, 'big')"
 _VARINT = "v{i}.to_bytes((v{i} if v{i} >= 0 else ~v{i}).bit_length() // 8 + 1, 'big', signed=True)"
 
 _FIXED = {
     **{code: _Fixed(code, "type(v{i}) is int") for code in "bhiq"},
-    **{code: _Fixed(code, _NUMBER) for code in "fd"},
+    "f": _Fixed("f", _NUMBER.replace("{most}", str(1 << 24))),
+    "d": _Fixed("d", _NUMBER.replace("{most}", str(1 << 53))),
     "boolean": _Fixed("?", "type(v{i}) is bool"),
     "date": _Fixed("I", "type(v{i}) is date", "v{i}.toordinal() + day"),
     "time": _Fixed("q", "type(v{i}) is time and v{i}.tzinfo is None", _TIME),
@@ -421,8 +421,6 @@ class _Later:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = (1 << 31) - date(1970, 1, 1).toordinal()
 _VALUES = (Decimal, IPv4Address, IPv6Address, UUID, date, datetime, time, UTC, _EPOCH, _EPOCH_DAY)
-# What an encoder raises, and what the steps raise that stand for one.
-_UNFIT = (ValueConversionError, StructError, OverflowError, UnicodeEncodeError)
 
 
 def compiled_packer(
@@ -465,7 +463,7 @@ def compiled_packer(
     last = f"{len(after)}s" if timestamps is None else f"{len(after)}sq{len(behind)}s"
     stamping = (timestamps, behind, Struct(f">{last}").pack)
     asking = (plain, named, missing_cell, absent)
-    given = (*asking, *tools, _UNFIT, UNSET, by_position, *_VALUES, *stamping)
+    given = (*asking, *tools, UNSET, by_position, *_VALUES, *stamping)
     head = before
     if shape and shape[0] in _FIXED:
         head += _pack_length(_width(shape[0]))

@@ -6,14 +6,23 @@ from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from cqlproto.cqltypes.scalars import SCALARS
-from cqlproto.exceptions import LocalProtocolError
+from cqlproto.cqltypes.scalars import SCALARS, failed
+from cqlproto.exceptions import LocalProtocolError, ValueConversionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from decimal import Decimal
 
-__all__ = ["by_position", "length_of_absent", "length_of_null", "missing_cell", "write_decimal"]
+    from cqlproto.messages.results import Column
+
+__all__ = [
+    "about_column",
+    "by_position",
+    "length_of_absent",
+    "length_of_null",
+    "missing_cell",
+    "write_decimal",
+]
 
 _pack_scale = Struct(">i").pack
 _encode_decimal = SCALARS["decimal"].encode
@@ -36,6 +45,15 @@ def by_position(values: Any) -> tuple[Any, ...]:
     raise TypeError(
         f"the values must be a sequence such as a tuple, got {type(values).__name__}{hint}"
     )
+
+
+def about_column(error: Exception, column: Column, value: object) -> ValueConversionError:
+    """Return what an encoder raised as an error about the value of a column."""
+    if isinstance(error, ValueConversionError):
+        return error.of_column(column.name)
+    made = failed(str(column.type), value, error).of_column(column.name)
+    made.__cause__ = error
+    return made
 
 
 def missing_cell(names: Iterable[str], indexes: Iterable[int]) -> int | None:

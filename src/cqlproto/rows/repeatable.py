@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from cqlproto.cqltypes import CustomType, NativeType
 from cqlproto.cqltypes.packed import READY, PackedCell
-from cqlproto.exceptions import ValueConversionError
 from cqlproto.rows.elements import binding_encoder
+from cqlproto.rows.packing import about_column
 from cqlproto.wire import UNSET
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Repeatable:
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._containers = [
-            (index, column.name, column.type, binding_encoder(column.type))
+            (index, column, binding_encoder(column.type))
             for index, column in enumerate(columns)
             if not isinstance(column.type, NativeType | CustomType)
         ]
@@ -56,12 +56,13 @@ class Repeatable:
             ValueConversionError: a value doesn't fit its column.
         """
         made = list(values)
-        for index, name, cql_type, encode in self._containers:
+        for index, column, encode in self._containers:
             value = made[index]
-            if value is None or value is UNSET or value.__class__ in READY:
+            if value is None or value is UNSET or type(value) in READY:
                 continue
             try:
-                made[index] = PackedCell(encode(value), cql_type)
-            except ValueConversionError as exc:
-                raise exc.of_column(name) from exc.__cause__
+                made[index] = PackedCell(encode(value), column.type)
+            except Exception as exc:
+                error = about_column(exc, column, value)
+                raise error from error.__cause__
         return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from array import array
 from collections import OrderedDict
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+import msgspec
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,9 +39,10 @@ from cqlproto.cqltypes import (
     user_value_class,
 )
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError, ValueConversionError
+from cqlproto.rows.targets import row_class
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 INT, TEXT, DOUBLE = NATIVE_TYPES["int"], NATIVE_TYPES["text"], NATIVE_TYPES["double"]
 ADDRESS = UserType("shop", "address", (("street", TEXT), ("zip", INT), ("tags", SetType(TEXT))))
@@ -190,7 +194,9 @@ def test_vectors_take_sequences_of_their_dimension(value: object) -> None:
     ("cql_type", "value", "reason"),
     [
         ("list<int>", [1, 2, "x"], "element 2: an integer is needed"),
-        ("list<int>", [1, None], "element 1: null is not possible in a collection"),
+        ("set<frozen<list<int>>>", [[1, None]], "element 0: element 1: null is not possible"),
+        ("list<frozen<list<int>>>", [[1], [None]], "element 1: element 0: null is not possible"),
+        ("tuple<frozen<list<int>>>", ([None],), "element 0: element 0: null is not possible"),
         ("set<int>", {None}, "element 0: null is not possible in a collection"),
         ("list<int>", [1, UNSET], "element 1: UNSET stands for a whole bound value only"),
         ("map<text, int>", {"a": 1, "b": 1 << 31}, "value 1: out of range"),
@@ -218,7 +224,7 @@ def test_an_error_says_where(cql_type: str, value: object, reason: str) -> None:
 def test_an_error_names_the_type_as_it_is_whichever_came_first(first: str) -> None:
     for text in (first, "frozen<list<int>>", "list<int>", "list<frozen<list<int>>>"):
         with pytest.raises(ValueConversionError) as caught:
-            encoder(names(text))([None])
+            encoder(names(text))(["x"])
         assert caught.value.cql_type == text
 
 
@@ -442,3 +448,115 @@ def test_a_type_that_is_none_is_refused(cql_type: CQLType) -> None:
 def test_functions_are_made_once() -> None:
     assert encoder(ListType(INT)) is encoder(ListType(INT))
     assert decoder(ListType(INT)) is decoder(ListType(INT))
+
+
+def test_null_is_an_element_of_a_list_alone() -> None:
+    """Where the list is what is bound: to IN, in a condition, or frozen."""
+    cell = bytes.fromhex("00000002 00000004 00000001 ffffffff")
+    for text in ("list<int>", "frozen<list<int>>"):
+        encode = encoder(names(text))
+        assert encode([1, None]) == encode(iter((1, None))) == cell
+        assert decoder(names(text))(cell) == [1, None]
+        with pytest.raises(ValueConversionError, match="element 1: UNSET stands for a whole"):
+            encode([None, UNSET])
+    assert encoder(names("list<frozen<set<int>>>"))([None])[4:] == b"\xff" * 4
+
+
+class Broken(dict[str, int]):
+    """Raises as it is read."""
+
+    def items(self) -> Any:
+        yield "street", 1
+        raise ZeroDivisionError("broken")
+
+    def __iter__(self) -> Any:
+        raise ZeroDivisionError("broken")
+
+
+class BrokenTuple(tuple[int, ...]):
+    __slots__ = ()
+
+    def __iter__(self) -> Any:
+        yield 1
+        raise ZeroDivisionError("broken")
+
+
+class BrokenIterable:
+    def __iter__(self) -> Any:
+        raise ZeroDivisionError("broken")
+
+
+def raising() -> Any:
+    yield 1
+    raise ZeroDivisionError("broken")
+
+
+@pytest.mark.parametrize(
+    ("text", "make", "where"),
+    [
+        ("list<int>", raising, "element 1: "),
+        ("list<int>", BrokenIterable, ""),
+        ("set<int>", raising, "element 1: "),
+        ("set<frozen<list<int>>>", lambda: [[1], raising()], "element 1: element 1: "),
+        ("vector<int, 2>", raising, ""),
+        ("vector<int, 2>", BrokenIterable, ""),
+        ("map<text, int>", Broken, "item 1: "),
+        ("map<text, frozen<list<int>>>", lambda: {"a": raising()}, "value 0: element 1: "),
+        ("tuple<int, int>", lambda: BrokenTuple((1, 2)), "element 1: "),
+    ],
+)
+def test_what_a_value_raises_as_it_is_read_is_located(
+    text: str, make: Callable[[], Any], where: str
+) -> None:
+    with pytest.raises(ValueConversionError, match=f"{where}it cannot be read, .*broken") as info:
+        encoder(names(text))(make())
+    assert info.value.cql_type == text
+    assert info.value.reason.startswith(where)
+    cause: BaseException | None = info.value
+    while isinstance(cause, ValueConversionError):
+        cause = cause.__cause__
+    assert isinstance(cause, ZeroDivisionError)
+
+
+def test_what_a_mapping_raises_that_is_bound_to_a_user_defined_type() -> None:
+    user = UserType("k", "u", (("street", NATIVE_TYPES["text"]),))
+    with pytest.raises(ValueConversionError, match="k.u: it cannot be read, .*broken") as info:
+        encoder(user)(Broken())
+    assert isinstance(info.value.__cause__, ZeroDivisionError)
+
+
+@dataclasses.dataclass
+class Numbered:
+    street: str
+    number: int = 0
+
+
+class Camel(msgspec.Struct, rename="camel"):
+    street: str
+    house_number: int = 0
+
+
+class Model(pydantic.BaseModel):
+    street: str
+
+    @pydantic.computed_field
+    def length(self) -> int:
+        return len(self.street)
+
+
+def test_objects_are_bound_to_user_defined_types_by_name() -> None:
+    text, number = NATIVE_TYPES["text"], NATIVE_TYPES["int"]
+    user = encoder(UserType("k", "u", (("number", number), ("street", text))))
+    cell = user({"street": "a", "number": 1})
+    row = row_class(("street", "number"))(("a", 1))
+    for value in (
+        Numbered("a", 1),
+        row,
+        user_value_class(UserType("k", "old", (("street", text), ("number", number))))(("a", 1)),
+    ):
+        assert user(value) == cell
+    assert user(Model(street="a")) == user({"street": "a"})
+    camel = encoder(UserType("k", "u", (("houseNumber", number), ("street", text))))
+    assert camel(Camel("a", 1)) == cell
+    with pytest.raises(ValueConversionError, match="no field 'house_number', the type has number"):
+        user(Camel("a", 1))

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cqlproto.cqltypes import exact
-from cqlproto.cqltypes.exact import EXACT, EXPONENTS, SHORT, to_decimal, to_integer, write_varint
+from cqlproto.cqltypes.exact import (
+    EXACT,
+    EXPONENTS,
+    MOST_BYTES,
+    MOST_DIGITS,
+    SHORT,
+    digits_of,
+    to_decimal,
+    to_integer,
+    write_varint,
+)
 
 if TYPE_CHECKING:
     import pytest
@@ -25,6 +35,18 @@ def test_integers_go_there_and_back(bits: int, number: int) -> None:
     assert to_integer(made) == value
     if bits < 10_000:
         assert made == Decimal(value)
+
+
+@given(st.integers(0, 2000), st.integers(-3000, 100), st.booleans())
+def test_digits_and_exponent(size: int, exponent: int, negative: bool) -> None:
+    value = Decimal((negative, (3,) * size + (0, 7), exponent))
+    assert digits_of(value) == (len(value.as_tuple().digits), exponent)
+    for zero in (Decimal(0), Decimal("0E-5000"), Decimal("-0.000")):
+        assert digits_of(zero) == (1, zero.as_tuple().exponent)
+
+
+def test_the_most_digits_are_those_of_the_most_bytes() -> None:
+    assert 10 ** (MOST_DIGITS - 1) < 1 << 8 * MOST_BYTES - 1 <= 10**MOST_DIGITS
 
 
 @given(st.integers(-(1 << 31), (1 << 31) - 1))

@@ -20,7 +20,7 @@ from cqlproto import (
     ProtocolVersion,
     ValueConversionError,
 )
-from cqlproto.cqltypes import NATIVE_TYPES, ListType, UserType, encoder
+from cqlproto.cqltypes import NATIVE_TYPES, ListType, UserType, encoder, parse_type
 from cqlproto.frames import HEADER_SIZE, write_frame
 from cqlproto.messages import (
     BindMetadata,
@@ -248,6 +248,40 @@ def test_what_was_read_is_named_and_not_read_again(given: tuple[Any, ...], frame
     with pytest.raises(ValueConversionError, match="column 'c1' .*element 0") as info:
         binder.frame(1, values)
     assert info.value.value == "x"
+
+
+class Proxy:
+    """Raises whatever it is asked, as a proxy without its object does."""
+
+    @property
+    def __class__(self) -> Any:
+        raise ZeroDivisionError("no object")
+
+    @__class__.setter
+    def __class__(self, kind: Any) -> None: ...
+
+
+@pytest.mark.parametrize("frames", [0, FRAMES_BEFORE_COMPILING + FRAMES_BEFORE_SECOND + 2])
+@pytest.mark.parametrize(
+    ("index", "cql_type"),
+    list(enumerate(["int", "double", "uuid", "blob", "list<int>", "map<int, int>", "tuple<int>"])),
+)
+def test_a_value_that_raises_is_named_whatever_it_raises_for(
+    index: int, cql_type: str, frames: int
+) -> None:
+    types = ["int", "double", "uuid", "blob", "list<int>", "map<int, int>", "tuple<int>"]
+    binder = Binder(prepared(*map(parse_type, types)), ONE, V4)
+    values: list[Any] = [None] * len(types)
+    for _ in range(frames):
+        binder.frame(1, values)
+    values[index] = Proxy()
+    for bind in (binder.cells, binder.repeatable, lambda given: binder.frame(1, given)):
+        if bind is binder.repeatable and index < 4:
+            continue
+        with pytest.raises(ValueConversionError, match=f"column 'c{index}' .*no object") as info:
+            bind(values)
+        assert info.value.cql_type == cql_type
+        assert isinstance(info.value.__cause__, ZeroDivisionError)
 
 
 def test_of_two_bad_values_the_first_is_named_though_it_is_packed_later() -> None:

@@ -118,10 +118,11 @@ def test_encoders_are_kept_and_those_of_scalars_are_the_plain_ones() -> None:
 
 
 @pytest.mark.parametrize("raised", [TypeError, OverflowError])
-def test_what_an_iterator_raises_comes_out(raised: type[Exception]) -> None:
+def test_what_an_iterator_raises_is_the_cause(raised: type[Exception]) -> None:
     def elements() -> Iterator[int]:
         yield 1
         raise raised("mine")
 
-    with pytest.raises(raised, match="mine"):
+    with pytest.raises(ValueConversionError, match="element 1: .*mine") as info:
         binding_encoder(ListType(NATIVE_TYPES["int"]))(elements())
+    assert isinstance(info.value.__cause__, raised)

@@ -361,7 +361,7 @@ def test_the_source_has_nothing_of_what_came_from_outside(types: list[Any], stam
         "start", "version", "opcode", "before", "after", "whole", "packs", "encoders", "singles",
         "writers", "given", "later", "plain", "named", "absent", "lengths", "pack_length",
         "missing", "locals", "tuple", "list", "by_position",
-        "pack_header", "write_decimal", "Unfit", "UNSET", "Decimal", "IPv", "UUID", "date",
+        "pack_header", "write_decimal", "Exception", "UNSET", "Decimal", "IPv", "UUID", "date",
         "datetime", "time", "utc", "epoch", "day", "stream_id", "values", "frame", "len", "type",
         "v", "c", "n", "str", "int", "bool", "float", "bytes", "bytearray", "pack", "size",
         "encode", "write", "single", "since", "body", "error", "stamp", "behind", "last",

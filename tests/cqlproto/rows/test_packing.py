@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from cqlproto import UNSET, LocalProtocolError, ValueConversionError
 from cqlproto.cqltypes import NATIVE_TYPES, encoder
+from cqlproto.messages import Column
 from cqlproto.rows.packing import (
+    about_column,
     by_position,
     length_of_absent,
     length_of_null,
@@ -70,3 +72,14 @@ def test_a_mapping_in_place_of_a_sequence() -> None:
 def test_the_first_cell_that_is_missing() -> None:
     assert missing_cell({"c0": b"", "c2": b"", "v1": 1}, (0, 2, 3, 4)) == 3
     assert missing_cell({"c0": b""}, (0,)) is None
+
+
+def test_an_error_about_a_column() -> None:
+    column = Column("k", "t", "c", NATIVE_TYPES["int"])
+    cause = ZeroDivisionError("odd")
+    error = about_column(cause, column, 1)
+    assert (error.column, error.cql_type, error.value, error.__cause__) == ("c", "int", 1, cause)
+    assert "odd" in error.reason
+    known = ValueConversionError("no", cql_type="text", value=2)
+    error = about_column(known, column, 1)
+    assert (error.column, error.cql_type, error.value) == ("c", "text", 2)
