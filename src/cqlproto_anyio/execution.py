@@ -88,9 +88,11 @@ class Call(Attempts):
             raise TypeError(
                 f"a query is a str or what prepare() returned, not a {type(query).__name__}"
             )
-        refuse_use(self.query)
         self._stamp = settings.timestamp
-        self.text = text = read_statement(self.query)
+        statement = self.statement
+        self.text = text = read_statement(self.query) if statement is None else statement.text
+        if text.verb == "USE":
+            refuse_use(self.query)
         self.conditional = text.conditional
         self.reads = text.reads
 
@@ -487,7 +489,7 @@ class BatchCall(Attempts):
     async def run(self) -> Result[Row]:
         """Send the batch; raises as :meth:`Call.fetch` does."""
         self.query = f"BEGIN {self._kind.name} BATCH of {len(self._items)}"
-        texts = [read_statement(item.query) for item in self._items]
+        texts = [item.text for item in self._items]
         check_batch(
             self._kind,
             [

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from cqlproto.cqltypes.fields import fields_of
 from cqlproto.rows import Binder
 from cqlproto.rows.repeatable import Repeatable
-from cqlproto_anyio.cqltext import read_statement
+from cqlproto_anyio.cqltext import has_names_only, read_statement, read_verb
 from cqlproto_anyio.exceptions import ParameterError, UsageError
 
 if TYPE_CHECKING:
@@ -52,10 +52,13 @@ KeyFunction = Callable[[Sequence[Any]], bytes | None]
 # Options that change with every call, such as now_in_seconds=, need another binder each time.
 _MAX_BINDERS = 64
 
+# How many characters the texts of a session's statements have together, unless it is one alone.
+_MOST_CHARACTERS = 16 * 1024 * 1024
+
 
 def refuse_use(query: str) -> None:
     """Raise UsageError if the statement is a USE: connections are shared, so is their keyspace."""
-    if read_statement(query).verb == "USE":
+    if read_verb(query) == "USE":
         raise UsageError(
             "USE would change the keyspace of a connection that others share:"
             " pass keyspace= to connect()"
@@ -149,6 +152,7 @@ class Statement:
 
     Attributes:
         conditional: whether it is a lightweight transaction.
+        named: whether every bind marker has a name of its own (``:name``).
         count: how many bind markers it has.
         direct: how long a tuple of values is that is sent as it is, without :meth:`values`; -1 if
             there is none, since a marker is no scalar.
@@ -170,6 +174,7 @@ class Statement:
         "count",
         "direct",
         "keyspace",
+        "named",
         "names",
         "prepared",
         "query",
@@ -191,6 +196,7 @@ class Statement:
         self.query = query
         self.keyspace = keyspace
         self.text = read_statement(query)
+        self.named = has_names_only(query)
         self.conditional = self.text.conditional
         self.short = not self.conditional
         self.version = version
@@ -331,7 +337,7 @@ class Statement:
             return self._by_name(parameters)
         else:
             has_order = isinstance(parameters, Sequence)
-            if self.text.named or not has_order:
+            if self.named or not has_order:
                 fields = fields_of(parameters)
                 if fields is not None:
                     return self._by_field(parameters, *fields)
@@ -351,7 +357,7 @@ class Statement:
 
     def _check_names(self) -> None:
         """Markers without a name of their own are called by the server, not always uniquely."""
-        if self.text.named:
+        if self.named:
             return
         for name, count in Counter(self.names).items():
             if count > 1 or not name.isidentifier():
@@ -456,13 +462,17 @@ class StatementCache:
     short way through ``execute`` then makes no tuple.
 
     Arguments:
-        size: how many; the one that was used longest ago goes first.
+        size: how many; the one that was used longest ago goes first. With long texts it is less.
+
+    Attributes:
+        characters: how many there are in their texts.
     """
 
-    __slots__ = ("_size", "_statements")
+    __slots__ = ("_size", "_statements", "characters")
 
     def __init__(self, size: int) -> None:
         self._size = size
+        self.characters = 0
         self._statements: OrderedDict[Key, Statement] = OrderedDict()
 
     def __len__(self) -> int:
@@ -480,7 +490,13 @@ class StatementCache:
 
     def put(self, key: Key, statement: Statement) -> None:
         """Keep a statement; the least recently used one may go for it."""
-        self._statements[key] = statement
-        self._statements.move_to_end(key)
-        if len(self._statements) > self._size:
-            self._statements.popitem(last=False)
+        statements = self._statements
+        if key not in statements:
+            self.characters += len(statement.query)
+        statements[key] = statement
+        statements.move_to_end(key)
+        while len(statements) > self._size or (
+            self.characters > _MOST_CHARACTERS and len(statements) > 1
+        ):
+            _, gone = statements.popitem(last=False)
+            self.characters -= len(gone.query)

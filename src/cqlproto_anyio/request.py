@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cqlproto_anyio._backend import Waiting
-from cqlproto_anyio.cqltext import read_statement, shown
+from cqlproto_anyio.cqltext import READING, read_verb, shown
 from cqlproto_anyio.exceptions import RequestTimeout
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Request(Waiting):
 
     def maybe_applied(self) -> bool:
         """Whether the server may have carried it out, although no answer came."""
-        return self.stream_id != 0 and not read_statement(self.query).reads
+        return self.stream_id != 0 and read_verb(self.query) not in READING
 
     def settle(self, event: Any, connection: Connection) -> None:
         """Another attempt was answered first, on this connection: the one under way is given up."""

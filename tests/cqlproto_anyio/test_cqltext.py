@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cqlproto_anyio.cqltext import StatementText, read_statement, shown, tokens
+from cqlproto_anyio import cqltext
+from cqlproto_anyio.cqltext import (
+    StatementText,
+    has_names_only,
+    read_statement,
+    read_verb,
+    shown,
+    tokens,
+)
+
+if TYPE_CHECKING:
+    import re
 
 
 @pytest.mark.parametrize(
@@ -95,7 +108,7 @@ def test_conditional(text: str, conditional: bool) -> None:
 )
 def test_markers(text: str, markers: list[str]) -> None:
     assert [token for kind, token in tokens(text) if kind == "marker"] == markers
-    assert read_statement(text).named is ("?" not in markers)
+    assert has_names_only(text) is ("?" not in markers)
 
 
 @pytest.mark.parametrize("verb", ["SELECT", "list", "Describe", "DESC"])
@@ -151,13 +164,13 @@ def test_casing_spaces_and_comments_do_not_count(data: st.DataObject) -> None:
         text += "".join(data.draw(st.lists(fillers, min_size=1, max_size=3))) + part
     changes = verb in ("INSERT", "UPDATE", "DELETE", "BEGIN")
     several = verb == "BEGIN" or (several and verb in ("UPDATE", "DELETE"))
-    expected = StatementText(verb, conditional and changes, not question, several)
+    expected = StatementText(verb, conditional and changes, several)
     assert read_statement(text) == expected
+    assert has_names_only(text) is not question
 
 
 @given(st.text(alphabet="'\"$/*-:?;aI F\n\\\u00e9", max_size=60))
 def test_any_text_is_read_without_loss(text: str) -> None:
-    read_statement(text)
     left = text
     for _, token in tokens(text):
         position = left.find(token)
@@ -165,10 +178,91 @@ def test_any_text_is_read_without_loss(text: str) -> None:
         left = left[position + len(token) :]
 
 
+@given(
+    st.sampled_from(["", "UPDATE ", "INSERT ", ";delete--\n", "BEGIN ", "a/**/"]),
+    st.lists(
+        st.sampled_from(
+            [*"'\"$/*-:?;aIFNifn_.9(\n\\\u00e9\u017f\u212a", "IF", "in", "$$", "/*", "*/"]
+        ),
+        max_size=40,
+    ),
+)
+def test_what_is_found_is_what_the_tokens_say(start: str, parts: list[str]) -> None:
+    text = start + "".join(parts)
+    found = [(kind, token) for kind, token in tokens(text)]
+    while found and found[0][1] == ";":
+        del found[0]
+    kind, verb = found.pop(0) if found else ("", "")
+    verb = verb.upper() if kind == "word" else ""
+    words = {token.upper() for kind, token in found if kind == "word"}
+    changes = verb in ("INSERT", "UPDATE", "DELETE", "BEGIN")
+    several = verb == "BEGIN" or (verb in ("UPDATE", "DELETE") and "IN" in words)
+    assert read_verb(text) == verb
+    assert read_statement(text) == StatementText(verb, changes and "IF" in words, several)
+    assert has_names_only(text) is (("marker", "?") not in [*tokens(text)])
+
+
+@pytest.mark.parametrize("verb", ["SELECT", "INSERT", "UPDATE", "CREATE"])
+@pytest.mark.parametrize("literals", [10, 10_000])
+def test_a_text_takes_a_few_matches_however_long(
+    verb: str, literals: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no step of Python's for each of its tokens."""
+    matches = 0
+
+    class Counted:
+        def __init__(self, pattern: re.Pattern[str]) -> None:
+            self._pattern = pattern
+
+        def match(self, text: str) -> re.Match[str] | None:
+            nonlocal matches
+            matches += 1
+            return self._pattern.match(text)
+
+    for name in ("_FIRST_WORD", "_IF", "_IN", "_QUESTION"):
+        monkeypatch.setattr(cqltext, name, Counted(getattr(cqltext, name)))
+    monkeypatch.setattr(cqltext, "tokens", None)
+    text = f"{verb} x WHERE k IN ({', '.join(map(str, range(literals)))}) -- {time.time_ns()}"
+    for _ in range(3):
+        read_statement(text)
+    # the first word alone says all of what reads or changes the schema; once read it is kept
+    assert matches == {"SELECT": 1, "CREATE": 1, "INSERT": 2, "UPDATE": 3}[verb]
+
+
+def test_long_texts_are_kept_up_to_so_many_characters() -> None:
+    kept = cqltext._Kept()
+    length = cqltext._LONGEST
+    texts = [f"UPDATE t SET a = {number}".ljust(length) for number in range(10)]
+    for text in texts:
+        assert kept.read(text).verb == "UPDATE"
+        assert kept.read(texts[0]) is kept.read(texts[0])
+        assert kept.characters <= cqltext._MOST_LONG
+        assert kept.characters == sum(map(len, kept._found))
+    assert texts[0] in kept._found
+    assert texts[1] not in kept._found
+    before = cqltext._kept.characters
+    assert read_statement("DELETE" + " " * length).verb == "DELETE"
+    assert cqltext._kept.characters == before  # too long to be kept at all
+
+
+def test_threads_share_what_is_kept() -> None:
+    kept = cqltext._Kept()
+    texts = [f"UPDATE t SET a = {number}".ljust(cqltext._LONGEST) for number in range(9)]
+
+    def read(_: int) -> None:
+        for text in texts:
+            assert kept.read(text).verb == "UPDATE"
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read, range(4)))
+    assert kept.characters == sum(map(len, kept._found)) <= cqltext._MOST_LONG
+
+
 @pytest.mark.parametrize(
     "unit",
-    [" ", "'", "''", '"', '""', "$", "$$", "$ $", "/", "*", "/*", "/**", "*/", "-", "--", "?", ":",
-     ':"', ':""', ":a", "a", "9", "9a.", ";", "\n", "--\n", "/*/", "'\"", "\u00e9"],
+    [" ", "i", "I ", "if_", "in1 ",
+     "'", "''", '"', '""', "$", "$$", "$ $", "/", "*", "/*", "/**", "*/", "-", "--", "?",
+     ":", ':"', ':""', ":a", "a", "9", "9a.", ";", "\n", "--\n", "/*/", "'\"", "\u00e9"],
 )  # fmt: skip
 def test_long_texts_take_time_in_proportion(unit: str) -> None:
     def seconds(length: int) -> float:
@@ -176,6 +270,9 @@ def test_long_texts_take_time_in_proportion(unit: str) -> None:
         started = time.process_time()
         for _ in tokens(text):
             pass
+        read_statement(text + " ")
+        has_names_only(text)
+        shown(text)
         return time.process_time() - started
 
     # Quadratic time would be a matter of minutes here, and of 256 times as long.

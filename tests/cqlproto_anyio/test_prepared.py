@@ -299,6 +299,23 @@ def test_the_cache_keeps_what_was_used_last(size: int, steps: list[tuple[bool, i
         assert cache.get(query) is made[query]
 
 
+def test_the_cache_keeps_no_more_text_than_a_few_megabytes() -> None:
+    cache = StatementCache(1000)
+    for number in range(40):
+        one = statement(f"SELECT {number} FROM t -- ".ljust(1 << 20, "x"))
+        for _ in range(2):
+            cache.put(one.query, one)
+        assert cache.characters == sum(len(each.query) for each in cache) <= 16 << 20
+        assert cache.get(one.query) is one
+    assert len(cache) == 16
+    longest = statement("SELECT 1 FROM t -- ".ljust(17 << 20, "x"))
+    cache.put(longest.query, longest)
+    assert [*cache] == [longest]
+    small = statement("SELECT 2 FROM t")
+    cache.put(small.query, small)
+    assert [*cache] == [small]
+
+
 def test_what_is_outdated_stays_so_until_it_is_prepared_anew() -> None:
     """A stream of its pages may go on meanwhile, on connections of another version too."""
     one = statement("INSERT INTO t (a) VALUES (?)", "a")
