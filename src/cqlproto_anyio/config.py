@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cqlproto.connection import Authenticator, Limits, PlainAuthenticator
@@ -238,6 +238,9 @@ class Config:
     def _check_objects(self) -> None:
         if not isinstance(self.limits, Limits):
             raise ConfigError(f"limits must be Limits, got {described(self.limits)}")
+        for each in fields(self.limits):
+            name = f"limits.{each.name}"
+            integer(name, getattr(self.limits, each.name), 1, _MOST, "an int of at least 1")
         for name in ("connector", "translate"):
             value = getattr(self, name)
             if value is not None and not callable(value):

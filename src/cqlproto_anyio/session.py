@@ -478,18 +478,20 @@ class Session:
 
         What compares equal may be of another class, and wrong: ``True`` for a timeout of 1.
         """
+        key: tuple[Any, ...] = ()
+        for name, value in options.items():
+            key += name, value, type(value)
         try:
-            key = (*options.items(), *map(type, options.values()))
-            settings = self._settings.get(key)
+            return self._settings[key]
+        except KeyError:
+            settings = self._varied(options)
         except Exception:  # something has no hash
             return self._varied(options)
-        if settings is None:
-            settings = self._varied(options)
-            # a timestamp seldom comes twice, and a payload may be changed before it does
-            if options.keys().isdisjoint(_UNCACHED):
-                if len(self._settings) >= _MAX_SETTINGS:
-                    self._settings.clear()
-                self._settings[key] = settings
+        # a timestamp seldom comes twice, and a payload may be changed before it does
+        if options.keys().isdisjoint(_UNCACHED):
+            if len(self._settings) >= _MAX_SETTINGS:
+                self._settings.clear()
+            self._settings[key] = settings
         return settings
 
     def _varied(self, options: Mapping[str, Any]) -> Settings:
@@ -507,16 +509,16 @@ class Session:
         return base.varied(given.get("timeout", base.timeout), timestamp)
 
     def _base(self, options: Mapping[str, Any]) -> Settings:
-        key: tuple[Any, ...] | None
+        """Return settings that are kept apart: calls with new timeouts don't push them out."""
+        key = tuple([(name, value, type(value)) for name, value in options.items()])
         try:
-            key = (*options.items(), *map(type, options.values()))
             settings = self._bases.get(key)
-        except Exception:
-            key = settings = None
+        except Exception:  # something has no hash
+            settings, key = None, ()
         if settings is None:
             profile = overlaid(self._profile, options)
             settings = Settings(profile, self._runtime.wires, self._runtime.timestamps)
-            if key is not None and "payload" not in options:
+            if key and "payload" not in options:
                 if len(self._bases) >= _MAX_SETTINGS:
                     self._bases.clear()
                 self._bases[key] = settings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import cqlproto.enums as enums
@@ -47,6 +49,27 @@ def test_what_each_version_has(version: ProtocolVersion) -> None:
 def test_every_predicate_is_held_to_the_specification() -> None:
     predicates = {name for name, value in vars(ProtocolVersion).items() if name.startswith("has_")}
     assert predicates == SINCE.keys() | UNTIL.keys()
+
+
+@pytest.mark.parametrize("level", Consistency)
+def test_levels_go_by_their_names(level: Consistency) -> None:
+    find: Any = Consistency
+    name = level.name
+    assert f"{level}" == str(level) == f"{level!s}" == f"{level:s}" == name
+    assert repr(level) == f"Consistency.{name}"
+    assert f"{level:>15}" == name.rjust(15)
+    assert (f"{level:d}", f"{level:#06x}") == (str(level.value), f"{level.value:#06x}")
+    assert "%s %d" % (level, level) == f"{name} {level.value}"  # noqa: UP031
+    assert find(name) is find(name.lower()) is find(level.value) is Consistency[name] is level
+
+
+def test_what_is_no_level() -> None:
+    find: Any = Consistency
+    with pytest.raises(ValueError, match="'QUOROM' is no consistency level: ANY, ONE, TWO, .* are"):
+        find("QUOROM")
+    for wrong in (11, None, b"ONE"):
+        with pytest.raises(ValueError, match="is not a valid Consistency"):
+            find(wrong)
 
 
 def test_opcodes() -> None:

@@ -72,7 +72,15 @@ BAD_CONFIG: dict[str, list[Any]] = {
     "client_timestamps": BAD_SWITCH,
     "translate": ["10.0.0.1", {}],
     "hooks": [print, {}, cql.Hooks],
-    "limits": [None, 5, {}],
+    "limits": [
+        None,
+        5,
+        {},
+        Limits(max_request=True),
+        Limits(max_response=0),
+        Limits(max_response=1e9),  # type: ignore[arg-type]
+        Limits(max_request=HUGE),
+    ],
     "connector": ["tcp", 5],
     "application_name": [5, b"x", "\ud800", "x" * 65_536],
     "application_version": [1.2, ["1"], "x" * 65_536],

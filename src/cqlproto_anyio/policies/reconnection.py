@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from cqlproto_anyio.exceptions import ConfigError
+from cqlproto_anyio.checking import number
 
 __all__ = ["ConstantReconnection", "ExponentialReconnection", "Reconnection"]
 
@@ -31,9 +31,7 @@ class Reconnection(Protocol):
 
 
 def _check(name: str, value: float, least: float, most: float) -> None:
-    # The types are checked too: users without a type checker pass strings.
-    if type(value) not in (int, float) or not least <= value <= most:
-        raise ConfigError(f"{name} is {value!r}, not a number from {least:g} to {most:g}")
+    number(name, value, least, most, f"a number from {least:g} to {most:g}")
 
 
 @dataclass(frozen=True, slots=True)

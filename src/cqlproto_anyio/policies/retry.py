@@ -14,8 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from cqlproto_anyio.checking import integer, number
 from cqlproto_anyio.exceptions import (
-    ConfigError,
     ConnectionFailed,
     IsBootstrapping,
     NoHostAvailable,
@@ -167,12 +167,9 @@ class DefaultRetry:
     schema_delay: float = 0.2
 
     def __post_init__(self) -> None:
-        if type(self.max_attempts) is not int or self.max_attempts < 1:
-            raise ConfigError(f"max_attempts is {self.max_attempts!r}, not a number of at least 1")
+        integer("max_attempts", self.max_attempts, 1, None, "an int of at least 1")
         for name in ("overload_delay", "schema_delay"):
-            value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 <= value <= 3600:
-                raise ConfigError(f"{name} is {value!r}, not a number of seconds")
+            number(name, getattr(self, name), 0, 3600, "a number of seconds from 0 to 3600")
 
     def decide(
         self, error: CQLError, *, attempt: int, idempotent: bool, reads: bool

@@ -13,14 +13,16 @@ one look in a list. What a pool is doesn't matter here; they are only put in ord
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
+from cqlproto_anyio.checking import described, integer, shown, switch
+from cqlproto_anyio.exceptions import ConfigError
 from cqlproto_anyio.topology import Host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from uuid import UUID
 
     from cqlproto_anyio.topology import Placement, Ring, Topology
@@ -47,6 +49,9 @@ class Routing:
             the local one is left. A consistency such as LOCAL_QUORUM means theirs then.
         remote_hosts: how many hosts of each of them are used at most.
         host_filter: takes a host and returns whether it may be used; None lets all be.
+
+    Raises:
+        ConfigError: an attribute has no such value.
     """
 
     token_aware: bool = True
@@ -54,6 +59,22 @@ class Routing:
     remote_datacenters: tuple[str, ...] = ()
     remote_hosts: int = 2
     host_filter: Callable[[Host], bool] | None = None
+
+    def __post_init__(self) -> None:
+        switch("token_aware", self.token_aware)
+        if self.rack is not None and not isinstance(self.rack, str):
+            raise ConfigError(f"rack must be a rack's name or None, got {shown(self.rack)}")
+        names = self.remote_datacenters
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise ConfigError(f"remote_datacenters must be a tuple of names, got {shown(names)}")
+        names = tuple(names)
+        for name in names:
+            if not isinstance(name, str):
+                raise ConfigError(f"remote_datacenters must be names, got {shown(name)}")
+        object.__setattr__(self, "remote_datacenters", names)
+        integer("remote_hosts", self.remote_hosts, 0, None, "an int of at least 0")
+        if self.host_filter is not None and not callable(self.host_filter):
+            raise ConfigError(f"host_filter must be a function, got {described(self.host_filter)}")
 
 
 def distance(host: Host, routing: Routing, local_dc: str | None) -> Distance:

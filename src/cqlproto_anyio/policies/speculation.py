@@ -17,7 +17,7 @@ from itertools import accumulate
 from operator import add
 from typing import Protocol
 
-from cqlproto_anyio.exceptions import ConfigError
+from cqlproto_anyio.checking import integer, number
 
 __all__ = ["ConstantSpeculation", "PercentileSpeculation", "Speculation", "Tracker"]
 
@@ -57,13 +57,11 @@ class Speculation(Protocol):
 
 
 def _check_attempts(attempts: int) -> None:
-    if type(attempts) is not int or not 1 <= attempts <= MAX_ATTEMPTS:
-        raise ConfigError(f"attempts is {attempts!r}, not a number from 1 to {MAX_ATTEMPTS}")
+    integer("attempts", attempts, 1, MAX_ATTEMPTS, f"an int from 1 to {MAX_ATTEMPTS}")
 
 
 def _check_seconds(name: str, value: float, least: float) -> None:
-    if type(value) not in (int, float) or not least <= value <= _LONGEST:
-        raise ConfigError(f"{name} is {value!r}, not a number from {least:g} to {_LONGEST:g}")
+    number(name, value, least, _LONGEST, f"a number of seconds from {least:g} to {_LONGEST:g}")
 
 
 class _Constant:
@@ -130,16 +128,13 @@ class PercentileSpeculation:
     window: int = 10_000
 
     def __post_init__(self) -> None:
-        if type(self.percentile) not in (int, float) or not 1 <= self.percentile <= 99.99:
-            raise ConfigError(f"percentile is {self.percentile!r}, not a number from 1 to 99.99")
+        number("percentile", self.percentile, 1, 99.99, "a number from 1 to 99.99")
         _check_attempts(self.attempts)
         _check_seconds("least", self.least, 0.0)
         _check_seconds("most", self.most, self.least)
-        if type(self.window) is not int or self.window < 2 * self.samples:
-            raise ConfigError(
-                f"window is {self.window!r}, not a number of at least {2 * self.samples},"
-                f" which a percentile of {self.percentile} needs"
-            )
+        least = 2 * self.samples
+        what = f"an int of at least {least}, which a percentile of {self.percentile} needs"
+        integer("window", self.window, least, None, what)
 
     @property
     def samples(self) -> int:

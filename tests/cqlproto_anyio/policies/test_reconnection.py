@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -59,6 +60,8 @@ def test_policies_are_values() -> None:
         (ExponentialReconnection, {"base": "1"}),
         (ExponentialReconnection, {"maximum": 0.1}),
         (ExponentialReconnection, {"maximum": float("inf")}),
+        (ExponentialReconnection, {"base": Decimal(1)}),
+        (ExponentialReconnection, {"base": 10**400}),
         (ExponentialReconnection, {"jitter": 1.5}),
         (ExponentialReconnection, {"jitter": float("nan")}),
         (ConstantReconnection, {"seconds": 0}),
@@ -68,5 +71,5 @@ def test_policies_are_values() -> None:
     ids=str,
 )
 def test_what_cannot_be(kind: Any, arguments: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"^{next(iter(arguments))} is"):
+    with pytest.raises(ConfigError, match=f"^{next(iter(arguments))} must be"):
         kind(**arguments)

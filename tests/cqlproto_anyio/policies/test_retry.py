@@ -230,6 +230,8 @@ def test_policies_are_values(policy: RetryPolicy) -> None:
         {"max_attempts": 0},
         {"max_attempts": True},
         {"max_attempts": 2.0},
+        {"max_attempts": Consistency.ONE},
+        {"overload_delay": 10**400},
         {"overload_delay": -1},
         {"overload_delay": "1"},
         {"overload_delay": float("nan")},

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from itertools import islice
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
@@ -21,6 +21,7 @@ from cqlproto.cqltypes import NATIVE_TYPES
 from cqlproto.messages.metadata import Column
 from cqlproto.routing import MAX_TOKEN, MIN_TOKEN, key_function, murmur3_token
 from cqlproto_anyio.config import Endpoint
+from cqlproto_anyio.exceptions import ConfigError
 from cqlproto_anyio.policies import routing as routing_module
 from cqlproto_anyio.policies.routing import Router, Routing, distance
 from cqlproto_anyio.topology import Host, Topology
@@ -38,6 +39,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 Pool = list[int]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("token_aware", 1),
+        ("rack", 5),
+        ("remote_datacenters", "eu"),
+        ("remote_datacenters", 5),
+        ("remote_datacenters", ["eu", b"us"]),
+        ("remote_hosts", -1),
+        ("remote_hosts", True),
+        ("remote_hosts", 1.0),
+        ("host_filter", "eu"),
+        ("host_filter", ["eu"]),
+    ],
+)
+def test_what_cannot_be(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} must be"):
+        Routing(**{name: value})
+
+
+def test_names_in_any_order_that_is_one() -> None:
+    routing = Routing(remote_datacenters=["eu", "us"])  # type: ignore[arg-type]
+    assert routing == Routing(remote_datacenters=("eu", "us"))
+    assert hash(routing) == hash(Routing(remote_datacenters=("eu", "us")))
+
 
 NETWORK = {"class": "NetworkTopologyStrategy"}
 SIMPLE = {"class": "SimpleStrategy"}

@@ -93,6 +93,8 @@ def test_trackers_are_apart_and_policies_are_values() -> None:
     [
         (ConstantSpeculation, {"delay": -0.1}),
         (ConstantSpeculation, {"delay": "1"}),
+        (ConstantSpeculation, {"delay": True}),
+        (ConstantSpeculation, {"delay": 10**400}),
         (ConstantSpeculation, {"attempts": 0, "delay": 1.0}),
         (ConstantSpeculation, {"attempts": 11, "delay": 1.0}),
         (ConstantSpeculation, {"attempts": True, "delay": 1.0}),
@@ -108,5 +110,5 @@ def test_trackers_are_apart_and_policies_are_values() -> None:
     ids=str,
 )
 def test_what_cannot_be(kind: Any, arguments: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"^{next(iter(arguments))} is"):
+    with pytest.raises(ConfigError, match=f"^{next(iter(arguments))} must be"):
         kind(**arguments)
