@@ -330,3 +330,161 @@ async def test_what_the_session_does_by_itself_is_not_told() -> None:
         await connected(session, cluster.hosts)
     assert sum(cluster.reads.values()) > 0
     assert hooks.records == []
+
+
+class Hostile:
+    """Raises whatever it is asked."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("asked for its text")
+
+    __repr__ = __str__
+
+    def __iter__(self) -> Any:
+        raise RuntimeError("asked for its items")
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("asked whether it is equal")
+
+    def __hash__(self) -> int:
+        raise RuntimeError("asked for its hash")
+
+
+def some(*items: Any) -> Any:
+    """Items that can be read once; an exception among them is raised."""
+    for item in items:
+        if isinstance(item, Exception):
+            raise item
+        yield item
+
+
+PLAIN = "SELECT v FROM ks.t"
+WRITE = "INSERT INTO ks.t (k, v) VALUES (1, 2)"
+QUERIES: list[Any] = [
+    PLAIN, WRITE, "", " ", "USE ks", "SELEKT", None, 5, b"SELECT", [PLAIN], (PLAIN,), [], {},
+    Hostile(), str, type("Text", (str,), {})(PLAIN),
+]  # fmt: skip
+PARAMETERS: list[Any] = [
+    None, (), (1,), [1], {}, {"k": 1}, {"x": 1}, "a", b"a", 5, (1, 2), ("x",), lambda: some(1),
+    Hostile(), object,
+]  # fmt: skip
+BATCHES: list[Any] = [
+    [WRITE], (WRITE, WRITE), {WRITE}, {WRITE: 1}, WRITE, b"x", 5, None, PLAIN, Hostile(), [PLAIN],
+    [WRITE, 5], [(WRITE, ())], [(INSERT, (1, 2))], [(INSERT, (1,))], [(INSERT, 1, 2)], [None],
+    [[INSERT, (1, 2)]], [(INSERT, "ab")], [Hostile()], [(WRITE, None), LWT], [LWT],
+    lambda: some(WRITE, WRITE), lambda: some(WRITE, ValueError("mine")),
+    lambda: some((INSERT, (1, 2))), lambda: some(KeyError("first")),
+]  # fmt: skip
+KINDS: list[Any] = ["unlogged", "counter", "LOGGED", "loged", None, 0, Hostile()]
+ROWS: list[Any] = [None, tuple, dict, cql.Row, 5, "dict", Hostile(), list]
+TOKENS: list[Any] = ["", "x", 5, b"x", Hostile()]
+OPTIONS: list[dict[str, Any]] = [
+    {"timeout": 5}, {"timeout": True}, {"timeout": 10**400}, {"timeout": Hostile()},
+    {"consistency": "one"}, {"consistency": "quorom"}, {"consistency": None}, {"consistency": 1},
+    {"keyspace": ""}, {"keyspace": "ks"}, {"keyspace": None}, {"profile": None}, {"profile": {}},
+    {"profile": Hostile()}, {"profile": cql.Profile(consistency="all")}, {"payload": {"a": 1}},
+    {"retry": None}, {"retry": Hostile()}, {"timestamp": 5}, {"page_size": None}, {"timeot": 1},
+    {"observer": 1}, {"kind": "logged"}, {"token": None}, {"row": None},
+]  # fmt: skip
+
+
+def trials() -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+    """Calls of all verbs, many of them wrong."""
+    found: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+    for verb in ("execute", "page", "stream", "prepare"):
+        found += [(verb, (query,), {}) for query in QUERIES]
+        found += [(verb, (PLAIN,), options) for options in OPTIONS]
+        found += [(verb, (PLAIN,), {"row": row}) for row in ROWS]
+        found += [(verb, (), {}), (verb, (PLAIN, (), 3), {}), (verb, (), {"query": PLAIN})]
+        if verb != "prepare":
+            found += [(verb, (SELECT, parameters), {}) for parameters in PARAMETERS]
+            found += [(verb, (LWT, (1, 2)), {"timestamp": 5})]
+    found += [("page", (PLAIN,), {"token": token}) for token in TOKENS]
+    found += [("batch", (items,), {}) for items in BATCHES]
+    found += [("batch", ([WRITE],), {"kind": kind}) for kind in KINDS]
+    found += [("batch", ([WRITE],), options) for options in OPTIONS]
+    found += [("batch", (), {}), ("batch", ([WRITE], 1), {}), ("batch", (), {"items": [WRITE]})]
+    return found
+
+
+async def outcome(session: cql.Session, verb: str, arguments: Any, keywords: Any) -> Any:
+    """What comes of a call, in a form that can be compared."""
+    arguments = tuple(
+        each() if getattr(each, "__name__", "") == "<lambda>" else each for each in arguments
+    )
+    try:
+        if verb == "stream":
+            answer: Any = [row async for row in session.stream(*arguments, **keywords)]
+        else:
+            answer = await getattr(session, verb)(*arguments, **keywords)
+    except Exception as error:
+        return type(error), str(error)
+    return type(answer), [str(row) for row in getattr(answer, "rows", ())]
+
+
+async def test_it_accepts_and_refuses_what_a_plain_session_does() -> None:
+    found = []
+    for hooks in (None, Listener()):
+        cluster = FakeCluster(1)
+        Script(cluster)
+        results = []
+        async with session_on(cluster, hooks=hooks, client_timestamps=False) as session:
+            await connected(session, cluster.hosts)
+            for verb, arguments, keywords in trials():
+                cluster.seen = []
+                result = await outcome(session, verb, arguments, keywords)
+                results.append((verb, result, [str(request) for request in cluster.seen]))
+        found.append(results)
+        if hooks is not None:
+            assert {record.verb for record in hooks.records} == {
+                "execute", "page", "stream", "prepare", "batch"
+            }  # fmt: skip
+    for call, plain, observed in zip(trials(), *found, strict=True):
+        assert plain == observed, call[0]
+
+
+async def test_records_of_wrong_calls() -> None:
+    """The options are those that the call has, as far as they are right, and nothing is asked."""
+    cluster = FakeCluster(1)
+    Script(cluster)
+    hooks = Listener()
+    async with session_on(cluster, hooks=hooks) as session:
+        untyped: Any = session
+        fault = KeyError()
+        calls: list[tuple[str, str, Any]] = [
+            ("a Hostile", "LOCAL_QUORUM", lambda: untyped.execute(Hostile())),
+            ("a NoneType", "ONE", lambda: untyped.execute(None, consistency="one")),
+            (PLAIN, "LOCAL_QUORUM", lambda: untyped.execute(PLAIN, consistency="quorom")),
+            (PLAIN, "LOCAL_QUORUM", lambda: untyped.page(PLAIN, profile={})),
+            ("BATCH of 0", "LOCAL_QUORUM", lambda: untyped.batch(5)),
+            ("BATCH of 0", "TWO", lambda: untyped.batch(WRITE, consistency="two")),
+            ("BATCH of 1", "TWO", lambda: untyped.batch([WRITE, 5], consistency="two")),
+            (
+                "BATCH of 1",
+                "ALL",
+                lambda: untyped.batch(some(WRITE, fault), consistency="all"),
+            ),
+        ]
+        for text, level, call in calls:
+            with pytest.raises(Exception) as caught:  # whichever it is
+                await call()
+            record = hooks.pop()
+            assert (record.query, str(record.consistency)) == (text, level)
+            assert record.error is caught.value
+            assert record.attempts == 0
+            assert f"consistency=Consistency.{level}" in repr(record)
+
+
+async def test_batches_at_the_same_time_are_told_apart() -> None:
+    cluster = FakeCluster(1)
+    script = Script(cluster, [Fault("held")] * 3)
+    hooks = Listener()
+    async with session_on(cluster, hooks=hooks) as session, anyio.create_task_group() as group:
+        for size in (1, 2, 3):
+            start(group, lambda n=size: session.batch(some(*[WRITE] * n)))  # type: ignore[misc]
+        await until(lambda: len(script.held) == 3)
+        for request in reversed(script.held):
+            request.reply(success(request))
+        await until(lambda: len(hooks.records) == 3)
+        assert {record.query for record in hooks.records} == {f"BATCH of {n}" for n in (1, 2, 3)}
+        hooks.records.clear()
