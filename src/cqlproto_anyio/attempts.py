@@ -340,11 +340,11 @@ class Attempts:
                 error = outcome
             else:
                 message = outcome.message
+                if outcome.notes is not None:
+                    self.runtime.take_notes(self.query, self.statement, outcome, host_of(request))
                 if type(message) is not Error:
                     if type(message) is SetKeyspace:
                         self._refuse_keyspace(request)
-                    if outcome.notes is not None and self.statement is not None:
-                        self.runtime.cluster.chooser.learn(self.statement, outcome)
                     self.answered_by = request.connection
                     return outcome
                 connection = request.connection

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from cqlproto_anyio.deadlines import Alarm
     from cqlproto_anyio.prepared import Key
     from cqlproto_anyio.request import Request
+    from cqlproto_anyio.serverwarnings import ServerWarnings
     from cqlproto_anyio.settings import Settings
 
 __all__ = ["SILENT", "Preparations", "Told", "refused_everywhere"]
@@ -124,8 +125,10 @@ class Preparations:
         other: Callable[[Collection[Connection]], Connection | None],
         keep_deadline: Callable[[Request], None],
         request_class: type[Request],
+        warnings: ServerWarnings,
     ) -> None:
         self.statements = StatementCache(size)
+        self.warnings = warnings
         self.timeout = timeout
         self.clock = clock
         self.alarm = alarm
@@ -396,6 +399,8 @@ class _Flight:
                 "no answer to PREPARE", host=connection.name, stage=SILENT, elapsed=elapsed
             )
         elif error is None:
+            if request.value.notes is not None:
+                owner.warnings.log(request.value.warnings, self._query, connection.name)
             message = request.value.message
             if type(message) is PreparedMessage:
                 statement = owner.keep(self._at[0], message, connection)

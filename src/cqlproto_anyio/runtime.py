@@ -31,6 +31,7 @@ from cqlproto_anyio.hooks import active
 from cqlproto_anyio.policies import monotonic_timestamps
 from cqlproto_anyio.policies.checked import tracker_of
 from cqlproto_anyio.preparing import Preparations
+from cqlproto_anyio.serverwarnings import ServerWarnings
 from cqlproto_anyio.settings import Wires
 from cqlproto_anyio.statistics import Statistics
 from cqlproto_anyio.usercode import Report, described
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Collection, Coroutine, Sequence
 
+    from cqlproto._events import ResponseReceived
     from cqlproto.enums import ProtocolVersion
     from cqlproto.messages.results import SchemaChange
     from cqlproto_anyio._backend import Backend, Waiting
@@ -83,6 +85,7 @@ class Runtime:
         self.deadlines = Deadlines()
         self.request_class = backend.request
         self.tell = active(config.hooks)
+        self.warnings = ServerWarnings()
         self.preparations = Preparations(
             config.max_prepared,
             keyspace,
@@ -92,6 +95,7 @@ class Runtime:
             other=self._other_connection,
             keep_deadline=self.keep_deadline,
             request_class=backend.request,
+            warnings=self.warnings,
         )
         self.statements = self.preparations.statements
         self.wires = Wires(keyspace)
@@ -417,6 +421,22 @@ class Runtime:
             " fork: connect again"
         )
         self.cluster.forget(SessionClosed(self._closed))
+
+    def take_notes(
+        self, query: str, statement: Statement | None, event: ResponseReceived, host: str
+    ) -> None:
+        """Take what an answer has brought beside its message: warnings, and where a tablet is.
+
+        Arguments:
+            query: the statement's text.
+            statement: the prepared statement, or None.
+            event: the answer.
+            host: the node that sent it, as ``address:port``.
+        """
+        if event.warnings:
+            self.warnings.log(event.warnings, query, host)
+        if statement is not None:
+            self.cluster.chooser.learn(statement, event)
 
     # -- prepared statements
 

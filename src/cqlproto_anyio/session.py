@@ -183,7 +183,7 @@ class Session:
         except ValueConversionError as exc:
             return await self._doubt(exc, query, parameters, row, settings, statement)
         if event.notes is not None:
-            runtime.cluster.chooser.learn(statement, event)
+            runtime.take_notes(statement.query, statement, event, connection.name)
         message = event.message
         kind = type(message)
         if kind is Void:

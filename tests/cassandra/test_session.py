@@ -320,6 +320,21 @@ async def test_the_server_warns(session: cql.Session) -> None:
     assert list(plain.warnings) == []
 
 
+async def test_warnings_and_traces_of_all_pages(session: cql.Session) -> None:
+    for seat in range(5):
+        await session.execute("INSERT INTO rooms (room, seat) VALUES ('traced', ?)", (seat,))
+    query = "SELECT seat FROM rooms WHERE room = ?"
+    for _ in range(2):
+        result = await session.execute(query, ("traced",), page_size=2, trace=True)
+        assert result.scalars() == [*range(5)]
+        assert result.tracing_id == result.tracing_ids[0]
+        assert len({*result.tracing_ids}) == len(result.tracing_ids) == 3
+    stream = session.stream(query, ("traced",), page_size=2, trace=True)
+    assert [row.seat async for row in stream] == [*range(5)]
+    assert (stream.columns, stream.column_types) == (("seat",), ("int",))
+    assert len({*stream.tracing_ids}) == 3
+
+
 async def test_a_trace_can_be_found(session: cql.Session) -> None:
     for result in (
         await session.execute("SELECT * FROM users WHERE id = ?", (1,), trace=True),
