@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from cqlproto_anyio.exceptions import CQLError, InvalidQuery
+from cqlproto.exceptions import ProtocolError, ValueConversionError
+from cqlproto_anyio.exceptions import CQLError, DatabaseError, InvalidQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["agree"]
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.2  # seconds between two looks
+PATIENCE = 5  # how many answers in a row may be of no use
 
 
 async def agree(
@@ -38,9 +40,11 @@ async def agree(
         timeout: how long to wait, in seconds.
 
     Returns:
-        whether they have it; False at once if the server doesn't tell schema versions.
+        whether they have it; False at once if the server doesn't tell schema versions, and soon if
+        it answers with something else again and again.
     """
     pause = FIRST_PAUSE
+    useless = 0  # answers in a row that tell nothing
     agreed: object = None  # what they had at the last look, if it was one and the same
     with anyio.move_on_after(timeout):
         while True:
@@ -51,9 +55,14 @@ async def agree(
                     mine, versions = await asked.schema_versions()
                 except InvalidQuery:
                     return False
+                except (DatabaseError, ProtocolError, ValueConversionError):
+                    useless += 1
+                    if useless == PATIENCE:
+                        return False
                 except CQLError:
                     pass  # another node is asked the next time, if this one is gone
                 else:
+                    useless = 0
                     if mine is not None and all(versions.get(each) == mine for each in hosts_up()):
                         # once more: a node may tell of a change before it tells its new version
                         if mine == before:

@@ -9,16 +9,18 @@ waits or takes long happens in tasks of the session's group.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from uuid import NAMESPACE_URL, uuid5
+
+import anyio
 
 from cqlproto_anyio.choosing import Chooser
 from cqlproto_anyio.contactpoints import Translation
 from cqlproto_anyio.control import Control
-from cqlproto_anyio.discovery import check_local_dc, infer_local_dc
+from cqlproto_anyio.discovery import check_local_dc, infer_local_dc, made_id, plain_host
 from cqlproto_anyio.exceptions import (
     ConfigError,
     ConnectionFailed,
@@ -34,8 +36,8 @@ from cqlproto_anyio.opening import open_connection
 from cqlproto_anyio.openings import Openings
 from cqlproto_anyio.policies.checked import CheckedFilter, CheckedReconnection
 from cqlproto_anyio.policies.routing import distance
-from cqlproto_anyio.pool import Pool
-from cqlproto_anyio.topology import Host, Topology
+from cqlproto_anyio.pool import MAX_SHARDS, Pool
+from cqlproto_anyio.topology import Topology
 
 if TYPE_CHECKING:
     import ssl
@@ -49,13 +51,20 @@ if TYPE_CHECKING:
     from cqlproto_anyio.deadlines import Alarm
     from cqlproto_anyio.hooks import Active
     from cqlproto_anyio.request import Request
+    from cqlproto_anyio.topology import Host
 
 __all__ = ["Cluster"]
 
+logger = logging.getLogger(__name__)
+
 # How often connections that are out of service are looked at, in seconds.
 _SWEEP = 0.25
-# How many hosts of a data centre are tried at once for a request that finds no connection at all.
+# How many hosts of a data centre are tried at once for a request that finds no connection at all,
+# and after how many seconds as many more are, since some may never answer.
 _TRIED_AT_ONCE = 4
+_PATIENCE = 0.5
+# How many failures the text of an error tells.
+_MOST_TOLD = 10
 
 
 class Cluster:
@@ -122,12 +131,16 @@ class Cluster:
         self._opener = alarm(self._open_some)
         self._sweeper = alarm(self._sweep)
         self._heart = alarm(self._beat)
+        self._seeker = alarm(self._seek_more)
+        self._round = 1  # how often more hosts were tried for those who wait; 0 for a single one
+        self._by_endpoint: dict[Endpoint, list[Pool]] = {}
         self._waiters: list[Waiting] = []
         self._counted_at = -math.inf  # when those that have given up were left out
         self._asked: set[Pool] = set()  # hosts that were tried for those who wait
         self._closed: SessionClosed | None = None
         self._spawn_soon: Callable[..., object] | None = None
         self.control: Control | None = None
+        self._beginning: Control | None = None
         self._control_was: Endpoint | None = None
         self._control_error: Exception | None = None
 
@@ -142,11 +155,19 @@ class Cluster:
             spawn_soon: likewise, but may be called from a callback of the event loop too.
 
         Raises:
-            ConnectionFailed, NoHostAvailable, DatabaseError, ConfigError: it can't be.
+            ConnectionFailed, NoHostAvailable, DatabaseError, ConfigError: none can be had, at the
+                latest after ``Config.start_timeout``.
         """
         self._spawn_soon = spawn_soon
+        began = self._clock()
+        with anyio.move_on_after(self._config.start_limit):
+            await self._start(spawn)
+            return
+        raise self._too_late(self._clock() - began)
+
+    async def _start(self, spawn: Callable[..., object]) -> None:
         if self._config.discovery:
-            control = Control(
+            self._beginning = control = Control(
                 backend=self._backend,
                 config=self._config,
                 contact_points=self.contact_points,
@@ -159,16 +180,38 @@ class Cluster:
             self.local_dc = self._checked_dc(topology, control)
             self.topology_changed(topology)
             spawn(control.run)
+            self._round = 0  # the host that has answered just now is enough
         else:
             translated = Translation(self._config.translate)
-            hosts = [_plain_host(translated(endpoint)) for endpoint in self.contact_points]
+            hosts = [plain_host(translated(endpoint)) for endpoint in self.contact_points]
             self.topology_changed(Topology(hosts, {}))
         waiting = self._backend.waiting()
         self.wait(waiting)
         await waiting
         self._heart.set(self._clock() + self._config.heartbeat_interval)
 
-    def _checked_dc(self, topology: Topology, control: Control) -> str:
+    def _too_late(self, elapsed: float) -> ConnectionFailed:
+        control = self._beginning
+        stage = "connect"
+        failures: list[BaseException] = []
+        if control is not None and self.control is None:
+            failures += control.failures
+            stage = "discovery" if control.contact_endpoints else "resolve"
+        failures += [pool.state.error for pool in self.pools.values() if pool.state.error]
+        points = [str(point) for point in self.contact_points]
+        more = f" and {len(points) - 3} more" if len(points) > 3 else ""
+        tried = "".join(f"\n  {type(each).__name__}: {each}" for each in failures[:_MOST_TOLD])
+        error = ConnectionFailed(
+            f"no session within {self._config.start_limit:g} s (Config.start_timeout){tried}",
+            host=", ".join(points[:3]) + more,
+            stage=stage,
+            elapsed=elapsed,
+        )
+        error.attempts = tuple(failures)
+        error.__cause__ = failures[0] if failures else None
+        return error
+
+    def _checked_dc(self, topology: Topology, control: Control) -> str | None:
         if self.local_dc is None:
             return infer_local_dc(topology, control.contact_endpoints)
         check_local_dc(topology, self.local_dc)
@@ -178,7 +221,7 @@ class Cluster:
         """Close all connections; requests under way and those that wait get the error."""
         if self._closed is None:
             self._closed = error
-        for alarm in (self._opener, self._sweeper, self._heart):
+        for alarm in (self._opener, self._sweeper, self._heart, self._seeker):
             alarm.cancel()
         for pool in self.all_pools:
             pool.close(self._closed)
@@ -232,21 +275,32 @@ class Cluster:
         """
         if not self._waiters or self._closed is not None:
             return
-        at_once = _TRIED_AT_ONCE
+        at_once = max(_TRIED_AT_ONCE * self._round, 1)
         for pools in self._usable():
             self._ask(pools, at_once)
             self._open_some()
             if any(pool.is_promising for pool in pools):
+                self._seeker.set(self._clock() + _PATIENCE)
                 return
             at_once = min(at_once, self.routing.remote_hosts)
         if not any(pool.is_hopeful for pool in self.pools.values()):
             self._tell_waiters(self._nobody())
 
+    def _seek_more(self) -> None:
+        """Try more hosts, for those that are being tried take long."""
+        if self._waiters:
+            self._round += 1
+            self._seek()
+
     def _ask(self, pools: Sequence[Pool], at_once: int) -> None:
-        """Have some of these hosts connected to, unless so many are being already."""
+        """Have some of these hosts connected to, unless so many are being already.
+
+        The one that the control connection is at goes first: that one answers.
+        """
         now = self._clock()
         busy = sum(pool.state.opening > 0 for pool in pools)
-        for pool in pools:
+        here = None if self.control is None else self.control.endpoint
+        for pool in (*[each for each in pools if each.host.endpoint == here], *pools):
             if busy >= at_once:
                 break
             if pool not in self._asked and not pool.state.opening:
@@ -281,6 +335,8 @@ class Cluster:
     def _tell_waiters(self, error: BaseException | None = None) -> None:
         waiters, self._waiters = self._waiters, []
         self._asked.clear()
+        self._round = 1
+        self._seeker.cancel()
         for waiting in waiters:
             if error is None:
                 waiting.complete(None)
@@ -390,6 +446,7 @@ class Cluster:
         pool.failed(error)
         self._is_down(pool, error)
         if isinstance(error, ConnectionFailed):
+            self._round = max(self._round, 1)
             self._seek()
         else:  # the keyspace or an option is wrong: that is no fault of this one host
             self._tell_waiters(error)
@@ -413,11 +470,15 @@ class Cluster:
     def topology_changed(self, topology: Topology) -> None:
         """The hosts are these from now on."""
         self.topology = topology
+        if self.local_dc is None and self.control is not None:
+            self._find_dc(topology, self.control)
         wanted = {
             host_id: host
             for host_id, host in topology.hosts.items()
             if distance(host, self.routing, self.local_dc) != "ignored"
         }
+        self._rename(wanted)
+        gone: set[UUID] = set()
         for host_id, pool in list(self.pools.items()):
             host = wanted.get(host_id)
             if host is not None and host.endpoint == pool.host.endpoint:
@@ -425,31 +486,67 @@ class Cluster:
             else:
                 del self.pools[host_id]
                 pool.drain()
-                self.chooser.tablets.forget_host(host_id)
+                gone.add(host_id)
                 if pool.all:
                     self._draining.add(pool)
                     self._sweeper.set(self._clock() + _SWEEP)
                 if (tell := self._tell.host_removed) is not None:
                     tell(pool.record())
+        self.chooser.tablets.forget_hosts(gone)
         # in an order of this session's own: clients that fail over don't all go to the same hosts
+        new = []
         for host_id, host in random.sample(list(wanted.items()), len(wanted)):
             if host_id not in self.pools:
                 pool = self.pools[host_id] = self._new_pool(host)
+                new.append(pool)
                 if (tell := self._tell.host_added) is not None:
                     tell(pool.record())
+        self._by_endpoint = {}
+        for pool in self.pools.values():
+            self._by_endpoint.setdefault(pool.host.endpoint, []).append(pool)
+        self._wake_new(new)
         self.chooser.changed()
         self._open_some()
         self._seek()
+
+    def _find_dc(self, topology: Topology, control: Control) -> None:
+        """Find out the local data centre, which no host was known to be in so far."""
+        try:
+            self.local_dc = infer_local_dc(topology, control.contact_endpoints)
+        except ConfigError as exc:
+            logger.warning("hosts of all data centres are used: %s", exc)
+
+    def _rename(self, wanted: dict[UUID, Host]) -> None:
+        """Keep the pools of hosts whose ids had to be made and are known now."""
+        for made, pool in list(self.pools.items()):
+            endpoint = pool.host.endpoint
+            if made in wanted or made != made_id(endpoint):
+                continue
+            for host_id, host in wanted.items():
+                if host.endpoint == endpoint and host_id not in self.pools:
+                    del self.pools[made]
+                    self.pools[host_id] = pool
+                    break
+
+    def _wake_new(self, pools: Sequence[Pool]) -> None:
+        """Have new hosts connected to that are to be from the start, the one that answers first."""
+        if not self._config.eager:
+            return
+        here = None if self.control is None else self.control.endpoint
+        for pool in sorted(pools, key=lambda pool: pool.host.endpoint != here):
+            if distance(pool.host, self.routing, self.local_dc) == "local":
+                pool.state.needed(self._clock())
+                self._openings.changed(pool, pool.state)
 
     def _new_pool(self, host: Host) -> Pool:
         config = self._config
         state = HostState(
             size=config.connections_per_host,
-            largest=config.max_connections_per_host,
+            largest=config.most_connections,
             reconnection=self._reconnection,
             fraction=random.random,
         )
-        pool = Pool(
+        return Pool(
             host,
             state,
             self._clock,
@@ -457,27 +554,23 @@ class Cluster:
             self._pool_changed,
             self._ended,
             self._heartbeats,
+            config.max_connections_per_host or MAX_SHARDS,
         )
-        near = distance(host, self.routing, self.local_dc) == "local"
-        if config.eager and near:
-            state.needed(self._clock())
-        self._openings.changed(pool, state)
-        return pool
 
     def host_up(self, endpoint: Endpoint) -> None:
         """A node tells that this one is up."""
-        for pool in self._at(endpoint):
+        for pool in self._by_endpoint.get(endpoint, ()):
+            wanted = pool.state.wanted
             pool.state.told_up(self._clock())
-            self._pool_changed(pool)
+            self._openings.changed(pool, pool.state)
+            if pool.state.wanted != wanted:
+                self.chooser.changed()
+        self._open_some()
 
     def host_down(self, endpoint: Endpoint) -> None:
         """A node tells that this one is down; connections that work know better."""
-        for pool in self._at(endpoint):
+        for pool in self._by_endpoint.get(endpoint, ()):
             pool.state.told_down(self._clock())
-            self._pool_changed(pool)
-
-    def _at(self, endpoint: Endpoint) -> list[Pool]:
-        return [pool for pool in self.pools.values() if pool.host.endpoint == endpoint]
 
     def candidates(self) -> list[Endpoint]:
         """Where the control connection may go: hosts that are connected to first."""
@@ -486,7 +579,7 @@ class Cluster:
 
     def hosts_up(self) -> list[UUID]:
         """Return the hosts that can be used, as far as is known."""
-        return [host_id for host_id, pool in self.pools.items() if pool.seems_up]
+        return [host_id for host_id, pool in self.pools.items() if pool.matters]
 
     def control_connected(self, endpoint: Endpoint) -> None:
         """The control connection is at this host now."""
@@ -502,6 +595,7 @@ class Cluster:
         """Use nothing of this any more, and leave the sockets alone: they are another process's."""
         self._closed = error
         self.pools = {}
+        self._by_endpoint = {}
         self._draining = set()
         self.chooser.changed()
 
@@ -514,8 +608,3 @@ class Cluster:
     def connecting(self) -> int:
         """How many connections are in the making."""
         return sum(pool.state.opening for pool in self.pools.values())
-
-
-def _plain_host(endpoint: Endpoint) -> Host:
-    """Return a host of which nothing is known but where it is."""
-    return Host(uuid5(NAMESPACE_URL, f"cql://{endpoint}"), endpoint, "", "")

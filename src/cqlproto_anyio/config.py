@@ -126,6 +126,10 @@ class Config:
     Attributes:
         connect_timeout: how long making one connection may take, in seconds: resolving, TCP, TLS,
             the handshake and choosing the keyspace.
+        start_timeout: how long ``connect`` may take in all, in seconds, whatever the contact points
+            do: resolving them, finding one that answers, reading what the cluster is, and the first
+            connection for requests. None for three times ``connect_timeout`` and
+            ``control_timeout`` together, which is 30 s unless they are changed.
         close_timeout: how long closing may take, in seconds.
         compression: ``"lz4"``, ``"snappy"`` or None. v5 knows no Snappy: with it, v4 is the highest
             version that is asked for.
@@ -136,7 +140,9 @@ class Config:
         eager: whether to connect to all nodes of the local data centre from the start, in the
             background; False connects to a node when the first request is meant for it.
         connections_per_host: how many connections a node gets.
-        max_connections_per_host: up to how many it gets under load.
+        max_connections_per_host: up to how many it gets, under load, or to have one for each shard
+            of a Scylla node. None for 4 under load, or ``connections_per_host`` if that is more,
+            and for one for each shard up to 256.
         grow_at: how many requests in flight on a connection make another one be opened.
         max_connecting: how many connections of the session may be in the making at a time.
         max_in_flight: how many requests may be under way on a connection.
@@ -171,13 +177,14 @@ class Config:
     """
 
     connect_timeout: float = 5.0
+    start_timeout: float | None = None
     close_timeout: float = 2.0
     compression: str | None = None
     protocol_version: ProtocolVersion | None = None
     discovery: bool = True
     eager: bool = True
     connections_per_host: int = 1
-    max_connections_per_host: int = 4
+    max_connections_per_host: int | None = None
     grow_at: int = 1024
     max_connecting: int = 16
     max_in_flight: int = 4096
@@ -207,16 +214,21 @@ class Config:
         name = "schema_agreement_timeout"
         what = "a number of seconds, or 0 for no waiting"
         self._keep(name, number(name, getattr(self, name), 0.0, math.inf, what))
+        if self.start_timeout is not None:
+            self._keep("start_timeout", seconds("start_timeout", self.start_timeout))
         for name in ("discovery", "eager", "client_timestamps"):
             switch(name, getattr(self, name))
         for name, least in _COUNTS:
+            if name == "max_connections_per_host" and self.max_connections_per_host is None:
+                continue
             self._keep(
                 name, integer(name, getattr(self, name), least, _MOST, f"an int from {least}")
             )
-        if self.connections_per_host > self.max_connections_per_host:
+        most = self.max_connections_per_host
+        if most is not None and self.connections_per_host > most:
             raise ConfigError(
                 f"connections_per_host is {self.connections_per_host}, more than"
-                f" max_connections_per_host, which is {self.max_connections_per_host}"
+                f" max_connections_per_host, which is {most}"
             )
         self._check_objects()
         for name in ("application_name", "application_version"):
@@ -267,6 +279,20 @@ class Config:
             self._keep("protocol_version", ProtocolVersion(version))
         if compression == "snappy" and not self.highest_version.has_snappy:
             raise ConfigError(f"protocol v{version:d} knows no snappy compression, but lz4")
+
+    @property
+    def start_limit(self) -> float:
+        """How long connecting may take in all, in seconds."""
+        if self.start_timeout is not None:
+            return self.start_timeout
+        return 3 * (self.connect_timeout + self.control_timeout)
+
+    @property
+    def most_connections(self) -> int:
+        """Up to how many connections a node gets under load."""
+        if self.max_connections_per_host is not None:
+            return self.max_connections_per_host
+        return max(4, self.connections_per_host)
 
     @property
     def highest_version(self) -> ProtocolVersion:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ContactPoints", "Translation"]
 
+PATIENCE = 0.5  # how long a name may hold up others that are resolved already, in seconds
+
 
 class ContactPoints:
     """The contact points of a session.
@@ -40,6 +42,7 @@ class ContactPoints:
     Attributes:
         endpoints: the addresses, in the order of the points, as of the last time that any point
             could be resolved.
+        late: whether some name was not waited for, the last time.
         names: the names that addresses bear: of the last resolution, and what :meth:`resolve` was
             told to keep of those before.
     """
@@ -55,17 +58,21 @@ class ContactPoints:
     ) -> None:
         self.endpoints: tuple[Endpoint, ...] = ()
         self.names: dict[Address, str] = {}
+        self.late = False
         self._points = tuple(points)
         self._clock = clock
         self._timeout = timeout
         self._resolves = resolve
         self._translated = Translation(translate)
 
-    async def resolve(self, keep: Iterable[Endpoint] = ()) -> list[ConnectionFailed]:
+    async def resolve(
+        self, keep: Iterable[Endpoint] = (), *, patient: bool = True
+    ) -> list[ConnectionFailed]:
         """Resolve all points at once.
 
         Arguments:
             keep: endpoints whose addresses keep the names they have.
+            patient: wait for all; else, as soon as one is resolved, only a moment for the others.
 
         Returns:
             what failed.
@@ -73,18 +80,33 @@ class ContactPoints:
         found: list[list[Endpoint]] = [[] for _ in self._points]
         failures: list[ConnectionFailed] = []
         bugs: list[Exception] = []
+        left, ended = len(self._points), anyio.Event()
 
         async def resolve(number: int, point: Endpoint) -> None:
+            nonlocal left
             try:
                 found[number] = await self._addresses(point)
             except ConnectionFailed as exc:
                 failures.append(exc)
             except Exception as exc:  # the group would wrap it
                 bugs.append(exc)
+            left -= 1
+            ended.set()
 
         async with anyio.create_task_group() as group:
             for number, point in enumerate(self._points):
                 group.start_soon(resolve, number, point)
+            until = self._clock() + PATIENCE
+            while left and not patient:
+                ended = anyio.Event()
+                some = any(found)
+                with anyio.move_on_after(max(until - self._clock(), 0.0) if some else None) as wait:
+                    await ended.wait()
+                if wait.cancelled_caught:
+                    break
+            self.late = left > 0 and not patient
+            if self.late:
+                group.cancel_scope.cancel()
         if bugs:
             raise bugs[0]
         endpoints = dict.fromkeys(endpoint for each in found for endpoint in each)

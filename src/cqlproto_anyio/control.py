@@ -7,9 +7,12 @@ hosts are read again a second after the last event about them, and at the latest
 the first; and now and then without any, should an event be lost.
 
 When the connection dies, or its node stops answering or talks nonsense, it moves on: to the hosts
-that its owner prefers, then to the contact points, whose names are resolved anew. All of this is
-one task that waits for whatever is due next; no error ends it. What can't be told to a caller is
-logged.
+that its owner prefers, then to the contact points, whose names are resolved anew. Several are tried
+a little apart, so that nodes which don't answer hold up nothing. All of this is one task that waits
+for whatever is due next; no error ends it. What can't be told to a caller is logged.
+
+What a node doesn't tell counts as unknown: a session works with the contact point if need be. One
+that tells more is preferred while there is any.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import logging
 import math
 import random
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,19 +31,28 @@ from cqlproto.messages import SchemaChange, StatusChange, TopologyChange
 from cqlproto_anyio.agreement import agree
 from cqlproto_anyio.contactpoints import ContactPoints
 from cqlproto_anyio.debounce import Debounce
-from cqlproto_anyio.discovery import Addresses, HostReader, with_hosts, with_keyspaces
+from cqlproto_anyio.discovery import (
+    Addresses,
+    Found,
+    HostReader,
+    plain_host,
+    with_hosts,
+    with_keyspaces,
+)
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
+    ConnectionLost,
     CQLError,
     NoHostAvailable,
     RequestTimeout,
     SessionClosed,
 )
+from cqlproto_anyio.racing import Race
 from cqlproto_anyio.systemtables import SystemTables
-from cqlproto_anyio.topology import Topology
+from cqlproto_anyio.topology import Host, Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
     from uuid import UUID
 
     from cqlproto.messages.events import ServerEvent
@@ -63,8 +76,13 @@ PATIENCE = 3
 # When to read again rows that made no sense, since what a node is known for comes bit by bit; then
 # after twice as long, and so on.
 SOON = 5.0
-# How many notes are remembered, lest they be logged again.
+# How many notes are remembered, lest they be logged again, and how many are logged at a time.
 MOST_NOTED = 1000
+MOST_LOGGED = 50
+# How many events are kept while the tables are read for the first time.
+MOST_EARLY = 1000
+# What is asked of a node: everything; no events, since some break off for that; nothing at all.
+EVERYTHING, NO_EVENTS, NOTHING = range(3)
 
 
 class Owner(Protocol):
@@ -103,6 +121,42 @@ class Owner(Protocol):
         ...
 
 
+class Candidate:
+    """A connection that may become the control connection, and what was read on it.
+
+    Attributes:
+        tables: the node's tables.
+        since: when the node began to tell of events, in seconds of the clock.
+        found, keyspaces, notes: what :meth:`SystemTables.cluster` returned; None if nothing was
+            asked.
+        early: the events so far.
+    """
+
+    __slots__ = ("early", "found", "keyspaces", "notes", "since", "tables")
+
+    def __init__(self, tables: SystemTables, since: float) -> None:
+        self.tables = tables
+        self.since = since
+        self.found: Found | None = None
+        self.keyspaces: Mapping[str, Mapping[str, str]] = {}
+        self.notes: list[str] = []
+        self.early: list[ServerEvent] = []
+
+    @property
+    def complete(self) -> bool:
+        return self.found is not None and not self.tables.unread
+
+    def heard(self, event: ServerEvent) -> None:
+        """Keep an event for later."""
+        if len(self.early) < MOST_EARLY:
+            self.early.append(event)
+
+    def discard(self) -> None:
+        """Close the connection, for another one is used."""
+        self.tables.connection.listener = None
+        self.tables.connection.give_up("it doesn't serve as a control connection")
+
+
 class Control:
     """The control connection of a session.
 
@@ -131,6 +185,8 @@ class Control:
         start: Callable[[Callable[[], Coroutine[Any, Any, None]]], object],
     ) -> None:
         self.topology = Topology((), {})
+        self._unresolved: Sequence[Exception] = ()
+        self._attempts: list[Exception] = []  # of begin(), those that have failed
         self._backend = backend
         self._clock = backend.clock
         self._config = config
@@ -146,6 +202,8 @@ class Control:
         self._start = start
         self._tables: SystemTables | None = None
         self._addresses = Addresses({})
+        self._asks = EVERYTHING
+        self._broke_off: set[Endpoint] = set()  # nodes that closed the connection when asked
         self._noted: set[str] = set()
         self._soon = SOON
         self._hosts_due = Debounce(QUIET, MOST)
@@ -166,6 +224,11 @@ class Control:
     def contact_endpoints(self) -> tuple[Endpoint, ...]:
         return self._contacts.endpoints
 
+    @property
+    def failures(self) -> list[Exception]:
+        """Why :meth:`begin` has not found a node so far."""
+        return [*self._unresolved, *self._attempts]
+
     # -- what the session calls
 
     async def begin(self) -> Topology:
@@ -177,17 +240,47 @@ class Control:
             NoHostAvailable: several were tried.
             DatabaseError, ConfigError: as ``open`` says.
         """
-        failures = await self._contacts.resolve()
-        for endpoint in self.contact_endpoints:
-            try:
-                await self._connect(endpoint)
-            except ConnectionFailed as exc:
-                failures.append(exc)
-            else:
+        tried: set[Endpoint] = set()
+        for patient in (False, True):
+            self._unresolved = await self._contacts.resolve(patient=patient)
+            endpoints = [each for each in self.contact_endpoints if each not in tried]
+            tried.update(endpoints)
+            if await self._begin_at(endpoints):
                 return self.topology
+            if not self._contacts.late:
+                break
+        failures = self.failures
         if len(failures) == 1:
             raise failures[0]
         raise NoHostAvailable(failures) from failures[0]
+
+    async def _begin_at(self, endpoints: Sequence[Endpoint]) -> bool:
+        """Connect to one of these nodes; one that breaks off when it is asked is asked less."""
+        for asks in (EVERYTHING, NO_EVENTS, NOTHING):
+            self._asks = asks
+            self._broke_off.clear()
+            race = self._race(_is_general, self._attempts if asks == EVERYTHING else None)
+            candidate = await race.run(endpoints)
+            if candidate is not None:
+                self._settle(candidate)
+                return True
+            endpoints = [each for each in endpoints if each in self._broke_off]
+            if not endpoints:
+                break
+        return False
+
+    def _race(
+        self,
+        serious: Callable[[Exception], bool] = lambda error: False,
+        failures: list[Exception] | None = None,
+    ) -> Race[Endpoint, Candidate]:
+        return Race(
+            self._connect,
+            clock=self._clock,
+            at_once=self._config.max_connecting,
+            serious=serious,
+            failures=failures,
+        )
 
     async def run(self) -> None:
         """Keep the picture true until cancelled; call it after :meth:`begin`."""
@@ -278,13 +371,14 @@ class Control:
             await self._move()
         elif self._hosts_due.take(now) or now >= self._refresh_at:
             self._plan_refresh(now)
-            await self._read(tables)
+            await self._refresh(tables)
             self._answered(now)
         elif self._keyspaces_due.take(now):
             keyspaces, notes = await tables.keyspaces()
             self._note(notes)
             self._answered(now)
-            self._take(with_keyspaces(self.topology, keyspaces))
+            if "keyspaces" not in tables.unread:
+                self._take(with_keyspaces(self.topology, keyspaces))
         elif now >= self._beat_at:
             await tables.beat(self._config.heartbeat_timeout)
             self._answered(now)
@@ -338,8 +432,8 @@ class Control:
             shunned.update(endpoints)
             if await self._connect_first(endpoints):
                 return
-            hosts = self.topology.hosts.values()
-            for failure in await self._contacts.resolve([host.endpoint for host in hosts]):
+            keep = [host.endpoint for host in self.topology.hosts.values()]
+            for failure in await self._contacts.resolve(keep, patient=False):
                 _log(logging.DEBUG, "no control connection", failure)
             if await self._connect_first(self._contacts.endpoints):
                 return
@@ -355,20 +449,20 @@ class Control:
 
     async def _connect_first(self, endpoints: Iterable[Endpoint]) -> bool:
         before = self.topology
-        for endpoint in endpoints:
-            try:
-                await self._connect(endpoint)
-            except Exception as exc:
-                _log(logging.DEBUG, "no control connection", exc)
-            else:
-                if self.topology is not before:
-                    self._tell(self._owner.topology_changed, self.topology)
-                return True
-        return False
+        race = self._race()
+        candidate = await race.run(endpoints)
+        for failure in race.failures:
+            _log(logging.DEBUG, "no control connection", failure)
+        if candidate is None:
+            return False
+        self._settle(candidate)
+        if self.topology is not before:
+            self._tell(self._owner.topology_changed, self.topology)
+        return True
 
     # -- a connection
 
-    async def _connect(self, endpoint: Endpoint) -> None:
+    async def _connect(self, endpoint: Endpoint, progress: Callable[[], None]) -> Candidate:
         """Connect to a node and read everything there.
 
         Raises:
@@ -376,8 +470,13 @@ class Control:
         """
         started = self._clock()
         connection = await self._open(endpoint)
-        tables = SystemTables(connection, self._backend, self._config.control_timeout)
-        connection.listener = self._heard
+        progress()
+        tables = SystemTables(
+            connection, self._backend, self._config.control_timeout, tolerant=True
+        )
+        tables.answered = progress
+        candidate = Candidate(tables, self._clock())
+        connection.listener = candidate.heard
 
         async def carry() -> None:
             try:
@@ -387,45 +486,100 @@ class Control:
 
         try:
             self._start(carry)
-            await tables.register()
-            now = self._clock()
-            # what was told before is part of what is read now
-            self._hosts_due.take(math.inf)
-            self._keyspaces_due.take(math.inf)
-            self._plan_refresh(now)
-            await self._read(tables, tell=False)
+            if self._asks == EVERYTHING:
+                note = await tables.register()
+                if note is not None:
+                    candidate.notes.append(note)
+                candidate.since = self._clock()
+            if self._asks != NOTHING:
+                found, candidate.keyspaces, notes = await self._read(tables)
+                candidate.found = found
+                candidate.notes += notes
         except BaseException as exc:
-            connection.listener = None
-            connection.give_up("it doesn't serve as a control connection")
-            if not isinstance(exc, CQLError) or isinstance(exc, ConnectionFailed):
+            candidate.discard()
+            if not isinstance(exc, CQLError):
                 raise
+            if isinstance(exc, ConnectionLost):
+                self._broke_off.add(endpoint)
             raise ConnectionFailed(
-                str(exc),
+                exc.reason if isinstance(exc, ConnectionFailed) else str(exc),
                 host=str(endpoint),
                 stage="discovery",
                 elapsed=self._clock() - started,
             ) from exc
+        return candidate
+
+    def _settle(self, candidate: Candidate) -> None:
+        """Make it the control connection."""
+        tables = candidate.tables
         self._tables = tables
-        self._since = now
-        self._answered(now)
-        self._tell(self._owner.control_connected, connection.endpoint)
+        self._since = candidate.since
+        # what was told before is part of what was read
+        self._hosts_due.take(math.inf)
+        self._keyspaces_due.take(math.inf)
+        self._plan_refresh(candidate.since)
+        if candidate.found is None:
+            candidate.notes.append(f"{tables.connection.endpoint} breaks off when it is asked")
+        self._take(self._topology(tables, candidate.found, candidate.keyspaces), tell=False)
+        self._note([*candidate.notes, *(candidate.found.notes if candidate.found else ())])
+        self._answered(candidate.since)
+        self._tell(self._owner.control_connected, tables.connection.endpoint)
+        tables.connection.listener = self._heard
+        for event in candidate.early:
+            self._heard(event)
 
     # -- what is read
 
-    async def _read(self, tables: SystemTables, *, tell: bool = True) -> None:
+    async def _refresh(self, tables: SystemTables) -> None:
         """Read hosts and keyspaces, and tell of them if they have changed."""
-        found, keyspaces, notes = await tables.cluster(
+        found, keyspaces, notes = await self._read(tables)
+        self._take(self._topology(tables, found, keyspaces))
+        self._note([*notes, *found.notes])
+
+    async def _read(
+        self, tables: SystemTables
+    ) -> tuple[Found, Mapping[str, Mapping[str, str]], list[str]]:
+        """Read hosts and keyspaces; return what :meth:`SystemTables.cluster` does."""
+        lenient = not tables.tells_itself
+        return await tables.cluster(
             lambda local: HostReader(
                 local,
                 contact=tables.connection.endpoint,
                 translate=self._config.translate,
                 names=self._contacts.names,
                 known=self.topology.hosts,
+                lenient=lenient,
             )
         )
-        self._note([*found.notes, *notes])
-        self._addresses = found.addresses
-        self._take(with_keyspaces(with_hosts(self.topology, found), keyspaces), tell=tell)
+
+    def _topology(
+        self,
+        tables: SystemTables,
+        found: Found | None,
+        keyspaces: Mapping[str, Mapping[str, str]],
+    ) -> Topology:
+        """Return what follows from what was read; what the node doesn't tell is as it was."""
+        topology = self.topology
+        if found is None:
+            if topology.hosts:
+                return topology
+            return Topology([plain_host(tables.connection.endpoint)], {})
+        others: list[Host] = []
+        if tables.unread & {"local", "peers"}:
+            mine = {host.host_id for host in found.hosts}
+            at = {host.endpoint for host in found.hosts}
+            others = [
+                host
+                for host in topology.hosts.values()
+                if host.host_id not in mine and host.endpoint not in at
+            ]
+            found = replace(found, hosts=(*found.hosts, *others))
+        if not others:
+            self._addresses = found.addresses
+        topology = with_hosts(topology, found)
+        if "keyspaces" in tables.unread:
+            return topology
+        return with_keyspaces(topology, keyspaces)
 
     def _take(self, topology: Topology, *, tell: bool = True) -> None:
         changed = topology is not self.topology
@@ -439,14 +593,21 @@ class Control:
         """Log what is new of what was wrong with the rows, and read them again before long."""
         if not notes:
             return
-        new = [note for note in notes if note not in self._noted]
-        for note in new:
+        new = [note for note in dict.fromkeys(notes) if note not in self._noted]
+        for note in new[:MOST_LOGGED]:
             _log(logging.WARNING, note)
+        if len(new) > MOST_LOGGED:
+            _log(logging.WARNING, f"and {len(new) - MOST_LOGGED} more such notes on hosts")
         if len(self._noted) > MOST_NOTED:
             self._noted.clear()
         self._noted.update(notes)
-        self._soon = SOON if new else 2 * self._soon
+        self._soon = SOON if new else min(2 * self._soon, self._config.refresh_interval)
         self._refresh_at = min(self._refresh_at, self._clock() + self._soon)
+
+
+def _is_general(error: Exception) -> bool:
+    """Whether an error has nothing to do with the node that was tried."""
+    return not isinstance(error, ConnectionFailed)
 
 
 def _log(level: int, text: str, error: BaseException | None = None) -> None:

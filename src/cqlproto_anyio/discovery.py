@@ -4,8 +4,11 @@ What servers tell of their peers is not to be trusted: rows without an id, a rac
 while nodes join, leave and change their address, addresses are 0.0.0.0, one id comes twice. Such a
 row is left out and a note says why. If it has the id of a host that is known, what it lacks is
 taken from what was known, so that no pool is closed because a row is half written; rows without an
-id are mostly what is left of nodes that are gone. Only the node's row on itself must be good, for
-what is no node can't be asked about others.
+id are mostly what is left of nodes that are gone.
+
+What the node's row on itself lacks is unknown, if nothing better is to be had: proxies and stubs
+have such rows, or none. The host is there all the same, for it answers. Its id is then made of its
+endpoint, and a datacenter of which the name isn't known counts as the local one.
 
 A host's endpoint is what its row says, after translation. Two things are known better: the node
 that is asked is where it was found, and a host at the address of a contact point bears that
@@ -17,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from cqlproto.exceptions import RemoteProtocolError
 from cqlproto_anyio.config import Endpoint
@@ -37,6 +40,8 @@ __all__ = [
     "HostReader",
     "check_local_dc",
     "infer_local_dc",
+    "made_id",
+    "plain_host",
     "read_keyspaces",
     "with_hosts",
     "with_keyspaces",
@@ -47,6 +52,16 @@ Address = tuple[str, int]
 
 _INTEGER_TOKENS = ("Murmur3Partitioner", "RandomPartitioner")
 _LEFT_OUT = ": it is left out"
+
+
+def made_id(endpoint: Endpoint) -> UUID:
+    """Return the id of a host whose own isn't known."""
+    return uuid5(NAMESPACE_URL, f"cql://{endpoint}")
+
+
+def plain_host(endpoint: Endpoint) -> Host:
+    """Return a host of which nothing is known but where it is."""
+    return Host(made_id(endpoint), endpoint, "", "")
 
 
 class Addresses:
@@ -102,9 +117,13 @@ class HostReader:
         translate: from where a peer says it listens to where it is reached; None for as it is.
         names: the names of contact points by the addresses they were resolved to, for TLS.
         known: the hosts as they were known before, to complete rows.
+        lenient: whether the node's row on itself may lack anything.
+
+    Attributes:
+        complete: whether that row has the host's id, its datacenter and its rack.
 
     Raises:
-        RemoteProtocolError: the node's row on itself lacks its id, its datacenter or its rack.
+        RemoteProtocolError: it hasn't, and ``lenient`` is False.
     """
 
     def __init__(
@@ -115,7 +134,9 @@ class HostReader:
         translate: Callable[[Endpoint], Endpoint] | None = None,
         names: Mapping[Address, str] | None = None,
         known: Mapping[UUID, Host] | None = None,
+        lenient: bool = False,
     ) -> None:
+        self.complete = True
         self._port = contact.port
         self._translate = translate
         self._names = names or {}
@@ -129,8 +150,15 @@ class HostReader:
         address = contact.address if ip is None else str(ip)
         at = address, _port(local, "rpc_port", contact.port)
         self._take(local, at, self._named(contact), f"system.local of {contact}", local=True)
-        if not self._hosts:
+        if self._hosts:
+            return
+        if not lenient:
             raise RemoteProtocolError(self._notes[0].removesuffix(_LEFT_OUT))
+        self.complete = False
+        self._notes = [each.replace(_LEFT_OUT, ": it is unknown") for each in self._notes if local]
+        host = self._guessed(local, self._named(contact))
+        self._hosts[host.host_id] = host
+        self._addresses[at] = host.endpoint
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take rows of peers.
@@ -158,6 +186,20 @@ class HostReader:
         """Return what the rows so far gave."""
         hosts, addresses = tuple(self._hosts.values()), Addresses(dict(self._addresses))
         return Found(hosts, self._partitioner, addresses, tuple(self._notes))
+
+    def _guessed(self, row: Mapping[str, Any], endpoint: Endpoint) -> Host:
+        """Return the node itself, as far as its row, or what was known before, tells of it."""
+        was = [host for host in self._known.values() if host.endpoint == endpoint]
+        known = was[0] if was else plain_host(endpoint)
+        host_id = row.get("host_id")
+        return Host(
+            host_id if isinstance(host_id, UUID) else known.host_id,
+            endpoint,
+            _text(row, "data_center") or known.datacenter,
+            _text(row, "rack") or known.rack,
+            self._tokens(row) or known.tokens,
+            _text(row, "release_version") or known.release_version,
+        )
 
     def _named(self, endpoint: Endpoint) -> Endpoint:
         """Give an endpoint the name of the contact point that led there, if it has none."""
@@ -324,8 +366,8 @@ def with_keyspaces(topology: Topology, keyspaces: Mapping[str, Mapping[str, str]
     return topology.with_keyspaces(changes) if changes else topology
 
 
-def infer_local_dc(topology: Topology, contacts: Sequence[Endpoint]) -> str:
-    """Return the datacenter that the contact points are in.
+def infer_local_dc(topology: Topology, contacts: Sequence[Endpoint]) -> str | None:
+    """Return the datacenter that the contact points are in; None if no host's is known.
 
     Arguments:
         topology: the cluster.
@@ -340,15 +382,16 @@ def infer_local_dc(topology: Topology, contacts: Sequence[Endpoint]) -> str:
     lying: dict[str, list[str]] = {}
     for contact in contacts:
         host = hosts.get((contact.address, contact.port))
-        if host is not None:
+        if host is not None and host.datacenter:
             name = contact.server_name
             shown = f"{contact}" if name is None else f"{name} ({contact})"
             lying.setdefault(host.datacenter, []).append(shown)
     if len(lying) == 1:
         return next(iter(lying))
-    if not lying and len(topology.datacenters) == 1:
-        return topology.datacenters[0]
-    choice = " or ".join(f"local_dc={name!r}" for name in sorted(lying) or topology.datacenters)
+    known = [name for name in topology.datacenters if name]
+    if not lying and len(known) < 2:
+        return known[0] if known else None
+    choice = " or ".join(f"local_dc={name!r}" for name in sorted(lying) or known)
     if lying:
         where = "; ".join(f"{name!r}: {', '.join(lying[name])}" for name in sorted(lying))
         raise ConfigError(f"the contact points lie in several datacenters: pass {choice} ({where})")
@@ -357,7 +400,7 @@ def infer_local_dc(topology: Topology, contacts: Sequence[Endpoint]) -> str:
 
 
 def check_local_dc(topology: Topology, local_dc: str) -> None:
-    """Raise ConfigError, naming the datacenters there are, if no host is in this one."""
-    if local_dc not in topology.datacenters:
+    """Raise ConfigError, naming the datacenters there are, if no host can be in this one."""
+    if local_dc not in topology.datacenters and "" not in topology.datacenters:
         there = ", ".join(repr(name) for name in topology.datacenters)
         raise ConfigError(f"no host is in local_dc={local_dc!r}; the datacenters are: {there}")

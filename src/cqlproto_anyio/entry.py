@@ -207,7 +207,7 @@ def connect(
     Raises:
         ConfigError: an argument is wrong (at once).
         ConnectionFailed, NoHostAvailable: no node could be reached (when entered), within
-            ``config.connect_timeout`` seconds each.
+            ``config.connect_timeout`` seconds each and ``config.start_timeout`` in all.
         DatabaseError: the keyspace can't be used (when entered).
     """
     check_arguments(hosts, port, keyspace, auth, tls, local_dc, profile, config, wait)

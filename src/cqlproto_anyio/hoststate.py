@@ -21,7 +21,8 @@ What bounds the attempts:
 - Connections that are lost as soon as they are open would go around that: a loss soon after a
   success waits as a failure would.
 - Who says that a host is up, or needs it, brings the next attempt nearer, but never nearer than
-  ``urgent`` after the last failure.
+  ``urgent`` after the last failure. Attempts that were brought nearer and have failed double that,
+  up to a few seconds: requests that come all the time wait ever longer, too.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ STEADY = 5.0
 QUICK_FOR = 30.0
 QUICK = 1.0
 
+# The longest that a request which needs a host makes of ``urgent``, in seconds.
+LONGEST_URGENT = 2.0
+
 
 class Status(enum.Enum):
     """What is known of a host."""
@@ -66,8 +70,9 @@ class HostState:
         largest: how many there may be when they are crowded, at least ``size``.
         reconnection: how long to wait after failures.
         fraction: returns a random number in [0, 1).
-        urgent: how long a request that needs the host waits at most for an attempt after one that
-            failed, in seconds.
+        urgent: how long after a failure the next attempt may begin for a request that needs the
+            host, in seconds; twice as long after each attempt in a row that failed so, up to
+            ``LONGEST_URGENT``.
 
     Attributes:
         status: what is known of the host. UP lasts until an attempt fails while nothing is open.
@@ -86,6 +91,8 @@ class HostState:
         "_failed_at",
         "_flaps",
         "_fraction",
+        "_hurried",
+        "_hurries",
         "_largest",
         "_opened_at",
         "_quick_until",
@@ -119,6 +126,10 @@ class HostState:
         self._reconnection = reconnection
         self._fraction = fraction
         self._urgent = urgent
+        # Whether the next attempt, or the one under way, was brought nearer; and how many of those
+        # have failed in a row.
+        self._hurried = False
+        self._hurries = 0
         self.status = Status.UNKNOWN
         self.open = 0
         self.opening = 0
@@ -168,6 +179,8 @@ class HostState:
         self.status = Status.UP
         self.failures = 0
         self.error = None
+        self._hurried = False
+        self._hurries = 0
         self._siblings = 0
         self._opened_at = now
         if not self._answered:
@@ -191,6 +204,8 @@ class HostState:
             self._siblings -= 1
         else:
             self.failures += 1
+            self._hurries += self._hurried
+            self._hurried = False
             self._siblings = self.opening
             self._due = now + self._wait(now, self.failures)
         if not self.open:
@@ -274,9 +289,11 @@ class HostState:
         if self.status is Status.REMOVED:
             return
         self._wake()
-        self.failures = 0
-        self._flaps = 0
-        self._quick_until = now + QUICK_FOR
+        if now >= self._quick_until:  # said again and again it ends nothing more
+            self.failures = 0
+            self._flaps = 0
+            self._hurries = 0
+            self._quick_until = now + QUICK_FOR
         self._hurry(now)
 
     def told_down(self, now: float) -> None:
@@ -309,8 +326,12 @@ class HostState:
 
     def _hurry(self, now: float) -> bool:
         before = self.next_attempt
-        soonest = self._failed_at + self._urgent * (1.0 - 0.25 * self._fraction())
-        self._due = min(self._due, max(now, soonest))
+        urgent = min(self._urgent * 2.0 ** min(self._hurries, 16), LONGEST_URGENT)
+        soonest = self._failed_at + urgent * (1.0 - 0.25 * self._fraction())
+        due = max(now, soonest)
+        if due < self._due:
+            self._due = due
+            self._hurried = self.failures > 0
         self._plan()
         return self.next_attempt < before
 

@@ -52,6 +52,9 @@ __all__ = ["open_connection"]
 
 DRIVER_NAME = "cqlproto"
 _HINT = "(it may want TLS or a client certificate, or not speak CQL)"
+# The most that is read for one message while a connection is made, in bytes: usual ones have some
+# hundreds.
+_LONGEST = 1 << 20
 
 
 async def open_connection(
@@ -148,9 +151,11 @@ async def _open(
         attempt.stage = "handshake"
         attempt.asked = "the transport"
         await _handshake(stream, core, attempt)
+        _pass_over(core, attempt)
         if keyspace is not None:
             attempt.stage = "keyspace"
             await _choose(stream, core, attempt, keyspace)
+            _pass_over(core, attempt)
     except BaseException:
         await close_forcefully(stream)
         raise
@@ -264,18 +269,44 @@ async def _choose(
         raise database_error(event.message, host=str(attempt.endpoint), query=query)
 
 
+def _pass_over(core: ClientConnection, attempt: Attempt) -> None:
+    """Read what came along with the last answer: pushes, which nobody has asked for yet.
+
+    What answers a request that wasn't sent yet must not be taken for the answer once it is.
+    """
+    try:
+        while core.next_event() is not None:
+            pass
+    except RemoteProtocolError as exc:
+        raise _broken(exc, attempt) from exc
+
+
+def _broken(error: RemoteProtocolError, attempt: Attempt) -> ConnectionFailed:
+    if error.error is not None:
+        return attempt.failure(str(error))
+    if "b'\\x15\\x03" in str(error):
+        return attempt.failure("the server speaks TLS: pass tls=", TLSFailed)
+    return attempt.failure(str(error), NotCQL)
+
+
 async def _exchange(stream: ByteStream, core: ClientConnection, attempt: Attempt) -> Event:
     """Send what is queued and read until there is an event."""
+    left = _LONGEST
     try:
         while True:
             event = core.next_event()
             if event is not None:
                 return event
+            if left < 0:
+                raise attempt.failure(
+                    f"the server sent more than {_LONGEST:,} bytes for one message", NotCQL
+                )
             data = core.data_to_send()
             if not data:
                 data = await stream.receive()
                 if not data:  # what sockets say at the end, though streams of anyio's raise
                     raise anyio.EndOfStream
+                left -= len(data)
                 core.receive_data(data)
                 continue
             try:
@@ -285,11 +316,7 @@ async def _exchange(stream: ByteStream, core: ClientConnection, attempt: Attempt
     except ConnectionFailed:
         raise
     except RemoteProtocolError as exc:
-        if exc.error is not None:
-            raise attempt.failure(str(exc)) from exc
-        if "b'\\x15\\x03" in str(exc):
-            raise attempt.failure("the server speaks TLS: pass tls=", TLSFailed) from exc
-        raise attempt.failure(str(exc), NotCQL) from exc
+        raise _broken(exc, attempt) from exc
     except anyio.EndOfStream:
         raise attempt.failure(f"the server closed the connection {_HINT}") from None
     except (anyio.BrokenResourceError, OSError) as exc:

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from cqlproto_anyio.hoststate import HostState
     from cqlproto_anyio.topology import Host
 
-__all__ = ["Pool"]
+__all__ = ["MAX_SHARDS", "Pool"]
+
+# The largest machines have some 200 cores.
+MAX_SHARDS = 256
 
 
 class Pool:
@@ -39,6 +42,7 @@ class Pool:
         changed: called when a connection has come or gone, or one is wanted.
         ended: called with each connection that has ended, before its requests are told.
         heartbeats: asks connections whether they live.
+        most_shards: to how many of a node's shards there is a connection each, at most.
 
     Attributes:
         connections: those in service.
@@ -55,6 +59,7 @@ class Pool:
         "_grow_at",
         "_heartbeats",
         "_leaving",
+        "_most_shards",
         "broken",
         "connections",
         "host",
@@ -73,6 +78,7 @@ class Pool:
         changed: Callable[[Pool], None],
         ended: Callable[[Pool, Connection], None],
         heartbeats: Heartbeats,
+        most_shards: int = MAX_SHARDS,
     ) -> None:
         self.host = host
         self.state = state
@@ -86,6 +92,7 @@ class Pool:
         self._changed = changed
         self._ended = ended
         self._heartbeats = heartbeats
+        self._most_shards = most_shards
         self.is_up: bool | None = None
 
     def __repr__(self) -> str:
@@ -118,6 +125,12 @@ class Pool:
         """Whether the host can be used, as far as is known: one that is connected to isn't down."""
         return bool(self.connections) or self.state.status is not Status.DOWN
 
+    @property
+    def matters(self) -> bool:
+        """Whether requests may go to the host now, as far as is known: one that nothing was meant
+        for yet may be up or not, and nobody finds out."""
+        return bool(self.connections) or (self.state.wanted > 0 and self.seems_up)
+
     # -- what becomes of connections
 
     def add(self, connection: Connection) -> None:
@@ -129,7 +142,7 @@ class Pool:
         sharding = connection.sharding
         if sharding is not None and self.sharding is None:
             # one for each shard; which one a connection gets is for the node to say
-            self.state.resize(self._clock(), sharding.shards)
+            self.state.resize(self._clock(), min(sharding.shards, self._most_shards))
         self.sharding = sharding
         self._watch()
         self._changed(self)

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from cqlproto.cqltypes import EMPTY, NATIVE_TYPES, ListType, TupleType, decoder
 from cqlproto.exceptions import RemoteProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Set
 
 __all__ = ["EXTENSION", "PAYLOAD_KEY", "Tablet", "Tablets", "read_tablet"]
 
@@ -26,6 +29,9 @@ EXTENSION = "TABLETS_ROUTING_V1"
 
 PAYLOAD_KEY = "tablets-routing-v1"
 """The key of a tablet in a reply's custom payload."""
+
+# In bytes: some hundred replicas, more than any range has.
+_LONGEST = 4096
 
 _LONG = NATIVE_TYPES["bigint"]
 _REPLICA = TupleType((NATIVE_TYPES["uuid"], NATIVE_TYPES["int"]))
@@ -56,6 +62,8 @@ def read_tablet(data: bytes) -> Tablet:
     Raises:
         RemoteProtocolError: it isn't one, or it has no token or no replica.
     """
+    if len(data) > _LONGEST:
+        raise RemoteProtocolError(f"a malformed tablet: it has {len(data):,} bytes")
     parts = _decode(data)
     if not _is_whole(parts, 3):
         raise RemoteProtocolError("a malformed tablet: a part of it is missing")
@@ -107,6 +115,7 @@ class Tablets:
     def __init__(self, limit: int = 100_000) -> None:
         self._limit = limit
         self._tables: dict[tuple[str, str], _Table] = {}
+        self._keyspaces: dict[str, set[str]] = {}  # their tables that are known
         self._count = 0
         # One object for equal replicas, which neighbours often have.
         self._replicas: dict[tuple[tuple[UUID, int], ...], tuple[tuple[UUID, int], ...]] = {}
@@ -131,6 +140,7 @@ class Tablets:
         # Put back at the end: the tables are in the order in which they last learned.
         found = self._tables.pop(key, None) or _Table()
         self._tables[key] = found
+        self._keyspaces.setdefault(keyspace, set()).add(table)
         before = len(found.tablets)
         found.put(self._shared(tablet))
         self._count += len(found.tablets) - before
@@ -163,24 +173,39 @@ class Tablets:
 
     def forget_keyspace(self, keyspace: str) -> None:
         """Drop what is known of all tables of a keyspace."""
-        for key in [key for key in self._tables if key[0] == keyspace]:
-            self._forget(key)
+        for table in tuple(self._keyspaces.get(keyspace, ())):
+            self._forget((keyspace, table))
 
     def forget_host(self, host_id: UUID) -> None:
         """Drop the tablets of which a host is a replica, because it is gone."""
+        self.forget_hosts({host_id})
+
+    def forget_hosts(self, host_ids: Set[UUID]) -> None:
+        """Drop the tablets of which one of these hosts is a replica, because it is gone."""
+        if not host_ids:
+            return
         for key, table in list(self._tables.items()):
-            kept = [tablet for tablet in table.tablets if not _holds(tablet, host_id)]
+            kept = [tablet for tablet in table.tablets if not _holds(tablet, host_ids)]
             if len(kept) == len(table.tablets):
                 continue
             self._count -= len(table.tablets) - len(kept)
             table.tablets = kept
             table.lasts = [tablet.last for tablet in kept]
             if not kept:
-                del self._tables[key]
+                self._drop(key)
         self._replicas.clear()
 
-    def _forget(self, key: tuple[str, str]) -> None:
+    def _drop(self, key: tuple[str, str]) -> _Table | None:
         table = self._tables.pop(key, None)
+        if table is not None:
+            keyspace = self._keyspaces[key[0]]
+            keyspace.discard(key[1])
+            if not keyspace:
+                del self._keyspaces[key[0]]
+        return table
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        table = self._drop(key)
         if table is not None:
             self._count -= len(table.tablets)
 
@@ -193,5 +218,5 @@ class Tablets:
         return Tablet(tablet.first, tablet.last, replicas)
 
 
-def _holds(tablet: Tablet, host_id: UUID) -> bool:
-    return any(held == host_id for held, _ in tablet.replicas)
+def _holds(tablet: Tablet, host_ids: Set[UUID]) -> bool:
+    return any(held in host_ids for held, _ in tablet.replicas)

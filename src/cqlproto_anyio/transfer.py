@@ -191,8 +191,13 @@ class Pushed(Receiver):
         self._flush()
 
     async def run(self) -> None:
-        self._stream.push_to(self)
-        await anyio.sleep_forever()
+        # what has come already is pushed by a callback, too: it may answer requests, and no task
+        # can be run while another one is
+        begin = self._loop.call_soon(self._stream.push_to, self)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            begin.cancel()
 
     def _flush(self) -> None:
         """Write what is queued, as far as the socket takes it."""

@@ -49,12 +49,13 @@ BAD_SWITCH: list[Any] = ["yes", 1, 1.0, 0, None]
 BAD_NUMBER: list[Any] = [0, -1, 1.5, 1.0, "10", None, True, HUGE, ONE, math.inf]
 BAD_CONFIG: dict[str, list[Any]] = {
     "connect_timeout": BAD_SECONDS,
+    "start_timeout": [0, -1, math.nan, "5", True],
     "close_timeout": BAD_SECONDS,
     "compression": ["zstd", "LZ4", 4, True, "", ["lz4"]],
     "discovery": BAD_SWITCH,
     "eager": BAD_SWITCH,
-    "connections_per_host": [*BAD_NUMBER, 5],  # by itself: more than there may be under load
-    "max_connections_per_host": BAD_NUMBER,
+    "connections_per_host": BAD_NUMBER,
+    "max_connections_per_host": [0, -1, 1.5, "10", True],
     "grow_at": BAD_NUMBER,
     "max_connecting": BAD_NUMBER,
     "max_in_flight": [*BAD_NUMBER, 40_000],
@@ -170,6 +171,20 @@ async def test_times_without_end() -> None:
             assert result.one().v == 1
             await session.execute("SELECT v FROM t WHERE k = ?", (1,), timeout=endless, trace=True)
             assert (await session.using(timeout=endless).page("SELECT v FROM t")).rows
+
+
+def test_more_connections_than_there_may_be() -> None:
+    with pytest.raises(cql.ConfigError, match="max_connections_per_host is 4, not"):
+        cql.Config(connections_per_host=5, max_connections_per_host=4)
+    assert cql.Config().most_connections == 4
+    assert cql.Config(connections_per_host=5).most_connections == 5
+    assert cql.Config(max_connections_per_host=2).most_connections == 2
+
+
+def test_the_whole_of_connecting_has_a_bound() -> None:
+    assert cql.Config().start_limit == 30.0
+    assert cql.Config(connect_timeout=1, control_timeout=2).start_limit == 9.0
+    assert cql.Config(start_timeout=2.5).start_limit == 2.5
 
 
 def test_more_requests_than_streams() -> None:

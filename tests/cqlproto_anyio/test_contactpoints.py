@@ -5,9 +5,12 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+import anyio
 import pytest
 
 import cqlproto_anyio as cql
+from cqlproto_anyio import contactpoints
+from tests.cqlproto_anyio.clusters import attempts_of
 from tests.cqlproto_anyio.controls import controlling, resolving
 from tests.cqlproto_anyio.fakecluster import FakeCluster
 from tests.cqlproto_anyio.server import until
@@ -228,3 +231,28 @@ async def test_a_contact_point_that_can_not_be_translated(
         async with cql.connect(cluster.addresses, config=config) as session:
             assert len(session.statistics().hosts) == 1
     assert "Config.translate, asked for a contact point, raised, 1 times" in caplog.text
+
+
+async def test_a_name_that_is_not_resolved_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(contactpoints, "PATIENCE", 0.02)
+    with resolving() as names:
+        cluster = FakeCluster(2)
+        names["slow"] = None
+        names["good"] = [cluster.hosts[0].address]
+        points = [cql.Endpoint(name) for name in ("slow", "bad", "good")]
+        with anyio.fail_after(3):
+            async with controlling(cluster, points, resolves=True) as fixture:
+                assert fixture.here is cluster.hosts[0]
+                assert len(fixture.opened) == 1
+        # it is waited for if the others don't work
+        cluster.hosts[0].kill()
+        async with controlling(
+            cluster, points, resolves=True, begin=False, connect_timeout=0.1
+        ) as fixture:
+            with pytest.raises(cql.NoHostAvailable) as info:
+                await fixture.control.begin()
+            stages = [each.stage for each in attempts_of(info.value)]
+            assert sorted(stages) == ["connect", "resolve", "resolve"]
+            assert len(fixture.opened) == 1

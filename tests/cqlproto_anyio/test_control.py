@@ -11,8 +11,18 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
+from cqlproto.cqltypes import NATIVE_TYPES
 from cqlproto.enums import ROWS_HAS_MORE_PAGES
-from cqlproto.messages import VOID, Rows, StatusChange, UnknownEvent
+from cqlproto.messages import (
+    VOID,
+    Column,
+    Query,
+    Register,
+    ResultMetadata,
+    Rows,
+    StatusChange,
+    UnknownEvent,
+)
 from cqlproto_anyio import systemtables
 from tests.cqlproto_anyio.fakecluster import FakeCluster, FakeHost, FakeRequest
 from tests.cqlproto_anyio.faketables import KEYSPACES, LOCAL, PEERS_V2
@@ -27,6 +37,7 @@ from tests.cqlproto_anyio.controls import QUIET, controlling, garbage, nothing, 
 
 pytestmark = pytest.mark.uvloop
 
+TEXT = NATIVE_TYPES["text"]
 SIMPLE = {"class": "org.apache.cassandra.locator.SimpleStrategy", "replication_factor": "1"}
 
 
@@ -75,52 +86,154 @@ async def test_no_contact_point_works() -> None:
             await fixture.control.begin()
 
 
-@pytest.mark.parametrize(
-    ("table", "answer", "said"),
-    [
-        (LOCAL, nothing, "system.local has 0 rows"),
-        (LOCAL, refused, "not for you"),
-        (LOCAL, garbage, ""),
-        (LOCAL, lambda request: VOID, "was answered by Void"),
-        (PEERS_V2, refused, "not for you"),
-        (PEERS_V2, garbage, ""),
-        (PEERS_V2, lambda request: VOID, "was answered by Void"),
-        (KEYSPACES, refused, "not for you"),
-        (KEYSPACES, garbage, ""),
-        (LOCAL, lambda request: None, "no answer from 10.0.0.1:9042 within 0.3 s"),
-    ],
+SYSTEM = ResultMetadata.of(
+    [Column("system", "x", name, TEXT) for name in ("host_id", "replication")], ProtocolVersion.V4
 )
-async def test_a_node_that_cannot_tell_is_passed_over(
-    table: str, answer: Callable[[FakeRequest], Response | None], said: str
+ODD: dict[str, Callable[[FakeRequest], Response]] = {
+    "no rows": nothing,
+    "an error": refused,
+    "garbage": garbage,
+    "void": lambda request: VOID,
+    "no columns": lambda request: Rows.of(ResultMetadata((), b"", False), 1, b""),
+    "no metadata": lambda request: Rows.of(SYSTEM, 1, b"\0\0\0\0" * 2, skip_metadata=True),
+    "other columns": lambda request: Rows.of(SYSTEM, 1, b"\0\0\0\1x" * 2),
+}
+
+
+@pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("table", [LOCAL, PEERS_V2, KEYSPACES])
+async def test_what_a_node_does_not_tell_is_unknown(
+    table: str, answer: Callable[[FakeRequest], Response], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The contact point is there; what is told later is taken then; another node is preferred."""
     cluster = FakeCluster(2)
+    one, two = cluster.hosts
 
     def first_only(request: FakeRequest) -> Response | None:
-        if request.host is cluster.hosts[0]:
-            return answer(request)
-        return cluster.system_answer(request)
+        return answer(request) if request.host is one else cluster.system_answer(request)
 
     cluster.answers[table] = first_only
+    told_nothing = answer is nothing and table != LOCAL  # which may be so
+    async with controlling(cluster, [one.endpoint]) as fixture:
+        assert str(one.endpoint) in fixture.names()
+        assert fixture.here is one
+        assert len(fixture.names()) == (1 if table == PEERS_V2 else 2)
+        fixture.control.refresh_soon()
+        await until(lambda: cluster.reads[table] >= 2)
+        await turns()
+        warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+        assert len(warnings) == len(set(warnings)) <= 2
+        assert told_nothing or warnings
+        assert fixture.owner.all("lost") == []
+        cluster.tell_schema("UPDATED", "ks")
+        await until(lambda: cluster.reads[KEYSPACES] >= 3)
+        del cluster.answers[table]
+        fixture.control.refresh_soon()
+        await until(lambda: fixture.control.topology.keyspaces == cluster.keyspaces)
+        await until(lambda: set(fixture.control.topology.hosts) == {one.host_id, two.host_id})
+        assert fixture.owner.all("lost") == []
+    if not told_nothing:
+        cluster.answers[table] = first_only
+        async with controlling(cluster) as fixture:
+            # rows that tell of nothing are an answer
+            odd_rows = answer is ODD["other columns"] and table != LOCAL
+            assert fixture.here is (one if odd_rows else two)
+            await until(lambda: len(cluster.connections) == 1)
+
+
+async def test_a_node_that_never_answers_is_none() -> None:
+    cluster = FakeCluster(2)
+    cluster.answers[LOCAL] = lambda request: None
     first = [cluster.hosts[0].endpoint]
-    seconds = 0.3 if said.endswith("0.3 s") else 5.0
-    async with controlling(cluster, first, begin=False, control_timeout=seconds) as fixture:
+    async with controlling(cluster, first, begin=False, control_timeout=0.05) as fixture:
         with pytest.raises(cql.ConnectionFailed) as info:
             await fixture.control.begin()
         assert info.value.stage == "discovery"
-        assert said in str(info.value)
-        assert isinstance(info.value.__cause__, cql.CQLError)
+        assert "no answer from 10.0.0.1:9042 within 0.05 s" in str(info.value)
         await until(lambda: not cluster.connections)
-    async with controlling(cluster, control_timeout=seconds) as fixture:
-        assert fixture.here is cluster.hosts[1]
-        await until(lambda: len(cluster.connections) == 1)
 
 
-async def test_a_node_that_does_not_know_itself_is_passed_over() -> None:
+@pytest.mark.parametrize("table", [PEERS_V2, KEYSPACES])
+async def test_a_table_that_is_never_answered_is_unknown(table: str) -> None:
     cluster = FakeCluster(2)
-    cluster.hosts[0].tell(host_id=None)
+    cluster.answers[table] = lambda request: None
+    async with controlling(cluster, control_timeout=0.05) as fixture:
+        assert fixture.names() >= {str(cluster.hosts[0])}
+        del cluster.answers[table]
+        await until(lambda: len(fixture.control.topology.hosts) == 2)
+        await until(lambda: fixture.control.topology.keyspaces == cluster.keyspaces)
+
+
+@pytest.mark.parametrize("column", ["host_id", "data_center", "rack"])
+async def test_a_node_that_does_not_know_itself(column: str) -> None:
+    """Another one is preferred; it is used if there is none."""
+    cluster = FakeCluster(2)
+    one, two = cluster.hosts
+    one.tell(**{column: None})
     async with controlling(cluster) as fixture:
-        assert fixture.here is cluster.hosts[1]
-        assert fixture.names() == {str(cluster.hosts[1])}
+        assert fixture.here is two
+    async with controlling(cluster, [one.endpoint]) as fixture:
+        assert fixture.here is one
+        assert fixture.names() == {str(one), str(two)}
+        host = next(iter(fixture.control.topology.hosts.values()))
+        assert host.endpoint == one.endpoint
+        assert (host.host_id == one.host_id) is (column != "host_id")
+        assert host.tokens == tuple(sorted(one.tokens))
+        one.told.clear()
+        one.change()
+        fixture.control.refresh_soon()
+        await until(lambda: set(fixture.control.topology.hosts) == {one.host_id, two.host_id})
+
+
+async def test_what_was_told_once_must_be_told_again() -> None:
+    cluster = FakeCluster(2)
+    async with controlling(cluster) as fixture:
+        cluster.answers[PEERS_V2] = refused
+        fixture.control.refresh_soon()
+        await until(lambda: fixture.owner.all("lost"))
+        assert "not for you" in str(fixture.owner.all("lost")[0])
+        await until(lambda: fixture.owner.all("connected")[1:])
+        # nobody tells it any more; what was known is not forgotten
+        assert len(fixture.control.topology.hosts) == 2
+
+
+@pytest.mark.parametrize("how", ["refused", "silent", "void", "closed"])
+async def test_events_that_are_not_told(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The hosts are read now and then."""
+    cluster = FakeCluster(2)
+    usual = cluster._reply
+
+    def reply(request: FakeRequest) -> Response | None:
+        if not isinstance(request.message, Register):
+            return usual(request)
+        if how == "closed":
+            request.connection.cut()
+        return {"refused": refused(request), "void": VOID}.get(how)
+
+    cluster._reply = reply  # type: ignore[method-assign]
+    async with controlling(cluster, control_timeout=0.05, refresh_interval=0.05) as fixture:
+        assert len(fixture.control.topology.hosts) == 2
+        if how in ("refused", "silent"):
+            assert "no events are told" in caplog.text
+        cluster.add()
+        await until(lambda: len(fixture.control.topology.hosts) == 3)
+        assert fixture.owner.all("lost") == []
+
+
+async def test_a_node_that_breaks_off_when_it_is_asked() -> None:
+    cluster = FakeCluster(2)
+    usual = cluster._reply
+
+    def reply(request: FakeRequest) -> Response | None:
+        if isinstance(request.message, (Register, Query)):
+            request.connection.cut()
+            return None
+        return usual(request)
+
+    cluster._reply = reply  # type: ignore[method-assign]
+    async with controlling(cluster) as fixture:
+        assert fixture.names() == {str(cluster.hosts[0])}
+        assert fixture.owner.all("lost") == []
 
 
 async def test_what_is_wrong_with_all_nodes_is_raised_at_once() -> None:
@@ -158,12 +271,12 @@ async def test_without_system_schema_there_are_no_keyspaces(
         assert "no keyspace is known" in caplog.text
 
 
-async def test_neither_table_of_peers() -> None:
-    cluster = FakeCluster(1)
+async def test_neither_table_of_peers(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = FakeCluster(2)
     del cluster.tables[PEERS_V2], cluster.tables["system.peers"]
-    async with controlling(cluster, begin=False) as fixture:
-        with pytest.raises(cql.ConnectionFailed, match="unconfigured table peers"):
-            await fixture.control.begin()
+    async with controlling(cluster) as fixture:
+        assert fixture.names() == {str(cluster.hosts[0])}
+        assert "unconfigured table peers" in caplog.text
 
 
 async def test_a_table_of_peers_that_vanishes() -> None:
@@ -185,22 +298,59 @@ async def test_a_large_cluster_is_read_by_pages() -> None:
         assert cluster.reads[PEERS_V2] == 5
 
 
-async def test_a_table_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_table_without_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(systemtables, "MAX_PAGES", 20)
     cluster = FakeCluster(1)
 
     def endless(request: FakeRequest) -> Response:
         rows = nothing(request)
         assert isinstance(rows, Rows)
-        rows.paging_state = b"more"
+        rows.paging_state = b"%d" % cluster.reads[PEERS_V2]
         rows.flags |= ROWS_HAS_MORE_PAGES
         return rows
 
     cluster.answers[PEERS_V2] = endless
-    async with controlling(cluster, begin=False) as fixture:
-        with pytest.raises(cql.ConnectionFailed, match="has no end"):
-            await fixture.control.begin()
+    async with controlling(cluster) as fixture:
         assert cluster.reads[PEERS_V2] == 20
+        assert fixture.names() == {str(cluster.hosts[0])}
+        assert "has no end" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "size", "said"),
+    [
+        (0xFFFF, 0, 0, "rows without columns"),
+        (0, 1, 0, "an empty page leads to itself"),
+        (40, 1, 0, "more than 100 rows"),
+        (1, 1, 3000, "or 8,000 bytes"),
+    ],
+)
+async def test_pages_without_end_are_bounded(
+    count: int,
+    columns: int,
+    size: int,
+    said: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By rows, by bytes, and by what they bring."""
+    monkeypatch.setattr(systemtables, "MAX_ROWS", 100)
+    monkeypatch.setattr(systemtables, "MAX_BYTES", 8000)
+    cluster = FakeCluster(1)
+    described = [Column("system", "peers_v2", "x", TEXT)][:columns]
+    content = (size.to_bytes(4, "big") + bytes(size)) * count if columns else b""
+
+    def endless(request: FakeRequest) -> Response:
+        metadata = ResultMetadata.of(described, ProtocolVersion.V4)
+        return Rows.of(metadata, count, content, paging_state=b"again")
+
+    cluster.answers[PEERS_V2] = endless
+    async with controlling(cluster) as fixture:
+        assert cluster.reads[PEERS_V2] <= 3
+        assert fixture.names() == {str(cluster.hosts[0])}
+        assert said in caplog.text
 
 
 # -- events

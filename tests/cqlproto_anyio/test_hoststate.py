@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,14 @@ from hypothesis.stateful import (
     rule,
 )
 
-from cqlproto_anyio.hoststate import QUICK, QUICK_FOR, STEADY, HostState, Status
+from cqlproto_anyio.hoststate import (
+    LONGEST_URGENT,
+    QUICK,
+    QUICK_FOR,
+    STEADY,
+    HostState,
+    Status,
+)
 from cqlproto_anyio.policies import ConstantReconnection, ExponentialReconnection
 from tests.cqlproto_anyio.connecting import check_state
 
@@ -130,16 +138,15 @@ class Machine(RuleBasedStateMachine):
         if not self.open:
             self.awake = True
             if not self.opening:
-                assert self.state.next_attempt <= self.now + URGENT
+                assert self.state.next_attempt <= self.now + LONGEST_URGENT
 
     @rule()
     def told_up(self) -> None:
         self.state.told_up(self.now)
         if self.state.status is not Status.REMOVED:
             self.awake = True
-            assert self.state.failures == 0
             if not self.open and not self.opening:
-                assert self.state.next_attempt <= self.now + URGENT
+                assert self.state.next_attempt <= self.now + QUICK
 
     @rule()
     def told_down(self) -> None:
@@ -351,6 +358,43 @@ def test_a_request_that_needs_it_does_not_wait_for_the_back_off() -> None:
     assert state.next_attempt == 50.0 + 0.25 * (1 - 0.25 * 0.5)
     assert not state.needed(50.1)
     assert state.needed(57.0) is False
+
+
+def test_requests_that_need_it_all_the_time_wait_ever_longer() -> None:
+    """A thousand requests a second need the host for a minute."""
+    state = host(size=1)
+    attempts = []
+    for millisecond in range(60_000):
+        now = millisecond / 1000
+        state.needed(now)
+        if state.next_attempt <= now:
+            attempts.append(now)
+            state.start(now)
+            state.failed(now, REFUSED)
+    gaps = [after - before for before, after in pairwise(attempts)]
+    assert gaps[:5] == pytest.approx([0.25, 0.25, 0.5, 1.0, 2.0], abs=0.002)
+    assert gaps[5:] == pytest.approx([LONGEST_URGENT] * len(gaps[5:]), abs=0.002)
+    assert len(attempts) == 6 + 27
+    # a success ends it
+    state.start(state.next_attempt)
+    state.opened(70.0)
+    state.lost(80.0)
+    state.start(80.0)
+    state.failed(80.0, REFUSED)
+    assert state.next_attempt == 80.25
+
+
+def test_word_that_it_is_up_again_and_again_does_not_hurry_for_ever() -> None:
+    state = host(size=1)
+    attempts = []
+    for millisecond in range(20_000):
+        now = millisecond / 1000
+        state.told_up(now)
+        if state.next_attempt <= now:
+            attempts.append(now)
+            state.start(now)
+            state.failed(now, REFUSED)
+    assert len(attempts) <= 3 + 20 / QUICK
 
 
 def test_word_that_it_is_up_ends_the_back_off() -> None:

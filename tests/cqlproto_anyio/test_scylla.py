@@ -10,6 +10,7 @@ import pytest
 from cqlproto.cqltypes import encoder, parse_type
 from cqlproto.messages import VOID
 from cqlproto.routing import MAX_TOKEN, MIN_TOKEN, murmur3_token, shard_of
+from cqlproto_anyio import cluster as cluster_module
 from cqlproto_anyio.tablets import EXTENSION, PAYLOAD_KEY
 from tests.cqlproto_anyio.clusters import (
     INSERT,
@@ -172,6 +173,23 @@ async def test_without_a_token_all_shards_are_asked() -> None:
         assert Counter(seen.take()) == dict.fromkeys(
             [each for each in cluster.connections if not each.registered], 10
         )
+
+
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [({"max_connections_per_host": 3}, 3), ({"connections_per_host": 2}, 20), ({}, 20)],
+)
+async def test_shards_that_no_node_has(
+    fields: dict[str, Any], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a node says of its shards opens no more connections than there may be."""
+    monkeypatch.setattr(cluster_module, "MAX_SHARDS", 20)
+    cluster = scylla(hosts=1, shards=65_535, factor=1)
+    async with session_on(cluster, **fields) as session:
+        await connected(session, cluster.hosts, most)
+        await turns(50)
+        assert cluster.hosts[0].opened == most + 1
+        assert (await session.execute(SELECT, (7,))).one().v == 7
 
 
 async def test_cassandra_has_no_shards() -> None:

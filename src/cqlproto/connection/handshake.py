@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientHandshake"]
 
+# SASL mechanisms need a handful; a server that never has enough must not keep a client busy.
+MAX_CHALLENGES = 100
+
 
 class ClientHandshake:
     """Where the handshake stands, and how it goes on.
@@ -41,6 +44,7 @@ class ClientHandshake:
 
     __slots__ = (
         "_authenticator",
+        "_challenges",
         "_extensions",
         "_options",
         "_version",
@@ -61,6 +65,7 @@ class ClientHandshake:
         self._authenticator = authenticator
         self._options = options
         self._extensions = extensions
+        self._challenges = 0
         self.supported: Mapping[str, Sequence[str]] = {}
         self.compression = compression
         self.state = State.NEW
@@ -128,6 +133,12 @@ class ClientHandshake:
             if isinstance(message, Authenticate):
                 return AuthResponse(self._authenticator.initial_response(message.authenticator))
             assert isinstance(message, AuthChallenge)
+            self._challenges += 1
+            if self._challenges > MAX_CHALLENGES:
+                self.state = State.FAILED
+                return HandshakeFailed(
+                    f"the server sent more than {MAX_CHALLENGES} challenges", authentication=True
+                )
             return AuthResponse(self._authenticator.evaluate_challenge(message.token))
         except BaseException:  # the caller's own, who gets it as it is
             self.state = State.FAILED

@@ -87,8 +87,8 @@ def distance(host: Host, routing: Routing, local_dc: str | None) -> Distance:
     """
     if routing.host_filter is not None and not routing.host_filter(host):
         return "ignored"
-    if local_dc is None or host.datacenter == local_dc:
-        return "local"
+    if local_dc is None or host.datacenter == local_dc or not host.datacenter:
+        return "local"  # which one it is in may not be known
     if host.datacenter in routing.remote_datacenters and routing.remote_hosts > 0:
         return "remote"
     return "ignored"

@@ -188,6 +188,21 @@ def test_with_authentication_and_challenges() -> None:
     assert isinstance(client.next_event(), HandshakeCompleted)
 
 
+def test_challenges_without_end() -> None:
+    client = ClientConnection(version=V4, authenticator=Recorder())
+    client.initiate()
+    for message in (SUPPORTED, AUTHENTICATE):
+        client.receive_data(response_frame(message, 0))
+        assert client.next_event() is None
+    client.receive_data(response_frame(AuthChallenge(b"?"), 0) * 100)
+    assert client.next_event() is None
+    client.receive_data(response_frame(AuthChallenge(b"?"), 0))
+    event = client.next_event()
+    assert isinstance(event, HandshakeFailed)
+    assert event.authentication
+    assert event.reason == "the server sent more than 100 challenges"
+
+
 @pytest.mark.parametrize("split", [None, 1, 5])
 @agreements
 def test_the_password_is_verified(agreement: Agreement, split: int | None) -> None:
