@@ -174,7 +174,7 @@ async def test_times_without_end() -> None:
 
 
 def test_more_connections_than_there_may_be() -> None:
-    with pytest.raises(cql.ConfigError, match="max_connections_per_host is 4, not"):
+    with pytest.raises(cql.ConfigError, match="max_connections_per_host, which is 4"):
         cql.Config(connections_per_host=5, max_connections_per_host=4)
     assert cql.Config().most_connections == 4
     assert cql.Config(connections_per_host=5).most_connections == 5
