@@ -81,7 +81,7 @@ async def test_statements_of_every_form(session: cql.Session, kind: Any) -> None
         kind=kind,
     )
     assert result.rows == []
-    with pytest.raises(cql.ResultError, match="no IF"):
+    with pytest.raises(cql.ResultError, match="only a statement with IF"):
         _ = result.applied
     expected = {1: "text", 2: "alone", 3: "sequence", 4: None, 5: "prepared", 6: "mapping"}
     expected |= {7: None, 8: "update"}

@@ -121,7 +121,7 @@ async def test_an_ended_stream_stays_ended(session: cql.Session) -> None:
     assert [row async for row in stream] == []
     async with session.stream(FEW, (0,), page_size=7) as early:
         assert (await anext(aiter(early))).at == 0
-    with pytest.raises(StopAsyncIteration):
+    with pytest.raises(cql.UsageError, match="closed before its end"):
         await anext(aiter(early))
     both = session.stream(FEW, (0,))
     aiter(both)

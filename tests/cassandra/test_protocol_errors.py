@@ -337,25 +337,33 @@ def raw(cassandra: Node) -> Iterator[Raw]:
     made.close()
 
 
+# The stream that `framed` asks on, and where errors about the connection come: on stream 0 up to
+# 5.0.8, on the request's own since.
+OWN = 5
+EITHER = (0, OWN)
+
+
 def framed(version: int, message: Message, flags: int = 0) -> bytes:
     body = bytearray()
     message.write_body(body, ProtocolVersion(version))
-    return write_frame(version, flags, 5, message.opcode, bytes(body))
+    return write_frame(version, flags, OWN, message.opcode, bytes(body))
 
 
 @provokes(ErrorCode.PROTOCOL_ERROR)
 @pytest.mark.parametrize("version", [7, 63, 127])
 def test_an_unsupported_version(raw: Raw, version: int) -> None:
-    """Refused in a version that the server chooses, on stream 0."""
-    answered, stream, error = raw.ask(write_frame(version, 0, 5, Opcode.OPTIONS, b""))
-    assert (answered, stream) == (0x85, 0)
+    """Refused in a version that the server chooses; its text lists those that it speaks."""
+    answered, stream, error = raw.ask(write_frame(version, 0, OWN, Opcode.OPTIONS, b""))
+    assert answered == 0x85
+    assert stream in EITHER
     assert error.code == ErrorCode.PROTOCOL_ERROR
-    assert "(3/v3, 4/v4, 5/v5, 6/v6-beta)" in error.message
+    assert "4/v4, 5/v5, 6/v6-beta)" in error.message
 
 
 def test_a_beta_version_without_its_flag(raw: Raw) -> None:
-    answered, stream, error = raw.ask(write_frame(6, 0, 5, Opcode.OPTIONS, b""))
-    assert (answered, stream) == (0x86, 0)
+    answered, stream, error = raw.ask(write_frame(6, 0, OWN, Opcode.OPTIONS, b""))
+    assert answered == 0x86
+    assert stream in EITHER
     assert "USE_BETA" in error.message
 
 
@@ -365,7 +373,8 @@ def test_a_request_before_startup(raw: Raw, version: ProtocolVersion, request_na
     message = query("SELECT key FROM system.local")
     early = message if request_name == "QUERY" else Register(["STATUS_CHANGE"])
     answered, stream, error = raw.ask(framed(version, early))
-    assert (answered, stream) == (0x80 | version, 0)
+    assert answered == 0x80 | version
+    assert stream in EITHER
     assert error.code == ErrorCode.PROTOCOL_ERROR
     assert f"Unexpected message {request_name}" in error.message
 
@@ -409,13 +418,19 @@ def test_an_opcode_that_is_no_request(
 
 @versions
 def test_a_body_that_ends_early(raw: Raw, version: ProtocolVersion) -> None:
-    answered, stream, error = raw.ask(write_frame(version, 0, 5, Opcode.STARTUP, b"\0\7"))
-    assert (answered, stream, error.code) == (0x80 | version, 0, ErrorCode.PROTOCOL_ERROR)
+    """Refused, or the connection is reset: since 5.0.9 the answer can get lost on the way."""
+    try:
+        answered, stream, error = raw.ask(write_frame(version, 0, OWN, Opcode.STARTUP, b"\0\7"))
+    except ConnectionResetError:
+        return
+    assert (answered, error.code) == (0x80 | version, ErrorCode.PROTOCOL_ERROR)
+    assert stream in EITHER
 
 
 def test_http(raw: Raw) -> None:
     answered, stream, error = raw.ask(GARBAGE["HTTP"])
-    assert (answered, stream, error.code) == (0x85, 0, ErrorCode.PROTOCOL_ERROR)
+    assert (answered, error.code) == (0x85, ErrorCode.PROTOCOL_ERROR)
+    assert stream in (0, int.from_bytes(GARBAGE["HTTP"][2:4], "big"))
 
 
 @versions
