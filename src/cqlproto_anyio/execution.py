@@ -27,7 +27,7 @@ from cqlproto_anyio.exceptions import (
     UsageError,
     ValueConversionError,
 )
-from cqlproto_anyio.prepared import Prepared, Statement, is_read_once, refuse_use
+from cqlproto_anyio.prepared import Partial, Prepared, Statement, is_read_once, refuse_use
 from cqlproto_anyio.results import APPLIED, Notes, Page, PageToken, Result
 
 if TYPE_CHECKING:
@@ -439,13 +439,15 @@ class BatchCall(Attempts):
         self._sent: dict[Any, Statement] = {}
         self.size = 0
 
-    async def add(self, items: Iterable[Any]) -> None:
+    async def add(self, items: Iterable[Any], *, partial: bool = False) -> None:
         """Take the statements; those with parameters are prepared."""
+        Partial.of(partial, None)
         if isinstance(items, (str, Prepared)) or not isinstance(items, Iterable):
             raise TypeError(f"a batch takes a list of statements, not a {type(items).__name__}")
         calls = []
         for number, item in enumerate(items, 1):
             query, parameters = item if type(item) is tuple and len(item) == 2 else (item, None)
+            parameters = Partial.of(partial, parameters)
             call = Call(self.runtime, query, parameters, None, self.settings)
             check_item(self._kind, number, call.text)
             call.refuse_timestamp()

@@ -34,15 +34,28 @@ class Executor(Protocol):
         /,
         *,
         row: Target[R],
+        partial: bool = False,
         **options: Unpack[Options],
     ) -> Result[R]: ...
     @overload
     async def execute(
-        self, query: Prepared[R], parameters: Parameters = None, /, **options: Unpack[Options]
+        self,
+        query: Prepared[R],
+        parameters: Parameters = None,
+        /,
+        *,
+        partial: bool = False,
+        **options: Unpack[Options],
     ) -> Result[R]: ...
     @overload
     async def execute(
-        self, query: str, parameters: Parameters = None, /, **options: Unpack[Options]
+        self,
+        query: str,
+        parameters: Parameters = None,
+        /,
+        *,
+        partial: bool = False,
+        **options: Unpack[Options],
     ) -> Result[Row]: ...
 
     @overload
@@ -54,6 +67,7 @@ class Executor(Protocol):
         *,
         row: Target[R],
         token: str | None = None,
+        partial: bool = False,
         **options: Unpack[Options],
     ) -> Page[R]: ...
     @overload
@@ -64,6 +78,7 @@ class Executor(Protocol):
         /,
         *,
         token: str | None = None,
+        partial: bool = False,
         **options: Unpack[Options],
     ) -> Page[R]: ...
     @overload
@@ -74,6 +89,7 @@ class Executor(Protocol):
         /,
         *,
         token: str | None = None,
+        partial: bool = False,
         **options: Unpack[Options],
     ) -> Page[Row]: ...
 
@@ -85,15 +101,28 @@ class Executor(Protocol):
         /,
         *,
         row: Target[R],
+        partial: bool = False,
         **options: Unpack[Options],
     ) -> RowStream[R]: ...
     @overload
     def stream(
-        self, query: Prepared[R], parameters: Parameters = None, /, **options: Unpack[Options]
+        self,
+        query: Prepared[R],
+        parameters: Parameters = None,
+        /,
+        *,
+        partial: bool = False,
+        **options: Unpack[Options],
     ) -> RowStream[R]: ...
     @overload
     def stream(
-        self, query: str, parameters: Parameters = None, /, **options: Unpack[Options]
+        self,
+        query: str,
+        parameters: Parameters = None,
+        /,
+        *,
+        partial: bool = False,
+        **options: Unpack[Options],
     ) -> RowStream[Row]: ...
 
     @overload
@@ -107,5 +136,6 @@ class Executor(Protocol):
         /,
         *,
         kind: BatchName = "logged",
+        partial: bool = False,
         **options: Unpack[Options],
     ) -> Result[Row]: ...

@@ -8,15 +8,16 @@ one that it was sent with.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, UserString
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cqlproto.cqltypes.fields import fields_of
 from cqlproto.rows import Binder
 from cqlproto.rows.repeatable import Repeatable
+from cqlproto.wire import UNSET
 from cqlproto_anyio.cqltext import has_names_only, read_statement, read_verb
-from cqlproto_anyio.exceptions import ParameterError, UsageError
+from cqlproto_anyio.exceptions import ConfigError, ParameterError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Key",
     "Parameters",
+    "Partial",
     "Prepared",
     "Route",
     "Statement",
@@ -63,6 +65,30 @@ def refuse_use(query: str) -> None:
             "USE would change the keyspace of a connection that others share:"
             " pass keyspace= to connect()"
         )
+
+
+class Partial:
+    """Parameters by name that may lack some: what is missing is UNSET.
+
+    Arguments:
+        parameters: a mapping or an object with fields.
+    """
+
+    __slots__ = ("parameters",)
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+
+    @classmethod
+    def of(cls, partial: object, parameters: Parameters) -> Parameters:
+        """Return what a verb that was given ``partial=`` binds.
+
+        Raises:
+            ConfigError: ``partial`` is no bool.
+        """
+        if not isinstance(partial, bool):
+            raise ConfigError(f"partial must be True or False, got {partial!r}")
+        return cls(parameters) if partial and parameters is not None else parameters
 
 
 class Route:
@@ -324,6 +350,10 @@ class Statement:
     def _arranged(self, parameters: Parameters) -> Sequence[Any]:
         """Return the values in the order of the markers."""
         kind: Any = type(parameters)
+        partial = kind is Partial
+        if partial:
+            parameters = parameters.parameters
+            kind = type(parameters)
         if parameters is None:
             values: Sequence[Any] = ()
         elif kind is tuple or kind is list:
@@ -334,13 +364,13 @@ class Statement:
                 " write (value,) for a single one"
             )
         elif isinstance(parameters, Mapping):
-            return self._by_name(parameters)
+            return self._by_name(parameters, partial)
         else:
             has_order = isinstance(parameters, Sequence)
             if self.named or not has_order:
                 fields = fields_of(parameters)
                 if fields is not None:
-                    return self._by_field(parameters, *fields)
+                    return self._by_field(parameters, *fields, partial)
                 if not has_order:
                     hint = ": pass a tuple of them" if hasattr(kind, "__iter__") else ""
                     raise TypeError(
@@ -348,6 +378,11 @@ class Statement:
                         f" {kind.__name__}{hint}"
                     )
             values = tuple(parameters)
+        if partial:
+            raise ParameterError(
+                f"partial=True leaves out names, which the values of a {kind.__name__} have not"
+                " here: pass a mapping or an object with fields"
+            )
         if len(values) != self.count:
             raise ParameterError(
                 f"{len(values)} value{'s' * (len(values) != 1)} for {self.count} bind"
@@ -366,33 +401,51 @@ class Statement:
                     f"the marker {name!r} {times}: use :name markers or pass a sequence"
                 )
 
-    def _by_name(self, parameters: Mapping[Any, Any]) -> Sequence[Any]:
+    def _missing(self, given: Collection[Any], partial: bool) -> str:
+        """Return the names of the markers without a value, if that is wrong.
+
+        Raises:
+            ParameterError: they can't be UNSET in this version.
+        """
+        missing = ", ".join(name for name in dict.fromkeys(self.names) if name not in given)
+        if partial and missing and not self.version.has_unset:
+            raise ParameterError(
+                f"no value for {missing}: partial=True needs protocol v4 or higher, the session"
+                f" speaks v{self.version:d}"
+            )
+        return "" if partial else missing
+
+    def _by_name(self, parameters: Mapping[Any, Any], partial: bool) -> Sequence[Any]:
         """Take a mapping, which has nothing but what the statement needs."""
         self._check_names()
         known = ", ".join(dict.fromkeys(self.names)) or "none"
-        missing = [name for name in dict.fromkeys(self.names) if name not in parameters]
+        missing = self._missing(parameters, partial)
         if missing:
-            raise ParameterError(f"no value for {', '.join(missing)} (markers: {known})")
+            raise ParameterError(f"no value for {missing} (markers: {known})")
         unknown = [str(name) for name in parameters if name not in self.names]
         if unknown:
             raise ParameterError(f"no marker is called {', '.join(unknown)} (markers: {known})")
+        if partial:
+            return [parameters.get(name, UNSET) for name in self.names]
         return [parameters[name] for name in self.names]
 
     def _by_field(
-        self, parameters: object, fields: Mapping[str, Any], read: Callable[[Any], Any]
+        self,
+        parameters: object,
+        fields: Mapping[str, Any],
+        read: Callable[[Any], Any],
+        partial: bool,
     ) -> Sequence[Any]:
         """Take an object, which may have more fields than the statement has markers."""
         self._check_names()
         kind = type(parameters).__name__
-        missing = [name for name in dict.fromkeys(self.names) if name not in fields]
+        missing = self._missing(fields, partial and not fields.keys().isdisjoint(self.names))
         if missing:
-            raise ParameterError(
-                f"{kind} has no field for {', '.join(missing)} (fields: {', '.join(fields)})"
-            )
+            raise ParameterError(f"{kind} has no field for {missing} (fields: {', '.join(fields)})")
         values = []
         for name in self.names:
             try:
-                values.append(read(fields[name]))
+                values.append(read(fields[name]) if name in fields else UNSET)
             except Exception as exc:
                 raise ParameterError(f"the field {name} of {kind} can't be read: {exc!r}") from exc
         return values
@@ -403,6 +456,8 @@ def is_read_once(value: Any) -> bool:
 
     Asked where something has gone wrong: it looks at every element.
     """
+    if type(value) is Partial:
+        value = value.parameters
     if value is None or isinstance(value, (str, bytes, bytearray, memoryview, int, float)):
         return False
     if hasattr(type(value), "__next__"):

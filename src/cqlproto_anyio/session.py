@@ -21,7 +21,7 @@ from cqlproto_anyio.exceptions import (
 )
 from cqlproto_anyio.execution import BatchCall, Call
 from cqlproto_anyio.paging import RowStream
-from cqlproto_anyio.prepared import Parameters, Prepared, Statement, refuse_use
+from cqlproto_anyio.prepared import Parameters, Partial, Prepared, Statement, refuse_use
 from cqlproto_anyio.profile import DEFAULTS, Options, Profile, checked, overlaid
 from cqlproto_anyio.results import Page, Result, _Answer
 from cqlproto_anyio.settings import Settings
@@ -114,19 +114,39 @@ class Session:
         /,
         *,
         row: Target[R],
+        partial: bool = False,
         **options: Unpack[Options],
     ) -> Result[R]: ...
     @overload
     async def execute(
-        self, query: Prepared[R], parameters: Parameters = None, /, **options: Unpack[Options]
+        self,
+        query: Prepared[R],
+        parameters: Parameters = None,
+        /,
+        *,
+        partial: bool = False,
+        **options: Unpack[Options],
     ) -> Result[R]: ...
     @overload
     async def execute(
-        self, query: str, parameters: Parameters = None, /, **options: Unpack[Options]
+        self,
+        query: str,
+        parameters: Parameters = None,
+        /,
+        *,
+        partial: bool = False,
+        **options: Unpack[Options],
     ) -> Result[Row]: ...
 
     async def execute(
-        self, query: Any, parameters: Any = None, /, *, row: Any = None, **options: Any
+        self,
+        query: Any,
+        parameters: Any = None,
+        /,
+        *,
+        row: Any = None,
+        partial: bool = False,
+        **options: Any,
     ) -> Result[Any]:
         """Execute a statement and return all that it returns, following pages.
 
@@ -139,6 +159,8 @@ class Session:
                 the columns by name (and objects for UDTs and tuples, where its fields are annotated
                 so), a TypedDict, ``int`` or another class of values for the only column, or a
                 ``RowTarget``.
+            partial: whether names that the parameters lack are ``UNSET``, which leaves their
+                columns alone: with a mapping or an object with fields, on protocol v4 and higher.
             options: see :class:`Profile`.
 
         Raises:
@@ -149,6 +171,8 @@ class Session:
         if self._running() is not self._home:
             runtime.refuse_here()
         settings = self._resolve(options) if options else self._default
+        if partial is not False:
+            parameters = Partial.of(partial, parameters)
         if type(query) is Prepared:
             statement: Statement | None = query._statement
             target = query._row if row is None else row
@@ -255,6 +279,7 @@ class Session:
         *,
         row: Target[R],
         token: str | None = None,
+        partial: bool = False,
         **options: Unpack[Options],
     ) -> Page[R]: ...
     @overload
@@ -265,6 +290,7 @@ class Session:
         /,
         *,
         token: str | None = None,
+        partial: bool = False,
         **options: Unpack[Options],
     ) -> Page[R]: ...
     @overload
@@ -275,6 +301,7 @@ class Session:
         /,
         *,
         token: str | None = None,
+        partial: bool = False,
         **options: Unpack[Options],
     ) -> Page[Row]: ...
 
@@ -286,13 +313,14 @@ class Session:
         *,
         row: Any = None,
         token: str | None = None,
+        partial: bool = False,
         **options: Any,
     ) -> Page[Any]:
         """Return one page of at most ``page_size`` rows, and a token for the next.
 
         Arguments:
             token: a page's ``next_token``, or None for the first page.
-            query, parameters, row, options: as for :meth:`execute`.
+            query, parameters, row, partial, options: as for :meth:`execute`.
 
         Raises:
             PageTokenMismatch: the token is damaged or belongs to another query, other parameters or
@@ -305,6 +333,7 @@ class Session:
         settings = self._resolve(options) if options else self._default
         if token is not None and settings.parameters.page_size is None:
             raise UsageError("token= continues a paged result: pass the page_size= that it had")
+        parameters = Partial.of(partial, parameters)
         call = Call(self._runtime, query, parameters, row, settings)
         await call.ready()
         return await call.page(token)
@@ -317,19 +346,39 @@ class Session:
         /,
         *,
         row: Target[R],
+        partial: bool = False,
         **options: Unpack[Options],
     ) -> RowStream[R]: ...
     @overload
     def stream(
-        self, query: Prepared[R], parameters: Parameters = None, /, **options: Unpack[Options]
+        self,
+        query: Prepared[R],
+        parameters: Parameters = None,
+        /,
+        *,
+        partial: bool = False,
+        **options: Unpack[Options],
     ) -> RowStream[R]: ...
     @overload
     def stream(
-        self, query: str, parameters: Parameters = None, /, **options: Unpack[Options]
+        self,
+        query: str,
+        parameters: Parameters = None,
+        /,
+        *,
+        partial: bool = False,
+        **options: Unpack[Options],
     ) -> RowStream[Row]: ...
 
     def stream(
-        self, query: Any, parameters: Any = None, /, *, row: Any = None, **options: Any
+        self,
+        query: Any,
+        parameters: Any = None,
+        /,
+        *,
+        row: Any = None,
+        partial: bool = False,
+        **options: Any,
     ) -> RowStream[Any]:
         """Return the rows of a result of any size, for ``async for``.
 
@@ -344,7 +393,7 @@ class Session:
             what every verb raises.
         """
         settings = self._resolve(options) if options else self._default
-        call = Call(self._runtime, query, parameters, row, settings)
+        call = Call(self._runtime, query, Partial.of(partial, parameters), row, settings)
         call.session = self
         return RowStream(call)
 
@@ -381,6 +430,7 @@ class Session:
         /,
         *,
         kind: BatchName = "logged",
+        partial: bool = False,
         **options: Unpack[Options],
     ) -> Result[Row]:
         """Execute several statements as one request.
@@ -389,6 +439,7 @@ class Session:
             items: statements, or (statement, parameters).
             kind: ``"logged"``: all of them take effect, sooner or later, or none; ``"unlogged"``:
                 for statements on one partition; ``"counter"``: for counters.
+            partial: as for :meth:`execute`, for all statements.
             options: see :class:`Profile`.
 
         Raises:
@@ -397,7 +448,7 @@ class Session:
         self._runtime.check_here()
         settings = self._resolve(options) if options else self._default
         call = self._batch_call(settings, kind)
-        await call.add(items)
+        await call.add(items, partial=partial)
         return await call.run()
 
     def _batch_call(self, settings: Settings, kind: Any) -> BatchCall:

@@ -19,7 +19,7 @@ from cqlproto import ProtocolVersion
 from cqlproto.cqltypes import NATIVE_TYPES, ListType, encoder
 from cqlproto.messages import BindMetadata, Column, Prepared, ResultMetadata
 from cqlproto.rows.targets import row_class
-from cqlproto_anyio.prepared import Statement, StatementCache, refuse_use
+from cqlproto_anyio.prepared import Partial, Statement, StatementCache, is_read_once, refuse_use
 from tests.cqlproto_anyio.answers import V4, columns
 
 INT = NATIVE_TYPES["int"]
@@ -150,6 +150,54 @@ def test_rows_and_named_tuples_without_a_field() -> None:
         missing.values(Named(1, 2))
     with pytest.raises(cql.ParameterError, match="Row has no field for z"):
         missing.values(row_of(a=1))
+
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        ({"a": 1}, [cql.UNSET, 1]),
+        ({"a": None}, [cql.UNSET, None]),
+        ({}, [cql.UNSET, cql.UNSET]),
+        (collections.defaultdict(int, a=1), [cql.UNSET, 1]),
+        (Named(1, 2), [2, 1]),
+        (row_of(b=2, c=3), [2, cql.UNSET]),
+        (pydantic.create_model("Half", a=int)(a=1), [cql.UNSET, 1]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_missing_names_are_unset(given: Any, values: list[Any]) -> None:
+    assert list(BY_NAME.values(Partial.of(True, given))) == values
+    assert Partial.of(False, given) is given
+    assert Partial.of(True, None) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "given", "told"),
+    [
+        (BY_NAME, {"a": 1, "c": 2}, "no marker is called c"),
+        (BY_NAME, pydantic.create_model("Other", c=int)(c=1), "Other has no field for b, a"),
+        (BY_NAME, (1, 2), "the values of a tuple have not here: pass a mapping or an object"),
+        (BY_POSITION, Named(1, 2), "the values of a Named have not here"),
+        (BY_POSITION, [1, 2], "the values of a list have not here"),
+    ],
+)
+def test_what_cannot_be_partial(one: Statement, given: Any, told: str) -> None:
+    with pytest.raises(cql.ParameterError, match=told):
+        one.values(Partial.of(True, given))
+
+
+@pytest.mark.parametrize("partial", [None, 1, "yes"])
+def test_partial_is_true_or_false(partial: object) -> None:
+    with pytest.raises(cql.ConfigError, match=f"partial must be True or False, got {partial!r}"):
+        Partial.of(partial, {})
+
+
+def test_missing_names_before_v4() -> None:
+    old = statement(BY_NAME.query, "b", "a")
+    old.speak(ProtocolVersion.V3)
+    assert list(old.values(Partial.of(True, {"a": 1, "b": 2}))) == [2, 1]
+    with pytest.raises(cql.ParameterError, match="no value for b: partial=True needs .* speaks v3"):
+        old.values(Partial.of(True, {"a": 1}))
 
 
 def test_tuples_without_names_are_bound_by_position() -> None:
@@ -330,3 +378,8 @@ def test_what_is_outdated_stays_so_until_it_is_prepared_anew() -> None:
     conditional.outdate()
     conditional.renew(conditional.prepared)
     assert not conditional.short
+
+
+def test_partial_parameters_are_read_once_if_what_they_hold_is() -> None:
+    assert is_read_once(Partial({"a": iter(())}))
+    assert not is_read_once(Partial({"a": [1]}))

@@ -210,3 +210,35 @@ async def test_a_type_that_gets_a_field_while_the_statement_is_prepared_again() 
         server.answer = answer
         await session.execute("INSERT INTO t (v) VALUES (?)", (Both(iter([1]), 2),))
         assert executed(server) == [[encoder(USER)(([1], 2))]] * 2
+
+
+@pytest.mark.parametrize("verb", [*CALLS, "batch"])
+async def test_partial_leaves_columns_alone(verb: str) -> None:
+    """Also when the statement is known, and where it is prepared again meanwhile."""
+    bind = BindMetadata((Column("ks", "t", "a", INTS), Column("ks", "t", "b", INT)))
+    calls: dict[str, Callable[[cql.Session, Any], Awaitable[Any]]] = {
+        "execute": lambda session, given: session.execute(QUERY, given, partial=True),
+        "page": lambda session, given: session.page(QUERY, given, partial=True),
+        "stream": lambda session, given: _drained(session.stream(QUERY, given, partial=True)),
+        "batch": lambda session, given: session.batch([(QUERY, given)], partial=True),
+    }
+    async with serving() as server, server.session() as session:
+        forgotten = [True, False, False, True, False]
+
+        def answer(asked: Asked) -> Response:
+            if isinstance(asked.message, Prepare):
+                return Prepared(b"id", b"m", bind, ResultMetadata((), b"", False))
+            unprepared = forgotten and forgotten.pop()
+            return error(ErrorCode.UNPREPARED, statement_id=b"id") if unprepared else VOID
+
+        server.answer = answer
+        for given in ({"a": iter([1])}, {"a": [1]}):
+            await calls[verb](session, given)
+        values = executed(server)
+        assert len(values) in (3, 4)
+        assert values == [[encoder(INTS)([1]), cql.UNSET]] * len(values)
+        with pytest.raises(cql.ConfigError, match="partial must be True or False, got 1"):
+            await session.execute(QUERY, {"a": [1]}, partial=1)  # type: ignore[call-overload]
+
+
+QUERY = "UPDATE t SET a = :a WHERE b = :b"

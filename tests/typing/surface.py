@@ -94,6 +94,9 @@ async def executing(session: cql.Session) -> None:
     assert_type(row.anything, Any)
     assert_type(row["anything"], Any)
     assert_type(row[0], Any)
+    assert_type(await session.execute("U", {"a": 1}, partial=True), cql.Result[cql.Row])
+    assert_type(await session.execute("S", {"a": 1}, row=User, partial=True), cql.Result[User])
+    await session.execute("U", {"a": 1}, partial="yes")  # type: ignore[call-overload]
     await session.execute("SELECT 1", timeot=3)  # type: ignore[call-overload]
     await session.execute("SELECT 1", timeout="3")  # type: ignore[call-overload]
     await session.execute("SELECT 1", 1, 2)  # type: ignore[call-overload]
@@ -109,6 +112,11 @@ async def preparing(session: cql.Session) -> None:
 
 
 async def paging(session: cql.Session, typed: cql.Prepared[User]) -> None:
+    assert_type(await session.execute(typed, {"a": 1}, partial=True), cql.Result[User])
+    assert_type(await session.page(typed, {"a": 1}, token=None, partial=True), cql.Page[User])
+    assert_type(await session.page("S", {"a": 1}, partial=True), cql.Page[cql.Row])
+    assert_type(session.stream(typed, {"a": 1}, partial=True), cql.RowStream[User])
+    assert_type(session.stream("S", {"a": 1}, row=User, partial=True), cql.RowStream[User])
     page = await session.page(typed, ("eu",), page_size=50, token=None)
     assert_type(page, cql.Page[User])
     assert_type(page.rows, list[User])
@@ -127,11 +135,13 @@ async def batching(session: cql.Session, typed: cql.Prepared[User]) -> None:
         [(typed, (1,)), ("INSERT", {"a": 1}), "DELETE"], kind="unlogged", timeout=1.0
     )
     assert_type(result, cql.Result[cql.Row])
+    await session.batch([("U", {"a": 1})], partial=True)
     await session.batch(["DELETE"], kind="loged")  # type: ignore[arg-type]
 
 
 async def on_what_patterns_share(executor: cql.Executor, session: cql.Session) -> None:
     assert_type(await executor.execute("SELECT 1", row=User), cql.Result[User])
+    assert_type(await executor.execute("U", {"a": 1}, partial=True), cql.Result[cql.Row])
     same: cql.Executor = session
     assert_type(await same.page("SELECT 1"), cql.Page[cql.Row])
     assert_type(session.using(profile=cql.Profile(timeout=None)), cql.Session)
