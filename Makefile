@@ -4,9 +4,13 @@
 PYTHON ?= $(shell sh tools/find-python.sh 3.11)
 BIN := .venv/bin
 PIP := -m pip install --quiet --disable-pip-version-check
-CHECKED := $(wildcard src tests examples bench fuzz docs)
+CHECKED := $(wildcard src tests examples bench fuzz docs tools)
 # Other CPythons of this machine, for the unit tests.
 OTHERS := $(shell sh tools/find-python.sh --others)
+# What the lowest versions of the packages are tested with: what uses them most, on real sockets too.
+LOWEST := $(addprefix tests/,cqlproto/test_compression.py cqlproto/rows/test_targets.py \
+	cqlproto/testing/test_pieces.py $(addprefix cqlproto_anyio/test_,asyncio.py bare_loops.py \
+	connect.py requests.py tls.py trio.py))
 
 help: ## show this text
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,7 +24,7 @@ demo: .venv/.demo ## run examples/demo.py, on CQLPROTO_HOSTS or on a Cassandra t
 test: lint types .venv/.fuzz ## everything: lint, types, all tests, docs, a little fuzzing
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=line tests without-server
 
-without-server: coverage units docs fuzz-short
+without-server: coverage units lowest docs fuzz-short
 
 lint: .venv/.dev ## style, format and the layers of the sources
 	$(BIN)/ruff check $(CHECKED)
@@ -40,6 +44,9 @@ units: $(OTHERS:%=unit-%) ## the unit tests on the other CPythons of this machin
 
 unit-%: .venv-%/.unit
 	.venv-$*/bin/pytest -q -p no:cacheprovider -m "not cassandra" $(wildcard tests/cqlproto tests/cqlproto_anyio)
+
+lowest: .venv-lowest/.unit ## some unit tests on the lowest versions of packages that pyproject.toml allows
+	.venv-lowest/bin/pytest -q -p no:cacheprovider -m "not cassandra" $(LOWEST)
 
 docs: .venv/.dev ## the documentation as HTML in build/docs; a warning is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs
@@ -83,10 +90,16 @@ clean: ## remove virtual environments and caches
 	$(BIN)/python $(PIP) --editable '.[$*]'
 	@touch $@
 
+.venv-lowest/.unit: pyproject.toml tools/lowest.py
+	sh tools/make-venv.sh .venv-lowest "$(PYTHON)"
+	.venv-lowest/bin/python tools/lowest.py unit >.venv-lowest/lowest.txt
+	.venv-lowest/bin/python $(PIP) --constraint .venv-lowest/lowest.txt --editable '.[unit]'
+	@touch $@
+
 .venv-%/.unit: pyproject.toml
 	sh tools/make-venv.sh .venv-$* "$$(sh tools/find-python.sh $*)"
 	.venv-$*/bin/python $(PIP) --editable '.[unit]'
 	@touch $@
 
-.PHONY: help demo test lint types tests without-server coverage units docs fuzz fuzz-short servers soak bench format clean
+.PHONY: help demo test lint types tests without-server coverage units lowest docs fuzz fuzz-short servers soak bench format clean
 .PRECIOUS: .venv/.% .venv-%/.unit

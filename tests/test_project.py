@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import pkgutil
 import re
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = [".ci", "bench", "changelog.d", "docs", "examples", "fuzz", "src", "tests", "tools"]
@@ -62,6 +65,16 @@ def public_modules() -> list[str]:
     return [name for name in names if "._" not in name]
 
 
+def lowest() -> ModuleType:
+    """Return the module that finds the lowest versions."""
+    spec = importlib.util.spec_from_file_location("lowest", ROOT / "tools" / "lowest.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def python_blocks(path: Path) -> list[str]:
     """Return the Python examples of a Markdown text."""
     return re.findall(r"^```python\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
@@ -108,3 +121,35 @@ def test_all_lists_names_that_exist(name: str) -> None:
 def test_examples_in_the_readme_are_python() -> None:
     for block in python_blocks(ROOT / "README.md"):
         compile(block, "README.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_every_requirement_has_one_lower_bound() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    everything = {**project["optional-dependencies"]}
+    project["optional-dependencies"]["all"] = [f"cqlproto[{','.join(everything)}]"]
+    for extra in (*everything, "all"):
+        assert all("==" in pin for pin in lowest().pins(project, extra))
+
+
+def test_bounds_that_cannot_be_tested_are_refused() -> None:
+    project = {"name": "ours", "dependencies": ["one>=1.2"], "optional-dependencies": {}}
+    extras: dict[str, list[str]] = {
+        "good": ["ours[more]", "two>=3; sys_platform == 'linux'"],
+        "more": ["four-five>=0.1", "one>=1.2"],
+        "none": ["two"],
+        "upper": ["two<3"],
+        "both": ["two>=2,<3"],
+        "twice": ["one>=1.3"],
+    }
+    project["optional-dependencies"] = extras
+    pins = lowest().pins
+    assert pins(project, "good") == [
+        "four-five==0.1",
+        "one==1.2",
+        "two==3; sys_platform == 'linux'",
+    ]
+    for extra in ("none", "upper", "both"):
+        with pytest.raises(ValueError, match="form name>=version"):
+            pins(project, extra)
+    with pytest.raises(ValueError, match="one has two lower bounds"):
+        pins(project, "twice")
