@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
 
 from cqlproto.exceptions import RemoteProtocolError
 from cqlproto.routing import key_function, murmur3_token
@@ -63,19 +64,29 @@ class Chooser:
         tablets: where the tables of a Scylla cluster are that have tablets.
     """
 
-    __slots__ = ("_asleep", "_router", "_source", "_turn", "ready", "tablets")
+    __slots__ = ("_asleep", "_holders", "_router", "_source", "_turn", "ready", "tablets")
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._router: Router[Pool] | None = None
+        self._holders: WeakSet[Statement] = WeakSet()  # whose routes hold the router
         self._turn = random.randrange(1 << 16)
         self._asleep: frozenset[Pool] = frozenset()  # hosts that nothing was meant for yet
         self.ready: tuple[Connection, ...] = ()
         self.tablets = Tablets()
 
     def changed(self) -> None:
-        """Hosts or connections have come or gone."""
+        """Hosts or connections have come or gone.
+
+        Nothing is left of the router: it knows every host and range of the cluster, and statements
+        that are not executed again would keep it.
+        """
         self.ready = ()
+        self._router = None
+        if self._holders:
+            for statement in self._holders:
+                statement.route = None
+            self._holders = WeakSet()
 
     def refreshed(self) -> tuple[Connection, ...]:
         """Find out which connections any request may use, after something has changed."""
@@ -264,6 +275,7 @@ class Chooser:
             has_tablets=has_tablets,
         )
         statement.route = route
+        self._holders.add(statement)
         return route
 
     # -- tablets

@@ -167,16 +167,11 @@ class Request(Waiting):
 
 
 class Detached(Request):
-    """A request that no task awaits: a function is called when it is done.
+    """A request that no task awaits: a function is called when it is done."""
 
-    Attributes:
-        waiters: the requests of those who wait for what comes of it.
-    """
-
-    __slots__ = ("waiters",)
+    __slots__ = ()
 
     def call(self, function: Callable[[Detached], None]) -> None:
-        self.waiters: list[Request] = []
         self._waiter = function
 
     def _wake(self, waiter: Callable[[Detached], None]) -> None:

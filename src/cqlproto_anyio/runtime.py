@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections import deque
+from collections import OrderedDict, deque
 from contextlib import suppress
 from time import time_ns
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -51,6 +51,10 @@ if TYPE_CHECKING:
     from cqlproto_anyio.request import Request
 
 __all__ = ["Runtime"]
+
+# Of how many speculation policies the latencies are remembered; a program has a handful, unless it
+# makes one for each call.
+_MAX_TRACKERS = 64
 
 
 class Runtime:
@@ -116,7 +120,7 @@ class Runtime:
         self.timestamps = fresh if config.client_timestamps else None
         self.retries = 0
         self.speculative = 0
-        self._trackers: dict[object, tuple[Speculation, Tracker]] = {}
+        self._trackers: OrderedDict[object, tuple[Speculation, Tracker]] = OrderedDict()
         self.report_speculation = Report("the speculation policy")
         self.report_values = Report("a value that was packed for another host")
         self._pausing: set[Request] = set()
@@ -320,10 +324,13 @@ class Runtime:
             self.report_speculation(exc)
             return None
         if known is not None:
+            self._trackers.move_to_end(key)
             return known[1]
         tracker = tracker_of(speculation, self.report_speculation)
         if tracker is not None:
             self._trackers[key] = (speculation, tracker)
+            if len(self._trackers) > _MAX_TRACKERS:
+                self._trackers.popitem(last=False)
         return tracker
 
     async def any_connection(

@@ -33,6 +33,10 @@ def _seconds(name: str, value: Any) -> float:
     return float(value)
 
 
+# Of how many hosts a filter's answer is remembered; there are no such clusters.
+_MOST_HOSTS = 10_000
+
+
 class CheckedReconnection:
     """A reconnection policy that always has an answer.
 
@@ -89,6 +93,8 @@ class CheckedFilter:
             self._report(exc)
             return self._said.get(host.host_id, False)
         self._said[host.host_id] = said
+        if len(self._said) > _MOST_HOSTS:  # most of which have left
+            del self._said[next(iter(self._said))]
         return said
 
 
