@@ -158,7 +158,8 @@ class Attempts:
             error = copied(told.error)
             raise error from error.__cause__
         if statement.prepared.statement_id != told.message.statement_id:
-            statement.renew(told.message)  # another host has said otherwise meanwhile
+            # another host has said otherwise meanwhile
+            self.runtime.preparations.renew(statement, told.message)
 
     async def renew(self, statement: Statement) -> bool:
         """Prepare a statement anew that a value didn't fit; return whether its markers are others.

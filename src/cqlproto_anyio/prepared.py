@@ -247,11 +247,12 @@ class Statement:
         self.stale = True
         self.short = False
 
-    def about(self, keyspace: str) -> bool:
-        """Whether it has to do with a keyspace, as far as its columns say."""
+    @property
+    def about(self) -> str:
+        """The keyspace that it has to do with, as far as its columns say; "" if they don't."""
         prepared = self.prepared
         columns = prepared.bind.columns or prepared.result.columns
-        return not columns or columns[0].keyspace == keyspace
+        return columns[0].keyspace if columns else ""
 
     def key(self, make: Callable[..., KeyFunction]) -> KeyFunction:
         """Return what makes the partition key of bound values."""

@@ -14,7 +14,7 @@ table yet.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from cqlproto.enums import ErrorCode
 from cqlproto.exceptions import RemoteProtocolError
@@ -139,6 +139,8 @@ class Preparations:
         self._request_class = request_class
         # those that users hold too, which may have left the cache
         self._known: WeakValueDictionary[Key, Statement] = WeakValueDictionary()
+        # those that are not outdated, by the keyspace that they are about, "" for any
+        self._fresh: dict[str, WeakSet[Statement]] = {}
         self._flights: dict[FlightKey, _Flight] = {}
 
     def __len__(self) -> int:
@@ -159,9 +161,21 @@ class Preparations:
     def outdate(self, keyspace: str) -> None:
         """The schema of a keyspace has changed."""
         self.changes += 1
-        for statement in tuple(self._known.values()):
-            if statement.about(keyspace):
+        # each is outdated once, however many changes there are before it is prepared anew
+        for name in (keyspace, ""):
+            for statement in self._fresh.pop(name, ()):
                 statement.outdate()
+
+    def renew(self, statement: Statement, message: PreparedMessage) -> None:
+        """Let a statement be what PREPARED says now."""
+        statement.renew(message)
+        self._is_fresh(statement)
+
+    def _is_fresh(self, statement: Statement) -> None:
+        fresh = self._fresh.get(statement.about)
+        if fresh is None:
+            fresh = self._fresh[statement.about] = WeakSet()
+        fresh.add(statement)
 
     async def prepared(
         self,
@@ -258,9 +272,10 @@ class Preparations:
             keyspace, query = (self._usual, key) if isinstance(key, str) else key
             statement = Statement(query, keyspace, message, connection.version)
             self._known[key] = statement
+            self._is_fresh(statement)
         else:
             statement.speak(connection.version)
-            statement.renew(message)
+            self.renew(statement, message)
         self.statements.put(key, statement)
         return statement
 
