@@ -14,6 +14,7 @@ from cqlproto_anyio.entry import Connecting, connect
 from cqlproto_anyio.exceptions import *  # noqa: F403  # the error tree is part of the surface
 from cqlproto_anyio.executor import Executor
 from cqlproto_anyio.hooks import (
+    ClockRecord,
     ConnectionRecord,
     ControlRecord,
     Hooks,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Auth",
+    "ClockRecord",
     "Config",
     "Connecting",
     "ConnectionRecord",

@@ -32,6 +32,7 @@ from cqlproto_anyio.exceptions import (
 from cqlproto_anyio.outcome import may_have_applied, may_repeat
 from cqlproto_anyio.policies import Retry
 from cqlproto_anyio.policies.checked import checked_retry
+from cqlproto_anyio.policies.timestamps import ClockBehind
 from cqlproto_anyio.preparing import SILENT, refused_everywhere
 from cqlproto_anyio.speculating import Race
 
@@ -70,6 +71,7 @@ class Attempts:
         answered_by: the connection that the answer came on.
         change: what has changed of the markers during the call, or None.
         conditional: whether it is a lightweight transaction.
+        unstamped: whether the clock is too far behind the session's timestamps to make another.
     """
 
     query: str
@@ -83,6 +85,7 @@ class Attempts:
         self.values: Sequence[Any] = ()
         self.failures: list[CQLError] = []
         self.answered_by: Connection | None = None
+        self.unstamped = False
         self._tried: set[Pool] = set()
         self._left_behind = False  # an attempt was given up that may have been applied
         self.change: str | None = None  # what has changed of markers
@@ -253,9 +256,16 @@ class Attempts:
                 ResponseTooLarge: the call ends with it.
         """
         try:
-            self.fill(request, paging_state, connection)
-            self.submit(request, connection)
-            return await self.wait(request, paging_state)
+            try:
+                self.fill(request, paging_state, connection)
+                self.submit(request, connection)
+                return await self.wait(request, paging_state)
+            except ClockBehind:  # of a packer: the node makes the timestamp
+                self.unstamped = True
+                request.again()
+                self.fill(request, paging_state, connection)
+                self.submit(request, connection)
+                return await self.wait(request, paging_state)
         except (ConnectionFailed, RemoteProtocolError) as exc:
             return exc
         except Exception as exc:

@@ -13,6 +13,7 @@
         NoHostAvailable          several nodes were tried; .attempts has each failure
       RequestTimeout               also a TimeoutError
       Overloaded                   the client's own queue is full
+      ClockDrifted                 the clock was set back; a conditional statement was not sent
       DatabaseError                the server answered by an ERROR: one class per code
 
 There is no ExceptionGroup anywhere.
@@ -48,6 +49,7 @@ __all__ = [
     "CASWriteUnknown",
     "CDCWriteFailure",
     "CQLError",
+    "ClockDrifted",
     "ConfigError",
     "ConnectionFailed",
     "ConnectionLost",
@@ -186,6 +188,27 @@ class ConnectionLost(ConnectionFailed):
     """
 
     query: str | None = None
+
+
+class ClockDrifted(CQLError):
+    """A conditional statement was not sent: the session's writes bear timestamps of the future.
+
+    The machine's clock was ahead when they were made, and was set back since. The statement gets
+    its timestamp from a server: where it meets one of these writes it would be lost, although the
+    server says that it was applied. It works again once the clock has caught up, and in another
+    session, which knows nothing of these writes.
+
+    Attributes:
+        drift: how far the clock is behind the latest timestamp, in seconds.
+    """
+
+    def __init__(self, drift: float) -> None:
+        super().__init__(
+            f"this machine's clock was set back: it is {drift:,.3f} s behind the timestamp of the"
+            " session's latest write, which a conditional statement could not prevail over: wait"
+            " until it has caught up, or connect anew"
+        )
+        self.drift = drift
 
 
 class NoHostAvailable(ConnectionFailed):

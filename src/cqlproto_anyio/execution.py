@@ -9,6 +9,7 @@ after that, UNPREPARED, more pages, tokens, errors.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cqlproto.enums import BatchKind
@@ -27,6 +28,7 @@ from cqlproto_anyio.exceptions import (
     UsageError,
     ValueConversionError,
 )
+from cqlproto_anyio.policies.timestamps import ClockBehind
 from cqlproto_anyio.prepared import Partial, Prepared, Statement, is_read_once, refuse_use
 from cqlproto_anyio.results import APPLIED, Notes, Page, PageToken, Result
 
@@ -199,15 +201,20 @@ class Call(Attempts):
     # -- requests
 
     def started(self, request: Request) -> None:
-        """A request of the call was sent the short way, with a timestamp that nobody has kept.
+        """A request of the call was sent the short way.
 
-        Should it be sent again, it gets the time at which that was, a moment later: what others
-        have written since must stay.
+        Should it be sent again, it keeps its timestamp: what others have written since must stay.
+        One that had to wait for its turn gets a later one, never one that is below.
         """
         timestamps = self.settings.timestamps
-        if timestamps is not None and request.timeout is not None and self._repeats():
-            since = self.runtime.clock() - (request.deadline - request.timeout)
-            self._stamp = timestamps() - int(since * 1e6)
+        if timestamps is not None and self._repeats():
+            stamp: int | None = getattr(request, "stamp", None)
+            if stamp is None:
+                try:
+                    stamp = timestamps()
+                except ClockBehind:
+                    stamp = self.runtime.stamps.last
+            self._stamp = stamp
 
     def _repeats(self) -> bool:
         """Whether it may be sent twice with effect, so that all attempts need one timestamp."""
@@ -215,10 +222,15 @@ class Call(Attempts):
 
     def stamp(self) -> int | None:
         """Return the timestamp of all attempts, or None if each packer makes its own, or none."""
-        if self._stamp is None and self.settings.timestamps is not None and self.text.stamped:
+        timestamps = self.settings.timestamps
+        if self._stamp is None and timestamps is not None and self.text.stamped:
             if self.settings.plain and self.statement is not None and not self._repeats():
                 return None
-            self._stamp = self.settings.timestamps()
+            if not self.unstamped:
+                try:
+                    self._stamp = timestamps()
+                except ClockBehind:
+                    self.unstamped = True
         return self._stamp
 
     def cells(self) -> list[bytes | None | Unset]:
@@ -240,7 +252,7 @@ class Call(Attempts):
         stamp = self.stamp()
         if statement is not None:
             statement.speak(version)
-            packed = stamp is None or settings.timestamp is not None
+            packed = (stamp is None and not self.unstamped) or settings.timestamp is not None
             if paging_state is None and settings.plain and packed:
                 request.bind(statement.binder(settings), self.values)
                 return
@@ -502,7 +514,8 @@ class BatchCall(Attempts):
         self.conditional = any(text.conditional for text in texts)
         timestamps = self.settings.timestamps
         if timestamps is not None and not self.conditional:
-            self._timestamp = timestamps()
+            with suppress(ClockBehind):  # the node makes it
+                self._timestamp = timestamps()
         request = self.new_request(self.query)
         event = await self.answer(request, await self.first(request, None), None)
         host = host_of(request)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Active",
+    "ClockRecord",
     "ConnectionRecord",
     "ControlRecord",
     "Hooks",
@@ -190,6 +191,21 @@ class ControlRecord(_Record):
         self.error = error
 
 
+class ClockRecord(_Record):
+    """The machine's clock is behind a timestamp that the session has given to a write.
+
+    Attributes:
+        drift: by how much, in seconds.
+        stamping: whether the session goes on to make timestamps; if it is too much the nodes do.
+    """
+
+    __slots__ = ("drift", "stamping")
+
+    def __init__(self, drift: float, stamping: bool) -> None:
+        self.drift = drift
+        self.stamping = stamping
+
+
 class Hooks:
     """Override what you want to be told of; each is called in the thread of the session's loop."""
 
@@ -217,6 +233,11 @@ class Hooks:
     def control_moved(self, record: ControlRecord) -> None:
         """The control connection was made, at first or anew."""
 
+    def clock_drifted(self, record: ClockRecord) -> None:
+        """The clock was set back behind the session's latest timestamp. Called once until it has
+        caught up, and again if it gets twice as bad.
+        """
+
 
 R = TypeVar("R")
 
@@ -239,6 +260,7 @@ class Active:
     connection_opened: Callable[[ConnectionRecord], None] | None
     connection_lost: Callable[[ConnectionRecord], None] | None
     control_moved: Callable[[ControlRecord], None] | None
+    clock_drifted: Callable[[ClockRecord], None] | None
 
 
 def active(hooks: Hooks | Iterable[Hooks] | None) -> Active:

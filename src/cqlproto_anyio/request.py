@@ -36,6 +36,8 @@ class Request(Waiting):
         deadline: when it must be answered, in seconds of the session's clock.
         connection: where it was submitted last.
         stream_id: its stream id there, 0 unless it may have reached the server.
+        stamp: the timestamp that it was sent with the short way; not set where it had to wait for
+            its turn first.
         queue: what keeps it until it is due, if it has a deadline: ``Deadlines`` says.
     """
 
@@ -48,6 +50,7 @@ class Request(Waiting):
         "payload",
         "query",
         "queue",
+        "stamp",
         "stream_id",
         "timeout",
         "trace",
@@ -55,6 +58,7 @@ class Request(Waiting):
     )
 
     deadline: float
+    stamp: int
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ queued, and the host starts it.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import warnings
@@ -25,11 +26,11 @@ import anyio
 from cqlproto_anyio._backend import elsewhere, shielded
 from cqlproto_anyio.cluster import Cluster
 from cqlproto_anyio.deadlines import Alarm, Deadlines
-from cqlproto_anyio.exceptions import SessionClosed, copied
+from cqlproto_anyio.exceptions import ClockDrifted, SessionClosed, copied
 from cqlproto_anyio.forking import watch
-from cqlproto_anyio.hooks import active
-from cqlproto_anyio.policies import monotonic_timestamps
+from cqlproto_anyio.hooks import ClockRecord, active
 from cqlproto_anyio.policies.checked import tracker_of
+from cqlproto_anyio.policies.timestamps import MOST_AHEAD, Timestamps
 from cqlproto_anyio.preparing import Preparations
 from cqlproto_anyio.serverwarnings import ServerWarnings
 from cqlproto_anyio.settings import Wires
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from cqlproto_anyio.request import Request
 
 __all__ = ["Runtime"]
+
+logger = logging.getLogger(__name__)
 
 # Of how many speculation policies the latencies are remembered; a program has a handful, unless it
 # makes one for each call.
@@ -116,8 +119,8 @@ class Runtime:
             tell=self.tell,
             schema_changed=self._schema_changed,
         )
-        fresh, self._latest_timestamp = monotonic_timestamps(time_ns)
-        self.timestamps = fresh if config.client_timestamps else None
+        self.stamps = Timestamps(time_ns, self._clock_drifted)
+        self.timestamps = self.stamps.fresh if config.client_timestamps else None
         self.retries = 0
         self.speculative = 0
         self._trackers: OrderedDict[object, tuple[Speculation, Tracker]] = OrderedDict()
@@ -366,7 +369,7 @@ class Runtime:
 
     async def outlast_writes(self, request: Request) -> None:
         """Wait until a server's clock has passed the timestamps of all writes so far: a millisecond
-        at most, and none if there were no writes in this one.
+        at most, and none if there were no writes in this one; longer after the clock was set back.
 
         A conditional statement gets its timestamp from a server, in whole milliseconds: after a
         plain write in the same millisecond it would come before it, and a row that was deleted and
@@ -374,14 +377,35 @@ class Runtime:
 
         Arguments:
             request: what is awaited, so that the call's deadline holds.
+
+        Raises:
+            ClockDrifted: the clock is so far behind these timestamps that waiting is of no use.
         """
-        passed = self._latest_timestamp() // 1000 + 1
-        while (left := passed * 1_000_000 - time_ns()) > 0:
-            # a clock that was set back must not hold up anybody for long
-            await self.pause(request, min(left / 1e9, 0.001))
+        left = self.stamps.left() / 1e9
+        if left <= 0:
+            return
+        began = self.clock()
+        if left > MOST_AHEAD / 1e6 or left > max(request.deadline - began, 0.002):
+            raise ClockDrifted(left)
+        # a clock that is set back again must not hold up anybody for ever
+        while left > 0 and self.clock() - began < MOST_AHEAD / 1e6:
+            await self.pause(request, left)
             request.again()
-            if left > 2_000_000:
-                return
+            left = self.stamps.left() / 1e9
+
+    def _clock_drifted(self, ahead: int) -> None:
+        """The latest timestamp is so many microseconds ahead of the clock."""
+        makes = ahead <= MOST_AHEAD
+        logger.warning(
+            "this machine's clock was set back: it is %.3f s behind the latest timestamp of a"
+            " session's writes; until it has caught up %s",
+            ahead / 1e6,
+            "timestamps go on from that one, and conditional statements wait"
+            if makes
+            else "the nodes make the timestamps, and conditional statements raise ClockDrifted",
+        )
+        if (tell := self.tell.clock_drifted) is not None:
+            tell(ClockRecord(ahead / 1e6, makes))
 
     async def pause(self, request: Request, delay: float) -> None:
         """Wait, but not beyond the deadline of a request, which is completed by it."""

@@ -21,6 +21,7 @@ from cqlproto_anyio.exceptions import (
 )
 from cqlproto_anyio.execution import BatchCall, Call
 from cqlproto_anyio.paging import RowStream
+from cqlproto_anyio.policies.timestamps import ClockBehind
 from cqlproto_anyio.prepared import Parameters, Partial, Prepared, Statement, refuse_use
 from cqlproto_anyio.profile import DEFAULTS, Options, Profile, checked, overlaid
 from cqlproto_anyio.results import Page, Result, _Answer
@@ -63,6 +64,7 @@ class Session:
       sent;
     - DatabaseError: the server refuses; one class per error code;
     - RequestTimeout: the deadline has passed;
+    - ClockDrifted: the machine's clock was set back too far for a conditional statement;
     - ConnectionFailed: the connection was lost, or can't be made; SessionClosed; Overloaded;
     - ResponseTooLarge: the reply is longer than ``Limits.max_response``: lower ``page_size``;
       RemoteProtocolError: it can't be read. Neither concerns any other call.
@@ -197,6 +199,8 @@ class Session:
         request = runtime.request_class(statement.query, settings.timeout, binder, values)
         try:
             connection.submit(request)
+            if request.stream_id:
+                request.stamp = runtime.stamps.last
             if runtime.deadlines.add(request, runtime.clock()):
                 runtime.rearm()
             event = await request
@@ -206,6 +210,8 @@ class Session:
             return await call.collect(event, host_of(request))
         except ValueConversionError as exc:
             return await self._doubt(exc, query, parameters, row, settings, statement)
+        except ClockBehind:
+            return await self._execute(query, values, row, settings)
         if event.notes is not None:
             runtime.take_notes(statement.query, statement, event, connection.name)
         message = event.message

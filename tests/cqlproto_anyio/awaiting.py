@@ -29,7 +29,7 @@ from cqlproto.messages import (
     Rows,
     SchemaChange,
 )
-from cqlproto_anyio import agreement, control, runtime, settling
+from cqlproto_anyio import agreement, control, settling
 from cqlproto_anyio.deadlines import Alarm
 from tests.cqlproto_anyio.clusters import INSERT, LWT, SELECT, living_tasks
 from tests.cqlproto_anyio.controls import PACE
@@ -291,11 +291,9 @@ async def speculate(world: World) -> None:
 async def conditional(world: World) -> None:
     """What follows a write waits until the servers' clocks have passed the write's timestamp."""
     await world.session.execute(INSERT, (1, 2))
-    latest = world.session._runtime._latest_timestamp()
-    with pytest.MonkeyPatch.context() as patch:
-        # it waits however long the write took; that the clock stands still it doesn't wait for
-        patch.setattr(runtime, "time_ns", lambda: latest * 1000 - 5_000_000)
-        await world.session.execute(LWT, (1, 2))
+    # it waits however long the write took
+    world.session._runtime.stamps.last += 3_000
+    await world.session.execute(LWT, (1, 2))
 
 
 async def change_schema(world: World) -> None:

@@ -41,6 +41,7 @@ RECORDS: dict[str, Any] = {
         ("connection_opened", "connection_lost"), ConnectionRecord(NODE, ProtocolVersion.V5, 0.1)
     ),
     "control_moved": ControlRecord(NODE),
+    "clock_drifted": cql.ClockRecord(0.5, True),
 }
 
 

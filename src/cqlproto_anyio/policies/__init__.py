@@ -23,14 +23,12 @@ from cqlproto_anyio.policies.speculation import (
     Speculation,
     Tracker,
 )
-from cqlproto_anyio.policies.timestamps import MonotonicTimestamps, monotonic_timestamps
 
 __all__ = [
     "ConstantReconnection",
     "ConstantSpeculation",
     "DefaultRetry",
     "ExponentialReconnection",
-    "MonotonicTimestamps",
     "NoRetry",
     "PercentileSpeculation",
     "Reconnection",
@@ -39,5 +37,4 @@ __all__ = [
     "Routing",
     "Speculation",
     "Tracker",
-    "monotonic_timestamps",
 ]

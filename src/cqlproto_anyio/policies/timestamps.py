@@ -5,6 +5,11 @@ each write the time at which it came there: two that one program sends one after
 different nodes, can so be swapped by clocks that differ by a millisecond. Timestamps of the client
 are in the order in which the program made its requests.
 
+They follow the clock and never repeat or go back. When the clock is set back, each is the one
+before and one more until the clock has caught up. That must not last: what carries a timestamp of
+the future can't be overwritten by anyone else until then. Beyond :data:`MOST_AHEAD` no timestamps
+are made, and the nodes make them, until the clock is near again.
+
 The clock is an argument. One source serves a whole session: two would each be increasing, but not
 together.
 """
@@ -16,51 +21,73 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MonotonicTimestamps", "monotonic_timestamps"]
+__all__ = ["MOST_AHEAD", "TOLD_AHEAD", "ClockBehind", "Timestamps"]
+
+# In microseconds: how far timestamps may be ahead of the clock, and from where on that is told.
+MOST_AHEAD = 1_000_000
+TOLD_AHEAD = 1_000
 
 
-class MonotonicTimestamps:
-    """Timestamps that follow a clock and never repeat or go back.
-
-    Where the clock stands still, goes back, or more requests come than it has microseconds, each
-    timestamp is the one before and one more.
-    """
-
-    __slots__ = ("_last",)
-
-    def __init__(self) -> None:
-        self._last = -(1 << 63)
-
-    def next(self, now: int) -> int:
-        """Return a timestamp that is later than all before.
-
-        Arguments:
-            now: the clock, in microseconds since 1970.
-        """
-        last = self._last
-        self._last = now = now if now > last else last + 1
-        return now
+class ClockBehind(Exception):
+    """The clock is too far behind the latest timestamp for another one; it never leaves a call."""
 
 
-def monotonic_timestamps(
-    clock: Callable[[], int],
-) -> tuple[Callable[[], int], Callable[[], int]]:
-    """Return a function that makes such timestamps, and one that tells the latest it has made.
-
-    As :class:`MonotonicTimestamps`, in one call less: every write makes one.
+class Timestamps:
+    """The timestamps of a session.
 
     Arguments:
         clock: returns nanoseconds since 1970, as ``time.time_ns`` does.
-    """
-    last = -(1 << 63)
+        drifted: called when the latest timestamp is found to be ahead of the clock, with by how
+            many microseconds: once until the clock has caught up, and again if it doubles.
 
-    def fresh() -> int:
-        nonlocal last
-        now = clock() // 1000
-        last = now = now if now > last else last + 1
+    Attributes:
+        last: the latest that was made, in microseconds since 1970.
+    """
+
+    __slots__ = ("_clock", "_drifted", "_told", "_until", "last")
+
+    def __init__(self, clock: Callable[[], int], drifted: Callable[[int], object]) -> None:
+        self.last = -(1 << 63)
+        self._clock = clock
+        self._drifted = drifted
+        self._until = self.last  # the latest that was made in the present episode
+        self._told = 0
+
+    def fresh(self) -> int:
+        """Return a timestamp that is later than all before.
+
+        Raises:
+            ClockBehind: it would be more than ``MOST_AHEAD`` ahead of the clock.
+        """
+        now = self._clock() // 1000
+        if now <= self.last:
+            now = self._next(now)
+        self.last = now
         return now
 
-    def latest() -> int:
-        return last
+    def left(self) -> int:
+        """Return in how many nanoseconds the clock has passed the millisecond of the latest
+        timestamp; nothing is left if that is less than 1.
+        """
+        now = self._clock()
+        self._tell(self.last - now // 1000)
+        return (self.last // 1000 + 1) * 1_000_000 - now
 
-    return fresh, latest
+    def _next(self, now: int) -> int:
+        """Return the one after the latest, which is not before ``now``."""
+        following = self.last + 1
+        self._tell(following - now)
+        if following - now > MOST_AHEAD:
+            raise ClockBehind
+        if self._until == self.last:
+            self._until = following
+        return following
+
+    def _tell(self, ahead: int) -> None:
+        if ahead <= TOLD_AHEAD:
+            return
+        if self.last == self._until and ahead <= 2 * self._told:
+            return
+        self._until = self.last
+        self._told = ahead
+        self._drifted(ahead)
