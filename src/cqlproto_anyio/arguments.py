@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
-from cqlproto_anyio.checking import integer, keyspace_name
+from cqlproto_anyio.checking import integer, keyspace_name, number
 from cqlproto_anyio.config import Config, Endpoint
 from cqlproto_anyio.exceptions import ConfigError
 from cqlproto_anyio.profile import Profile
@@ -40,8 +41,7 @@ def check_arguments(
     integer("port", port, 1, 65_535, "a TCP port from 1 to 65535")
     if keyspace is not None:
         keyspace_name("keyspace", keyspace)
-    if not isinstance(wait, (int, float)) or isinstance(wait, bool) or not wait >= 0:
-        raise ConfigError(f"wait must be a number of seconds, at least 0, got {wait!r}")
+    number("wait", wait, 0.0, math.inf, "a number of seconds, at least 0")
 
 
 def _is_bytes(value: object) -> bool:

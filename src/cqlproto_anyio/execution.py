@@ -99,12 +99,12 @@ class Call(Attempts):
         self.reads = text.reads
 
     def refuse_timestamp(self) -> None:
-        """Raise UsageError for a conditional statement with a timestamp, which servers refuse."""
+        """Raise UsageError for a conditional statement with a timestamp: servers ignore it."""
         if self.text.conditional and self.settings.timestamp is not None:
             raise UsageError(
-                f"timestamp={self.settings.timestamp} can't go with a condition (IF), whose"
-                f" timestamp is the server's; pass timestamp=None to override a profile:"
-                f" {shown(self.query)}"
+                f"timestamp={self.settings.timestamp} can't go with a condition (IF): the server"
+                " takes a timestamp of its own, and ignores this one; pass timestamp=None to"
+                f" override a profile: {shown(self.query)}"
             )
 
     async def ready(self) -> None:

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import warnings
+from decimal import Decimal
 from typing import Any
 
 import anyio
@@ -213,7 +214,7 @@ def test_which_errors_pass_with_time(error: cql.CQLError, passes: bool) -> None:
     assert passes_with_time(error) is passes
 
 
-@pytest.mark.parametrize("wait", ["30", -1, True, None, float("nan")])
+@pytest.mark.parametrize("wait", ["30", -1, True, None, float("nan"), Decimal(1), 10**400])
 def test_waiting_for_what_is_no_time(wait: Any) -> None:
     with pytest.raises(cql.ConfigError, match="wait must be a number of seconds"):
         cql.connect("node", wait=wait)

@@ -9,8 +9,10 @@ policy is asked in the caller's task: what it raises is the caller's.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+from cqlproto_anyio.checking import integer, number
 from cqlproto_anyio.exceptions import ConfigError
 from cqlproto_anyio.policies.reconnection import ExponentialReconnection
 from cqlproto_anyio.policies.retry import Retry
@@ -28,9 +30,7 @@ __all__ = ["CheckedFilter", "CheckedReconnection", "CheckedTracker", "checked_re
 
 def _seconds(name: str, value: Any) -> float:
     """Return a number of seconds, at least 0; infinity is one."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
-        raise ConfigError(f"{name} is {value!r}, not a number of seconds")
-    return float(value)
+    return float(number(name, value, 0.0, math.inf, "a number of seconds, at least 0"))
 
 
 # Of how many hosts a filter's answer is remembered; there are no such clusters.
@@ -112,9 +112,7 @@ class CheckedTracker:
     __slots__ = ("_report", "_tracker", "attempts")
 
     def __init__(self, tracker: Tracker, report: Report) -> None:
-        if type(tracker.attempts) is not int or tracker.attempts < 0:
-            raise ConfigError(f"attempts is {tracker.attempts!r}, not a number of at least 0")
-        self.attempts = tracker.attempts
+        self.attempts = integer("attempts", tracker.attempts, 0, None, "an int of at least 0")
         self._tracker = tracker
         self._report = report
 
