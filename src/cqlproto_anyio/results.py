@@ -7,6 +7,7 @@ import binascii
 import hashlib
 from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar, overload
 
+from cqlproto.cqltypes.fields import fields_of
 from cqlproto.rows import Row
 from cqlproto.rows.singles import is_single
 from cqlproto_anyio.exceptions import (
@@ -140,6 +141,9 @@ class _Answer(Generic[R]):
             return row[name]
         if is_single(row):  # row=int and the like have taken the column
             return row
+        fields = fields_of(row)
+        if fields is not None and name in fields[0]:  # by its alias, too
+            return fields[1](fields[0][name])
         try:
             return getattr(row, name)
         except AttributeError:

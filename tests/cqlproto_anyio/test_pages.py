@@ -708,6 +708,28 @@ async def test_rows_of_a_batch_without_conditions_tell_no_outcome() -> None:
             _ = result.applied
 
 
+async def test_a_class_that_refuses_the_row_of_a_conditional_statement() -> None:
+    """What was done is done: the error says so."""
+
+    class Refusing:
+        def __init__(self, k: int = 0, **columns: Any) -> None:
+            raise ValueError("no")
+
+    flag = Column("ks", "t", "[applied]", NATIVE_TYPES["boolean"])
+    metadata = ResultMetadata.of([flag, *columns("k")], V4)
+    insert = "INSERT INTO t (k) VALUES (1) IF NOT EXISTS"
+    async with serving() as server, server.session() as session:
+        for applied in (True, False):
+            reply = Rows.of(metadata, 1, b"\0\0\0\x01" + bytes([applied]) + cell(7))
+            server.answer = lambda asked, reply=reply: reply  # type: ignore[misc]
+            with pytest.raises(cql.RowMappingError, match="ValueError: no") as info:
+                await session.execute(insert, row=Refusing)
+            assert info.value.maybe_applied is applied
+        server.answer = lambda asked: Rows.of(ResultMetadata.of([flag], V4), 1, b"\0\0\0\x01\x01")
+        result = await session.execute(insert, row=Refusing)
+        assert (result.applied, result.rows) == (True, [])
+
+
 TRACES = [uuid.UUID(int=number + 1) for number in range(3)]
 
 

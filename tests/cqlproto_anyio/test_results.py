@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from typing import Any, NamedTuple
 
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -142,6 +143,10 @@ class Thing:
     a = 7
 
 
+class Aliased(pydantic.BaseModel):
+    number: int = pydantic.Field(alias="a")
+
+
 class Word(str):
     __slots__ = ()
 
@@ -155,6 +160,7 @@ class Word(str):
         ([{"b": 2, "a": 1}], [1]),
         ([Swapped(b=2, a=1)], [1]),
         ([Thing()], [7]),
+        ([Aliased(a=8)], [8]),
         ([1, None, 2], [1, None, 2]),
         (["x", Word("y")], ["x", "y"]),
         ([[1], {2}], [[1], {2}]),
