@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cqlproto._version import __version__
-from cqlproto.cqltypes import EMPTY, UNSET, Date, Duration, Time, Timestamp
+from cqlproto.cqltypes import (
+    EMPTY,
+    UNSET,
+    Date,
+    Duration,
+    Time,
+    Timestamp,
+    max_timeuuid,
+    min_timeuuid,
+    timeuuid_datetime,
+)
 from cqlproto.enums import Consistency
 from cqlproto.rows import Row, RowTarget
 from cqlproto_anyio import exceptions
@@ -41,6 +51,7 @@ from cqlproto_anyio.profile import Options, Profile
 from cqlproto_anyio.results import Page, Result
 from cqlproto_anyio.session import Session
 from cqlproto_anyio.statistics import HostStatistics, Statistics
+from cqlproto_anyio.timeuuids import timeuuid
 from cqlproto_anyio.topology import Host
 
 if TYPE_CHECKING:
@@ -96,7 +107,11 @@ __all__ = [
     "UNSET",
     "__version__",
     "connect",
+    "max_timeuuid",
+    "min_timeuuid",
     "settle",
+    "timeuuid",
+    "timeuuid_datetime",
 ]
 __all__ += exceptions.__all__
 

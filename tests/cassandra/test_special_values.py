@@ -317,3 +317,19 @@ async def test_compressed_bodies(cassandra: Node, keyspace: str, name: str) -> N
             await session.execute("SELEKT")
         clients = await session.execute("SELECT client_options FROM system_views.clients")
         assert name in {row.client_options.get("COMPRESSION") for row in clients}
+
+
+async def test_timeuuids_are_the_servers(session: cql.Session) -> None:
+    for moment in (
+        datetime.datetime(2024, 2, 29, 12, 30, 0, 123_456, tzinfo=datetime.UTC),
+        datetime.datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=datetime.UTC),
+        datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC),
+    ):
+        made = cql.timeuuid(moment.replace(microsecond=moment.microsecond // 1000 * 1000))
+        select = (
+            "SELECT minTimeuuid((timestamp) ?), maxTimeuuid((timestamp) ?),"
+            " toTimestamp((timeuuid) ?) FROM system.local"
+        )
+        row = (await session.execute(select, (moment, moment, made), row=tuple)).one()
+        assert row[:2] == (cql.min_timeuuid(moment), cql.max_timeuuid(moment))
+        assert row[2] == cql.timeuuid_datetime(row[0]) == cql.timeuuid_datetime(made)

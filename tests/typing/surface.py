@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import uuid
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, assert_type
@@ -201,6 +202,14 @@ async def looking_on(session: cql.Session, error: cql.CQLError) -> None:
     await session.execute("SELECT 1", retry="never")  # type: ignore[call-overload]
     applied = await cql.settle(session, error, "SELECT 1", row=User, applied=lambda user: user)
     assert_type(applied, bool)
+
+
+def telling_time(moment: datetime.datetime, value: uuid.UUID) -> None:
+    assert_type(cql.timeuuid(), uuid.UUID)
+    assert_type(cql.timeuuid(moment), uuid.UUID)
+    assert_type(cql.timeuuid_datetime(value), datetime.datetime)
+    assert_type((cql.min_timeuuid(moment), cql.max_timeuuid(moment)), tuple[uuid.UUID, uuid.UUID])
+    cql.timeuuid("2024-02-29")  # type: ignore[arg-type]
 
 
 class Told(cql.Hooks):

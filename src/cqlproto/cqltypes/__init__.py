@@ -18,19 +18,19 @@ blob, custom     bytes                         bytearray, memoryview
 boolean          bool                          a boolean of NumPy
 date             datetime.date, or Date        str in ISO 8601
 decimal          Decimal                       int; no float
-double, float    float                         int, numbers.Real
+double, float    float                         int or Fraction if exact, numbers.Real
 duration         Duration                      timedelta, as nanoseconds
 inet             IPv4Address, IPv6Address      str
 time             datetime.time, or Time        int: nanoseconds
 timestamp        aware datetime, or Timestamp  date: midnight UTC; int: milliseconds
 timeuuid, uuid   UUID                          str
-list             list                          any iterable but strings and mappings
+list             list                          any iterable but strings and mappings; has nulls
 set              set, or LosslessSet           any iterable but strings and mappings
 map              dict, or LosslessMap          any mapping
 tuple            tuple                         list; either may be short
 vector           list                          any ordered iterable of its dimension
-user-defined     UserValue, a named tuple      mapping, dataclass, tuple
-no bytes         EMPTY; b"" or "" of strings
+user-defined     UserValue, a named tuple      mapping, object with fields, tuple
+no bytes         EMPTY; b"" or "" of strings   EMPTY
 ================ ============================= =========================================
 
 Below a set, as a key of a map and in a user-defined value, list is tuple, set frozenset and dict
@@ -55,6 +55,12 @@ from cqlproto.cqltypes.model import (
 )
 from cqlproto.cqltypes.names import class_name, parse_class_name, parse_type
 from cqlproto.cqltypes.options import read_option, write_option
+from cqlproto.cqltypes.timeuuids import (
+    max_timeuuid,
+    min_timeuuid,
+    timeuuid_datetime,
+    timeuuid_of,
+)
 from cqlproto.cqltypes.uservalues import UserValue, user_value_class
 from cqlproto.cqltypes.values import (
     EMPTY,
@@ -97,9 +103,13 @@ __all__ = [
     "class_name",
     "decoder",
     "encoder",
+    "max_timeuuid",
+    "min_timeuuid",
     "parse_class_name",
     "parse_type",
     "read_option",
+    "timeuuid_datetime",
+    "timeuuid_of",
     "user_value_class",
     "write_option",
 ]
