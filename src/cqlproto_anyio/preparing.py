@@ -366,10 +366,16 @@ class _Flight:
         return None
 
     def _impatient(self) -> None:
-        """The host that was asked last is silent: another one is asked as well."""
+        """The host that was asked last is silent: another one is asked as well.
+
+        Whether the first one lives is found out meanwhile, since other requests go there too.
+        """
         self._patience *= 2
         following = self._owner.other(self.asked)
         if following is not None:
+            for connection in self._requests.values():
+                if connection.owner is not None:
+                    connection.owner.doubtful(connection, skipping=False)
             self._ask(following)
             self._go_on()
 

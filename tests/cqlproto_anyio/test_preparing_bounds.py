@@ -213,6 +213,25 @@ async def test_the_only_host_may_be_slow_to_learn_again() -> None:
         assert told == 3
 
 
+async def test_one_host_of_three_has_stopped() -> None:
+    """No reading of a new statement fails: where it is prepared, and where it is executed, the host
+    that has stopped is left before the time is over."""
+    cluster = FakeCluster(3)
+    async with session_on(
+        cluster, control_timeout=0.4, heartbeat_timeout=0.2, heartbeat_interval=60.0
+    ) as session:
+        await connected(session, cluster.hosts)
+        cluster.hosts[1].pause()
+        async with anyio.create_task_group() as group:
+            calls = [
+                start(group, lambda n=n: session.execute(numbered(n), (n,)))  # type: ignore[misc]
+                for n in range(60)
+            ]
+        assert [call.error for call in calls] == [None] * 60
+        assert [call.result.one().v for call in calls] == [*range(60)]
+        cluster.hosts[1].kill()
+
+
 @pytest.mark.parametrize(
     "meet",
     [
@@ -266,6 +285,7 @@ async def test_one_host_answers_nonsense(reply: Response, again: bool) -> None:
             return usual(request, message)
         body = bytearray()
         reply.write_body(body, V4)
+        del request.connection.core._requests[request.stream_id]  # it would not let us say so
         request.connection.send_raw(
             write_frame(V4 | RESPONSE_BIT, 0, request.stream_id, Opcode.RESULT, bytes(body))
         )
