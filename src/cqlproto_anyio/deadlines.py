@@ -3,14 +3,20 @@ outside.
 
 Nearly all requests of a program have the same timeout, so those with one timeout are due in the
 order in which they came: a dict per timeout keeps that order and forgets a finished request at
-once. Finding the next deadline looks at the head of each dict only. What doesn't come in order (the
-second page of a call, a second attempt) is kept apart and looked at whole; there is little of it.
+once. There are few such dicts. What has a timeout of its own, or doesn't come in order (the second
+page of a call, a second attempt, an alarm), is in one dict more, and its deadline in a heap; what
+has left the dict is dropped from the heap when it comes up, or when it is more than the rest.
+
+What is due is expired in slices, the earliest first, so that ten thousands of requests that are due
+together do not keep the event loop from everything else.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from heapq import heapify, heappop, heappush, merge
+from operator import attrgetter
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,16 +29,23 @@ class Due(Protocol):
 
     timeout: float | None
     deadline: float
-    queue: dict[Due, None] | None  # where it stands: it may leave by itself, with this set to None
+    queue: dict[Due, int] | None  # where it stands: it may leave by itself, with this set to None
 
     def expire(self) -> None:
         """The deadline has passed; called once, after it was removed."""
         ...
 
 
-# Timeouts that differ from call to call (what is left of some budget) would otherwise leave an
-# empty dict each.
+# How many timeouts have a dict of their own. Those that differ from call to call (what is left of
+# some budget) would leave an empty one each, and all are looked at when something is due.
 _MANY = 64
+
+# How many are expired at a time: some milliseconds of work, with what the tasks do then.
+SLICE = 256
+
+_deadline = attrgetter("deadline")
+# A deadline, a number of its own, and whose it is.
+_Entry: TypeAlias = "tuple[float, int, Due]"
 
 
 class Deadlines:
@@ -43,11 +56,14 @@ class Deadlines:
             may be too early, if that one has finished meanwhile, but never too late.
     """
 
-    __slots__ = ("_by_timeout", "_others", "next")
+    __slots__ = ("_by_timeout", "_heap", "_others", "_serial", "_skipped", "next")
 
     def __init__(self) -> None:
-        self._by_timeout: dict[float, dict[Due, None]] = {}
-        self._others: dict[Due, None] = {}
+        self._by_timeout: dict[float, dict[Due, int]] = {}
+        self._others: dict[Due, int] = {}  # by which entry of the heap is theirs
+        self._heap: list[_Entry] = []
+        self._serial = 0
+        self._skipped = 0  # timeouts that got no dict since empty ones were looked for
         self.next = math.inf
 
     def __len__(self) -> int:
@@ -62,8 +78,9 @@ class Deadlines:
         due.deadline = deadline = now + timeout
         queue = self._by_timeout.get(timeout)
         if queue is None:
-            queue = self._add_timeout(timeout)
-        queue[due] = None
+            queue = self._queue_for(timeout, due)
+        else:
+            queue[due] = 0
         due.queue = queue
         if deadline < self.next:
             self.next = deadline
@@ -75,7 +92,7 @@ class Deadlines:
         if due.deadline == math.inf:
             return False
         self.remove(due)
-        self._others[due] = None
+        self._push(due)
         due.queue = self._others
         if due.deadline < self.next:
             self.next = due.deadline
@@ -88,32 +105,74 @@ class Deadlines:
         if queue is not None:
             del queue[due]
 
-    def expire(self, now: float) -> None:
-        """Expire what is due and set :attr:`next`."""
+    def expire(self, now: float) -> bool:
+        """Expire what is due, the earliest first, but no more than a slice; set :attr:`next`.
+
+        Returns:
+            whether more is due: call it again when others have had their turn.
+        """
+        taken = self._take_due(now)
+        queues = [queue for queue in self._by_timeout.values() if queue]
         late: list[Due] = []
-        following = math.inf
-        for queue in self._by_timeout.values():
-            for due in queue:
-                if due.deadline > now:
-                    following = min(following, due.deadline)
-                    break
-                late.append(due)
-        for due in self._others:
-            if due.deadline > now:
-                following = min(following, due.deadline)
-            else:
-                late.append(due)
+        for due in merge(*queues, [entry[2] for entry in taken], key=_deadline):
+            if due.deadline > now or len(late) == SLICE:
+                break
+            late.append(due)
         for due in late:
             self.remove(due)
-        self.next = following
+        for entry in taken:
+            if self._others.get(entry[2]) == entry[1]:  # there were earlier ones elsewhere
+                heappush(self._heap, entry)
+        self.next = self._earliest()
         for due in late:
             due.expire()
+        return self.next <= now
 
-    def _add_timeout(self, timeout: float) -> dict[Due, None]:
-        if len(self._by_timeout) >= _MANY:
-            for key in [key for key, queue in self._by_timeout.items() if not queue]:
-                del self._by_timeout[key]
-        return self._by_timeout.setdefault(timeout, {})
+    def _earliest(self) -> float:
+        earliest = math.inf
+        for queue in self._by_timeout.values():
+            for due in queue:
+                earliest = min(earliest, due.deadline)
+                break
+        heap = self._heap
+        while heap and self._others.get(heap[0][2]) != heap[0][1]:
+            heappop(heap)
+        return min(earliest, heap[0][0]) if heap else earliest
+
+    def _take_due(self, now: float) -> list[_Entry]:
+        """Take a slice of those in the heap that are due, in order."""
+        heap = self._heap
+        taken: list[_Entry] = []
+        while heap and heap[0][0] <= now and len(taken) < SLICE:
+            entry = heappop(heap)
+            if self._others.get(entry[2]) == entry[1]:
+                taken.append(entry)
+        return taken
+
+    def _push(self, due: Due) -> None:
+        self._serial = serial = self._serial + 1
+        self._others[due] = serial
+        heap = self._heap
+        if len(heap) > _MANY + 2 * len(self._others):
+            heap[:] = [(each.deadline, number, each) for each, number in self._others.items()]
+            heapify(heap)
+        else:
+            heappush(heap, (due.deadline, serial, due))
+
+    def _queue_for(self, timeout: float, due: Due) -> dict[Due, int]:
+        """Add to a new dict for this timeout, or to those that have none; return which it was."""
+        by_timeout = self._by_timeout
+        if len(by_timeout) >= _MANY:
+            self._skipped += 1
+            if self._skipped >= _MANY:
+                self._skipped = 0
+                for key in [key for key, queue in by_timeout.items() if not queue]:
+                    del by_timeout[key]
+        if len(by_timeout) >= _MANY:
+            self._push(due)
+            return self._others
+        by_timeout[timeout] = queue = {due: 0}
+        return queue
 
 
 class Alarm:
@@ -135,7 +194,7 @@ class Alarm:
         self._rearm = rearm
         self.timeout: float | None = None
         self.deadline = math.inf
-        self.queue: dict[Due, None] | None = None
+        self.queue: dict[Due, int] | None = None
 
     def set(self, deadline: float) -> None:
         """Call the function then, in seconds of the clock, and only then; infinity: never."""

@@ -72,7 +72,7 @@ class Request(Waiting):
         self.error = None
         self.query = query
         self.timeout = timeout
-        self.queue: dict[Due, None] | None = None
+        self.queue: dict[Due, int] | None = None
         self.connection: Connection | None = None
         self.stream_id = 0
         self.binder = binder

@@ -22,6 +22,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
+import anyio.lowlevel
 
 from cqlproto_anyio._backend import elsewhere, shielded
 from cqlproto_anyio.cluster import Cluster
@@ -288,7 +289,8 @@ class Runtime:
             with anyio.CancelScope(deadline=deadlines.next) as self._timer:
                 await anyio.sleep_forever()
             self._timer = None
-            deadlines.expire(self.clock())
+            while deadlines.expire(self.clock()):
+                await anyio.lowlevel.checkpoint()
 
     # -- requests
 

@@ -3,30 +3,70 @@
 from __future__ import annotations
 
 import math
+import sys
 import tracemalloc
+from typing import TYPE_CHECKING
 
+import anyio
+import anyio.lowlevel
+import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
-from cqlproto_anyio.deadlines import Deadlines, Due
+import cqlproto_anyio as cql
+from cqlproto_anyio import deadlines
+from cqlproto_anyio.deadlines import SLICE, Deadlines, Due
+from tests.cqlproto_anyio.clusters import connected, session_on
+from tests.cqlproto_anyio.fakecluster import FakeCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
 
 
 class Thing:
     def __init__(self, timeout: float | None) -> None:
         self.timeout = timeout
         self.deadline = math.inf
-        self.queue: dict[Due, None] | None = None
+        self.queue: dict[Due, int] | None = None
         self.expired = 0
 
     def expire(self) -> None:
         self.expired += 1
 
 
-# Few values, so that many share one; whole numbers, so that sums are exact.
-timeouts = st.one_of(st.none(), st.integers(1, 8).map(float), st.integers(100, 400).map(float))
+pytestmark = pytest.mark.uvloop
+
+# Few values, so that many share one, and many that nobody shares; whole numbers, so that sums are
+# exact.
+timeouts = st.one_of(
+    st.none(),
+    st.integers(1, 8).map(float),
+    st.integers(100, 400).map(float),
+    st.integers(1, 10**6).map(float),
+)
 
 
 class Model(RuleBasedStateMachine):
+    @initialize(many=st.integers(1, 4), size=st.integers(1, 5))
+    def begin(self, many: int, size: int) -> None:
+        """Few timeouts have dicts of their own, and slices are short."""
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(deadlines, "_MANY", many)
+        self.patch.setattr(deadlines, "SLICE", size)
+
+    def teardown(self) -> None:
+        if hasattr(self, "patch"):
+            self.patch.undo()
+
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
@@ -67,7 +107,8 @@ class Model(RuleBasedStateMachine):
     def expire(self, later: float) -> None:
         self.now += later
         due = [thing for thing in self.alive if thing.deadline <= self.now]
-        self.deadlines.expire(self.now)
+        while self.deadlines.expire(self.now):
+            pass
         self.alive = [thing for thing in self.alive if thing not in due]
         assert [thing.expired for thing in due] == [1] * len(due)
         self.gone += due
@@ -84,6 +125,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestDeadlines = Model.TestCase
+TestDeadlines.settings = settings(max_examples=60)
 
 
 def test_timeouts_that_all_differ_leave_nothing_behind() -> None:
@@ -119,3 +161,132 @@ def test_what_expires_may_add_and_remove_others() -> None:
     deadlines.expire(8.0)
     assert late.expired == 1
     assert (len(deadlines), deadlines.next) == (0, math.inf)
+
+
+# -- work
+
+
+def spent(function: Callable[[], object]) -> int:
+    """How many lines of the deadlines' module are executed."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        if frame.f_code.co_filename != deadlines.__file__:
+            return None
+        count += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("kind", ["alive", "gone", "in turns"])
+def test_timeouts_that_all_differ_cost_the_same_however_many_there_are(kind: str) -> None:
+    def work(count: int) -> int:
+        due = Deadlines()
+        things = [Thing(10.0 + number / 1024) for number in range(count)]
+        for thing in things:
+            due.add(thing, 0.0)
+            if kind == "gone" or (kind == "in turns" and thing.deadline % 1 < 0.5):
+                due.remove(thing)
+        extra = [Thing(5.0 + number / 1024) for number in range(1000)]
+
+        def add() -> None:
+            for thing in extra:
+                due.add(thing, 0.0)
+                due.remove(thing)
+
+        return spent(add)
+
+    assert work(16_000) < 1.5 * work(500)
+
+
+def test_the_usual_timeout_stays_cheap_beside_many_others() -> None:
+    due = Deadlines()
+    due.add(Thing(10.0), 0.0)
+    usual = spent(lambda: due.add(Thing(10.0), 0.0))
+    for number in range(1000):
+        due.add(Thing(20.0 + number), 0.0)
+    assert spent(lambda: due.add(Thing(10.0), 0.0)) == usual
+
+
+def test_what_has_left_does_not_stay_in_the_heap() -> None:
+    due = Deadlines()
+    for number in range(50_000):
+        thing = Thing(None)
+        thing.deadline = 100.0 + number
+        due.add_until(thing)
+        due.remove(thing)
+        assert len(due._heap) < 200
+    assert len(due) == 0
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+def test_what_is_due_together_is_expired_in_slices_the_earliest_first(distinct: bool) -> None:
+    due = Deadlines()
+    things = [Thing(1.0 + (number / 10_000 if distinct else 0.0)) for number in range(3000)]
+    for thing in reversed(things):
+        due.add(thing, 0.0)
+    alarm = Thing(None)
+    alarm.deadline = 0.5
+    due.add_until(alarm)
+    slices = 1
+    assert due.expire(2.0)
+    assert alarm.expired == 1, "it isn't kept waiting by those that are due later"
+    assert sum(thing.expired for thing in things) == SLICE - 1
+    if distinct:
+        assert all(thing.expired for thing in things[: SLICE - 1])
+    while due.expire(2.0):
+        slices += 1
+    assert slices == -(-3001 // SLICE) - 1
+    assert all(thing.expired == 1 for thing in things)
+    assert (len(due), due.next) == (0, math.inf)
+
+
+def test_what_leaves_between_two_slices_does_not_expire() -> None:
+    due = Deadlines()
+    things = [Thing(1.0) for _ in range(SLICE + 10)]
+    for thing in things:
+        due.add(thing, 0.0)
+    assert due.expire(1.0)
+    for thing in things[SLICE:]:
+        due.remove(thing)
+    assert not due.expire(1.0)
+    assert sum(thing.expired for thing in things) == SLICE
+
+
+# -- in a session
+
+
+async def test_requests_that_time_out_together_do_not_keep_others_waiting() -> None:
+    """Others run after each slice of them."""
+    cluster = FakeCluster(1)
+    cluster.answer = lambda request: None
+    finished = 0
+
+    async def call(session: cql.Session) -> None:
+        nonlocal finished
+        with pytest.raises(cql.RequestTimeout):
+            await session.execute("SELECT v FROM ks.t", timeout=0.25)
+        finished += 1
+
+    async with session_on(cluster, discovery=False, max_orphans=4000) as session:
+        await connected(session, cluster.hosts)
+        async with anyio.create_task_group() as group:
+            for _ in range(1500):
+                group.start_soon(call, session)
+            steps: list[int] = []
+            before = 0
+            while finished < 1500:
+                await anyio.lowlevel.checkpoint()
+                steps.append(finished - before)
+                before = finished
+        assert 0 < max(steps) <= 2 * SLICE
+        for request in cluster.waiting:
+            request.reply(cluster.usual_answer(request))
