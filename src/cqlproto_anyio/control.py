@@ -203,6 +203,7 @@ class Control:
         self._tables: SystemTables | None = None
         self._addresses = Addresses({})
         self._asks = EVERYTHING
+        self._least = EVERYTHING  # what the first node could be asked
         self._broke_off: set[Endpoint] = set()  # nodes that closed the connection when asked
         self._noted: set[str] = set()
         self._soon = SOON
@@ -262,6 +263,7 @@ class Control:
             race = self._race(_is_general, self._attempts if asks == EVERYTHING else None)
             candidate = await race.run(endpoints)
             if candidate is not None:
+                self._least = asks
                 self._settle(candidate)
                 return True
             endpoints = [each for each in endpoints if each in self._broke_off]
@@ -449,16 +451,19 @@ class Control:
 
     async def _connect_first(self, endpoints: Iterable[Endpoint]) -> bool:
         before = self.topology
-        race = self._race()
-        candidate = await race.run(endpoints)
-        for failure in race.failures:
-            _log(logging.DEBUG, "no control connection", failure)
-        if candidate is None:
-            return False
-        self._settle(candidate)
-        if self.topology is not before:
-            self._tell(self._owner.topology_changed, self.topology)
-        return True
+        endpoints = tuple(endpoints)
+        for asks in sorted({EVERYTHING, self._least}):
+            self._asks = asks
+            race = self._race()
+            candidate = await race.run(endpoints)
+            for failure in race.failures:
+                _log(logging.DEBUG, "no control connection", failure)
+            if candidate is not None:
+                self._settle(candidate)
+                if self.topology is not before:
+                    self._tell(self._owner.topology_changed, self.topology)
+                return True
+        return False
 
     # -- a connection
 
@@ -491,6 +496,8 @@ class Control:
                 if note is not None:
                     candidate.notes.append(note)
                 candidate.since = self._clock()
+            else:
+                tables.unread.add("events")
             if self._asks != NOTHING:
                 found, candidate.keyspaces, notes = await self._read(tables)
                 candidate.found = found
@@ -518,8 +525,11 @@ class Control:
         self._hosts_due.take(math.inf)
         self._keyspaces_due.take(math.inf)
         self._plan_refresh(candidate.since)
-        if candidate.found is None:
-            candidate.notes.append(f"{tables.connection.endpoint} breaks off when it is asked")
+        if self._asks != EVERYTHING:
+            what = "for events" if self._asks == NO_EVENTS else "what the cluster is"
+            candidate.notes.append(
+                f"{tables.connection.endpoint} breaks off when it is asked {what}"
+            )
         self._take(self._topology(tables, candidate.found, candidate.keyspaces), tell=False)
         self._note([*candidate.notes, *(candidate.found.notes if candidate.found else ())])
         self._answered(candidate.since)

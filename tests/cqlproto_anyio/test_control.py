@@ -213,8 +213,8 @@ async def test_events_that_are_not_told(how: str, caplog: pytest.LogCaptureFixtu
     cluster._reply = reply  # type: ignore[method-assign]
     async with controlling(cluster, control_timeout=0.05, refresh_interval=0.05) as fixture:
         assert len(fixture.control.topology.hosts) == 2
-        if how in ("refused", "silent"):
-            assert "no events are told" in caplog.text
+        said = "no events are told" if how in ("refused", "silent") else "asked for events"
+        assert said in caplog.text
         cluster.add()
         await until(lambda: len(fixture.control.topology.hosts) == 3)
         assert fixture.owner.all("lost") == []
@@ -231,9 +231,13 @@ async def test_a_node_that_breaks_off_when_it_is_asked() -> None:
         return usual(request)
 
     cluster._reply = reply  # type: ignore[method-assign]
-    async with controlling(cluster) as fixture:
+    async with controlling(cluster, refresh_interval=0.05) as fixture:
         assert fixture.names() == {str(cluster.hosts[0])}
         assert fixture.owner.all("lost") == []
+        # it is asked again now and then
+        await until(lambda: len(fixture.owner.all("connected")) == 2)
+        cluster._reply = usual  # type: ignore[method-assign]
+        await until(lambda: len(fixture.control.topology.hosts) == 2)
 
 
 async def test_what_is_wrong_with_all_nodes_is_raised_at_once() -> None:
