@@ -2,8 +2,8 @@
 
     python examples/demo.py [--backend asyncio|trio]
 
-`CQLPROTO_HOSTS` (`host[:port],..`) names the cluster to use. Without it a Cassandra is started for
-the demo, and stopped after it.
+`CQLPROTO_HOSTS` (`host[:port],..`) names the cluster to use, on which nothing is left of the demo.
+Without it a Cassandra is started for the demo, and stopped after it.
 """
 
 from __future__ import annotations
@@ -11,37 +11,58 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import secrets
 import sys
 import time
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
+
+try:
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+except ModuleNotFoundError:
+    raise SystemExit("the demo needs Rich: pip install rich") from None
 
 import cqlproto_anyio as cql
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
 ROWS = 20_000
 SENSORS = 20
 WORKERS = 128  # requests in flight at once
 
-CREATE_KEYSPACE = """CREATE KEYSPACE IF NOT EXISTS cqlproto_demo
-    WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}"""
-CREATE_TABLE = """CREATE TABLE IF NOT EXISTS cqlproto_demo.readings
+# A name of its own, so that nothing is touched that was there before.
+KEYSPACE = f"cqlproto_demo_{secrets.token_hex(4)}"
+CREATE_KEYSPACE = f"""CREATE KEYSPACE {KEYSPACE}
+    WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"""
+CREATE_TABLE = f"""CREATE TABLE {KEYSPACE}.readings
     (sensor text, number int, value double, PRIMARY KEY (sensor, number))"""
-INSERT = "INSERT INTO cqlproto_demo.readings (sensor, number, value) VALUES (?, ?, ?)"
-SELECT = "SELECT sensor, number, value FROM cqlproto_demo.readings"
+INSERT = f"INSERT INTO {KEYSPACE}.readings (sensor, number, value) VALUES (?, ?, ?)"
+SELECT = f"SELECT sensor, number, value FROM {KEYSPACE}.readings"
+DROP = f"DROP KEYSPACE IF EXISTS {KEYSPACE}"
 
 
 class Reading(NamedTuple):
     sensor: str
     number: int
     value: float
+
+
+@asynccontextmanager
+async def table(session: cql.Session) -> AsyncIterator[None]:
+    """Create the table, and drop it with its keyspace, however this ends."""
+    try:
+        await session.execute(CREATE_KEYSPACE)
+        await session.execute(CREATE_TABLE)
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):  # after Ctrl-C as well
+            await session.execute(DROP, timeout=60)
 
 
 async def write(session: cql.Session, readings: Sequence[Reading], console: Console) -> None:
@@ -66,19 +87,17 @@ async def read(session: cql.Session) -> list[Reading]:
 
 
 def show(readings: Sequence[Reading], console: Console) -> None:
-    table = Table(title="a few of them")
-    table.add_column("sensor")
-    table.add_column("number", justify="right")
-    table.add_column("value", justify="right")
+    shown = Table(title="a few of them")
+    shown.add_column("sensor")
+    shown.add_column("number", justify="right")
+    shown.add_column("value", justify="right")
     for reading in readings:
-        table.add_row(reading.sensor, str(reading.number), f"{reading.value:.2f}")
-    console.print(table)
+        shown.add_row(reading.sensor, str(reading.number), f"{reading.value:.2f}")
+    console.print(shown)
 
 
 async def demo(hosts: Sequence[str], console: Console) -> None:
-    async with cql.connect(hosts) as session:
-        await session.execute(CREATE_KEYSPACE)
-        await session.execute(CREATE_TABLE)
+    async with cql.connect(hosts) as session, table(session):
         readings = [Reading(f"sensor {n % SENSORS}", n // SENSORS, n / 8) for n in range(ROWS)]
 
         start = time.perf_counter()
@@ -112,12 +131,17 @@ def main() -> int:
     console = Console()
     try:
         anyio.run(functools.partial(demo, hosts, console), backend=backend)
-    except cql.CQLError as error:
+    except BaseException as error:
+        cause = error
+        while isinstance(cause, BaseExceptionGroup):  # of the tasks that write
+            cause = cause.exceptions[0]
+        if isinstance(cause, KeyboardInterrupt):
+            return 130
+        if not isinstance(cause, cql.CQLError):
+            raise
         errors = Console(stderr=True, soft_wrap=True)
-        errors.print(f"demo: {error}", style="red", markup=False, highlight=False)
+        errors.print(f"demo: {cause}", style="red", markup=False, highlight=False)
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 

@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
                 "NOT FUZZED: Atheris is not installed; the tests try the seeds of the fuzzers alone"
             )
             return 0
-        parser.error("fuzzing needs Atheris: pip install 'cqlproto[fuzz]'")
+        parser.error("fuzzing needs Atheris: pip install atheris")
     if options.seconds is None and options.runs is None:
         options.seconds = 600.0
     _say(HEADER)

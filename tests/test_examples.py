@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import subprocess
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CLIENT = EXAMPLES / "blocking_client.py"
 PROXY = EXAMPLES / "recording_proxy.py"
+DEMO = EXAMPLES / "demo.py"
 SUPPORTED = {"CQL_VERSION": ["3.4.7"], "COMPRESSION": ["lz4"]}
 FRAME = re.compile(r"(\S+) (->|<-) v(\d) (\w+) stream=(-?\d+) bytes=(\d+)")
 
@@ -183,6 +185,67 @@ def test_the_client_says_that_no_version_is_left() -> None:
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "unsupported protocol version" in ran.stderr
     assert asked == [4]
+
+
+# -- the demo
+
+
+async def demo_keyspaces(cassandra: Node) -> list[str]:
+    async with cql.connect(cassandra.host, port=cassandra.port) as session:
+        found = await session.execute(
+            "SELECT keyspace_name FROM system_schema.keyspaces", row=tuple
+        )
+    return sorted(name for (name,) in found if name.startswith("cqlproto_demo"))
+
+
+DEMONSTRATION = """
+import os, runpy, signal, sys
+import cqlproto_anyio as cql
+
+way, script = sys.argv.pop(1), sys.argv.pop(1)
+sys.argv[0] = script
+count = 0
+usual = cql.Session.execute
+
+async def execute(self, query, *arguments, **options):
+    global count
+    count += 1
+    if count == 200 and way == "interrupted":
+        os.kill(os.getpid(), signal.SIGINT)
+    if count == 200 and way == "failing":
+        query = "SELEKT"
+        arguments = ()
+    return await usual(self, query, *arguments, **options)
+
+if way != "through":
+    cql.Session.execute = execute
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(
+    ("way", "backend", "code"),
+    [
+        ("through", "asyncio", 0),
+        ("failing", "asyncio", 1),
+        ("interrupted", "asyncio", 130),
+        ("interrupted", "trio", 130),
+    ],
+)
+async def test_the_demo_leaves_nothing_behind(
+    cassandra: Node, way: str, backend: str, code: int
+) -> None:
+    before = await demo_keyspaces(cassandra)
+    ran = await anyio.run_process(
+        [sys.executable, "-c", DEMONSTRATION, way, str(DEMO), "--backend", backend],
+        env={**os.environ, "CQLPROTO_HOSTS": f"{cassandra.host}:{cassandra.port}"},
+        check=False,
+    )
+    assert ran.returncode == code, ran.stderr.decode()
+    assert b"Traceback" not in ran.stderr
+    assert (b"20,000 rows written" in ran.stdout) == (way == "through")
+    assert await demo_keyspaces(cassandra) == before
 
 
 # -- the recording proxy

@@ -380,6 +380,31 @@ async def test_an_exit_stack_and_another_task_may_close(cassandra: Node) -> None
         await session.execute("SELECT key FROM system.local")
 
 
+async def test_first_mistakes_are_told_with_what_to_do(session: cql.Session) -> None:
+    query: typing.Any = "SELECT * FROM users WHERE id = ?"
+    verb: typing.Any = session.execute
+    batch: typing.Any = session.batch
+    connect: typing.Any = cql.connect
+    with pytest.raises(cql.InvalidSyntax, match="write \\? or :name for a value, not %s"):
+        await verb("SELECT * FROM users WHERE id = %s", (uuid.uuid4(),))
+    with pytest.raises(TypeError, match=r"parameters are one sequence: execute\(query, \(1, 2\)\)"):
+        await verb(query, uuid.uuid4(), 2)
+    with pytest.raises(cql.InvalidQuery, match="has bind markers: pass their values"):
+        await verb(query)
+    with pytest.raises(
+        cql.ParameterError, match='the server folds :userId to userid: .* :"userId"'
+    ):
+        await verb("SELECT * FROM users WHERE id = :userId", {"userId": uuid.uuid4()})
+    with pytest.raises(TypeError, match=r"the parameters are one sequence, \(query, \(1, 2\)\)"):
+        await batch([("INSERT INTO users (id, email) VALUES (?, ?)", uuid.uuid4(), "a")])
+    with pytest.raises(TypeError, match=r"write \(value,\) for a single one"):
+        await verb(query, "abc")
+    with pytest.raises(cql.ConfigError, match="pass cql.PlainAuth"):
+        connect(auth=("ann", "secret"))
+    with pytest.raises(TypeError, match="by name: port="):
+        connect(["db1"], 9042)
+
+
 async def test_errors_are_typed_and_say_what_is_wrong(session: cql.Session) -> None:
     with pytest.raises(cql.InvalidSyntax, match="SELEKT"):
         await session.execute("SELEKT * FROM users")

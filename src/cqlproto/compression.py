@@ -97,12 +97,16 @@ def _refuse_ratio(length: int, most: int) -> NoReturn:
     raise RemoteProtocolError(f"a compressed body announces {length} bytes, {most} can follow")
 
 
+# The extra's name, and the package that serves it.
+_PACKAGES = {"lz4": "lz4", "snappy": "cramjam"}
+
+
 def _import(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as exc:
         raise LocalProtocolError(
-            f"compression with {extra} needs a codec: pip install 'cqlproto[{extra}]'"
+            f"compression with {extra} needs a codec: pip install {_PACKAGES[extra]}"
         ) from exc
 
 

@@ -13,6 +13,16 @@ from cqlproto_anyio.profile import Profile
 __all__ = ["check_arguments", "contact_points", "parse_endpoint"]
 
 
+_PASS = {
+    "hosts": ": pass a name or an address, or a list of them",
+    "auth": ': pass cql.PlainAuth("name", password)',
+    "tls": ": pass True, or an ssl.SSLContext",
+    "local_dc": ": pass the data centre's name",
+    "profile": ": pass cql.Profile(..)",
+    "config": ": pass cql.Config(..)",
+}
+
+
 def check_arguments(
     hosts: object,
     port: object,
@@ -30,18 +40,24 @@ def check_arguments(
     texts = (str, type(None))
     for name, value, fits in (
         ("hosts", hosts, isinstance(hosts, (Endpoint, Iterable)) and not _is_bytes(hosts)),
-        ("auth", auth, auth is None or hasattr(auth, "authenticator")),
+        ("auth", auth, auth is None or _makes_authenticators(auth)),
         ("tls", tls, isinstance(tls, (bool, ssl.SSLContext))),
         ("local_dc", local_dc, isinstance(local_dc, texts)),
         ("profile", profile, isinstance(profile, (Profile, type(None)))),
         ("config", config, isinstance(config, (Config, type(None)))),
     ):
         if not fits:
-            raise ConfigError(f"{name} can't be a {type(value).__name__}")
+            shown = "the class" if isinstance(value, type) else "a"
+            kind = value.__name__ if isinstance(value, type) else type(value).__name__
+            raise ConfigError(f"{name} can't be {shown} {kind}{_PASS[name]}")
     integer("port", port, 1, 65_535, "a TCP port from 1 to 65535")
     if keyspace is not None:
         keyspace_name("keyspace", keyspace)
     number("wait", wait, 0.0, math.inf, "a number of seconds, at least 0")
+
+
+def _makes_authenticators(value: object) -> bool:
+    return hasattr(value, "authenticator") and not isinstance(value, type)
 
 
 def _is_bytes(value: object) -> bool:
@@ -88,6 +104,8 @@ def parse_endpoint(name: str, port: int) -> Endpoint:
         ConfigError: it is none of these.
     """
     address, text = name, ""
+    if "/" in name:
+        raise ConfigError(f"{name!r} is no contact point but a URL: write host or host:port")
     if name.startswith("["):
         address, closed, text = name[1:].partition("]")
         if not closed or (text and not text.startswith(":")):

@@ -25,9 +25,9 @@ from cqlproto_anyio.exceptions import (
     ConfigError,
     ConnectionFailed,
     NoHostAvailable,
-    Overloaded,
     SessionClosed,
     copied,
+    overloaded,
 )
 from cqlproto_anyio.heartbeats import Heartbeats
 from cqlproto_anyio.hooks import ConnectionRecord, ControlRecord
@@ -253,7 +253,8 @@ class Cluster:
         if self._closed is not None:
             waiting.fail(copied(self._closed))
         elif self._is_crowded():
-            waiting.fail(Overloaded(f"{len(self._waiters)} requests wait for a connection already"))
+            most = self._config.max_waiting
+            waiting.fail(overloaded(len(self._waiters), "a connection", most))
         else:
             self._waiters.append(waiting)
             if len(self._waiters) == 1:  # what the first one sets going serves all

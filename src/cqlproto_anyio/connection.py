@@ -26,9 +26,9 @@ from cqlproto.exceptions import MessageTooLarge, ResponseTooLarge
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     ConnectionLost,
-    Overloaded,
     RequestTooLarge,
     SessionClosed,
+    overloaded,
 )
 from cqlproto_anyio.transfer import transfer_of
 from cqlproto_anyio.usercode import described, throwable
@@ -173,10 +173,8 @@ class Connection:
             or core.unsent >= self._max_unsent
         ) and self._must_wait():
             if len(self._queue) >= self._config.max_waiting:
-                error = Overloaded(
-                    f"{len(self._queue)} requests wait for {self.endpoint} already,"
-                    f" {core.in_flight} are in flight"
-                )
+                what = f"{self.endpoint}, where {core.in_flight} are in flight,"
+                error = overloaded(len(self._queue), what, self._config.max_waiting)
                 error.host = str(self.endpoint)
                 raise error
             self._queue[request] = None

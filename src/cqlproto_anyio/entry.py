@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Never, NoReturn
 
 import anyio
 
@@ -30,13 +31,15 @@ from cqlproto_anyio.exceptions import (
     UsageError,
     VersionRejected,
 )
+from cqlproto_anyio.hints import connect_keyword
 from cqlproto_anyio.observed import ObservedSession
+from cqlproto_anyio.profile import Options
 from cqlproto_anyio.runtime import Runtime
 from cqlproto_anyio.session import Session
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
     from types import TracebackType
 
     from cqlproto_anyio._backend import Backend
@@ -132,6 +135,17 @@ class Connecting(AbstractAsyncContextManager[Session], Awaitable[Session]):
             """Never called."""
 
 
+def _refuse(misplaced: Sequence[object], unknown: Iterable[str]) -> NoReturn:
+    """Raise TypeError for what :func:`connect` doesn't take, as it should be written."""
+    if misplaced:
+        hint = "port=" if isinstance(misplaced[0], int) else "several hosts are one list"
+        raise TypeError(f"connect() takes the hosts, and all else by name: {hint}")
+    name = min(unknown)
+    config = [field.name for field in fields(Config)]
+    hint = connect_keyword(name, config, Options.__annotations__)
+    raise TypeError(f"connect() got an unexpected keyword argument {name!r}{hint}")
+
+
 def passes_with_time(error: BaseException) -> bool:
     """Whether an error may be of a cluster that is starting. Wrong credentials, a certificate that
     isn't trusted, a keyspace that isn't there and a wrong setting are not."""
@@ -170,7 +184,7 @@ def _log_waiting(error: CQLError) -> None:
 
 def connect(
     hosts: str | Endpoint | Sequence[str | Endpoint] = "127.0.0.1",
-    *,
+    *misplaced: Never,
     port: int = 9042,
     keyspace: str | None = None,
     auth: Auth | None = None,
@@ -179,6 +193,7 @@ def connect(
     profile: Profile | None = None,
     config: Config | None = None,
     wait: float = 0.0,
+    **unknown: Never,
 ) -> Connecting:
     """Connect to a cluster: ``async with connect("db1") as session``.
 
@@ -210,6 +225,8 @@ def connect(
             ``config.connect_timeout`` seconds each and ``config.start_timeout`` in all.
         DatabaseError: the keyspace can't be used (when entered).
     """
+    if misplaced or unknown:
+        _refuse(misplaced, unknown)
     check_arguments(hosts, port, keyspace, auth, tls, local_dc, profile, config, wait)
     endpoints = contact_points(hosts, port)
     context = None

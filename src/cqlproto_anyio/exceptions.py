@@ -34,6 +34,7 @@ from cqlproto.exceptions import (
     RowMappingError,
     ValueConversionError,
 )
+from cqlproto_anyio.hints import server_hint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -245,7 +246,25 @@ class RequestTimeout(CQLError, TimeoutError):
 
 
 class Overloaded(CQLError):
-    """Too many requests wait in the client for a free connection; nothing was sent."""
+    """Too many requests wait in the client for their turn; nothing was sent.
+
+    ``Config.max_waiting`` bounds how many may. Start fewer calls at once, by a semaphore or some
+    worker tasks.
+    """
+
+
+def overloaded(waiting: int, what: str, most: int) -> Overloaded:
+    """Return the error for a request that is one too many to wait.
+
+    Arguments:
+        waiting: how many requests wait already.
+        what: for what.
+        most: how many may, which is ``Config.max_waiting``.
+    """
+    return Overloaded(
+        f"{waiting} requests wait for {what} already, and Config.max_waiting is {most}: start fewer"
+        " calls at once (by a semaphore or some worker tasks), or raise max_waiting"
+    )
 
 
 class DatabaseError(CQLError):
@@ -256,6 +275,7 @@ class DatabaseError(CQLError):
         message: the server's text.
         details: the fields of this code, by name; the classes below have them as attributes.
         query: the statement, or None where it isn't known.
+        hint: what to do about it, where that is known, or None.
         warnings: what the server warned of with this answer.
         tracing_id: the id of the trace, if ``trace=True`` asked for one.
     """
@@ -273,12 +293,15 @@ class DatabaseError(CQLError):
         self.details = details
         self.host = host
         self.query = query
+        self.hint = server_hint(message, query)
         for name, value in details.items():
             setattr(self, name, value)
 
     def __str__(self) -> str:
         facts = ", ".join(f"{name}={value!s}" for name, value in self.details.items())
-        return f"{self.message} (code 0x{self.code:04x}{', ' if facts else ''}{facts}; {self.host})"
+        hint = "" if self.hint is None else f": {self.hint}"
+        facts = f"{', ' if facts else ''}{facts}; {self.host}"
+        return f"{self.message} (code 0x{self.code:04x}{facts}){hint}"
 
 
 class ServerError(DatabaseError):

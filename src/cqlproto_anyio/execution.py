@@ -8,7 +8,7 @@ after that, UNPREPARED, more pages, tokens, errors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -454,11 +454,14 @@ class BatchCall(Attempts):
     async def add(self, items: Iterable[Any], *, partial: bool = False) -> None:
         """Take the statements; those with parameters are prepared."""
         Partial.of(partial, None)
-        if isinstance(items, (str, Prepared)) or not isinstance(items, Iterable):
-            raise TypeError(f"a batch takes a list of statements, not a {type(items).__name__}")
+        if isinstance(items, (str, bytes, Prepared, Mapping)) or not isinstance(items, Iterable):
+            raise TypeError(
+                f"a batch takes a list of statements, not a {type(items).__name__}:"
+                " batch([(query, parameters), ..])"
+            )
         calls = []
         for number, item in enumerate(items, 1):
-            query, parameters = item if type(item) is tuple and len(item) == 2 else (item, None)
+            query, parameters = parts_of(item, number)
             parameters = Partial.of(partial, parameters)
             call = Call(self.runtime, query, parameters, None, self.settings)
             check_item(self._kind, number, call.text)
@@ -568,6 +571,27 @@ def tell_whose(
     error.query = query
     error.host = host
     error.maybe_applied = maybe_applied
+
+
+def parts_of(item: Any, number: int) -> tuple[Any, Any]:
+    """Return the statement and the parameters of a batch's item.
+
+    Raises:
+        TypeError: it is neither a statement nor a tuple of a statement and its parameters.
+    """
+    if isinstance(item, (str, Prepared)):
+        return item, None
+    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], (str, Prepared)):
+        return item
+    hint = ""
+    if isinstance(item, tuple) and len(item) > 2 and isinstance(item[0], (str, Prepared)):
+        hint = f" of {len(item)}: the parameters are one sequence, (query, (1, 2))"
+    elif number > 1 and isinstance(item, (tuple, list, Mapping)):
+        hint = ": write batch([(query, parameters), ..])"
+    raise TypeError(
+        f"item {number} of a batch must be a statement or a tuple (statement, parameters), got a"
+        f" {type(item).__name__}{hint}"
+    )
 
 
 def columns_of(message: Rows) -> tuple[Column, ...]:

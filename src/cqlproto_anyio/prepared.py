@@ -18,6 +18,7 @@ from cqlproto.rows.repeatable import Repeatable
 from cqlproto.wire import UNSET
 from cqlproto_anyio.cqltext import has_names_only, read_statement, read_verb
 from cqlproto_anyio.exceptions import ConfigError, ParameterError, UsageError
+from cqlproto_anyio.hints import fold_hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -373,7 +374,8 @@ class Statement:
                 if fields is not None:
                     return self._by_field(parameters, *fields, partial)
                 if not has_order:
-                    hint = ": pass a tuple of them" if hasattr(kind, "__iter__") else ""
+                    many = hasattr(kind, "__iter__")
+                    hint = ": pass a tuple of them" if many else ": write (value,) for a single one"
                     raise TypeError(
                         "parameters are one sequence or mapping or object with fields, not a"
                         f" {kind.__name__}{hint}"
@@ -422,7 +424,8 @@ class Statement:
         known = ", ".join(dict.fromkeys(self.names)) or "none"
         missing = self._missing(parameters, partial)
         if missing:
-            raise ParameterError(f"no value for {missing} (markers: {known})")
+            folded = fold_hint(self.names, parameters)
+            raise ParameterError(f"no value for {missing} (markers: {known}){folded}")
         unknown = [str(name) for name in parameters if name not in self.names]
         if unknown:
             raise ParameterError(f"no marker is called {', '.join(unknown)} (markers: {known})")
@@ -442,7 +445,10 @@ class Statement:
         kind = type(parameters).__name__
         missing = self._missing(fields, partial and not fields.keys().isdisjoint(self.names))
         if missing:
-            raise ParameterError(f"{kind} has no field for {missing} (fields: {', '.join(fields)})")
+            raise ParameterError(
+                f"{kind} has no field for {missing} (fields: {', '.join(fields)})"
+                f"{fold_hint(self.names, fields)}"
+            )
         values = []
         for name in self.names:
             try:

@@ -24,6 +24,7 @@ from cqlproto_anyio.checking import (
     switch,
 )
 from cqlproto_anyio.exceptions import ConfigError
+from cqlproto_anyio.hints import option_keyword
 from cqlproto_anyio.policies import DefaultRetry, RetryPolicy, Speculation
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in options.items():
         check = _CHECKS.get(name)
         if check is None:
-            raise TypeError(f"unexpected keyword argument {name!r}")
+            raise TypeError(f"unexpected keyword argument {name!r}{option_keyword(name)}")
         if value is not None or name in _NEVER_NONE:
             value = check(name, value)
         elif name == "keyspace":

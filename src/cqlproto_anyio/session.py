@@ -29,7 +29,7 @@ from cqlproto_anyio.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import Self, Unpack
+    from typing import NoReturn, Self, Unpack
     from uuid import UUID
 
     from cqlproto.enums import ProtocolVersion
@@ -145,7 +145,7 @@ class Session:
         query: Any,
         parameters: Any = None,
         /,
-        *,
+        *more: Any,
         row: Any = None,
         partial: bool = False,
         **options: Any,
@@ -172,6 +172,8 @@ class Session:
         runtime = self._runtime
         if self._running() is not self._home:
             runtime.refuse_here()
+        if more:
+            refuse_more("execute")
         settings = self._resolve(options) if options else self._default
         if partial is not False:
             parameters = Partial.of(partial, parameters)
@@ -316,7 +318,7 @@ class Session:
         query: Any,
         parameters: Any = None,
         /,
-        *,
+        *more: Any,
         row: Any = None,
         token: str | None = None,
         partial: bool = False,
@@ -334,6 +336,8 @@ class Session:
             and what every verb raises.
         """
         self._runtime.check_here()
+        if more:
+            refuse_more("page")
         if token is not None and not isinstance(token, str):
             raise TypeError(f"token is a {type(token).__name__}, not a str")
         settings = self._resolve(options) if options else self._default
@@ -381,7 +385,7 @@ class Session:
         query: Any,
         parameters: Any = None,
         /,
-        *,
+        *more: Any,
         row: Any = None,
         partial: bool = False,
         **options: Any,
@@ -398,6 +402,8 @@ class Session:
         Raises (while iterating):
             what every verb raises.
         """
+        if more:
+            refuse_more("stream")
         settings = self._resolve(options) if options else self._default
         call = Call(self._runtime, query, Partial.of(partial, parameters), row, settings)
         call.session = self
@@ -580,3 +586,8 @@ class Session:
                     self._bases.clear()
                 self._bases[key] = settings
         return settings
+
+
+def refuse_more(verb: str) -> NoReturn:
+    """Raise TypeError for parameters that were passed one by one."""
+    raise TypeError(f"parameters are one sequence: {verb}(query, (1, 2))")

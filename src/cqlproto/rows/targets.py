@@ -155,11 +155,15 @@ def row_maker(columns: Sequence[Column], target: Any) -> Callable[..., Any]:
 
 def _annotated_maker(columns: Sequence[Column], target: Any) -> Callable[..., Any]:
     """Return the function for a class, or for what stands for one in annotations."""
+    is_name = isinstance(target, str)
     (target, *others), _, scope = plain_hint(target, {})
     origin = get_origin(target) or target
     fields = [(column.name, column.type) for column in columns]
     if others or not isinstance(origin, type):
-        raise RowMappingError("expected Row, tuple, dict, a class or an object with row_maker()")
+        hint = ": pass the class itself, not its name" if is_name else ""
+        raise RowMappingError(
+            f"expected Row, tuple, dict, a class or an object with row_maker(){hint}"
+        )
     if target is tuple or target is dict or target is Row:
         return row_maker(columns, target)
     if is_single_target(origin, columns):

@@ -81,4 +81,12 @@ def __getattr__(name: str) -> Any:
     # No submodule has the name of one of these, which it would hide once it was imported.
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    try:
+        module = import_module(f"{__name__}.{_MODULE_OF[name]}")
+    except ModuleNotFoundError as exc:
+        if exc.name != "hypothesis":
+            raise
+        raise ImportError(
+            f"{__name__}.{name} needs Hypothesis (the extra 'testing'): pip install hypothesis"
+        ) from exc
+    return getattr(module, name)

@@ -341,7 +341,7 @@ def test_repeated_columns_need_names_of_their_own(target: type) -> None:
         (int | str, r"row=int \| str: expected Row, tuple, dict"),
         (object, "takes none of the columns"),
         (None, "expected Row, tuple, dict"),
-        ("Row", "expected Row, tuple, dict"),
+        ("Row", "expected Row, tuple, dict, .*: pass the class itself, not its name"),
         (lambda values: values, "expected Row, tuple, dict"),
     ],
     ids=str,
