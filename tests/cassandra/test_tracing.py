@@ -88,7 +88,7 @@ async def test_the_session_may_trace_everything(session: cql.Session) -> None:
     check(await fetch_trace(tracing, result.tracing_id), result.tracing_id)
     traced = await session.execute(
         "SELECT parameters FROM system_traces.sessions",
-        profile=cql.Profile(consistency=cql.Consistency.ONE),
+        profile=cql.Profile(consistency=cql.Consistency.ONE, max_rows=100_000, page_size=5000),
     )
     assert traced.rows
     for row in traced.rows:
