@@ -333,3 +333,31 @@ async def test_timeuuids_are_the_servers(session: cql.Session) -> None:
         row = (await session.execute(select, (moment, moment, made), row=tuple)).one()
         assert row[:2] == (cql.min_timeuuid(moment), cql.max_timeuuid(moment))
         assert row[2] == cql.timeuuid_datetime(row[0]) == cql.timeuuid_datetime(made)
+
+
+class Entry(NamedTuple):
+    """Its fields are not in the order of the markers."""
+
+    numbers: Any
+    id: int
+
+
+async def test_generators_and_named_tuples(session: cql.Session) -> None:
+    """Each is read once and bound by name, in every verb, and rows bind as they came."""
+    insert = "INSERT INTO edges (id, v_frozen_list) VALUES (:id, :numbers)"
+    entries = [next(keys) for _ in range(5)]
+    await session.batch([(insert, Entry((n for n in (1, 2)), key)) for key in entries[:3]])
+    for key in entries[3:]:
+        await session.execute(insert, Entry(iter([1, 2]), key))
+    select = "SELECT v_frozen_list AS numbers, id FROM edges WHERE id IN ? "
+    rows = (await session.execute(select, (iter(entries),))).rows
+    assert sorted(rows, key=lambda row: row.id) == [([1, 2], key) for key in entries]
+    page = await session.page(select, (iter(entries),), page_size=2)
+    seen = list(page)
+    while page.next_token:
+        page = await session.page(select, (iter(entries),), page_size=2, token=page.next_token)
+        seen += page
+    assert sorted(row.id for row in seen) == entries
+    await session.execute(insert, rows[0])
+    await session.execute(insert, {"id": rows[0].id}, partial=True)
+    assert await read(session, "frozen_list", rows[0].id) == [1, 2]
