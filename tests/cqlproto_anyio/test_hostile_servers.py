@@ -17,6 +17,7 @@ from cqlproto.enums import RESPONSE_BIT, Opcode
 from cqlproto.frames import write_frame
 from cqlproto.messages import READY, VOID, Startup, StatusChange
 from cqlproto.messages.events import Event
+from cqlproto.messages.responses import Supported
 from tests.cqlproto_anyio.server import SUPPORTED, open_sockets, serving
 
 if TYPE_CHECKING:
@@ -171,3 +172,12 @@ async def test_in_one_read(early: tuple[bytes, ...]) -> None:
         with anyio.fail_after(10), anyio.move_on_after(0.03), suppress(cql.ConnectionFailed):
             async with cql.connect("node", config=settings):
                 pass
+
+
+async def test_a_message_of_the_handshake_that_is_too_long() -> None:
+    def script(event: RequestReceived) -> Said:
+        return Supported({f"OPTION{number}": ["x" * 60_000] for number in range(40)}), b""
+
+    async with speaking(script) as port:
+        with pytest.raises(cql.NotCQL, match="more than 1,048,576 bytes for one message"):
+            await connecting(port)
