@@ -268,11 +268,6 @@ class Attempts:
                 return await self.wait(request, paging_state)
         except (ConnectionFailed, RemoteProtocolError) as exc:
             return exc
-        except Exception as exc:
-            if not self.failures or isinstance(exc, CQLError):
-                raise
-            # a value that was packed well before: what became of that attempt matters more
-            raise self._summary(self.failures[-1]) from exc
 
     async def wait(self, request: Request, paging_state: bytes | None) -> ResponseReceived:
         """Return the event that answers a request under way, from the fastest host if need be."""
