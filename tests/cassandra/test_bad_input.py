@@ -276,24 +276,24 @@ async def test_what_exists_is_named(session: cql.Session, keyspace: str) -> None
 # -- options
 
 BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"page_size": 0}, cql.ConfigError, "page_size is 0"),
-    ({"page_size": True}, cql.ConfigError, "page_size is True"),
+    ({"page_size": 0}, cql.ConfigError, "page_size must be .*, got 0"),
+    ({"page_size": True}, cql.ConfigError, "page_size must be .*, got True"),
     ({"page_size": 1 << 31}, cql.ConfigError, "page_size"),
-    ({"timeout": -1}, cql.ConfigError, "timeout is -1"),
-    ({"timeout": 0}, cql.ConfigError, "timeout is 0"),
-    ({"timeout": "1"}, cql.ConfigError, "timeout is '1'"),
-    ({"timeout": float("nan")}, cql.ConfigError, "timeout is nan"),
-    ({"max_rows": 0}, cql.ConfigError, "max_rows is 0"),
-    ({"consistency": "ONE"}, cql.ConfigError, "consistency is 'ONE'"),
+    ({"timeout": -1}, cql.ConfigError, "timeout must be .*, got -1"),
+    ({"timeout": 0}, cql.ConfigError, "timeout must be .*, got 0"),
+    ({"timeout": "1"}, cql.ConfigError, "timeout must be .*, got '1'"),
+    ({"timeout": float("nan")}, cql.ConfigError, "timeout must be .*, got nan"),
+    ({"max_rows": 0}, cql.ConfigError, "max_rows must be .*, got 0"),
+    ({"consistency": "MANY"}, cql.ConfigError, "consistency must be .*, got 'MANY'"),
     ({"serial_consistency": cql.Consistency.ONE}, cql.ConfigError, "SERIAL"),
-    ({"timestamp": 1.5}, cql.ConfigError, "timestamp is 1.5"),
+    ({"timestamp": 1.5}, cql.ConfigError, "timestamp must be .*, got 1.5"),
     ({"timestamp": 1 << 63}, cql.ConfigError, "timestamp"),
     ({"timestamp": -(1 << 63)}, cql.ConfigError, "timestamp"),
-    ({"timestamp": "now"}, cql.ConfigError, "timestamp is 'now'"),
+    ({"timestamp": "now"}, cql.ConfigError, "timestamp must be .*, got 'now'"),
     ({"payload": {"a": 1}}, cql.ConfigError, "payload"),
     ({"payload": 5}, cql.ConfigError, "payload"),
     ({"payload": {1: b""}}, cql.ConfigError, "payload"),
-    ({"profile": 5}, cql.ConfigError, "profile is a int"),
+    ({"profile": 5}, cql.ConfigError, "profile must be a Profile, got"),
     ({"time_out": 1}, TypeError, "time_out"),
 ]
 
@@ -309,9 +309,8 @@ async def test_wrong_options(
         lambda: session.batch([(INSERT, (1, 1, "a"))], **options),
         lambda: anext(aiter(session.stream(SELECT, (1,), **options))),
     ):
-        with pytest.raises(kind) as info:
+        with pytest.raises(kind, match=text):
             await call()
-        assert text in str(info.value)
 
 
 # -- row targets

@@ -96,7 +96,8 @@ class QueryParameters(Record):
         consistency: how many replicas must answer.
         values: the bound values in wire form; None for null, :data:`~cqlproto.wire.UNSET` (not on
             v3) for a column left as it is. At most 65535.
-        names: the bind markers' names, as many as values; None binds by position.
+        names: the bind markers' names, as many as values, in the markers' order; None binds by
+            position. Cassandra 6.0-alpha2 takes named values in any other order by position.
         skip_metadata: ask for Rows without column specifications.
         page_size: rows per page, at least 1; None asks for all rows at once.
         paging_state: where to go on, from the page before.
