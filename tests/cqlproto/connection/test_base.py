@@ -41,6 +41,7 @@ from tests.cqlproto.peers import (
     on_wire,
     ready_client,
     ready_server,
+    refused,
     request_frame,
     response_frame,
     sent,
@@ -239,6 +240,12 @@ def test_a_segment_that_announces_more_than_comes_allocates_nothing(agreement: A
             assert tracemalloc.get_traced_memory()[1] < 16 * 1024
         finally:
             tracemalloc.stop()
+
+
+@agreements
+def test_what_is_no_frame_ends_a_connection_for_good(agreement: Agreement) -> None:
+    noise = bytes(20) if agreement.version is V5 else b"\x00\xff"
+    refused(ready_client(agreement=agreement), noise, "not a CQL|checksum")
 
 
 # -- compressed frames
