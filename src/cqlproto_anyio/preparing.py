@@ -258,6 +258,7 @@ class Preparations:
             raise
         finally:
             flight.waiters.pop(waiting, None)
+            waiting.value = None  # it may be kept until it would have been due
         return told
 
     def ended(self, at: FlightKey, flight: _Flight) -> None:
