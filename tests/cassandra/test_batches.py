@@ -278,5 +278,5 @@ async def test_a_refused_batch_leaves_nothing(session: cql.Session) -> None:
 
 async def test_a_tuple_that_should_be_a_list(session: cql.Session) -> None:
     item: Any = (INSERT, (1, 1, "a"))
-    with pytest.raises(TypeError, match="a query is a str"):
+    with pytest.raises(TypeError, match="item 2 of a batch must be a statement or a tuple"):
         await session.batch(item)
