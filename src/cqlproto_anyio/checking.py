@@ -188,7 +188,7 @@ def string_map(name: str, value: Any, kind: type) -> dict[str, Any]:
     try:
         copy = dict(value)
     except Exception as exc:
-        raise ConfigError(f"{name} must be {what}; reading it raised {exc!r}") from exc
+        raise ConfigError(f"{name} must be {what}; reading it raised {shown(exc)}") from exc
     if len(copy) > MAX_SHORT:
         raise ConfigError(f"{name} must have at most {MAX_SHORT} keys, got {len(copy)}")
     for key, item in copy.items():

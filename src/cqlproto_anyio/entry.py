@@ -99,11 +99,12 @@ class Connecting(AbstractAsyncContextManager[Session], Awaitable[Session]):
             except CQLError as exc:
                 if not self._wait or not passes_with_time(exc):
                     raise
-                if backend.clock() + pause > until:
+                left = until - backend.clock()
+                if left <= 0:
                     exc.add_note(f"connect() has waited {self._wait:g} s for the cluster (wait=)")
                     raise
                 _log_waiting(exc)
-            await anyio.sleep(pause)
+            await anyio.sleep(min(pause, left))  # the last attempt begins when the time is over
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _start(self, backend: Backend) -> Session:

@@ -303,7 +303,7 @@ async def _exchange(stream: ByteStream, core: ClientConnection, attempt: Attempt
                 )
             data = core.data_to_send()
             if not data:
-                data = await stream.receive()
+                data = await _received(stream, attempt)
                 if not data:  # what sockets say at the end, though streams of anyio's raise
                     raise anyio.EndOfStream
                 left -= len(data)
@@ -311,6 +311,8 @@ async def _exchange(stream: ByteStream, core: ClientConnection, attempt: Attempt
                 continue
             try:
                 await stream.send(data)
+            except CQLError as exc:
+                raise _foreign(exc, attempt) from _without_frames(exc)
             finally:
                 del data  # a password; reports of errors show the variables of every frame
     except ConnectionFailed:
@@ -321,6 +323,18 @@ async def _exchange(stream: ByteStream, core: ClientConnection, attempt: Attempt
         raise attempt.failure(f"the server closed the connection {_HINT}") from None
     except (anyio.BrokenResourceError, OSError) as exc:
         raise attempt.failure(f"{cause_of(exc)} {_HINT}") from _without_frames(exc)
+
+
+async def _received(stream: ByteStream, attempt: Attempt) -> bytes:
+    try:
+        return await stream.receive()
+    except CQLError as exc:
+        raise _foreign(exc, attempt) from exc
+
+
+def _foreign(error: CQLError, attempt: Attempt) -> ConnectionFailed:
+    """Return the failure for what a transport raises that is, or uses, another session."""
+    return attempt.failure(f"the transport raised {described(error)}")
 
 
 def _without_frames(error: BaseException) -> BaseException:

@@ -19,6 +19,7 @@ from cqlproto.wire import UNSET
 from cqlproto_anyio.cqltext import has_names_only, read_statement, read_verb
 from cqlproto_anyio.exceptions import ConfigError, ParameterError, UsageError
 from cqlproto_anyio.hints import fold_hint
+from cqlproto_anyio.usercode import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -454,7 +455,9 @@ class Statement:
             try:
                 values.append(read(fields[name]) if name in fields else UNSET)
             except Exception as exc:
-                raise ParameterError(f"the field {name} of {kind} can't be read: {exc!r}") from exc
+                raise ParameterError(
+                    f"the field {name} of {kind} can't be read: {described(exc)}"
+                ) from exc
         return values
 
 

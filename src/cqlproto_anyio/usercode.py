@@ -43,7 +43,7 @@ def described(error: BaseException) -> str:
     """Return an exception's class and text, for a message."""
     try:
         text = str(error)
-    except Exception:  # its own __str__ fails
+    except BaseException:  # its own __str__ raises
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

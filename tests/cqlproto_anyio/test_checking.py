@@ -47,11 +47,21 @@ class Unprintable:
         raise RuntimeError("no repr")
 
 
+class Mute(Exception):
+    """It can't be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
 class Unreadable(Mapping[str, str]):
     """A mapping of a program's own that raises when it is read."""
 
+    def __init__(self, kind: type[Exception] = RuntimeError) -> None:
+        self._kind = kind
+
     def __getitem__(self, key: str) -> str:
-        raise RuntimeError("unreadable")
+        raise self._kind("unreadable")
 
     def __iter__(self) -> Iterator[str]:
         return iter(["a"])
@@ -155,6 +165,8 @@ def test_names_and_maps_are_copied() -> None:
     with pytest.raises(cql.ConfigError, match="reading it raised RuntimeError") as caught:
         checking.string_map("payload", Unreadable(), bytes)
     assert isinstance(caught.value.__cause__, RuntimeError)
+    with pytest.raises(cql.ConfigError, match="reading it raised a Mute"):
+        checking.string_map("payload", Unreadable(Mute), bytes)
     checking.string_map("payload", {str(n): b"" for n in range(65_535)}, bytes)
     with pytest.raises(cql.ConfigError, match="at most 65535 keys, got 65536"):
         checking.string_map("payload", {str(n): b"" for n in range(65_536)}, bytes)

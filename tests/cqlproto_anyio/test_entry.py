@@ -131,6 +131,18 @@ async def test_waiting_for_a_cluster(hosts: int, caplog: pytest.LogCaptureFixtur
     assert "waiting for the cluster: " in caplog.text
 
 
+async def test_all_of_the_time_is_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the pauses between the attempts are."""
+    monkeypatch.setattr(entry, "_FIRST_PAUSE", 3600.0)
+    cluster = FakeCluster(1)
+    cluster.hosts[0].kill()
+    began = anyio.current_time()
+    with pytest.raises(cql.ConnectionFailed, match="Connection refused"):
+        await cql.connect(cluster.addresses, config=cluster.config(), wait=0.05)
+    assert anyio.current_time() - began >= 0.05
+    assert cluster.hosts[0].attempts == 2
+
+
 @pytest.mark.usefixtures("quick")
 async def test_waiting_ends_with_the_last_failure() -> None:
     cluster = FakeCluster(1)

@@ -46,6 +46,12 @@ def test_errors_are_described() -> None:
     assert described(SystemExit()) == "SystemExit"
     assert described(Mute()) == "Mute"
 
+    class Deadly(BaseException):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    assert described(Deadly()) == "Deadly"
+
 
 def test_what_a_coroutine_cannot_be_thrown_is_wrapped() -> None:
     error = ValueError()

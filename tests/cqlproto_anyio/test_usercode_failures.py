@@ -40,6 +40,13 @@ class Odd(BaseException):
     """Nobody catches it who catches Exception."""
 
 
+class Mute(BaseException):
+    """It can't even be told."""
+
+    def __str__(self) -> str:
+        raise Odd("mute")
+
+
 RAISED: dict[str, Callable[[], BaseException]] = {
     "exception": lambda: LookupError("as told"),
     "cancellation": lambda: asyncio.CancelledError("of another task"),
@@ -47,6 +54,7 @@ RAISED: dict[str, Callable[[], BaseException]] = {
     "interrupt": KeyboardInterrupt,
     "generator exit": GeneratorExit,
     "odd": lambda: Odd("as told"),
+    "mute": Mute,
     "group": lambda: BaseExceptionGroup("several", [Odd("one"), ValueError("two")]),
 }
 each_raised = pytest.mark.parametrize("raised", RAISED)
@@ -363,6 +371,34 @@ async def test_a_transport(raised: str, steps: str) -> None:
         await serves(session)
         switch.on = False
         await serves(session, cluster.hosts)
+
+
+@pytest.mark.parametrize("step", ["send", "receive"])
+async def test_a_transport_that_uses_another_session(step: str) -> None:
+    """What that raises isn't taken for the state of this session."""
+
+    class Other(Breaking):
+        async def receive(self, max_bytes: int = 65_536) -> bytes:
+            if step == "receive":
+                raise cql.SessionClosed("the other session is closed")
+            return await super().receive(max_bytes)
+
+        async def send(self, item: bytes) -> None:
+            if step == "send":
+                raise cql.SessionClosed("the other session is closed")
+            await super().send(item)
+
+    cluster = FakeCluster(1)
+
+    async def connector(endpoint: cql.Endpoint) -> anyio.abc.ByteStream:
+        return Other(await cluster.connector(endpoint), Switch("odd"), "")
+
+    for discovery in (True, False):
+        config = cql.Config(connector=connector, discovery=discovery)
+        with pytest.raises(cql.ConnectionFailed, match="transport raised SessionClosed: the other"):
+            async with cql.connect(cluster.addresses, config=config):
+                pass
+    assert not cluster.connections
 
 
 async def test_a_transport_that_ends_as_sockets_do() -> None:

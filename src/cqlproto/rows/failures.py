@@ -90,11 +90,20 @@ def _reason_of(error: Exception) -> tuple[str | None, str]:
             places.append(place)
             reasons.append(f"{place}: {each['msg']}" if place else str(each["msg"]))
     except Exception:  # it is no such error
-        return None, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return None, _described(error)
     if len(reasons) == 1:
         return places[0] or None, reasons[0].removeprefix(f"{places[0]}: ")
     more = f" and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
     return None, "; ".join(reasons[:_MOST_REASONS]) + more
+
+
+def _described(error: Exception) -> str:
+    """Return an exception's class and text."""
+    try:
+        text = str(error)
+    except Exception:  # its own __str__ raises
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _place(path: Any) -> str:

@@ -62,6 +62,13 @@ def test_any_exception() -> None:
     made = refused(Model, (), 0, StopIteration())
     assert str(made) == "row=Model: row 0 of the columns (none): StopIteration"
 
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise LookupError
+
+    made = refused(Model, columns("a"), 0, Mute())
+    assert str(made) == "row=Model: column 'a' of row 0: Mute"
+
 
 def test_a_validation_error_says_where() -> None:
     made = refused(Model, columns("a", "b"), 0, failure(a="x"))
