@@ -464,7 +464,8 @@ class Statement:
 def is_read_once(value: Any) -> bool:
     """Return whether a parameter can be read only once, such as a generator, or holds one that is.
 
-    Asked where something has gone wrong: it looks at every element.
+    Asked where something has gone wrong: it looks at every element. What can't be read now may not
+    be readable again either.
     """
     if type(value) is Partial:
         value = value.parameters
@@ -472,17 +473,17 @@ def is_read_once(value: Any) -> bool:
         return False
     if hasattr(type(value), "__next__"):
         return True
-    if isinstance(value, Mapping):
-        return any(map(is_read_once, value.values()))
-    if isinstance(value, (Sequence, Set)):
-        return any(map(is_read_once, value))
-    fields = fields_of(value)
-    if fields is None:
-        return False
-    names, read = fields
     try:
+        if isinstance(value, Mapping):
+            return any(map(is_read_once, value.values()))
+        if isinstance(value, (Sequence, Set)):
+            return any(map(is_read_once, value))
+        fields = fields_of(value)
+        if fields is None:
+            return False
+        names, read = fields
         return any(is_read_once(read(field)) for field in names.values())
-    except Exception:  # a field that can't be read now may not be readable again either
+    except Exception:
         return True
 
 

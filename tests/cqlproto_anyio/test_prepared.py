@@ -383,3 +383,15 @@ def test_what_is_outdated_stays_so_until_it_is_prepared_anew() -> None:
 def test_partial_parameters_are_read_once_if_what_they_hold_is() -> None:
     assert is_read_once(Partial({"a": iter(())}))
     assert not is_read_once(Partial({"a": [1]}))
+
+
+class Unreadable(list[int]):
+    def __iter__(self) -> Any:
+        raise KeyError("unreadable")
+
+
+def test_what_raises_when_it_is_looked_at_counts_as_read_once() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    for value in (Unreadable([1]), [Unreadable()], {"a": Unreadable()}, endless):
+        assert is_read_once(value)

@@ -178,13 +178,19 @@ class Raises:
         raise ZeroDivisionError("not this one")
 
 
-async def test_an_iterable_that_raises_fails_its_own_call() -> None:
+class ListRaises(list[int]):
+    __iter__ = Raises.__iter__
+
+
+@pytest.mark.parametrize("make", [Raises, ListRaises])
+async def test_an_iterable_that_raises_fails_its_own_call(make: Callable[[], Any]) -> None:
     async with serving() as server, server.session() as session:
         forgetful(server, INTS)
         for call in (
-            lambda: session.execute("SELECT v FROM t WHERE k = ?", (Raises(),)),
-            lambda: session.page("SELECT v FROM t WHERE k = ?", (Raises(),)),
-            lambda: session.batch([("INSERT INTO t (v) VALUES (?)", (Raises(),))]),
+            lambda: session.execute("SELECT v FROM t WHERE k = ?", (make(),)),
+            lambda: session.execute("SELECT v FROM t WHERE k = ?", {"v": make()}),
+            lambda: session.page("SELECT v FROM t WHERE k = ?", (make(),)),
+            lambda: session.batch([("INSERT INTO t (v) VALUES (?)", (make(),))]),
         ):
             with pytest.raises(cql.ValueConversionError, match="element 1") as info:
                 await call()

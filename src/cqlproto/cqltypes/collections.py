@@ -26,7 +26,7 @@ from struct import Struct
 from struct import error as struct_error
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cqlproto.cqltypes.fields import fields_of
+from cqlproto.cqltypes.fields import fields_of, values_of
 from cqlproto.cqltypes.model import (
     MAX_DEPTH,
     CQLType,
@@ -327,16 +327,24 @@ def _tuple_encoder(cql_type: TupleType, encoders: list[Encoder]) -> Encoder:
     def where(position: int) -> str:
         return f"element {position}"
 
+    def by_field(value: object) -> tuple[Any, ...]:
+        try:
+            elements = values_of(value)
+        except Exception as exc:
+            raise failed(str(cql_type), value, exc) from exc
+        return elements or refuse(str(cql_type), value, "a tuple, a list or an object with fields")
+
     def encode(value: Any) -> bytes:
+        elements = value
         if not isinstance(value, tuple | list):
             if value.__class__ in READY:
                 return ready_cell(cql_type, value)
-            refuse(str(cql_type), value, "a tuple or a list")
-        if len(value) > size:
-            reason = f"{len(value)} elements, the type has {size}"
+            elements = by_field(value)
+        if len(elements) > size:
+            reason = f"{len(elements)} elements, the type has {size}"
             raise ValueConversionError(reason, cql_type=str(cql_type), value=value)
-        missing = _NULL * (size - len(value))
-        parts = zip(encoders, value, strict=False)
+        missing = _NULL * (size - len(elements))
+        parts = zip(encoders, elements, strict=False)
         return bytes(_write_parts(cql_type, parts, where, value) + missing)
 
     return encode

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["fields_of"]
+__all__ = ["fields_of", "values_of"]
 
 # How many classes are known at a time.
 _KEPT = 1024
@@ -51,6 +51,19 @@ def fields_of(value: object) -> tuple[Mapping[str, Any], Callable[[Any], Any]] |
         row: Any = value
         return {name: name for name in row.keys()}, row.__getitem__  # noqa: SIM118
     return None
+
+
+def values_of(value: object) -> tuple[Any, ...]:
+    """Return the values of an object's declared fields in their order, those of a model's extra
+    ones behind them; none for an object of another kind, which a named tuple is too."""
+    kind: Any = type(value)
+    names = _attributes(kind)
+    if not names:
+        return ()
+    computed = getattr(kind, "__pydantic_computed_fields__", ())
+    extra = getattr(value, "__pydantic_extra__", None) or {}
+    own = dict.fromkeys(names.values())
+    return (*(getattr(value, name) for name in own if name not in computed), *extra.values())
 
 
 @lru_cache(maxsize=_KEPT)

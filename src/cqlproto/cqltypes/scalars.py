@@ -15,6 +15,7 @@ ValueConversionError.
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 from collections.abc import Callable, Mapping
@@ -188,7 +189,7 @@ def _floating(cql_type: str, code: str) -> Scalar:
         # numbers.Real has the scalars of NumPy too, but neither its booleans nor Decimal.
         if isinstance(value, bool) or _is_numpy_bool(value):
             refuse(cql_type, value, "a float or an int")
-        exact: Any = None  # a number that is not a floating point one
+        exact: Any = None  # a number that is not a double
         try:
             if hasattr(type(value), "__index__"):
                 exact = operator.index(value)
@@ -197,6 +198,8 @@ def _floating(cql_type: str, code: str) -> Scalar:
             elif not isinstance(value, numbers.Real):
                 refuse(cql_type, value, "a float or an int")
             number = float(value if exact is None else exact)
+            if exact is None and number != value and not math.isnan(number):
+                exact = value  # NumPy's longdouble has more bits
         except TypeError:
             refuse(cql_type, value, "a float or an int")
         if exact is not None and (number != exact or unpack(pack(number))[0] != number):

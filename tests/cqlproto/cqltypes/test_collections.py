@@ -109,7 +109,9 @@ def test_tuples_may_be_short_but_not_long() -> None:
     with pytest.raises(ValueConversionError, match="3 elements, the type has 2"):
         encode((1, "a", 2))
     for wrong in ({1, 2}, {"a": 1}, "ab", iter((1, "a"))):
-        with pytest.raises(ValueConversionError, match="a tuple or a list is needed"):
+        with pytest.raises(
+            ValueConversionError, match="a tuple, a list or an object with fields is needed"
+        ):
             encode(wrong)
 
 
@@ -525,6 +527,11 @@ def test_what_a_mapping_raises_that_is_bound_to_a_user_defined_type() -> None:
     assert isinstance(info.value.__cause__, ZeroDivisionError)
 
 
+PAIR_OF_NAMES = UserType(
+    "k", "pair", (("street", NATIVE_TYPES["text"]), ("number", NATIVE_TYPES["int"]))
+)
+
+
 @dataclasses.dataclass
 class Numbered:
     street: str
@@ -542,6 +549,33 @@ class Model(pydantic.BaseModel):
     @pydantic.computed_field
     def length(self) -> int:
         return len(self.street)
+
+
+class Extra(pydantic.BaseModel, extra="allow"):
+    number: int
+
+
+class Unreadable(msgspec.Struct):
+    number: int
+    street: str = ""
+
+
+def test_objects_are_bound_to_tuples_in_the_order_of_their_fields() -> None:
+    """As they are read: the first field takes the first element."""
+    encode = encoder(names("tuple<text, int>"))
+    for value in (Numbered("a", 1), Camel("a", 1), user_value_class(PAIR_OF_NAMES)(("a", 1))):
+        assert encode(value) == encode(("a", 1))
+    assert encode(Model(street="a")) == encode(("a",))
+    nested = encoder(names("list<frozen<tuple<frozen<tuple<text, int>>, int>>>"))
+    assert nested([(Numbered("a"), 2)]) == nested([(("a", 0), 2)])
+    with pytest.raises(ValueConversionError, match="element 1: an integer is needed, got str 'b'"):
+        encode(Numbered("a", "b"))  # type: ignore[arg-type]
+    with pytest.raises(ValueConversionError, match="2 elements, the type has 1, got Extra"):
+        encoder(names("tuple<int>"))(Extra.model_validate({"number": 1, "more": 2}))
+    partly = Unreadable(1)
+    del partly.street
+    with pytest.raises(ValueConversionError, match="it cannot be read, .* AttributeError"):
+        encode(partly)
 
 
 def test_objects_are_bound_to_user_defined_types_by_name() -> None:

@@ -14,7 +14,7 @@ import pydantic.dataclasses
 import pytest
 
 from cqlproto.cqltypes import NATIVE_TYPES, UserType, user_value_class
-from cqlproto.cqltypes.fields import fields_of
+from cqlproto.cqltypes.fields import fields_of, values_of
 from cqlproto.rows.targets import row_class
 
 INT = NATIVE_TYPES["int"]
@@ -102,3 +102,11 @@ def test_a_row_of_another_database() -> None:
 @pytest.mark.parametrize("value", [None, 1, "text", (1, 2), [1], Data, Named, Model, object()])
 def test_what_has_no_names(value: object) -> None:
     assert fields_of(value) is None
+    assert values_of(value) == ()
+
+
+def test_values_come_in_the_order_of_the_fields() -> None:
+    assert values_of(Data(1, 2)) == values_of(Struct(1, 2)) == (1, 2)
+    assert values_of(Attributes(1, second=2)) == (1, 2)
+    assert values_of(Model.model_validate({"second": 2, "more": 9, "first": 1})) == (1, 2, 9)
+    assert values_of(Named(1, 2)) == values_of({"a": 1}) == ()

@@ -15,6 +15,13 @@ from cqlproto.cqltypes import decoder, encoder, parse_type
 BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64, "counter": 64}
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 
+# No double is equal to them, where the platform has longer ones.
+LONG = [
+    numpy.longdouble(text)
+    for text in ("0.1", "1e4000")
+    if numpy.finfo(numpy.longdouble).nmant > numpy.finfo(numpy.float64).nmant
+]
+
 
 def bound(name: str, value: Any) -> Any:
     """What a value is after it was bound and read."""
@@ -50,6 +57,8 @@ def test_floats(number: float) -> None:
 
 
 def test_other_scalars() -> None:
+    assert bound("double", numpy.longdouble(0.1)) == 0.1
+    assert repr(bound("double", numpy.longdouble("nan"))) == "nan"
     assert bound("boolean", numpy.True_) is True
     assert bound("text", numpy.str_("Größe")) == "Größe"
     assert bound("blob", numpy.bytes_(b"\0")) == b"\0"
@@ -68,6 +77,8 @@ def test_other_scalars() -> None:
         ("date", numpy.datetime64("2020-01-01")),
         ("time", numpy.timedelta64(5, "s")),
         ("duration", numpy.timedelta64(5, "s")),
+        *[("double", value) for value in LONG],
+        *[("float", value) for value in LONG],
     ],
 )
 def test_what_would_be_a_guess_is_refused(name: str, value: Any) -> None:

@@ -611,3 +611,17 @@ class NoNumber:
 def test_what_refuses_to_be_a_number(name: str) -> None:
     with pytest.raises(ValueConversionError, match="is needed, got NoNumber"):
         encode(name, NoNumber())
+
+
+class Longer(float):
+    """A number that no double is equal to, though one comes near."""
+
+    def __float__(self) -> float:
+        return float.__add__(self, 0.5)
+
+
+@pytest.mark.parametrize("name", ["double", "float"])
+def test_real_numbers_are_not_rounded(name: str) -> None:
+    with pytest.raises(ValueConversionError, match=f"no {name} is equal to it"):
+        encoder(NATIVE_TYPES[name])(Longer(1.5))
+    assert encoder(NATIVE_TYPES[name])(Longer("nan")) == encoder(NATIVE_TYPES[name])(float("nan"))
