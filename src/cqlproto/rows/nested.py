@@ -16,7 +16,7 @@ import collections.abc as abc
 import inspect
 from enum import Enum
 from operator import length_hint
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from cqlproto.cqltypes import (
     EMPTY,
@@ -159,8 +159,9 @@ def _has_objects(cql_type: CQLType) -> bool:
 
 
 def _of_union(stripped: Stripped, cql_type: CQLType, hashable: bool) -> Convert | None:
-    """Return the function for the first member that can be made of the type."""
+    """Return the function for the first member that can be made of the type, and of the value."""
     failure: RowMappingError | None = None
+    candidates: list[tuple[Convert, Mapping[int, tuple[Any, ...]]]] = []
     for member in stripped.members:
         try:
             convert = _of_one(member, cql_type, stripped.scope, hashable)
@@ -168,10 +169,55 @@ def _of_union(stripped: Stripped, cql_type: CQLType, hashable: bool) -> Convert 
             failure = failure or exc
         else:
             if convert is not None:
-                return convert
+                candidates.append((convert, _discriminators(member, cql_type)))
+    if len(candidates) > 1:
+        return _first_of(candidates, " | ".join(map(name_of, stripped.members)))
+    if candidates:
+        return candidates[0][0]
     if failure is not None:
         raise failure
     return None
+
+
+def _first_of(
+    candidates: Sequence[tuple[Convert, Mapping[int, tuple[Any, ...]]]], union: str
+) -> Convert:
+    """Return what makes of a value what takes it first: by its discriminators, and without fail."""
+
+    def convert_first(value: Any) -> Any:
+        failure: Exception | None = None
+        is_object = isinstance(value, UserValue)
+        for convert, allowed in candidates:
+            if is_object and any(value[index] not in each for index, each in allowed.items()):
+                continue
+            try:
+                return convert(value)
+            except Exception as exc:
+                failure = failure or exc
+        raise failure or RowMappingError(f"{value!r} is none of {union}")
+
+    return convert_first
+
+
+def _discriminators(hint: Any, cql_type: CQLType) -> dict[int, tuple[Any, ...]]:
+    """Return the fields of a UDT that tell a class among others, and what is in them: those that
+    the class annotates with Literal, and the tag of a msgspec struct."""
+    target: Any = get_origin(hint) or hint
+    is_class = isinstance(target, type) and (has_fields(target) or is_typed_dict(target))
+    if not is_class or not isinstance(cql_type, UserType):
+        return {}
+    names = [name for name, _ in cql_type.fields]
+    allowed: dict[int, tuple[Any, ...]] = {}
+    config = getattr(target, "__struct_config__", None)
+    if config is not None and config.tag is not None and config.tag_field in names:
+        allowed[names.index(config.tag_field)] = (config.tag,)
+    _, used = constructor(target, names, ("field", "type"))
+    for index, annotation in used.hints().items():
+        members, optional, _ = plain_hint(annotation, {})
+        if all(get_origin(member) is Literal for member in members):
+            values = tuple(value for member in members for value in get_args(member))
+            allowed[index] = (*values, None) if optional else values
+    return allowed
 
 
 def _of_one(hint: Any, cql_type: CQLType, scope: Scope, hashable: bool) -> Convert | None:

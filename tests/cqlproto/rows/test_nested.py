@@ -524,6 +524,87 @@ def test_the_first_member_of_a_union_that_fits() -> None:
     assert (type(made.a), type(made.b), type(made.c)) == (Data, Data, Data)
 
 
+PET = UserType("k", "pet", (("kind", TEXT), ("lives", INT), ("type", TEXT)))
+
+
+class CatModel(pydantic.BaseModel):
+    kind: typing.Literal["cat"]
+    lives: int
+
+
+class DogModel(pydantic.BaseModel):
+    kind: typing.Literal["dog"]
+
+
+class Numbered(pydantic.BaseModel):
+    lives: int
+
+
+class Nameless(pydantic.BaseModel):
+    kind: str
+    lives: None
+
+
+@dataclasses.dataclass
+class Cat:
+    kind: typing.Literal["cat"] | None
+    lives: int = 9
+
+
+@dataclasses.dataclass
+class Dog:
+    kind: typing.Annotated[typing.Literal["dog", "wolf"], "a comment"]
+
+
+class Fish(msgspec.Struct, tag="fish"):
+    kind: str | None
+
+
+class Bird(msgspec.Struct, tag="bird"):
+    kind: str | None
+
+
+class CatDict(TypedDict):
+    kind: typing.Literal["cat"]
+
+
+Pet = typing.Annotated[CatModel | DogModel, pydantic.Field(discriminator="kind")]
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "made"),
+    [
+        (Pet, ("cat", 9), CatModel(kind="cat", lives=9)),
+        (Pet, ("dog", 9), DogModel(kind="dog")),
+        (Numbered | Nameless, ("dog", None), Nameless(kind="dog", lives=None)),
+        (Numbered | Nameless, ("dog", 7), Numbered(lives=7)),
+        (Cat | Dog | CatModel, ("cat", 7), Cat("cat", 7)),
+        (Cat | Dog | CatModel, (None, 7), Cat(None, 7)),
+        (Cat | Dog | CatModel, ("wolf", 7), Dog("wolf")),
+        (Bird | Fish, (None, None, "fish"), Fish(None)),
+        (Bird | Fish, (None, None, "bird"), Bird(None)),
+        (CatDict | Dog, ("cat",), {"kind": "cat"}),
+        (CatDict | Dog, ("dog",), Dog("dog")),
+        (Cat | Dog, EMPTY, EMPTY),
+    ],
+)
+def test_the_member_of_a_union_that_takes_the_value(hint: Any, value: Any, made: Any) -> None:
+    outer = dataclass_of(a=hint, b=list[hint], c=hint | None)
+    found = row(outer, a=(PET, value), b=(ListType(PET), [value] * 2), c=(PET, None))
+    assert (found.a, found.b, found.c) == (made, [made] * 2, None)
+
+
+def test_a_value_that_no_member_of_a_union_takes() -> None:
+    with pytest.raises(RowMappingError, match=r"column 'a' of row 0: .* is none of Cat \| Dog"):
+        row(dataclass_of(a=Cat | Dog), a=(PET, ("fish",)))
+    with pytest.raises(RowMappingError, match=r"'a.lives' .*valid integer"):
+        row(dataclass_of(a=Numbered | Nameless), a=(PET, (None, None)))
+    with pytest.raises(RowMappingError, match="it is null, and Cat is not optional"):
+        row(dataclass_of(a=Cat | Dog), a=(PET, None))
+    made = row(dataclass_of(a=tuple[int, Cat] | tuple[int, Dog]), a=(TupleType((INT, PET)), None))
+    assert made.a is None
+
+
 def test_aliases_are_names_of_fields() -> None:
     assert row(dataclass_of(x=Aliased), x=(ADDRESS, MAIN)).x == Aliased(street="Main", ZIP=7)
 
