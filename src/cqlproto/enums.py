@@ -178,8 +178,11 @@ class Consistency(enum.IntEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Consistency | None:
-        found = cls.__members__.get(value.upper()) if isinstance(value, str) else None
-        if found is None and isinstance(value, str):
+        if not isinstance(value, str):
+            return None
+        # beyond ASCII there are letters whose upper case is in a name
+        found = cls.__members__.get(str.upper(value)) if str.isascii(value) else None
+        if found is None:
             raise ValueError(f"{value!r} is no consistency level: {', '.join(cls.__members__)} are")
         return found
 

@@ -100,7 +100,10 @@ def integer(name: str, value: Any, least: int, most: int | None, what: str) -> i
     if type(value) is not int:
         if not isinstance(value, Integral) or isinstance(value, (bool, Enum)):
             raise ConfigError(f"{name} must be {what}, got {shown(value)}")
-        found = int(value)
+        try:
+            found = int(value)
+        except Exception:
+            raise ConfigError(f"{name} must be {what}, got {shown(value)}") from None
     if found < least or (most is not None and found > most):
         raise ConfigError(f"{name} must be {what}, got {shown(value)}")
     return found  # type: ignore[no-any-return]
@@ -126,8 +129,10 @@ def level(name: str, value: object, *, serial: bool = False) -> Consistency:
     """
     if type(value) is Consistency:
         found: Consistency | None = value
+    elif isinstance(value, str) and str.isascii(value):  # others may have such an upper case
+        found = Consistency.__members__.get(str.upper(value))
     else:
-        found = Consistency.__members__.get(value.upper()) if isinstance(value, str) else None
+        found = None
     levels = _SERIAL_LEVELS if serial else tuple(Consistency)
     if found not in levels:
         names = ", ".join(each.name for each in levels[:-1])
@@ -171,7 +176,7 @@ def keyspace_name(name: str, value: object) -> str:
 def _fits_string(value: str) -> bool:
     """Whether it can be a [string] (v4 section 3)."""
     try:
-        return len(value.encode()) <= MAX_SHORT
+        return len(str.encode(value)) <= MAX_SHORT
     except UnicodeEncodeError:  # half of a surrogate pair
         return False
 

@@ -289,12 +289,31 @@ class Call(Attempts):
             columns_of(message)
             rows = decode_rows(message, self.row)
         except RemoteProtocolError as exc:
-            answered_by = self.answered_by
-            tell_whose(exc, self.query, None if answered_by is None else answered_by.name)
+            self._tell_whose(exc)
             raise
         if statement is not None and message.metadata is not statement.prepared.result:
             adopt(statement, message)
         return rows
+
+    def _tell_whose(self, error: RemoteProtocolError) -> None:
+        answered_by = self.answered_by
+        host = None if answered_by is None else answered_by.name
+        tell_whose(error, self.query, host, maybe_applied=not self.reads)
+
+    def _columns(self, message: Rows) -> tuple[Column, ...]:
+        try:
+            return columns_of(message)
+        except RemoteProtocolError as exc:
+            self._tell_whose(exc)
+            raise
+
+    def page_of(self, event: ResponseReceived) -> Rows:
+        """Return the rows of a page after the first, as :func:`rows_of`."""
+        try:
+            return rows_of(event)
+        except RemoteProtocolError as exc:
+            self._tell_whose(exc)
+            raise
 
     async def collect(self, event: ResponseReceived, host: str) -> Result[Any]:
         """Return the result that begins with this reply, following its pages.
@@ -316,7 +335,7 @@ class Call(Attempts):
             if conditional is not None:
                 conditional._failures = failures
                 return conditional
-        columns = columns_of(message)
+        columns = self._columns(message)
         limit = self.settings.max_rows
         rows: list[Any] = []
         notes: Notes | None = None
@@ -338,7 +357,7 @@ class Call(Attempts):
                 notes = Notes()
                 notes.add(first)
             notes.add(event)
-            message = rows_of(event)
+            message = self.page_of(event)
         rows += self.rows(message)
         if len(rows) > limit:
             raise ResultTooLarge(
@@ -420,7 +439,7 @@ class Call(Attempts):
         event, host = await self.fetch(paging_state)
         message = event.message
         if token is not None:
-            message = rows_of(event)
+            message = self.page_of(event)
         elif type(message) is not Rows:
             return Page([], (), event, host, None)
         next_token = tokens.write(message.paging_state)
@@ -442,8 +461,8 @@ class BatchCall(Attempts):
         self._timestamp = settings.timestamp  # one for all attempts
         self.conditional = self.reads = False
         try:
-            self._kind = BatchKind[kind.upper()]
-        except (KeyError, AttributeError):
+            self._kind = BatchKind[str.upper(kind)]
+        except (KeyError, TypeError):
             raise UsageError(
                 f"kind={kind!r}: a batch is 'logged', 'unlogged' or 'counter'"
             ) from None

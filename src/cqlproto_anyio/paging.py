@@ -14,7 +14,7 @@ import anyio.lowlevel
 from cqlproto.messages.results import Rows
 from cqlproto_anyio.attempts import host_of
 from cqlproto_anyio.exceptions import CQLError, UsageError
-from cqlproto_anyio.execution import columns_of, rows_of
+from cqlproto_anyio.execution import columns_of
 from cqlproto_anyio.results import Notes, Page
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class PageStream(_Described, Generic[R]):
             self._next = None
             self._seen.notes.add(event)
             return Page([], (), event, host, None)
-        message = rows_of(event)
+        message = call.page_of(event)
         if message.paging_state is None:
             self._next = None
         else:

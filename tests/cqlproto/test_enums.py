@@ -67,6 +67,8 @@ def test_what_is_no_level() -> None:
     find: Any = Consistency
     with pytest.raises(ValueError, match="'QUOROM' is no consistency level: ANY, ONE, TWO, .* are"):
         find("QUOROM")
+    with pytest.raises(ValueError, match="is no consistency level"):
+        find("\u017ferial")  # whose upper case is SERIAL
     for wrong in (11, None, b"ONE"):
         with pytest.raises(ValueError, match="is not a valid Consistency"):
             find(wrong)

@@ -133,6 +133,38 @@ def test_no_integers(given: Any) -> None:
     assert checking.integer("page_size", 8, 1, None, "a number") == 8
 
 
+class FaultyInteger(IntegralNumber):
+    def __int__(self) -> int:
+        raise RuntimeError("not now")
+
+
+class FaultyText(str):
+    __slots__ = ()
+
+    def upper(self) -> str:
+        raise RuntimeError("not now")
+
+    encode = upper  # type: ignore[assignment]
+
+
+def test_what_raises_when_it_is_converted_is_refused_or_read_as_what_it_is() -> None:
+    Integral.register(FaultyInteger)
+    with pytest.raises(cql.ConfigError, match="^page_size must be a number, got"):
+        checking.integer("page_size", FaultyInteger(7), 1, 7, "a number")
+    assert checking.level("consistency", FaultyText("one")) is cql.Consistency.ONE
+    assert cql.Consistency(FaultyText("one")) is cql.Consistency.ONE  # type: ignore[arg-type]
+    assert checking.string_map("payload", {FaultyText("a"): b"1"}, bytes) == {"a": b"1"}
+
+
+@pytest.mark.parametrize("name", ["\u017ferial", "local_\u017ferial", "one\n", " one", ""])
+def test_names_that_are_only_like_a_level(name: str) -> None:
+    """The upper case of the first is SERIAL."""
+    with pytest.raises(cql.ConfigError, match="^c must be SERIAL or LOCAL_SERIAL, as a"):
+        checking.level("c", name, serial=True)
+    with pytest.raises(ValueError, match="is no consistency level"):
+        cql.Consistency(name)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", [each.name for each in cql.Consistency])
 def test_levels_by_name(name: str) -> None:
     given: Any

@@ -11,10 +11,10 @@ import cqlproto_anyio as cql
 from cqlproto import Limits, ProtocolVersion
 from cqlproto.enums import RESPONSE_BIT, ErrorCode, Opcode
 from cqlproto.frames import write_frame
-from cqlproto.messages import Error, Prepare, Rows
+from cqlproto.messages import VOID, Error, Prepare, Rows
 from cqlproto.segments import write_segments
 from tests.cqlproto_anyio.clusters import INSERT, LWT, SELECT, connected, session_on, stats_of
-from tests.cqlproto_anyio.fakecluster import FakeCluster
+from tests.cqlproto_anyio.fakecluster import FakeCluster, row_v
 from tests.cqlproto_anyio.fakehosts import V_METADATA
 from tests.cqlproto_anyio.faketables import PEERS_V2
 from tests.cqlproto_anyio.server import idle, start, until
@@ -327,6 +327,60 @@ async def test_an_outcome_that_cannot_be_read_may_be_that_it_was_applied(kind: s
         assert caught.value.maybe_applied
         assert caught.value.host == str(cluster.hosts[0].endpoint)
         assert caught.value.query
+
+
+@pytest.mark.parametrize("body", ["cut", "without columns"])
+@pytest.mark.parametrize("text", [INSERT, LWT, SELECT, "INSERT INTO ks.t (k) VALUES (1)"])
+async def test_rows_that_cannot_be_read_say_whose_they_are(text: str, body: str) -> None:
+    """A write that rows answer has been carried out, for all that is known."""
+    cluster = FakeCluster(1)
+    described = "00000002 00000001 00000001 0002 6b73 0001 74 0001 76 0009 00000001 00000004"
+    bare = "00000002 00000004 00000002 00000001 00000004 00000001 00000004 00000001"
+    answer = bytes.fromhex(described if body == "cut" else bare)
+    cluster.answer = lambda request: say(request, answer)
+    values = tuple(range(text.count("?"))) or None
+    async with session_on(cluster, discovery=False) as session:
+        await connected(session, cluster.hosts)
+        calls: list[Callable[[], Awaitable[Any]]] = [
+            lambda: session.execute(text, values),
+            lambda: session.page(text, values),
+            lambda: anext(session.stream(text, values)),
+        ]
+        for call in calls:
+            with pytest.raises(cql.RemoteProtocolError) as caught:
+                await call()
+            assert caught.value.maybe_applied is (text != SELECT)
+            assert caught.value.host == str(cluster.hosts[0].endpoint)
+            assert caught.value.query == text
+        await idle(session)
+        assert stats_of(session, cluster.hosts[0]).lost == 0
+
+
+@pytest.mark.parametrize("verb", ["execute", "page", "stream"])
+async def test_a_later_page_without_rows_says_whose_it_is(verb: str) -> None:
+    cluster = FakeCluster(1)
+
+    def answer(request: FakeRequest) -> Response:
+        rows = row_v(1)
+        if request.message.parameters.paging_state is not None:  # type: ignore[union-attr]
+            return VOID
+        assert rows.metadata is not None
+        return Rows.of(rows.metadata, 1, rows.content, paging_state=b"next")
+
+    cluster.answer = answer
+    async with session_on(cluster, discovery=False) as session:
+        await connected(session, cluster.hosts)
+        with pytest.raises(cql.RemoteProtocolError, match="Void came where a page") as caught:
+            if verb == "execute":
+                await session.execute(SELECT, (1,))
+            elif verb == "page":
+                first = await session.page(SELECT, (1,))
+                await session.page(SELECT, (1,), token=first.next_token)
+            else:
+                [row async for row in session.stream(SELECT, (1,))]
+        assert caught.value.host == str(cluster.hosts[0].endpoint)
+        assert caught.value.query == SELECT
+        assert not caught.value.maybe_applied
 
 
 async def test_the_keyspace_of_a_connection_may_be_answered_so() -> None:
