@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -34,6 +34,7 @@ class ContactPoints:
     Arguments:
         points: as the user named them.
         clock: returns seconds.
+        protected: makes a coroutine function one in which Ctrl-C is not raised.
         timeout: for resolving one, in seconds.
         resolve: whether names are resolved; a custom connector knows what they mean.
         translate: asked for each point as it was named, and for each address that a name stands
@@ -52,6 +53,7 @@ class ContactPoints:
         points: Sequence[Endpoint],
         *,
         clock: Callable[[], float],
+        protected: Callable[[Any], Any],
         timeout: float,
         resolve: bool,
         translate: Callable[[Endpoint], Endpoint] | None = None,
@@ -61,6 +63,7 @@ class ContactPoints:
         self.late = False
         self._points = tuple(points)
         self._clock = clock
+        self._protected = protected
         self._timeout = timeout
         self._resolves = resolve
         self._translated = Translation(translate)
@@ -93,9 +96,10 @@ class ContactPoints:
             left -= 1
             ended.set()
 
+        protected = self._protected(resolve)
         async with anyio.create_task_group() as group:
             for number, point in enumerate(self._points):
-                group.start_soon(resolve, number, point)
+                group.start_soon(protected, number, point)
             until = self._clock() + PATIENCE
             while left and not patient:
                 ended = anyio.Event()

@@ -193,6 +193,7 @@ class Control:
         self._contacts = ContactPoints(
             contact_points,
             clock=backend.clock,
+            protected=backend.protected,
             timeout=config.connect_timeout,
             resolve=config.connector is None,
             translate=config.translate,
@@ -279,6 +280,7 @@ class Control:
         return Race(
             self._connect,
             clock=self._clock,
+            protected=self._backend.protected,
             at_once=self._config.max_connecting,
             serious=serious,
             failures=failures,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import anyio
 
@@ -52,6 +52,7 @@ class Race(Generic[P, R]):
         attempt: tries a place; it calls the function that it is given when it is connected, and
             whenever it has got on since. One that is cancelled leaves nothing behind.
         clock: returns seconds.
+        protected: makes a coroutine function one in which Ctrl-C is not raised.
         at_once: how many attempts may be under way.
         serious: which errors end the race, to be raised.
         failures: where to put what the attempts raise, in the order in which they end.
@@ -65,6 +66,7 @@ class Race(Generic[P, R]):
         attempt: Callable[[P, Callable[[], None]], Awaitable[R]],
         *,
         clock: Callable[[], float],
+        protected: Callable[[Any], Any],
         at_once: int,
         serious: Callable[[Exception], bool],
         failures: list[Exception] | None = None,
@@ -72,6 +74,7 @@ class Race(Generic[P, R]):
         self.failures: list[Exception] = [] if failures is None else failures
         self._attempt = attempt
         self._clock = clock
+        self._protected_run = protected(self._run)
         self._at_once = at_once
         self._serious = serious
         self._found: list[R] = []
@@ -116,7 +119,7 @@ class Race(Generic[P, R]):
             while left and self._running < self._at_once and (hurry or not self._running):
                 self._running += 1
                 self._progress_at = now
-                group.start_soon(self._run, left.popleft())
+                group.start_soon(self._protected_run, left.popleft())
                 hurry = bool(self._found)
             failed = len(self.failures)
             self._changed = anyio.Event()

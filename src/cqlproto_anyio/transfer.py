@@ -114,7 +114,7 @@ class Pulled:
 
     async def run(self) -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(self._write)
+            group.start_soon(self._backend.protected(self._write))
             await self._read()
             group.cancel_scope.cancel()
 

@@ -43,6 +43,7 @@ class Nodes:
         self.race = Race(
             self.attempt,
             clock=current_backend().clock,
+            protected=current_backend().protected,
             at_once=at_once,
             serious=lambda error: isinstance(error, KeyError),
         )

@@ -815,19 +815,55 @@ INTERRUPTED = """
 import signal, sys
 import anyio, trio
 import cqlproto_anyio as cql
+from tests.cqlproto_anyio.fakecluster import FakeCluster
 
-ended = []
+ended, where, cluster = [], WHERE, FakeCluster(1)
+
+def at(place):
+    global where
+    if place == where:
+        where = None
+        signal.raise_signal(signal.SIGINT)
+
+class Stream(anyio.abc.ByteStream):
+    def __init__(self, stream):
+        self.stream = stream
+
+    async def receive(self, max_bytes=65536):
+        data = await self.stream.receive(max_bytes)
+        at("receive" if serving else "")
+        return data
+
+    async def send(self, item):
+        at("send" if serving else "")
+        await self.stream.send(item)
+
+    async def aclose(self):
+        await self.stream.aclose()
+
+    async def send_eof(self):
+        pass
+
 async def connector(endpoint):
-    signal.raise_signal(signal.SIGINT)
-    await anyio.sleep_forever()
+    at("connector")
+    return Stream(await cluster.connector(endpoint))
+
+def translate(endpoint):
+    at("translate")
+    return endpoint
 
 async def main():
+    global serving
+    config = cql.Config(connector=connector, translate=translate, discovery=DISCOVERY)
     try:
-        async with cql.connect("node", config=cql.Config(connector=connector, discovery=False)):
-            pass
+        async with cql.connect(cluster.addresses, config=config) as session:
+            serving = True
+            while True:
+                await session.execute("SELECT v FROM ks.t WHERE k = ?", (1,))
     finally:
         ended.append(True)
 
+serving = False
 try:
     trio.run(main)
 except KeyboardInterrupt:
@@ -835,9 +871,19 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupt_while_the_session_works_is_the_programs() -> None:
+@pytest.mark.parametrize(
+    ("where", "discovery"),
+    [
+        ("connector", False),
+        ("connector", True),
+        ("translate", True),
+        ("send", False),
+    ],
+)
+def test_an_interrupt_while_the_session_works_is_the_programs(where: str, discovery: bool) -> None:
     """On trio it is raised wherever Python is at: not in a task of the session's."""
-    ran = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+    script = INTERRUPTED.replace("WHERE", repr(where), 1).replace("DISCOVERY", repr(discovery))
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (0, "interrupted [True]\n"), ran.stderr
 
 
