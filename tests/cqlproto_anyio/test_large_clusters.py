@@ -171,9 +171,10 @@ async def test_a_cluster_that_restarts_is_not_stormed() -> None:
         # the control connection is none of those that are bounded
         assert cluster.most_connecting <= LIMIT + 1
         opened = doors.opened()
-        control = control_host(session, cluster)
-        assert opened.pop(control) == 2
-        assert opened == {host: 1 for host in cluster.hosts if host is not control}
+        assert opened.keys() == set(cluster.hosts)
+        # a host more where the control connection's first candidate took half a second
+        assert 1 <= sum(opened.values()) - len(opened) <= 2
+        assert opened[control_host(session, cluster)] == 2
 
 
 async def test_a_thousand_nodes_one_of_which_is_lost_and_back() -> None:
