@@ -26,6 +26,7 @@ __all__ = [
     "READING",
     "StatementText",
     "has_names_only",
+    "marker_names",
     "read_statement",
     "read_verb",
     "shown",
@@ -203,6 +204,19 @@ def read_verb(text: str) -> str:
 def has_names_only(text: str) -> bool:
     """Return whether every bind marker has a name of its own (``:name``)."""
     return _QUESTION.match(text) is None
+
+
+def marker_names(text: str) -> set[str]:
+    """Return the names that bind markers have of their own, as the server folds them.
+
+    A name behind a colon in a literal may be among them.
+    """
+    if ":" not in text:
+        return set()
+    names = [token[1:] for kind, token in tokens(text) if kind == "marker" and token != "?"]
+    return {
+        name[1:-1].replace('""', '"') if name.startswith('"') else name.lower() for name in names
+    }
 
 
 @lru_cache(maxsize=1024)

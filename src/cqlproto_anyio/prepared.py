@@ -16,7 +16,7 @@ from cqlproto.cqltypes.fields import fields_of
 from cqlproto.rows import Binder
 from cqlproto.rows.repeatable import Repeatable
 from cqlproto.wire import UNSET
-from cqlproto_anyio.cqltext import has_names_only, read_statement, read_verb
+from cqlproto_anyio.cqltext import has_names_only, marker_names, read_statement, read_verb
 from cqlproto_anyio.exceptions import ConfigError, ParameterError, UsageError
 from cqlproto_anyio.hints import fold_hint
 from cqlproto_anyio.usercode import described
@@ -195,6 +195,7 @@ class Statement:
     __slots__ = (
         "__weakref__",
         "_key",
+        "_mixed",
         "_repeatable",
         "_stamp",
         "binders",
@@ -225,6 +226,7 @@ class Statement:
         self.keyspace = keyspace
         self.text = read_statement(query)
         self.named = has_names_only(query)
+        self._mixed: bool | None = None
         self.conditional = self.text.conditional
         self.short = not self.conditional
         self.version = version
@@ -338,8 +340,8 @@ class Statement:
         """Return one value per bind marker, such that they can be sent any number of times.
 
         What has names (a mapping, an object with fields, a row) is bound by name where the markers
-        are named. Markers without names take a named tuple by position, and a mapping or another
-        object by the names that the server gives them.
+        are named, if only some of them. Markers without names take a named tuple by position, and a
+        mapping or another object by the names that the server gives them.
 
         Raises:
             ParameterError: there are too few or too many, or a name is unknown, missing or
@@ -370,7 +372,7 @@ class Statement:
             return self._by_name(parameters, partial)
         else:
             has_order = isinstance(parameters, Sequence)
-            if self.named or not has_order:
+            if self.named or not has_order or (hasattr(kind, "_fields") and self._has_names()):
                 fields = fields_of(parameters)
                 if fields is not None:
                     return self._by_field(parameters, *fields, partial)
@@ -393,6 +395,12 @@ class Statement:
                 f" marker{'s' * (self.count != 1)} ({', '.join(self.names) or 'none'})"
             )
         return values
+
+    def _has_names(self) -> bool:
+        """Return whether some bind markers have names of their own, found out when needed."""
+        if self._mixed is None:
+            self._mixed = not marker_names(self.query).isdisjoint(self.names)
+        return self._mixed
 
     def _check_names(self) -> None:
         """Markers without a name of their own are called by the server, not always uniquely."""

@@ -14,6 +14,7 @@ from cqlproto_anyio import cqltext
 from cqlproto_anyio.cqltext import (
     StatementText,
     has_names_only,
+    marker_names,
     read_statement,
     read_verb,
     shown,
@@ -109,6 +110,12 @@ def test_conditional(text: str, conditional: bool) -> None:
 def test_markers(text: str, markers: list[str]) -> None:
     assert [token for kind, token in tokens(text) if kind == "marker"] == markers
     assert has_names_only(text) is ("?" not in markers)
+
+
+def test_names_of_markers() -> None:
+    text = 'SELECT v FROM t WHERE a = :Aa AND b = ? AND c = :"Odd ""one"""'
+    assert marker_names(f"{text} AND d = ':no' -- :no") == {"aa", 'Odd "one"'}
+    assert marker_names("SELECT v FROM t WHERE a = ?") == set()
 
 
 @pytest.mark.parametrize("verb", ["SELECT", "list", "Describe", "DESC"])

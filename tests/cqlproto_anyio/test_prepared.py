@@ -144,6 +144,16 @@ def test_rows_and_named_tuples_are_bound_by_position_to_markers_without_names() 
         BY_POSITION.values(Named(1, 2))
 
 
+@pytest.mark.parametrize("given", [Named(1, 2), row_of(b=2, a=1)], ids=repr)
+def test_rows_and_named_tuples_are_bound_by_name_where_some_markers_are_named(given: Any) -> None:
+    """The others go by what the server calls them, as with objects that have no order."""
+    for query in ("INSERT INTO t (a, b) VALUES (?, :B)", 'INSERT INTO t (a, b) VALUES (:"a", ?)'):
+        assert list(statement(query, "a", "b").values(given)) == [1, 2]
+        assert list(statement(query, "b", "a").values(given)) == [2, 1]
+    literal = statement("UPDATE t SET m = {a:now()} WHERE b = ? AND c = ?", "b", "c")
+    assert list(literal.values(row_of(c=1, b=2))) == [1, 2]
+
+
 def test_rows_and_named_tuples_without_a_field() -> None:
     missing = statement("SELECT v FROM t WHERE z = :z AND a = :a", "z", "a")
     with pytest.raises(cql.ParameterError, match=r"Named has no field for z \(fields: a, b, more"):
