@@ -20,6 +20,8 @@ __all__ = ["name_of", "raise_at", "refused"]
 
 # Of more reasons than these, pydantic's error, which is the cause, tells the rest.
 _MOST_REASONS = 3
+# What pydantic says of what is no collection.
+_COLLECTIONS = frozenset({"list_type", "set_type", "frozen_set_type", "tuple_type", "dict_type"})
 
 
 def name_of(target: object) -> str:
@@ -87,14 +89,24 @@ def _reason_of(error: Exception) -> tuple[str | None, str]:
     try:
         for each in error.errors():  # type: ignore[attr-defined]
             place = _place(each["loc"])
+            reason = f"{each['msg']}{_null_hint(each)}"
             places.append(place)
-            reasons.append(f"{place}: {each['msg']}" if place else str(each["msg"]))
+            reasons.append(f"{place}: {reason}" if place else reason)
     except Exception:  # it is no such error
         return None, _described(error)
     if len(reasons) == 1:
         return places[0] or None, reasons[0].removeprefix(f"{places[0]}: ")
     more = f" and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
     return None, "; ".join(reasons[:_MOST_REASONS]) + more
+
+
+def _null_hint(each: Any) -> str:
+    """Return what to do about a null, if pydantic has refused one for its type."""
+    kind = str(each.get("type"))
+    if each.get("input", ...) is not None or not kind.endswith("_type"):
+        return ""
+    as_empty = ", as an empty collection is if it isn't frozen" if kind in _COLLECTIONS else ""
+    return f", it is null{as_empty}: annotate it with | None"
 
 
 def _described(error: Exception) -> str:

@@ -88,6 +88,28 @@ def test_a_validation_error_says_where() -> None:
     assert str(everything).endswith(" and 1 more")
 
 
+def test_a_null_that_pydantic_refuses() -> None:
+    made = refused(Model, columns("a", "b"), 0, failure(a=None))
+    assert str(made).endswith("a valid integer, it is null: annotate it with | None")
+    made = refused(Model, columns("a", "b"), 0, failure(a=1, b=None))
+    assert "a valid list, it is null, as an empty collection is if it isn't frozen" in str(made)
+    assert str(made).endswith(": annotate it with | None")
+
+    class Picky(pydantic.BaseModel):
+        a: int | None
+
+        @pydantic.field_validator("a")
+        @classmethod
+        def not_null(cls, value: int | None) -> int:
+            if value is None:
+                raise ValueError("no")
+            return value
+
+    with pytest.raises(pydantic.ValidationError) as info:
+        Picky(a=None)
+    assert str(refused(Picky, columns("a"), 0, info.value)).endswith("of row 0: Value error, no")
+
+
 def test_a_mapping_error_keeps_its_column() -> None:
     cause = KeyError("n")
     inner = RowMappingError("n is missing", column="b[1].n")
