@@ -483,12 +483,14 @@ def is_read_once(value: Any) -> bool:
         return True
     try:
         if isinstance(value, Mapping):
-            return any(map(is_read_once, value.values()))
+            return any(is_read_once(key) or is_read_once(item) for key, item in value.items())
         if isinstance(value, (Sequence, Set)):
             return any(map(is_read_once, value))
         fields = fields_of(value)
         if fields is None:
-            return False
+            if not hasattr(type(value), "__iter__"):
+                return False
+            return iter(value) is iter(value) or any(map(is_read_once, value))
         names, read = fields
         return any(is_read_once(read(field)) for field in names.values())
     except Exception:

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 import cqlproto_anyio as cql
-from cqlproto.cqltypes import NATIVE_TYPES, ListType, MapType, TupleType
+from cqlproto.cqltypes import NATIVE_TYPES, ListType, MapType, TupleType, parse_type
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Error, Execute, Prepare, Rows
 from tests.cqlproto_anyio.clusters import connected, session_on
@@ -229,15 +229,28 @@ class Holder:
     m0: Any
 
 
+class Once:
+    """An iterable that has one iterator, as readers of files and cursors have."""
+
+    def __init__(self, values: Iterator[Any]) -> None:
+        self._values = values
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._values
+
+
 @pytest.mark.parametrize(
     ("given", "marker"),
     [
         (lambda values: (values,), ListType(INT)),
         (lambda values: ([[1], values],), ListType(ListType(INT))),
         (lambda values: {"m0": {1: values}}, MapType(INT, ListType(INT))),
+        (lambda values: ({values: 1},), MapType(ListType(INT), INT)),
         (Holder, ListType(INT)),
+        (lambda values: (Once(values),), ListType(INT)),
+        (lambda values: ({1: values}.values(),), ListType(ListType(INT))),
     ],
-    ids=["itself", "nested", "mapping", "field"],
+    ids=["itself", "nested", "mapping", "key", "field", "iterable", "view"],
 )
 async def test_what_was_read_once_is_not_packed_again(given: Any, marker: Any) -> None:
     """Half of a generator must not be written as the whole."""
@@ -246,14 +259,14 @@ async def test_what_was_read_once_is_not_packed_again(given: Any, marker: Any) -
     schema = Schema(cluster)
 
     def values() -> Iterator[Any]:
-        yield from (1, "no int", 3)
+        yield from (1, "no int", "text")
 
     schema.markers = [marker]
     parameters = given(values())
     async with session_on(cluster, discovery=False) as session:
         with preparing(cluster, schema.prepare):
             handle = await session.prepare(NAMED)
-            schema.markers = [ListType(TEXT)]
+            schema.markers = [parse_type(str(marker).replace("list<int>", "list<text>"))]
             with pytest.raises(cql.ValueConversionError):
                 await session.execute(handle, parameters)
         assert not [each for each in cluster.seen if isinstance(each.message, Execute)]
