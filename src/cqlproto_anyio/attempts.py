@@ -508,7 +508,10 @@ class Attempts:
         reason = "a statement changed the connection's keyspace, which was closed for it"
         if request.connection is not None:
             request.connection.give_up(reason)
-        raise UsageError(reason)
+        error = UsageError(reason)
+        error.host = host_of(request)
+        error.maybe_applied = not self.reads
+        raise error
 
 
 def host_of(request: Request) -> str:

@@ -16,6 +16,7 @@ from cqlproto.enums import BatchKind
 from cqlproto.messages.requests import Batch, BatchStatement, Execute, Query, QueryParameters
 from cqlproto.messages.results import Rows, SchemaChange
 from cqlproto.rows import Row, decode_rows
+from cqlproto_anyio import checking
 from cqlproto_anyio.attempts import MAX_PREPARATIONS, Attempts, host_of
 from cqlproto_anyio.batching import check_batch, check_item
 from cqlproto_anyio.cqltext import read_statement, shown
@@ -464,7 +465,7 @@ class BatchCall(Attempts):
             self._kind = BatchKind[str.upper(kind)]
         except (KeyError, TypeError):
             raise UsageError(
-                f"kind={kind!r}: a batch is 'logged', 'unlogged' or 'counter'"
+                f"kind={checking.shown(kind)}: a batch is 'logged', 'unlogged' or 'counter'"
             ) from None
         self._items: list[Call] = []
         self._sent: dict[Any, Statement] = {}

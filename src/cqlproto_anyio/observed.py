@@ -32,24 +32,24 @@ _batch: ContextVar[BatchCall | None] = ContextVar("_batch", default=None)
 class ObservedSession(Session):
     """As :class:`Session`; tells the hooks of each call."""
 
-    async def execute(self, *arguments: Any, **keywords: Any) -> Any:
+    async def execute(self, /, *arguments: Any, **keywords: Any) -> Any:
         call = super().execute(*arguments, **keywords)
         return await self._observe("execute", arguments, keywords, call)
 
-    async def page(self, *arguments: Any, **keywords: Any) -> Any:
+    async def page(self, /, *arguments: Any, **keywords: Any) -> Any:
         call = super().page(*arguments, **keywords)
         return await self._observe("page", arguments, keywords, call)
 
-    def stream(self, *arguments: Any, **keywords: Any) -> Any:
+    def stream(self, /, *arguments: Any, **keywords: Any) -> Any:
         stream = super().stream(*arguments, **keywords)
         stream._pages.observer = lambda page: self._observe("stream", arguments, keywords, page)
         return stream
 
-    async def prepare(self, *arguments: Any, **keywords: Any) -> Any:
+    async def prepare(self, /, *arguments: Any, **keywords: Any) -> Any:
         call = super().prepare(*arguments, **keywords)
         return await self._observe("prepare", arguments, keywords, call)
 
-    async def batch(self, *arguments: Any, **keywords: Any) -> Any:
+    async def batch(self, /, *arguments: Any, **keywords: Any) -> Any:
         _batch.set(None)
         call = super().batch(*arguments, **keywords)
         return await self._observe("batch", arguments, keywords, call)

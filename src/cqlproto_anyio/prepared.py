@@ -16,6 +16,7 @@ from cqlproto.cqltypes.fields import fields_of
 from cqlproto.rows import Binder
 from cqlproto.rows.repeatable import Repeatable
 from cqlproto.wire import UNSET
+from cqlproto_anyio.checking import shown
 from cqlproto_anyio.cqltext import has_names_only, marker_names, read_statement, read_verb
 from cqlproto_anyio.exceptions import ConfigError, ParameterError, UsageError
 from cqlproto_anyio.hints import fold_hint
@@ -89,7 +90,7 @@ class Partial:
             ConfigError: ``partial`` is no bool.
         """
         if not isinstance(partial, bool):
-            raise ConfigError(f"partial must be True or False, got {partial!r}")
+            raise ConfigError(f"partial must be True or False, got {shown(partial)}")
         return cls(parameters) if partial and parameters is not None else parameters
 
 

@@ -275,14 +275,17 @@ async def test_cancelled_while_reconnecting_the_others_go_on() -> None:
         assert len(server.seen) == 1
 
 
-async def test_a_keyspace_that_was_set_behind_our_back_closes_the_connection() -> None:
+@pytest.mark.parametrize("text", ["SELECT 1", "UPDATE t SET v = 1 WHERE k = 1"])
+async def test_a_keyspace_that_was_set_behind_our_back_closes_the_connection(text: str) -> None:
     async with serving() as server, server.session(reconnection=SOON) as session:
         async with anyio.create_task_group() as group:
             other = start(group, lambda: session.execute("INSERT INTO t (k) VALUES (1)"))
             await server.next()
-            sly = start(group, lambda: session.execute("SELECT 1"))
+            sly = start(group, lambda: session.execute(text))
             (await server.next()).reply(SetKeyspace("elsewhere"))
         assert isinstance(sly.error, cql.UsageError)
+        assert sly.error.maybe_applied is (text != "SELECT 1")
+        assert sly.error.host == "node:9042"
         assert "keyspace" in str(sly.error)
         assert isinstance(other.error, cql.ConnectionLost)
         assert other.error.maybe_applied is True

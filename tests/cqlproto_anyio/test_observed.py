@@ -498,3 +498,28 @@ async def test_batches_at_the_same_time_are_told_apart() -> None:
         await until(lambda: len(hooks.records) == 3)
         assert {record.query for record in hooks.records} == {f"BATCH of {n}" for n in (1, 2, 3)}
         hooks.records.clear()
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+@pytest.mark.parametrize("hooks", [None, Listener()], ids=["plain", "observed"])
+async def test_arguments_that_are_named_or_shown_like_nothing_else(hooks: Any) -> None:
+    """One called as a method's own first argument is, and values that have no repr."""
+    cluster = FakeCluster(1)
+    async with session_on(cluster, hooks=hooks) as session:
+        await connected(session, cluster.hosts)
+        other: Any = session
+        for verb in (other.execute, other.page):
+            with pytest.raises(TypeError, match="^unexpected keyword argument 'self'$"):
+                await verb(SELECT, (1,), self=1)
+        with pytest.raises(TypeError, match="^unexpected keyword argument 'self'$"):
+            other.stream(SELECT, (1,), self=1)
+        with pytest.raises(TypeError, match="^unexpected keyword argument 'self'$"):
+            await other.batch([INSERT], self=1)
+        with pytest.raises(cql.UsageError, match="^kind=a Unprintable: a batch is"):
+            await other.batch([INSERT], kind=Unprintable())
+        with pytest.raises(cql.ConfigError, match="^partial must be .*, got a Unprintable$"):
+            await other.execute(SELECT, (1,), partial=Unprintable())
