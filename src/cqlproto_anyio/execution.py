@@ -8,7 +8,7 @@ after that, UNPREPARED, more pages, tokens, errors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +34,6 @@ from cqlproto_anyio.prepared import Partial, Prepared, Statement, is_read_once, 
 from cqlproto_anyio.results import APPLIED, Notes, Page, PageToken, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cqlproto._events import ResponseReceived
     from cqlproto.enums import ProtocolVersion
     from cqlproto.messages import Request as Message
@@ -480,20 +478,27 @@ class BatchCall(Attempts):
                 " batch([(query, parameters), ..])"
             )
         calls = []
+        at_once = not isinstance(items, Sequence)  # an iterator may change what it has given
         for number, item in enumerate(items, 1):
             query, parameters = parts_of(item, number)
             parameters = Partial.of(partial, parameters)
             call = Call(self.runtime, query, parameters, None, self.settings)
             check_item(self._kind, number, call.text)
             call.refuse_timestamp()
-            calls.append(call)
             self.size = number
+            if at_once:
+                await self._take(call)
+            else:
+                calls.append(call)
         for call in calls:  # now that nothing is wrong with the texts
-            call.deadline = self.deadline
-            await call.ready()
-            self._items.append(call)
-            if self.statement is None:  # the first partition decides where the batch goes
-                self.statement, self.values = call.statement, call.values
+            await self._take(call)
+
+    async def _take(self, call: Call) -> None:
+        call.deadline = self.deadline
+        await call.ready()
+        self._items.append(call)
+        if self.statement is None:  # the first partition decides where the batch goes
+            self.statement, self.values = call.statement, call.values
 
     def fill(self, request: Request, paging_state: bytes | None, connection: Connection) -> None:
         version = connection.version

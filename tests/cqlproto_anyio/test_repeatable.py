@@ -4,6 +4,7 @@ read only once."""
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,7 +35,7 @@ from tests.cqlproto_anyio.answers import V4, columns, error, ints
 from tests.cqlproto_anyio.server import Server, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from cqlproto.cqltypes import CQLType
     from cqlproto.messages import Response
@@ -248,3 +249,26 @@ async def test_partial_leaves_columns_alone(verb: str) -> None:
 
 
 QUERY = "UPDATE t SET a = :a WHERE b = :b"
+
+
+async def test_a_batch_reads_the_parameters_of_an_iterator_before_it_goes_on() -> None:
+    """Groups of groupby are gone after the next step, and a generator may fill one dict anew."""
+    query = "INSERT INTO t (v) VALUES (:v)"
+
+    def reused() -> Iterator[Any]:
+        row: dict[str, Any] = {}
+        for number in (1, 2):
+            row["v"] = [number]
+            yield query, row
+
+    groups = ((query, (group,)) for _, group in itertools.groupby([1, 1, 2, 2]))
+    async with serving() as server, server.session() as session:
+        for items, sent in ((groups, ([1, 1], [2, 2])), (reused(), ([1], [2]))):
+            forgetful(server, INTS)
+            server.seen.clear()
+            await session.batch(items)
+            batches = [each.message for each in server.seen if isinstance(each.message, Batch)]
+            assert len(batches) == 2
+            for batch in batches:
+                cells = [statement.values for statement in batch.statements]
+                assert cells == [[encoder(INTS)(values)] for values in sent]
