@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from cqlproto_anyio.checking import integer, keyspace_name, number
-from cqlproto_anyio.config import Config, Endpoint
+from cqlproto_anyio.config import Config, Endpoint, checked_endpoint
 from cqlproto_anyio.exceptions import ConfigError
 from cqlproto_anyio.profile import Profile
 
@@ -75,7 +75,7 @@ def contact_points(hosts: object, port: int) -> list[Endpoint]:
     found: dict[Endpoint, None] = {}
     for item in each:
         if isinstance(item, Endpoint):
-            found[_checked(item)] = None
+            found[checked_endpoint(item)] = None
         elif isinstance(item, str):
             found.update((parse_endpoint(name.strip(), port), None) for name in item.split(","))
         else:
@@ -85,16 +85,6 @@ def contact_points(hosts: object, port: int) -> list[Endpoint]:
     if not found:
         raise ConfigError("hosts is empty: name at least one contact point")
     return list(found)
-
-
-def _checked(endpoint: Endpoint) -> Endpoint:
-    if not isinstance(endpoint.address, str) or not endpoint.address:
-        raise ConfigError(f"{endpoint!r}: address must be a name or an IP address")
-    integer("port", endpoint.port, 1, 65_535, "a TCP port from 1 to 65535")
-    name = endpoint.server_name
-    if name is not None and (not isinstance(name, str) or not name):
-        raise ConfigError(f"{endpoint!r}: server_name must be a name or None")
-    return endpoint
 
 
 def parse_endpoint(name: str, port: int) -> Endpoint:

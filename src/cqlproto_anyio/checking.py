@@ -27,6 +27,7 @@ __all__ = [
     "keyspace_name",
     "level",
     "number",
+    "plain_function",
     "policy",
     "seconds",
     "shown",
@@ -152,6 +153,15 @@ def policy(name: str, value: Any, method: str) -> Any:
     if inspect.iscoroutinefunction(function):
         raise ConfigError(f"{name}.{method} must be a plain function, not a coroutine function")
     return value
+
+
+def plain_function(name: str, value: object) -> None:
+    """Raise ConfigError for what can't be called, or would have to be awaited."""
+    if not callable(value):
+        raise ConfigError(f"{name} must be a function, got {described(value)}")
+    calls = (value, type(value).__call__)
+    if any(map(inspect.iscoroutinefunction, calls)):
+        raise ConfigError(f"{name} must be a plain function, not a coroutine function")
 
 
 def keyspace_name(name: str, value: object) -> str:

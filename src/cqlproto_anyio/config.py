@@ -14,6 +14,7 @@ from cqlproto_anyio.checking import (
     described,
     integer,
     number,
+    plain_function,
     policy,
     seconds,
     shown,
@@ -31,7 +32,7 @@ from cqlproto_anyio.policies import (
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
 
-__all__ = ["Auth", "Config", "Endpoint", "PlainAuth"]
+__all__ = ["Auth", "Config", "Endpoint", "PlainAuth", "checked_endpoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,19 @@ class Endpoint:
     def __str__(self) -> str:
         shown = f"[{self.address}]" if ":" in self.address else self.address
         return f"{shown}:{self.port}"
+
+
+def checked_endpoint(endpoint: object) -> Endpoint:
+    """Return an endpoint that can be connected to; raises ConfigError for anything else."""
+    if not isinstance(endpoint, Endpoint):
+        raise ConfigError(f"a {type(endpoint).__name__} is no Endpoint")
+    if not isinstance(endpoint.address, str) or not endpoint.address:
+        raise ConfigError(f"{endpoint!r}: address must be a name or an IP address")
+    integer("port", endpoint.port, 1, 65_535, "a TCP port from 1 to 65535")
+    name = endpoint.server_name
+    if name is not None and (not isinstance(name, str) or not name):
+        raise ConfigError(f"{endpoint!r}: server_name must be a name or None")
+    return endpoint
 
 
 class Auth(Protocol):
@@ -253,10 +267,10 @@ class Config:
         for each in fields(self.limits):
             name = f"limits.{each.name}"
             integer(name, getattr(self.limits, each.name), 1, _MOST, "an int of at least 1")
-        for name in ("connector", "translate"):
-            value = getattr(self, name)
-            if value is not None and not callable(value):
-                raise ConfigError(f"{name} must be a function, got {described(value)}")
+        if self.connector is not None and not callable(self.connector):
+            raise ConfigError(f"connector must be a function, got {described(self.connector)}")
+        if self.translate is not None:
+            plain_function("translate", self.translate)
         if not isinstance(self.routing, Routing):
             raise ConfigError(f"routing must be a Routing, got {described(self.routing)}")
         policy("reconnection", self.reconnection, "delay")

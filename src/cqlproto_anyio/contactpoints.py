@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from cqlproto_anyio.config import Endpoint
+from cqlproto_anyio.config import Endpoint, checked_endpoint
 from cqlproto_anyio.exceptions import ConfigError, ConnectionFailed
 from cqlproto_anyio.usercode import Report
 
@@ -175,6 +175,7 @@ class Translation:
             found = self._function(endpoint)
             if not isinstance(found, Endpoint):
                 raise ConfigError(f"it returned a {type(found).__name__}, not an Endpoint")
+            checked_endpoint(found)
         except BaseException as exc:  # it is not awaited: this is no cancellation
             self._report(exc)
             return endpoint

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from cqlproto.exceptions import RemoteProtocolError
-from cqlproto_anyio.config import Endpoint
+from cqlproto_anyio.config import Endpoint, checked_endpoint
 from cqlproto_anyio.exceptions import ConfigError
 from cqlproto_anyio.topology import MURMUR3, Host, Topology
 from cqlproto_anyio.usercode import described
@@ -222,7 +222,12 @@ class HostReader:
                 told = f"returned a {type(translated).__name__}, not an Endpoint"
                 self._notes.append(f"{where} is left out: Config.translate {told}")
                 return None
-            endpoint = translated
+            try:
+                endpoint = checked_endpoint(translated)
+            except ConfigError as exc:
+                told = f"returned what can't be connected to: {exc}"
+                self._notes.append(f"{where} is left out: Config.translate {told}")
+                return None
         return self._named(endpoint)
 
     def _tokens(self, row: Mapping[str, Any]) -> tuple[int, ...] | None:

@@ -86,6 +86,7 @@ async def open_connection(
         ConfigError: the compression isn't to be had.
     """
     attempt = Attempt(endpoint, backend.clock)
+    attempt.has_auth = auth is not None
     try:
         return await _open_connection(attempt, backend, config, version, auth, tls, keyspace)
     except CQLError:
@@ -232,7 +233,7 @@ async def _handshake(stream: ByteStream, core: ClientConnection, attempt: Attemp
         return
     if isinstance(event, HandshakeFailed):
         if event.authentication:
-            hint = "" if event.error is not None else ": pass auth="
+            hint = "" if event.error is not None or attempt.has_auth else ": pass auth="
             raise attempt.failure(f"{event.reason}{hint}", AuthenticationFailed)
         if event.version_rejected:
             error = attempt.failure(event.reason, VersionRejected)

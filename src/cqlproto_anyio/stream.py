@@ -39,12 +39,14 @@ class Attempt:
     Attributes:
         stage: how far it got.
         asked: what is at work, to say what has raised if nothing else is known.
+        has_auth: whether there are credentials.
     """
 
     def __init__(self, endpoint: Endpoint, clock: Callable[[], float]) -> None:
         self.endpoint = endpoint
         self.stage = "connect"
         self.asked = "connecting"
+        self.has_auth = False
         self._clock = clock
         self._started = clock()
 

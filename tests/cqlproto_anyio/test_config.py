@@ -24,6 +24,10 @@ HUGE = 10**5000
 ONE = cql.Consistency.ONE
 
 
+class WaitsItself:
+    async def __call__(self, *_: object) -> None: ...
+
+
 class Waits:
     async def decide(self, *_: object, **__: object) -> None: ...
 
@@ -71,7 +75,7 @@ BAD_CONFIG: dict[str, list[Any]] = {
     "control_timeout": BAD_SECONDS,
     "schema_agreement_timeout": [-1, math.nan, "5", None, True, False, HUGE],
     "client_timestamps": BAD_SWITCH,
-    "translate": ["10.0.0.1", {}],
+    "translate": ["10.0.0.1", {}, Waits().decide, WaitsItself()],
     "hooks": [print, {}, cql.Hooks],
     "limits": [
         None,

@@ -18,7 +18,16 @@ import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
 from cqlproto.enums import ErrorCode
 from cqlproto.frames import write_frame
-from cqlproto.messages import VOID, AuthResponse, Options, Query, Startup, StatusChange
+from cqlproto.messages import (
+    VOID,
+    AuthChallenge,
+    Authenticate,
+    AuthResponse,
+    Options,
+    Query,
+    Startup,
+    StatusChange,
+)
 from tests.cassandra.launcher import free_port
 from tests.cqlproto_anyio.answers import echo, error
 from tests.cqlproto_anyio.server import Server, open_sockets, serving, start, turns, until
@@ -474,6 +483,24 @@ async def test_credentials_that_are_wanted_and_not_given() -> None:
     assert described(raised) == (cql.AuthenticationFailed, "handshake", "node:9042")
     assert "PasswordAuthenticator" in str(raised)
     assert "pass auth=" in str(raised)
+
+
+async def test_challenges_without_end() -> None:
+    """They aren't for lack of credentials."""
+
+    def asks_on(server: Server) -> None:
+        usual = server.handshake
+
+        def handshake(asked: Asked) -> Response | None:
+            if isinstance(asked.message, Startup):
+                return Authenticate("org.example.Endless")
+            return AuthChallenge(b"") if isinstance(asked.message, AuthResponse) else usual(asked)
+
+        server.handshake = handshake
+
+    raised, _ = await scripted(asks_on, client={"auth": cql.PlainAuth("ann", SECRET)})
+    assert described(raised) == (cql.AuthenticationFailed, "handshake", "node:9042")
+    assert str(raised).endswith("the server sent more than 100 challenges")
 
 
 async def test_credential_providers() -> None:

@@ -215,7 +215,10 @@ async def test_a_contact_point_is_translated(discovery: bool) -> None:
         assert [each.address for each in session.statistics().hosts] == [str(host)]
 
 
-@pytest.mark.parametrize("wrong", [KeyError("no such address"), SystemExit(3), None])
+NOWHERE = [cql.Endpoint(5), cql.Endpoint("a", "9042"), cql.Endpoint("a", 0), cql.Endpoint("")]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [KeyError("no such address"), SystemExit(3), None, *NOWHERE])
 async def test_a_contact_point_that_can_not_be_translated(
     wrong: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -223,8 +226,9 @@ async def test_a_contact_point_that_can_not_be_translated(
     cluster = FakeCluster(1)
 
     def translate(endpoint: cql.Endpoint) -> Any:
-        if wrong is not None:
+        if isinstance(wrong, BaseException):
             raise wrong
+        return wrong
 
     for discovery in (True, False):
         config = cluster.config(translate=translate, discovery=discovery)

@@ -190,6 +190,12 @@ def test_translation() -> None:
     assert found.notes == (
         "the peer 10.0.0.2:9042 is left out: Config.translate raised LookupError: not here",
     )
+    found = read(local_row(), peer_row(2), translate=lambda endpoint: Endpoint("proxy", "9002"))  # type: ignore[arg-type]
+    [note] = found.notes
+    assert note == (
+        "the peer 10.0.0.2:9042 is left out: Config.translate returned what can't be connected to:"
+        " port must be a TCP port from 1 to 65535, got '9002'"
+    )
     found = read(local_row(), peer_row(2), translate=lambda endpoint: "10.0.0.2")
     assert found.notes == (
         "the peer 10.0.0.2:9042 is left out: Config.translate returned a str, not an Endpoint",

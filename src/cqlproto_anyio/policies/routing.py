@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from cqlproto_anyio.checking import described, integer, shown, switch
+from cqlproto_anyio.checking import integer, plain_function, shown, switch
 from cqlproto_anyio.exceptions import ConfigError
 from cqlproto_anyio.topology import Host
 
@@ -73,8 +73,8 @@ class Routing:
                 raise ConfigError(f"remote_datacenters must be names, got {shown(name)}")
         object.__setattr__(self, "remote_datacenters", names)
         integer("remote_hosts", self.remote_hosts, 0, None, "an int of at least 0")
-        if self.host_filter is not None and not callable(self.host_filter):
-            raise ConfigError(f"host_filter must be a function, got {described(self.host_filter)}")
+        if self.host_filter is not None:
+            plain_function("host_filter", self.host_filter)
 
 
 def distance(host: Host, routing: Routing, local_dc: str | None) -> Distance:

@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 Pool = list[int]
 
 
+async def awaited(host: Host) -> bool:
+    """Its coroutine, which is true, would let every host be."""
+    return False
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -54,6 +59,7 @@ Pool = list[int]
         ("remote_hosts", 1.0),
         ("host_filter", "eu"),
         ("host_filter", ["eu"]),
+        ("host_filter", awaited),
     ],
 )
 def test_what_cannot_be(name: str, value: Any) -> None:
