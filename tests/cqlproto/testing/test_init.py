@@ -29,6 +29,19 @@ def test_there_is_nothing_else() -> None:
         _ = cqlproto.testing.anything
 
 
+@pytest.mark.parametrize("missing", ["hypothesis", "another"])
+def test_hypothesis_is_named_where_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    def no_such_module(name: str) -> object:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr("cqlproto.testing.import_module", no_such_module)
+    said = "pip install hypothesis" if missing == "hypothesis" else "No module named 'another'"
+    with pytest.raises(ImportError, match=said):
+        _ = cqlproto.testing.requests
+
+
 def test_the_package_offers_what_its_modules_do() -> None:
     offered: list[str] = []
     for name in MODULES:
