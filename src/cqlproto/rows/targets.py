@@ -143,7 +143,7 @@ def row_maker(columns: Sequence[Column], target: Any) -> Callable[..., Any]:
         refuse_repeated(names, "dict")
         return lambda values: dict(zip(names, values, strict=True))
     if isinstance(target, RowTarget) and not isinstance(target, type):
-        return target.row_maker(columns)
+        return _own_maker(columns, target)
     try:
         return _annotated_maker(columns, target)
     except RowMappingError as exc:
@@ -151,6 +151,21 @@ def row_maker(columns: Sequence[Column], target: Any) -> Callable[..., Any]:
         raise RowMappingError(
             f"row={name_of(target)}: {place}{exc}", column=exc.column
         ) from exc.__cause__
+
+
+def _own_maker(columns: Sequence[Column], target: RowTarget[R_co]) -> Callable[..., R_co]:
+    """Return what a target of the user's makes rows with; whatever it raises is told as its own."""
+    try:
+        make = target.row_maker(columns)
+    except RowMappingError:
+        raise
+    except Exception as exc:
+        told = f"row={name_of(target)}: row_maker() raised {type(exc).__name__}: {exc}"
+        raise RowMappingError(told) from exc
+    if not callable(make):
+        kind = type(make).__name__
+        raise RowMappingError(f"row={name_of(target)}: row_maker() returned a {kind}, no function")
+    return make
 
 
 def _annotated_maker(columns: Sequence[Column], target: Any) -> Callable[..., Any]:

@@ -536,6 +536,28 @@ def test_a_target_of_ones_own() -> None:
         decoded(Sums(), "b")
 
 
+class Failing:
+    def __init__(self, made: Any) -> None:
+        self.made = made
+
+    def row_maker(self, columns: Sequence[Column]) -> Any:
+        if isinstance(self.made, Exception):
+            raise self.made
+        return self.made
+
+    def __repr__(self) -> str:
+        return "Failing()"
+
+
+def test_a_target_of_ones_own_that_fails() -> None:
+    cause = KeyError("x")
+    with pytest.raises(RowMappingError, match=r"row=Failing\(\): row_maker\(\) raised Key") as info:
+        decoded(Failing(cause), "a")
+    assert info.value.__cause__ is cause
+    with pytest.raises(RowMappingError, match=r"row_maker\(\) returned a int, no function"):
+        decoded(Failing(5), "a")
+
+
 def test_a_class_with_a_row_maker_is_a_class() -> None:
     """Only its instances are targets."""
     with pytest.raises(RowMappingError, match="row=Sums: takes none of the columns a"):
