@@ -439,7 +439,9 @@ class Control:
             keep = [host.endpoint for host in self.topology.hosts.values()]
             for failure in await self._contacts.resolve(keep, patient=False):
                 _log(logging.DEBUG, "no control connection", failure)
-            if await self._connect_first(self._contacts.endpoints):
+            # those that were just tried wait for the next round
+            others = [each for each in self._contacts.endpoints if each not in endpoints]
+            if await self._connect_first(others):
                 return
 
     def _candidates(self, shunned: set[Endpoint]) -> list[Endpoint]:

@@ -86,6 +86,21 @@ async def test_it_tries_until_a_host_is_back() -> None:
         assert len(fixture.owner.all("lost")) == 1
 
 
+async def test_a_single_host_is_tried_once_in_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not again at once because it is a contact point, too."""
+    cluster = FakeCluster(1)
+    [one] = cluster.hosts
+    async with controlling(cluster) as fixture:
+        monkeypatch.setattr(control_module, "FIRST_DELAY", 3600.0)
+        monkeypatch.setattr(control_module, "LONGEST_DELAY", 3600.0)
+        monkeypatch.setattr(control_module, "STEADY", 0.0)  # so that the first turn comes at once
+        fixture.owner.preferred = [one.endpoint]
+        one.kill()
+        await until(lambda: fixture.opened[1:])
+        await turns(100)
+        assert fixture.opened[1:] == [one.endpoint]
+
+
 async def test_it_tries_all_candidates_in_turn() -> None:
     cluster = FakeCluster(6)
     first, pace = [cluster.hosts[0].endpoint], {"CANDIDATES": 2}
