@@ -59,11 +59,11 @@ def checked_endpoint(endpoint: object) -> Endpoint:
     if not isinstance(endpoint, Endpoint):
         raise ConfigError(f"a {type(endpoint).__name__} is no Endpoint")
     if not isinstance(endpoint.address, str) or not endpoint.address:
-        raise ConfigError(f"{endpoint!r}: address must be a name or an IP address")
+        raise ConfigError(f"{shown(endpoint)}: address must be a name or an IP address")
     integer("port", endpoint.port, 1, 65_535, "a TCP port from 1 to 65535")
     name = endpoint.server_name
     if name is not None and (not isinstance(name, str) or not name):
-        raise ConfigError(f"{endpoint!r}: server_name must be a name or None")
+        raise ConfigError(f"{shown(endpoint)}: server_name must be a name or None")
     return endpoint
 
 
@@ -279,7 +279,8 @@ class Config:
 
     def _check_protocol(self) -> None:
         compression, version = self.compression, self.protocol_version
-        if compression is not None and compression not in ("lz4", "snappy"):
+        known = isinstance(compression, str) and compression in ("lz4", "snappy")
+        if compression is not None and not known:
             raise ConfigError(
                 f"compression must be 'lz4', 'snappy' or None, got {shown(compression)}"
             )

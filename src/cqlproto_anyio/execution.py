@@ -124,6 +124,7 @@ class Call(Attempts):
         if self._unfit is None and self._markers is None:
             self._take_values(statement)
         if (unfit := self._unfit) is not None and not await self.renewed():
+            self.tell_attempts(unfit)
             raise unfit
 
     def _take_values(self, statement: Statement) -> None:
@@ -166,7 +167,11 @@ class Call(Attempts):
         known = statement.prepared.bind.columns is self._markers
         if known and self.runtime.clock() < statement.sound_until:
             return False
-        if is_read_once(self._parameters):  # half of it may have been read
+        if is_read_once(
+            self._parameters
+        ):  # half of it may have been read; the next call's value will fit
+            if not known or await self.renew(statement):
+                self.tell_change(statement, self._markers or ())
             return False
         if not known and self.fit(statement):  # another call has had it prepared anew
             return True

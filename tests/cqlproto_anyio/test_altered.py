@@ -272,6 +272,33 @@ async def test_what_was_read_once_is_not_packed_again(given: Any, marker: Any) -
         assert not [each for each in cluster.seen if isinstance(each.message, Execute)]
 
 
+@pytest.mark.parametrize("verb", VERBS)
+async def test_calls_with_generators_only_are_not_refused_for_good(verb: str) -> None:
+    """The first one is, since half of it may have been read, and the next one fits."""
+    cluster = FakeCluster(1)
+    cluster.seen = []
+    schema = Schema(cluster)
+    schema.markers = [ListType(INT)]
+    if verb == "batch":
+        cluster.answer = lambda request: VOID
+    async with session_on(cluster, discovery=False) as session:
+        with preparing(cluster, schema.prepare):
+            handle = await session.prepare(WRITE)
+            await write(session, verb, handle, (number for number in (1, 2)))
+            schema.markers = [ListType(TEXT)]
+            with pytest.raises(cql.ValueConversionError, match="m0") as caught:
+                await write(session, verb, handle, (text for text in ("a", "b")))
+            [note] = caught.value.__notes__
+            assert "its markers are (m0 list<text>) now, they were (m0 list<int>)" in note
+            before = prepares(cluster)
+            if verb == "batch":  # its second statement is another text
+                await session.batch([(handle, ((text for text in ("a", "b")),))])
+            else:
+                await write(session, verb, handle, (text for text in ("a", "b")))
+            assert prepares(cluster) - before <= 1
+        await settled(session)
+
+
 async def test_a_stream_goes_on_after_its_statement_has_another_id() -> None:
     """Mid-way, at every page."""
     cluster = FakeCluster(2)

@@ -48,6 +48,20 @@ BAD_OPTIONS: dict[str, list[Any]] = {
     "trace": ["yes", 1, 1.0, 0, None],
     "payload": ["x", [], {"a": "b"}, {1: b""}, {"a": None}, {"k" * 65_536: b""}, {"\ud800": b""}],
 }
+
+
+class Incomparable:
+    """As arrays are, of which "equal" is no bool."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth value is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "Incomparable()"
+
+
 BAD_SECONDS: list[Any] = [0, -1, math.nan, -math.inf, "5", None, True, HUGE, Decimal(1), ONE]
 BAD_SWITCH: list[Any] = ["yes", 1, 1.0, 0, None]
 BAD_NUMBER: list[Any] = [0, -1, 1.5, 1.0, "10", None, True, HUGE, ONE, math.inf]
@@ -55,7 +69,7 @@ BAD_CONFIG: dict[str, list[Any]] = {
     "connect_timeout": BAD_SECONDS,
     "start_timeout": [0, -1, math.nan, "5", True],
     "close_timeout": BAD_SECONDS,
-    "compression": ["zstd", "LZ4", 4, True, "", ["lz4"]],
+    "compression": ["zstd", "LZ4", 4, True, "", ["lz4"], Incomparable()],
     "discovery": BAD_SWITCH,
     "eager": BAD_SWITCH,
     "connections_per_host": BAD_NUMBER,

@@ -152,6 +152,14 @@ def test_contact_points(hosts: Any, expected: list[str]) -> None:
     assert list(map(str, cql.connect(hosts, port=9043)._endpoints)) == expected
 
 
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+UNPRINTABLE: Any = Unprintable()
+
+
 @pytest.mark.parametrize(
     ("hosts", "match"),
     [
@@ -165,6 +173,8 @@ def test_contact_points(hosts: Any, expected: list[str]) -> None:
         ([b"db1"], "got a bytes"),
         (cql.Endpoint(""), "address must be a name or an IP address"),
         ([cql.Endpoint("db1", 0)], "port"),
+        (cql.Endpoint(UNPRINTABLE), "^a Endpoint: address must be a name"),
+        ([cql.Endpoint("db1", 9042, UNPRINTABLE)], "^a Endpoint: server_name must be a name"),
         ([cql.Endpoint("db1", 9042, "")], "server_name must be a name or None"),
     ],
 )
