@@ -18,7 +18,7 @@ from cqlproto.rows.repeatable import Repeatable
 from cqlproto.wire import UNSET
 from cqlproto_anyio.checking import shown
 from cqlproto_anyio.cqltext import has_names_only, marker_names, read_statement, read_verb
-from cqlproto_anyio.exceptions import ConfigError, ParameterError, UsageError
+from cqlproto_anyio.exceptions import ConfigError, CQLError, ParameterError, UsageError
 from cqlproto_anyio.hints import fold_hint
 from cqlproto_anyio.usercode import described
 
@@ -346,11 +346,19 @@ class Statement:
 
         Raises:
             ParameterError: there are too few or too many, or a name is unknown, missing or
-                ambiguous.
+                ambiguous, or their own methods raise.
             TypeError: the parameters are no sequence, mapping or object with fields.
             ValueConversionError: a value that is not bound to a scalar does not fit its column.
         """
-        values = self._arranged(parameters)
+        try:
+            values = self._arranged(parameters)
+        except (CQLError, TypeError):
+            raise
+        except Exception as exc:  # of the user's class
+            kind = type(parameters.parameters if type(parameters) is Partial else parameters)
+            raise ParameterError(
+                f"the parameters, a {kind.__name__}, can't be read: {exc!r}"
+            ) from exc
         return self._repeatable(values) if self._repeatable else values
 
     def _arranged(self, parameters: Parameters) -> Sequence[Any]:

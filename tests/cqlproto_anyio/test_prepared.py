@@ -405,3 +405,34 @@ def test_what_raises_when_it_is_looked_at_counts_as_read_once() -> None:
     endless.append(endless)
     for value in (Unreadable([1]), [Unreadable()], {"a": Unreadable()}, endless):
         assert is_read_once(value)
+
+
+class UnreadableMapping(collections.UserDict[str, int]):
+    def __getitem__(self, name: str) -> int:
+        raise ZeroDivisionError(name)
+
+
+class UnreadableSequence(collections.UserList[int]):
+    def __iter__(self) -> Any:
+        raise ZeroDivisionError
+
+
+class UnreadableKeys:
+    def keys(self) -> Any:
+        raise ZeroDivisionError
+
+    def __getitem__(self, name: str) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [UnreadableMapping(a=1, b=2), UnreadableSequence([1, 2]), UnreadableKeys()],
+    ids=lambda given: type(given).__name__,
+)
+def test_parameters_whose_own_methods_raise(given: Any) -> None:
+    told = f"the parameters, a {type(given).__name__}, can't be read: ZeroDivisionError"
+    for parameters in (given, Partial.of(True, given)):
+        with pytest.raises(cql.ParameterError, match=told) as info:
+            BY_NAME.values(parameters)
+        assert isinstance(info.value.__cause__, ZeroDivisionError)
