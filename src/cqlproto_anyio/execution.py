@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from cqlproto_anyio.runtime import Runtime
     from cqlproto_anyio.settings import Settings
 
-__all__ = ["BatchCall", "Call"]
+__all__ = ["BatchCall", "Call", "tell_whose"]
 
 
 class Call(Attempts):

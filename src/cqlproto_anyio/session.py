@@ -19,7 +19,7 @@ from cqlproto_anyio.exceptions import (
     UsageError,
     ValueConversionError,
 )
-from cqlproto_anyio.execution import BatchCall, Call
+from cqlproto_anyio.execution import BatchCall, Call, tell_whose
 from cqlproto_anyio.paging import RowStream
 from cqlproto_anyio.policies.timestamps import ClockBehind
 from cqlproto_anyio.prepared import Parameters, Partial, Prepared, Statement, refuse_use
@@ -229,7 +229,13 @@ class Session:
                 except TypeError:  # it can't be hashed
                     decode = None
                 if decode is not None and message.row_count <= settings.max_rows:
-                    return Result(decode(message), columns, event, connection.name)
+                    try:
+                        rows = decode(message)
+                    except RemoteProtocolError as exc:
+                        applied = not statement.text.reads
+                        tell_whose(exc, statement.query, connection.name, maybe_applied=applied)
+                        raise
+                    return Result(rows, columns, event, connection.name)
         call = self._call(query, row, settings, statement, values, request)
         event = await call.answer(request, event, None)
         return await call.collect(event, host_of(request))

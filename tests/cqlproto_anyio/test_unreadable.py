@@ -356,6 +356,29 @@ async def test_rows_that_cannot_be_read_say_whose_they_are(text: str, body: str)
         assert stats_of(session, cluster.hosts[0]).lost == 0
 
 
+@versions
+@pytest.mark.parametrize("text", [INSERT, SELECT])
+async def test_rows_of_known_columns_that_cannot_be_read_say_whose_they_are(
+    text: str, version: ProtocolVersion
+) -> None:
+    cluster = FakeCluster(1)
+    cluster.answer = lambda request: row_v(1)
+    cut = bytes.fromhex("00000002 00000001 00000001 0002 6b73 0001 74 0001 76 0009 00000001 000000")
+    values = tuple(range(text.count("?")))
+    async with session_on(cluster, discovery=False, protocol_version=version) as session:
+        await connected(session, cluster.hosts)
+        for _ in range(3):
+            assert (await session.execute(text, values)).rows == [(1,)]
+        columns = V_METADATA.columns
+        assert [(each.keyspace, each.table, each.name) for each in columns] == [("ks", "t", "v")]
+        cluster.answer = lambda request: say(request, cut + b"\x04ab")
+        with pytest.raises(cql.RemoteProtocolError) as caught:
+            await session.execute(text, values)
+        assert caught.value.maybe_applied is (text == INSERT)
+        assert caught.value.host == str(cluster.hosts[0].endpoint)
+        assert caught.value.query == text
+
+
 @pytest.mark.parametrize("verb", ["execute", "page", "stream"])
 async def test_a_later_page_without_rows_says_whose_it_is(verb: str) -> None:
     cluster = FakeCluster(1)
