@@ -257,8 +257,8 @@ class Connection:
         request.stream_id = stream_id
         self.requests[stream_id] = request
         if self.silent:
+            self._wake()  # if the stack of the caller is too deep for it, the next one does it
             self.silent = False
-            self._wake()
 
     # -- what the transfer calls
 

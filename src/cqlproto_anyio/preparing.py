@@ -408,8 +408,8 @@ class _Flight:
         self._refusals += isinstance(error, (DatabaseError, RemoteProtocolError))
 
     def _arrived(self, request: Detached) -> None:
-        connection = self._requests.pop(request)
-        if self._ended:
+        connection = self._requests.pop(request, None)
+        if self._ended or connection is None:  # its caller's stack was full as it was sent
             return
         owner = self._owner
         error = request.error

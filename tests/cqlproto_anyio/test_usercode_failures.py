@@ -809,6 +809,26 @@ async def test_a_log_filter_that_raises() -> None:
                 logger.removeFilter(broken)
 
 
+async def test_a_caller_whose_stack_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it could not send any more doesn't silence the connection for the others."""
+    async with serving() as server:
+        server.answer = echo(server)
+        async with server.session() as session:
+            await session.execute(SELECT, (1,))
+            await idle(session)
+            connection = connection_of(session)
+            assert connection is not None
+
+            def full() -> None:
+                raise RecursionError
+
+            with monkeypatch.context() as patch:
+                patch.setattr(connection, "_wake", full)
+                with pytest.raises(RecursionError):
+                    await session.execute(SELECT, (2,))
+            assert (await session.execute(SELECT, (3,), timeout=5)).scalar() == 3
+
+
 # -- programs that end
 
 INTERRUPTED = """
