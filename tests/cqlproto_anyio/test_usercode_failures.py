@@ -641,7 +641,7 @@ async def test_a_value_that_is_packed_for_a_second_host(raised: str) -> None:
         await connected(session, cluster.hosts)
         await serves(session)
         cluster.answer = hold
-        soon = cql.ConstantSpeculation(0.001, attempts=2)
+        soon = cql.ConstantSpeculation(0.1, attempts=2)
         call = start(group, lambda: session.execute(SELECT, (number,), speculation=soon))
         await until(lambda: script.held and number.asked > asked)
         await serves(session)
