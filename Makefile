@@ -9,8 +9,8 @@ CHECKED := $(wildcard src tests examples bench fuzz docs tools)
 OTHERS := $(shell sh tools/find-python.sh --others)
 # What the lowest versions of the packages are tested with: what uses them most, on real sockets too.
 LOWEST := $(addprefix tests/,cqlproto/test_compression.py cqlproto/rows/test_targets.py \
-	cqlproto/testing/test_pieces.py $(addprefix cqlproto_anyio/test_,asyncio.py bare_loops.py \
-	connect.py requests.py tls.py trio.py))
+	cqlproto/testing/test_init.py $(addprefix cqlproto_anyio/test_,asyncio.py bare_loops.py \
+	connect.py tls.py trio.py))
 
 help: ## show this text
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20

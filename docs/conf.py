@@ -58,7 +58,8 @@ nitpick_ignore_regex = [
     ),
     ("py:.*", r"(typing|typing_extensions|uuid)\..*"),
     ("py:exc", "InvalidArgument"),  # Hypothesis's
-    ("py:class", r"re\.Pattern|.*\.relay\.Statements"),  # the latter is the proxy's own
+    # The proxy's own, and the fields of a profile, which its class documents.
+    ("py:class", r"re\.Pattern|.*\.relay\.Statements|.*\.profile\._Fields"),
     # Type variables.
     ("py:(class|obj)", r"(cqlproto(_anyio)?\..*\.)?[A-Z](_co)?"),
 ]

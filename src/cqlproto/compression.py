@@ -63,8 +63,7 @@ class Compressor(Protocol):
             limit: how many bytes the result may have.
 
         Raises:
-            TooLong: the result would be longer.
-            RemoteProtocolError: the data is malformed.
+            RemoteProtocolError: the data is malformed, or the result would be longer.
         """
         ...
 
