@@ -6,8 +6,8 @@
                      when the first test wants it, one for the whole run
 ``start_cluster``    a function that starts a cluster of the test's own, for killing and pausing;
                      it ends with the test's module
-``line``             a node of the release that ``CQLPROTO_LINE`` names, with passwords, one for the
-                     whole run
+``line``             a node of the release that ``CQLPROTO_LINE`` names, with passwords; it ends
+                     with the test's module
 ``keyspace``         the name of a keyspace on ``cassandra``, made for the module, dropped after it
 ==================== ============================================================================
 
@@ -108,7 +108,7 @@ def secure_cassandra(_can_start: None) -> Iterator[Node]:
         yield cluster.nodes[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def line() -> Iterator[Node]:
     if reason := java.missing(LINE):
         (pytest.fail if REQUIRED else pytest.skip)(f"no Cassandra {LINE}: {reason}")
