@@ -43,7 +43,8 @@ coverage: .venv/.dev ## every branch of cqlproto, each module by its own tests; 
 units: $(OTHERS:%=unit-%) ## the unit tests on the other CPythons of this machine
 
 unit-%: .venv-%/.unit
-	.venv-$*/bin/pytest -q -p no:cacheprovider -m "not cassandra" $(wildcard tests/cqlproto tests/cqlproto_anyio)
+	.venv-$*/bin/pytest -q -p no:cacheprovider --hypothesis-profile=few -m "not cassandra" \
+		$(wildcard tests/cqlproto tests/cqlproto_anyio)
 
 lowest: .venv-lowest/.unit ## some unit tests on the lowest versions of packages that pyproject.toml allows
 	.venv-lowest/bin/pytest -q -p no:cacheprovider -m "not cassandra" $(LOWEST)
