@@ -39,7 +39,9 @@ class Waiting:
         error: what it failed with.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_context", "_waiter", "done", "error", "value")
+    __slots__ = (
+        "__weakref__", "_asyncio_future_blocking", "_context", "_waiter", "done", "error", "value",
+    )  # fmt: skip
     # the two that asyncio's tasks want; objects with slots have one line of ancestors
     _asyncio_future_blocking: bool
     _context: Context

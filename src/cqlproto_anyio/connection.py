@@ -93,7 +93,7 @@ class Connection:
         listener: called with each event that the server pushes; it must not raise.
         since: when it was made, in seconds of the session's clock.
         heard: whether a reply has come since this was last set to False.
-        heartbeat: the request by which it was asked last whether it lives, or None.
+        heartbeat: the request that asks whether it lives, while that is under way, or None.
         sharding: how a Scylla node divides its tokens among shards, or None.
         shard: the shard that serves the connection, or None.
     """

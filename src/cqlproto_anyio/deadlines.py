@@ -5,7 +5,8 @@ Nearly all requests of a program have the same timeout, so those with one timeou
 order in which they came: a dict per timeout keeps that order and forgets a finished request at
 once. There are few such dicts. What has a timeout of its own, or doesn't come in order (the second
 page of a call, a second attempt, an alarm), is in one dict more, and its deadline in a heap; what
-has left the dict is dropped from the heap when it comes up, or when it is more than the rest.
+has left the dict is dropped from the heap when it comes up, or when it is more than the rest. The
+heap refers to it weakly: a request that was answered keeps nothing alive until it would be due.
 
 What is due is expired in slices, the earliest first, so that ten thousands of requests that are due
 together do not keep the event loop from everything else.
@@ -17,6 +18,7 @@ import math
 from heapq import heapify, heappop, heappush, merge
 from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol, TypeAlias
+from weakref import ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +47,7 @@ SLICE = 256
 
 _deadline = attrgetter("deadline")
 # A deadline, a number of its own, and whose it is.
-_Entry: TypeAlias = "tuple[float, int, Due]"
+_Entry: TypeAlias = "tuple[float, int, ref[Due]]"
 
 
 class Deadlines:
@@ -114,14 +116,14 @@ class Deadlines:
         taken = self._take_due(now)
         queues = [queue for queue in self._by_timeout.values() if queue]
         late: list[Due] = []
-        for due in merge(*queues, [entry[2] for entry in taken], key=_deadline):
+        for due in merge(*queues, [due for _, due in taken], key=_deadline):
             if due.deadline > now or len(late) == SLICE:
                 break
             late.append(due)
         for due in late:
             self.remove(due)
-        for entry in taken:
-            if self._others.get(entry[2]) == entry[1]:  # there were earlier ones elsewhere
+        for entry, due in taken:
+            if self._others.get(due) == entry[1]:  # there were earlier ones elsewhere
                 heappush(self._heap, entry)
         self.next = self._earliest()
         for due in late:
@@ -135,29 +137,35 @@ class Deadlines:
                 earliest = min(earliest, due.deadline)
                 break
         heap = self._heap
-        while heap and self._others.get(heap[0][2]) != heap[0][1]:
+        while heap and self._standing(heap[0]) is None:
             heappop(heap)
         return min(earliest, heap[0][0]) if heap else earliest
 
-    def _take_due(self, now: float) -> list[_Entry]:
+    def _take_due(self, now: float) -> list[tuple[_Entry, Due]]:
         """Take a slice of those in the heap that are due, in order."""
         heap = self._heap
-        taken: list[_Entry] = []
+        taken: list[tuple[_Entry, Due]] = []
         while heap and heap[0][0] <= now and len(taken) < SLICE:
             entry = heappop(heap)
-            if self._others.get(entry[2]) == entry[1]:
-                taken.append(entry)
+            due = self._standing(entry)
+            if due is not None:
+                taken.append((entry, due))
         return taken
+
+    def _standing(self, entry: _Entry) -> Due | None:
+        """Return whose entry this is; None if it has left, or has a later entry."""
+        due = entry[2]()
+        return due if due is not None and self._others.get(due) == entry[1] else None
 
     def _push(self, due: Due) -> None:
         self._serial = serial = self._serial + 1
         self._others[due] = serial
         heap = self._heap
         if len(heap) > _MANY + 2 * len(self._others):
-            heap[:] = [(each.deadline, number, each) for each, number in self._others.items()]
+            heap[:] = [(each.deadline, number, ref(each)) for each, number in self._others.items()]
             heapify(heap)
         else:
-            heappush(heap, (due.deadline, serial, due))
+            heappush(heap, (due.deadline, serial, ref(due)))
 
     def _queue_for(self, timeout: float, due: Due) -> dict[Due, int]:
         """Add to a new dict for this timeout, or to those that have none; return which it was."""
@@ -184,7 +192,9 @@ class Alarm:
         rearm: called when it has become the next one of all.
     """
 
-    __slots__ = ("_deadlines", "_function", "_rearm", "deadline", "queue", "timeout")
+    __slots__ = (
+        "__weakref__", "_deadlines", "_function", "_rearm", "deadline", "queue", "timeout",
+    )  # fmt: skip
 
     def __init__(
         self, deadlines: Deadlines, function: Callable[[], None], rearm: Callable[[], None]

@@ -116,6 +116,7 @@ class _Heartbeat(Detached):
         unread = connection.unread
         if connection.heard:  # other replies came: it is slow
             self.abandon()
+            connection.heartbeat = None
         elif unread - self.unread >= self.heartbeats.least(self.rate):
             self.unread = unread
             self.heartbeats.wait_for(self)
@@ -125,5 +126,8 @@ class _Heartbeat(Detached):
 
 def _told(request: Detached) -> None:
     connection = request.connection
-    if request.error is not None and connection is not None and connection.lost is None:
+    if connection is None:
+        return
+    connection.heartbeat = None  # each would keep the other alive
+    if request.error is not None and connection.lost is None:
         connection.give_up(f"no answer to a heartbeat within {request.timeout:g} s")

@@ -369,7 +369,7 @@ async def test_wrong_batches(session: cql.Session) -> None:
         await session.batch(plain)
     with pytest.raises(TypeError, match="list of statements, not a int"):
         await session.batch(5)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="not a int"):
+    with pytest.raises(TypeError, match="got a int"):
         await session.batch([5])  # type: ignore[list-item]
     with pytest.raises(cql.UsageError, match="keyspace="):
         await session.batch([plain, "USE system"])

@@ -6,6 +6,7 @@ import math
 import sys
 import tracemalloc
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import anyio
 import anyio.lowlevel
@@ -22,7 +23,7 @@ from hypothesis.stateful import (
 
 import cqlproto_anyio as cql
 from cqlproto_anyio import deadlines
-from cqlproto_anyio.deadlines import SLICE, Deadlines, Due
+from cqlproto_anyio.deadlines import SLICE, Alarm, Deadlines, Due
 from tests.cqlproto_anyio.clusters import connected, session_on
 from tests.cqlproto_anyio.fakecluster import FakeCluster
 
@@ -290,3 +291,15 @@ async def test_requests_that_time_out_together_do_not_keep_others_waiting() -> N
         assert 0 < max(steps) <= 2 * SLICE
         for request in cluster.waiting:
             request.reply(cluster.usual_answer(request))
+
+
+def test_what_has_left_is_not_kept_until_it_would_be_due() -> None:
+    deadlines = Deadlines()
+    alarm = Alarm(deadlines, lambda: None, lambda: None)
+    alarm.set(1000.0)
+    gone = ref(alarm)
+    alarm.cancel()
+    del alarm
+    assert gone() is None
+    assert len(deadlines) == 0
+    assert not deadlines.expire(2000.0)

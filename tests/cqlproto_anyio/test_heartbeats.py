@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import anyio
@@ -238,6 +239,20 @@ async def test_what_answers_nothing_is_no_sign_of_life(what: str) -> None:
 
 def cql_event() -> SchemaChange:
     return SchemaChange("UPDATED", "TABLE", "ks", "t")
+
+
+async def test_an_answered_heartbeat_is_not_kept() -> None:
+    cluster = FakeCluster(1)
+    [host] = cluster.hosts
+    async with session_on(cluster, discovery=False, heartbeat_interval=0.01) as session:
+        await connected(session, cluster.hosts)
+        await until(lambda: host.beats >= 3)
+        await until(lambda: not heartbeats_alive())
+
+
+def heartbeats_alive() -> int:
+    gc.collect()
+    return sum(type(each) is heartbeats._Heartbeat for each in gc.get_objects())
 
 
 @pytest.mark.parametrize("size", [300_000, 20_000], ids=["skipped", "accepted"])
