@@ -12,13 +12,14 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Outcome", "read_log", "run_all", "table"]
+__all__ = ["Outcome", "last_moment", "read_log", "run_all", "table"]
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "fuzz"
 WORKER = (sys.executable, "-m", "fuzz.worker")
-# A worker that is still there so long after its time is ended. Importing with instrumentation takes
-# longer than a short run's share where the machine is busy; a hanging input libFuzzer ends itself.
+# A worker is killed this many seconds after its time is over, or after its start if that is later.
+# Importing with instrumentation takes longer than a short run's share where the machine is busy, so
+# the last targets may start when no time is left; libFuzzer itself ends on an input that hangs.
 PATIENCE = 90.0
 
 _STATISTIC = re.compile(r"^stat::number_of_executed_units: *(\d+)", re.MULTILINE)
@@ -59,6 +60,11 @@ class _Running(NamedTuple):
     log: IO[bytes]
     started: float
     until: float | None
+
+
+def last_moment(started: float, until: float) -> float:
+    """Return when a worker is killed, given when it started and when it should end, in seconds."""
+    return max(started, until) + PATIENCE
 
 
 def read_log(target: str, log: str, code: int, seconds: float) -> Outcome:
@@ -145,7 +151,7 @@ def run_all(
                     running.remove(each)
                     outcomes.append(_finish(each))
                     report(outcomes[-1])
-                elif each.until is not None and time.time() > each.until + PATIENCE:
+                elif each.until is not None and time.time() > last_moment(each.started, each.until):
                     each.process.kill()
     finally:
         for each in running:

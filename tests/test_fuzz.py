@@ -381,6 +381,13 @@ def test_a_worker_that_does_not_end_is_ended(folder: Path, monkeypatch: pytest.M
     assert outcome.finding == "the worker ended with status -9"
 
 
+@pytest.mark.parametrize(("started", "killed_at"), [(10.0, 40.0 + 90), (130.0, 130.0 + 90)])
+def test_a_worker_started_after_its_time_gets_the_same_patience(
+    started: float, killed_at: float
+) -> None:
+    assert fuzz.runner.last_moment(started, until=40.0) == killed_at
+
+
 def test_the_number_of_runs_is_passed_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fuzz.runner, "WORKER", worker("import sys; sys.exit(sys.argv[-2:])"))
     (outcome,) = run_all(["a"], seconds=None, runs=7, jobs=1, report=lambda outcome: None)
