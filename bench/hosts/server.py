@@ -17,7 +17,7 @@ import anyio.abc
 import anyio.to_thread
 
 from cqlproto_anyio import Endpoint
-from tests.cqlproto_anyio.fakecluster import FakeCluster
+from tests.support.fakecluster import FakeCluster
 
 KEYSPACE = "ks"
 _FIRST = int(ipaddress.IPv4Address("127.1.0.1"))

@@ -23,7 +23,7 @@ from cqlproto.messages import (
     read_result,
 )
 from cqlproto.rows import Binder, Row, decode_rows, decoder, reference_decoder
-from cqlproto.rows.binder import FRAMES_BEFORE_COMPILING
+from cqlproto.rows.encoding.binder import FRAMES_BEFORE_COMPILING
 from cqlproto.wire import UNSET
 from fuzz import vectors
 from fuzz.checks import require, same_value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cqlproto_anyio.cqltext import read_statement, tokens
+from cqlproto_anyio._text import read_statement, tokens
 from cqlproto_anyio.exceptions import PageTokenMismatch
 from cqlproto_anyio.results import PageToken
 from fuzz.checks import require

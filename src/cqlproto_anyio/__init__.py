@@ -19,8 +19,13 @@ from cqlproto.cqltypes import (
 from cqlproto.enums import Consistency
 from cqlproto.rows import Row, RowTarget
 from cqlproto_anyio import exceptions
-from cqlproto_anyio.config import Auth, Config, Endpoint, PlainAuth
-from cqlproto_anyio.entry import Connecting, connect
+from cqlproto_anyio._execution.paging import RowStream
+from cqlproto_anyio._metadata.topology import Host
+from cqlproto_anyio._settings.profile import Options, Profile
+from cqlproto_anyio._statements.statement import Prepared
+from cqlproto_anyio.config import Auth, Config, PlainAuth
+from cqlproto_anyio.connect import Connecting, connect
+from cqlproto_anyio.endpoint import Endpoint
 from cqlproto_anyio.exceptions import *  # noqa: F403  # the error tree is part of the surface
 from cqlproto_anyio.executor import Executor
 from cqlproto_anyio.hooks import (
@@ -31,7 +36,6 @@ from cqlproto_anyio.hooks import (
     HostRecord,
     RequestRecord,
 )
-from cqlproto_anyio.paging import RowStream
 from cqlproto_anyio.policies import (
     ConstantReconnection,
     ConstantSpeculation,
@@ -46,16 +50,13 @@ from cqlproto_anyio.policies import (
     Speculation,
     Tracker,
 )
-from cqlproto_anyio.prepared import Prepared
-from cqlproto_anyio.profile import Options, Profile
 from cqlproto_anyio.results import Page, Result
 from cqlproto_anyio.session import Session
 from cqlproto_anyio.statistics import HostStatistics, Statistics
 from cqlproto_anyio.timeuuids import timeuuid
-from cqlproto_anyio.topology import Host
 
 if TYPE_CHECKING:
-    from cqlproto_anyio.settling import settle
+    from cqlproto_anyio.lwt import settle
     from cqlproto_anyio.tracing import Trace, TraceEvent, TraceNotFound
 
 __all__ = [
@@ -120,7 +121,7 @@ _LATER = {
     "Trace": "tracing",
     "TraceEvent": "tracing",
     "TraceNotFound": "tracing",
-    "settle": "settling",
+    "settle": "lwt",
 }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cqlproto.connection import Authenticator, Limits, PlainAuthenticator
 from cqlproto.enums import ProtocolVersion
-from cqlproto_anyio.checking import (
+from cqlproto_anyio._checks.values import (
     described,
     integer,
     number,
@@ -21,6 +21,7 @@ from cqlproto_anyio.checking import (
     string_map,
     switch,
 )
+from cqlproto_anyio.endpoint import Endpoint
 from cqlproto_anyio.exceptions import ConfigError
 from cqlproto_anyio.hooks import Hooks
 from cqlproto_anyio.policies import (
@@ -32,39 +33,8 @@ from cqlproto_anyio.policies import (
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
 
-__all__ = ["Auth", "Config", "Endpoint", "PlainAuth", "checked_endpoint"]
 
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a node listens.
-
-    Attributes:
-        address: an IP address or a DNS name.
-        port: the TCP port.
-        server_name: the name that the node's certificate must bear, if it isn't the address.
-    """
-
-    address: str
-    port: int = 9042
-    server_name: str | None = None
-
-    def __str__(self) -> str:
-        shown = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{shown}:{self.port}"
-
-
-def checked_endpoint(endpoint: object) -> Endpoint:
-    """Return an endpoint that can be connected to; raises ConfigError for anything else."""
-    if not isinstance(endpoint, Endpoint):
-        raise ConfigError(f"a {type(endpoint).__name__} is no Endpoint")
-    if not isinstance(endpoint.address, str) or not endpoint.address:
-        raise ConfigError(f"{shown(endpoint)}: address must be a name or an IP address")
-    integer("port", endpoint.port, 1, 65_535, "a TCP port from 1 to 65535")
-    name = endpoint.server_name
-    if name is not None and (not isinstance(name, str) or not name):
-        raise ConfigError(f"{shown(endpoint)}: server_name must be a name or None")
-    return endpoint
+__all__ = ["Auth", "Config", "PlainAuth"]
 
 
 class Auth(Protocol):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from cqlproto.rows import Row, RowTarget
-from cqlproto_anyio.prepared import Parameters, Prepared
+from cqlproto_anyio._statements.statement import Parameters, Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Unpack
 
-    from cqlproto_anyio.paging import RowStream
-    from cqlproto_anyio.profile import Options
+    from cqlproto_anyio._execution.paging import RowStream
+    from cqlproto_anyio._settings.profile import Options
     from cqlproto_anyio.results import Page, Result
 
 __all__ = ["BatchItem", "BatchName", "Executor", "Target"]

@@ -15,15 +15,15 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from cqlproto_anyio._checks.callables import Report
 from cqlproto_anyio.exceptions import ConfigError
-from cqlproto_anyio.usercode import Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
     from cqlproto.enums import Consistency, ProtocolVersion
-    from cqlproto_anyio.config import Endpoint
+    from cqlproto_anyio.endpoint import Endpoint
 
 __all__ = [
     "Active",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar, overload
 
 from cqlproto.cqltypes.fields import fields_of
 from cqlproto.rows import Row
-from cqlproto.rows.singles import is_single
+from cqlproto.rows.targets.scalars import is_single
 from cqlproto_anyio.exceptions import (
     MultipleRows,
     PageTokenMismatch,

@@ -12,20 +12,26 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cqlproto.messages.results import Rows, Void
 from cqlproto.rows import Row
-from cqlproto_anyio.attempts import host_of
+from cqlproto_anyio._execution.attempts import host_of
+from cqlproto_anyio._execution.call import BatchCall, Call, tell_whose
+from cqlproto_anyio._execution.paging import RowStream
+from cqlproto_anyio._settings.profile import DEFAULTS, Options, Profile, checked, overlaid
+from cqlproto_anyio._settings.resolved import Settings
+from cqlproto_anyio._statements.statement import (
+    Parameters,
+    Partial,
+    Prepared,
+    Statement,
+    refuse_use,
+)
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     RemoteProtocolError,
     UsageError,
     ValueConversionError,
 )
-from cqlproto_anyio.execution import BatchCall, Call, tell_whose
-from cqlproto_anyio.paging import RowStream
 from cqlproto_anyio.policies.timestamps import ClockBehind
-from cqlproto_anyio.prepared import Parameters, Partial, Prepared, Statement, refuse_use
-from cqlproto_anyio.profile import DEFAULTS, Options, Profile, checked, overlaid
 from cqlproto_anyio.results import Page, Result, _Answer
-from cqlproto_anyio.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,9 +39,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from cqlproto.enums import ProtocolVersion
+    from cqlproto_anyio._eventloop.request import Request
+    from cqlproto_anyio._execution.supervisor import Runtime
     from cqlproto_anyio.executor import BatchItem, BatchName, Target
-    from cqlproto_anyio.request import Request
-    from cqlproto_anyio.runtime import Runtime
     from cqlproto_anyio.statistics import Statistics
     from cqlproto_anyio.tracing import Trace
 

@@ -20,9 +20,9 @@ from uuid import UUID
 import anyio
 
 from cqlproto.enums import Consistency
-from cqlproto_anyio.checking import seconds
+from cqlproto_anyio._checks.values import seconds
+from cqlproto_anyio._settings.profile import DEFAULTS, overlaid
 from cqlproto_anyio.exceptions import ResultError, UsageError
-from cqlproto_anyio.profile import DEFAULTS, overlaid
 
 if TYPE_CHECKING:
     from cqlproto_anyio.executor import Executor

@@ -18,7 +18,7 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto.connection import Limits
-from tests.cqlproto_anyio.server import connection_of
+from tests.support.server import connection_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

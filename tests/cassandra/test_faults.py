@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import cqlproto_anyio as cql
-from tests.cqlproto_anyio.server import idle, state, until
+from tests.support.server import idle, state, until
 
 if TYPE_CHECKING:
     from tests.cassandra.conftest import Node, StartCluster

@@ -16,7 +16,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto_anyio.policies import DefaultRetry, NoRetry
 from tests.cassandra.launcher import Options
-from tests.cqlproto_anyio.server import until
+from tests.support.server import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -31,7 +31,7 @@ from cqlproto.messages import (
 from tests.cassandra.core import CoreConnection, query
 from tests.cassandra.kinds import provokes
 from tests.cassandra.launcher import Options
-from tests.cqlproto.peers import V4, V5, versions
+from tests.support.peers import V4, V5, versions
 
 if TYPE_CHECKING:
     import subprocess

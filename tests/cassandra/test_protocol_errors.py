@@ -39,7 +39,7 @@ from tests.cassandra.core import CoreConnection, Refused, query
 from tests.cassandra.kinds import NOT_PROVOKED, PROVOKED, provokes
 from tests.cassandra.launcher import Options
 from tests.cqlproto.messages import vectors
-from tests.cqlproto.peers import GARBAGE, V3, V4, V5, versions
+from tests.support.peers import GARBAGE, V3, V4, V5, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,7 +25,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
 from tests.cassandra.soak.faults import OPTIONS, begun, settled
-from tests.cqlproto_anyio.server import until
+from tests.support.server import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

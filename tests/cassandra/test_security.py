@@ -17,7 +17,7 @@ import anyio.to_thread
 import pytest
 
 import cqlproto_anyio as cql
-from tests.cqlproto_anyio.server import until
+from tests.support.server import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

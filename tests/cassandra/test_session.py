@@ -17,7 +17,7 @@ import pytest_asyncio
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
 from tests.cassandra.concurrently import all_of
-from tests.cqlproto_anyio.server import idle
+from tests.support.server import idle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -19,7 +19,7 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
-from cqlproto_anyio.settling import settle
+from cqlproto_anyio.lwt import settle
 from tests.cassandra.concurrently import all_of
 
 if TYPE_CHECKING:

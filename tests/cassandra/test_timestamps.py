@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 import cqlproto_anyio as cql
-from cqlproto_anyio import runtime
+from cqlproto_anyio._execution import supervisor as runtime
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

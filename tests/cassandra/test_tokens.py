@@ -19,7 +19,7 @@ from cqlproto.routing import MAX_TOKEN, MIN_TOKEN, key_function, murmur3_token
 from cqlproto.rows import decode_rows
 from cqlproto.testing import values_of
 from tests.cassandra.core import CoreConnection
-from tests.cqlproto.murmur3 import key_of
+from tests.support.murmur3 import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -36,7 +36,7 @@ from cqlproto.routing import (
     shard_of,
 )
 from cqlproto.testing import values_of
-from tests.cqlproto.murmur3 import key_of, slow_token
+from tests.support.murmur3 import key_of, slow_token
 
 tokens = st.integers(MIN_TOKEN, MAX_TOKEN)
 

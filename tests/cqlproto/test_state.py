@@ -16,7 +16,7 @@ from cqlproto._state import (
     State,
 )
 from cqlproto.enums import Opcode
-from tests.cqlproto.peers import (
+from tests.support.peers import (
     LEGAL,
     METADATA,
     REQUESTS,

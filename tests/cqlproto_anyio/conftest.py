@@ -6,7 +6,7 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
-from tests.cqlproto_anyio import server
+from tests.support import server
 
 
 class Listening(cql.Hooks):

@@ -12,18 +12,18 @@ import cqlproto_anyio as cql
 from cqlproto.cqltypes import NATIVE_TYPES, ListType, MapType, TupleType, parse_type
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Error, Execute, Prepare, Rows
-from tests.cqlproto_anyio.clusters import connected, session_on
-from tests.cqlproto_anyio.fakecluster import FakeCluster, row_v
-from tests.cqlproto_anyio.fakehosts import V_METADATA
-from tests.cqlproto_anyio.faults import preparing, settled, unprepared
-from tests.cqlproto_anyio.schemas import ADDRESS, LONGER, Schema
-from tests.cqlproto_anyio.server import start, turns, until
+from tests.support.clusters import connected, session_on
+from tests.support.fakecluster import FakeCluster, row_v
+from tests.support.fakehosts import V_METADATA
+from tests.support.faults import preparing, settled, unprepared
+from tests.support.schemas import ADDRESS, LONGER, Schema
+from tests.support.server import start, turns, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cqlproto.messages import Response
-    from tests.cqlproto_anyio.fakecluster import FakeRequest
+    from tests.support.fakecluster import FakeRequest
 
 pytestmark = pytest.mark.uvloop
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cqlproto_anyio.bareloops import SCENARIOS
+from tests.support.bareloops import SCENARIOS
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -42,12 +42,12 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     ids=" ".join,
 )
 def test_the_client_keeps_going(arguments: list[str]) -> None:
-    ran = run("tests.cqlproto_anyio.bareloops", *arguments)
+    ran = run("tests.support.bareloops", *arguments)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == f"played {len(SCENARIOS)}\n"
     assert ran.stderr == ""
 
 
 def test_tasks_that_run_their_own_loop() -> None:
-    ran = run("tests.cqlproto_anyio.nestedloops")
+    ran = run("tests.support.nestedloops")
     assert ran.returncode == 0, ran.stderr

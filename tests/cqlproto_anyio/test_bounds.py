@@ -7,8 +7,8 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto.connection import Limits
-from tests.cqlproto_anyio.answers import echo, ints, preparing
-from tests.cqlproto_anyio.server import (
+from tests.support.answers import echo, ints, preparing
+from tests.support.server import (
     IDLE,
     State,
     connection_of,

@@ -16,8 +16,8 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Batch, Execute, Prepare
-from tests.cqlproto_anyio.answers import error, ints, prepared, unprepared
-from tests.cqlproto_anyio.server import (
+from tests.support.answers import error, ints, prepared, unprepared
+from tests.support.server import (
     IDLE,
     Server,
     connection_of,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 
     from cqlproto.messages import Response
-    from tests.cqlproto_anyio.server import Asked
+    from tests.support.server import Asked
 
 pytestmark = [pytest.mark.uvloop, pytest.mark.usefixtures("each_version")]
 

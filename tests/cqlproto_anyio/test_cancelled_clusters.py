@@ -15,14 +15,14 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto.messages import VOID
-from cqlproto_anyio.cluster import Cluster
-from cqlproto_anyio.connection import Connection
-from cqlproto_anyio.control import Control
-from tests.cqlproto_anyio.awaiting import PROFILE, SCENARIOS, World, paced, world
-from tests.cqlproto_anyio.cancelling import WAYS, At, Stepped, Way
-from tests.cqlproto_anyio.clusters import SELECT, SOON, living_tasks
-from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.server import open_sockets, serving, start, turns, until
+from cqlproto_anyio._cluster.cluster import Cluster
+from cqlproto_anyio._cluster.control_connection import Control
+from cqlproto_anyio._network.connection import Connection
+from tests.support.awaiting import PROFILE, SCENARIOS, World, paced, world
+from tests.support.cancelling import WAYS, At, Stepped, Way
+from tests.support.clusters import SELECT, SOON, living_tasks
+from tests.support.fakecluster import FakeCluster
+from tests.support.server import open_sockets, serving, start, turns, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,13 +12,13 @@ import trio.testing
 
 import cqlproto_anyio as cql
 from cqlproto.messages import VOID, Options, Supported
-from tests.cqlproto_anyio.answers import ints, preparing
-from tests.cqlproto_anyio.server import serving, start, state, turns, until
+from tests.support.answers import ints, preparing
+from tests.support.server import serving, start, state, turns, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.cqlproto_anyio.server import Peer
+    from tests.support.server import Peer
 
 SELECT = "SELECT v FROM t WHERE k = ?"
 

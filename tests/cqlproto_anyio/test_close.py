@@ -15,8 +15,8 @@ import anyio.abc
 import pytest
 
 import cqlproto_anyio as cql
-from tests.cqlproto_anyio.answers import echo, preparing
-from tests.cqlproto_anyio.server import open_sockets, serving, start, state, turns, until
+from tests.support.answers import echo, preparing
+from tests.support.server import open_sockets, serving, start, state, turns, until
 
 pytestmark = [pytest.mark.uvloop, pytest.mark.usefixtures("each_version")]
 

@@ -11,9 +11,9 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.messages import VOID
 from cqlproto_anyio.policies import ConstantReconnection
-from tests.cqlproto_anyio.clusters import SELECT, connected, knows, session_on
-from tests.cqlproto_anyio.fakecluster import FakeCluster, FakeHost
-from tests.cqlproto_anyio.server import start, turns, until
+from tests.support.clusters import SELECT, connected, knows, session_on
+from tests.support.fakecluster import FakeCluster, FakeHost
+from tests.support.server import start, turns, until
 
 pytestmark = pytest.mark.uvloop
 

@@ -16,9 +16,9 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
 from cqlproto.connection import Limits
-from cqlproto_anyio.checking import shown
-from tests.cqlproto_anyio.answers import echo
-from tests.cqlproto_anyio.server import serving
+from cqlproto_anyio._checks.values import shown
+from tests.support.answers import echo
+from tests.support.server import serving
 
 HUGE = 10**5000
 ONE = cql.Consistency.ONE

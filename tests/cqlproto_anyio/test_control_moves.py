@@ -9,19 +9,19 @@ import anyio.lowlevel
 import pytest
 
 import cqlproto_anyio as cql
-from cqlproto_anyio import agreement
-from cqlproto_anyio import control as control_module
-from cqlproto_anyio._backend import current_backend
-from tests.cqlproto_anyio.fakecluster import FakeCluster, FakeRequest
-from tests.cqlproto_anyio.faketables import KEYSPACES, LOCAL
-from tests.cqlproto_anyio.server import turns, until
+from cqlproto_anyio._cluster import control_connection as control_module
+from cqlproto_anyio._cluster import schema_agreement as agreement
+from cqlproto_anyio._eventloop.backend import current_backend
+from tests.support.fakecluster import FakeCluster, FakeRequest
+from tests.support.faketables import KEYSPACES, LOCAL
+from tests.support.server import turns, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cqlproto.messages import Response
 
-from tests.cqlproto_anyio.controls import Fixture, controlling, garbage, refused, resolving
+from tests.support.controls import Fixture, controlling, garbage, refused, resolving
 
 pytestmark = pytest.mark.uvloop
 

@@ -8,14 +8,14 @@ import anyio
 import pytest
 
 import cqlproto_anyio as cql
-from tests.cqlproto_anyio.clusters import SELECT, connected, knows, session_on, stats_of
-from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.server import turns, until
+from tests.support.clusters import SELECT, connected, knows, session_on, stats_of
+from tests.support.fakecluster import FakeCluster
+from tests.support.server import turns, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.cqlproto_anyio.fakecluster import FakeHost
+    from tests.support.fakecluster import FakeHost
 
 pytestmark = pytest.mark.uvloop
 

@@ -18,12 +18,12 @@ import pytest
 import trio
 
 import cqlproto_anyio as cql
-from cqlproto_anyio._backend import current_backend
+from cqlproto_anyio._eventloop.backend import current_backend
 from tests.conftest import UVLOOP
-from tests.cqlproto_anyio.answers import echo, ints
-from tests.cqlproto_anyio.clusters import SELECT, session_on
-from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.server import Asked, Server, idle, serving, start, turns
+from tests.support.answers import echo, ints
+from tests.support.clusters import SELECT, session_on
+from tests.support.fakecluster import FakeCluster
+from tests.support.server import Asked, Server, idle, serving, start, turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -7,14 +7,14 @@ from uuid import UUID
 
 import pytest
 
-from cqlproto_anyio import tablets
-from cqlproto_anyio.choosing import Chooser
-from cqlproto_anyio.hoststate import HostState
-from cqlproto_anyio.prepared import Statement
-from cqlproto_anyio.tablets import Tablet, Tablets
-from tests.cqlproto_anyio.clusters import SELECT, connected, knows, session_on, stats_of
-from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.server import until
+from cqlproto_anyio._cluster.selector import Chooser
+from cqlproto_anyio._metadata import tablets
+from cqlproto_anyio._metadata.tablets import Tablet, Tablets
+from cqlproto_anyio._network.host_state import HostState
+from cqlproto_anyio._statements.statement import Statement
+from tests.support.clusters import SELECT, connected, knows, session_on, stats_of
+from tests.support.fakecluster import FakeCluster
+from tests.support.server import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,14 +13,14 @@ from cqlproto import Consistency
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Error, Query, QueryParameters, Register, StatusChange
 from cqlproto.rows import decode_rows
-from cqlproto_anyio._backend import current_backend
-from cqlproto_anyio.opening import open_connection
-from tests.cqlproto_anyio.fakecluster import FakeCluster, FakeHost, FakeRequest, row_v
-from tests.cqlproto_anyio.server import turns, until
+from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._network.connector import open_connection
+from tests.support.fakecluster import FakeCluster, FakeHost, FakeRequest, row_v
+from tests.support.server import turns, until
 
 if TYPE_CHECKING:
     from cqlproto.messages import Response
-    from cqlproto_anyio.connection import Connection
+    from cqlproto_anyio._network.connection import Connection
 
 pytestmark = pytest.mark.uvloop
 

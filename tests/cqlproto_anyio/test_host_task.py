@@ -13,14 +13,14 @@ import anyio
 import pytest
 
 import cqlproto_anyio as cql
-from cqlproto_anyio.cluster import Cluster
-from cqlproto_anyio.connection import Connection
-from cqlproto_anyio.control import Control
-from cqlproto_anyio.deadlines import Deadlines
-from cqlproto_anyio.pool import Pool
-from tests.cqlproto_anyio.clusters import SELECT, living_tasks
-from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.server import Outcome, start, turns, until
+from cqlproto_anyio._cluster.cluster import Cluster
+from cqlproto_anyio._cluster.control_connection import Control
+from cqlproto_anyio._eventloop.deadlines import Deadlines
+from cqlproto_anyio._network.connection import Connection
+from cqlproto_anyio._network.pool import Pool
+from tests.support.clusters import SELECT, living_tasks
+from tests.support.fakecluster import FakeCluster
+from tests.support.server import Outcome, start, turns, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

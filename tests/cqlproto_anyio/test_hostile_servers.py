@@ -18,13 +18,13 @@ from cqlproto.frames import write_frame
 from cqlproto.messages import READY, VOID, Startup, StatusChange
 from cqlproto.messages.events import Event
 from cqlproto.messages.responses import Supported
-from tests.cqlproto_anyio.server import SUPPORTED, open_sockets, serving
+from tests.support.server import SUPPORTED, open_sockets, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from cqlproto.messages import Response
-    from tests.cqlproto_anyio.server import Asked
+    from tests.support.server import Asked
 
 pytestmark = pytest.mark.uvloop
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import cqlproto
 import cqlproto_anyio as cql
-from cqlproto_anyio import runtime as runtime_module
 from cqlproto_anyio import session as session_module
+from cqlproto_anyio._execution import supervisor as runtime_module
+from cqlproto_anyio._metadata.topology import Host
 from cqlproto_anyio.policies import ConstantReconnection, checked
 from cqlproto_anyio.policies.checked import CheckedFilter
 from cqlproto_anyio.policies.routing import Router
-from cqlproto_anyio.topology import Host
-from tests.cqlproto_anyio.clusters import INSERT, SELECT, connected, session_on
-from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.server import until
+from tests.support.clusters import INSERT, SELECT, connected, session_on
+from tests.support.fakecluster import FakeCluster
+from tests.support.server import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,16 +11,16 @@ import anyio
 import pytest
 
 from cqlproto_anyio.policies import ExponentialReconnection
-from tests.cqlproto_anyio.clusters import SELECT, connected, session_on, stats_of
-from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.server import until
+from tests.support.clusters import SELECT, connected, session_on, stats_of
+from tests.support.fakecluster import FakeCluster
+from tests.support.server import until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
     import cqlproto_anyio as cql
-    from tests.cqlproto_anyio.fakecluster import FakeHost
+    from tests.support.fakecluster import FakeHost
 
 LIMIT = 16
 RECONNECTION = ExponentialReconnection(base=0.02, maximum=0.2)

@@ -13,9 +13,9 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode, Opcode
 from cqlproto.messages import Prepare, SetKeyspace
-from tests.cqlproto_anyio.answers import echo, error, ints, preparing
-from tests.cqlproto_anyio.clusters import SOON
-from tests.cqlproto_anyio.server import (
+from tests.support.answers import echo, error, ints, preparing
+from tests.support.clusters import SOON
+from tests.support.server import (
     IDLE,
     connection_of,
     idle,
@@ -30,8 +30,8 @@ from tests.cqlproto_anyio.server import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.cqlproto_anyio.server import Peer
-    from tests.cqlproto_anyio.streams import MemoryStream
+    from tests.support.server import Peer
+    from tests.support.streams import MemoryStream
 
 pytestmark = pytest.mark.usefixtures("each_version")
 

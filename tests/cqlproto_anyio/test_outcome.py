@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cqlproto import Consistency, ErrorCode
-from cqlproto_anyio.cqltext import read_statement
+from cqlproto_anyio._outcome import may_have_applied, may_repeat
+from cqlproto_anyio._text import read_statement
 from cqlproto_anyio.exceptions import CQLError
-from cqlproto_anyio.outcome import may_have_applied, may_repeat
 
 REFUSED = {
     ErrorCode.PROTOCOL_ERROR, ErrorCode.BAD_CREDENTIALS, ErrorCode.IS_BOOTSTRAPPING,

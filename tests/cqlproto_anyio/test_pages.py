@@ -12,10 +12,10 @@ import cqlproto_anyio as cql
 from cqlproto.cqltypes import NATIVE_TYPES
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Column, Prepare, ResultMetadata, Rows
-from cqlproto_anyio._asyncio import SocketStream
-from cqlproto_anyio._backend import current_backend
-from tests.cqlproto_anyio import server as scripted
-from tests.cqlproto_anyio.answers import (
+from cqlproto_anyio._eventloop._asyncio import SocketStream
+from cqlproto_anyio._eventloop.backend import current_backend
+from tests.support import server as scripted
+from tests.support.answers import (
     V4,
     cell,
     columns,
@@ -26,14 +26,14 @@ from tests.cqlproto_anyio.answers import (
     rows_of,
     unprepared,
 )
-from tests.cqlproto_anyio.server import IDLE, Server, idle, losses, serving, state, turns, until
-from tests.cqlproto_anyio.streams import MemoryStream
+from tests.support.server import IDLE, Server, idle, losses, serving, state, turns, until
+from tests.support.streams import MemoryStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cqlproto.messages import Response
-    from tests.cqlproto_anyio.server import Asked
+    from tests.support.server import Asked
 
 pytestmark = pytest.mark.usefixtures("each_version")
 

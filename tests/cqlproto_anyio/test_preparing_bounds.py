@@ -16,18 +16,18 @@ from cqlproto.enums import RESPONSE_BIT, ErrorCode, Opcode
 from cqlproto.frames import write_frame
 from cqlproto.messages import VOID, Prepare
 from cqlproto_anyio.policies import ConstantReconnection
-from tests.cqlproto_anyio import answers
-from tests.cqlproto_anyio.clusters import INSERT, SELECT, connected, session_on
-from tests.cqlproto_anyio.fakecluster import FakeCluster, row_v
-from tests.cqlproto_anyio.faults import failure, preparing, settled, unprepared
-from tests.cqlproto_anyio.server import Outcome, serving, start, state, until
+from tests.support import answers
+from tests.support.clusters import INSERT, SELECT, connected, session_on
+from tests.support.fakecluster import FakeCluster, row_v
+from tests.support.faults import failure, preparing, settled, unprepared
+from tests.support.server import Outcome, serving, start, state, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cqlproto.messages import Response
-    from tests.cqlproto_anyio.fakecluster import FakeHost, FakeRequest
-    from tests.cqlproto_anyio.server import Asked
+    from tests.support.fakecluster import FakeHost, FakeRequest
+    from tests.support.server import Asked
 
 pytestmark = pytest.mark.uvloop
 

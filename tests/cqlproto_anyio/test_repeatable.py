@@ -31,15 +31,15 @@ from cqlproto.messages import (
     Prepared,
     ResultMetadata,
 )
-from tests.cqlproto_anyio.answers import V4, columns, error, ints
-from tests.cqlproto_anyio.server import Server, serving
+from tests.support.answers import V4, columns, error, ints
+from tests.support.server import Server, serving
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from cqlproto.cqltypes import CQLType
     from cqlproto.messages import Response
-    from tests.cqlproto_anyio.server import Asked
+    from tests.support.server import Asked
 
 pytestmark = pytest.mark.usefixtures("each_version")
 

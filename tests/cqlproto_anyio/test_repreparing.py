@@ -20,17 +20,17 @@ from cqlproto.messages import (
     Prepare,
 )
 from cqlproto_anyio.policies import ConstantReconnection
-from tests.cqlproto_anyio.clusters import INSERT, SELECT, connected, session_on
-from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.faults import Script, failure, preparing, settled, unprepared
-from tests.cqlproto_anyio.schemas import ADDRESS, LONGER, Schema
-from tests.cqlproto_anyio.server import idle, turns, until
+from tests.support.clusters import INSERT, SELECT, connected, session_on
+from tests.support.fakecluster import FakeCluster
+from tests.support.faults import Script, failure, preparing, settled, unprepared
+from tests.support.schemas import ADDRESS, LONGER, Schema
+from tests.support.server import idle, turns, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cqlproto.messages import Response
-    from tests.cqlproto_anyio.fakecluster import FakeHost, FakeRequest
+    from tests.support.fakecluster import FakeHost, FakeRequest
 
 pytestmark = pytest.mark.uvloop
 

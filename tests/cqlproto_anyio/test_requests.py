@@ -14,14 +14,14 @@ import pytest
 import trio
 
 import cqlproto_anyio as cql
-from tests.cqlproto_anyio import server as scripted
-from tests.cqlproto_anyio.answers import echo, ints, preparing
-from tests.cqlproto_anyio.server import IDLE, State, idle, serving, start, state, turns
+from tests.support import server as scripted
+from tests.support.answers import echo, ints, preparing
+from tests.support.server import IDLE, State, idle, serving, start, state, turns
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from tests.cqlproto_anyio.server import Server
+    from tests.support.server import Server
 
 pytestmark = [pytest.mark.uvloop, pytest.mark.usefixtures("each_version")]
 

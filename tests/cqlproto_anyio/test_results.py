@@ -14,9 +14,9 @@ import cqlproto_anyio as cql
 from cqlproto import ResponseReceived
 from cqlproto.cqltypes import UNSET
 from cqlproto.messages import VOID
-from cqlproto.rows.targets import row_class
+from cqlproto.rows.targets.resolve import row_class
 from cqlproto_anyio.results import PageToken
-from tests.cqlproto_anyio.answers import columns
+from tests.support.answers import columns
 
 cells = st.lists(st.one_of(st.none(), st.just(UNSET), st.binary(max_size=8)), max_size=4)
 states = st.binary(min_size=1, max_size=60)

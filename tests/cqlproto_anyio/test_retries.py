@@ -16,15 +16,15 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto_anyio.policies import Retry
-from tests.cqlproto_anyio.clusters import INSERT, LWT, SELECT, connected, session_on
-from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.faults import Fault, Script, failure, preparing, settled
-from tests.cqlproto_anyio.server import idle, start, until
+from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on
+from tests.support.fakecluster import FakeCluster
+from tests.support.faults import Fault, Script, failure, preparing, settled
+from tests.support.server import idle, start, until
 
 if TYPE_CHECKING:
     from cqlproto.messages import Error
     from cqlproto_anyio.exceptions import CQLError
-    from tests.cqlproto_anyio.fakecluster import FakeRequest
+    from tests.support.fakecluster import FakeRequest
 
 pytestmark = pytest.mark.uvloop
 

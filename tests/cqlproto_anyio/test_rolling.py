@@ -10,12 +10,12 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
 from cqlproto.messages import VOID
-from tests.cqlproto_anyio.clusters import INSERT, SELECT, connected, session_on, stats_of
-from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.server import start, turns, until
+from tests.support.clusters import INSERT, SELECT, connected, session_on, stats_of
+from tests.support.fakecluster import FakeCluster
+from tests.support.server import start, turns, until
 
 if TYPE_CHECKING:
-    from tests.cqlproto_anyio.fakecluster import FakeHost
+    from tests.support.fakecluster import FakeHost
 
 pytestmark = pytest.mark.uvloop
 

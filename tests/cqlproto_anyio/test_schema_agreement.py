@@ -11,15 +11,15 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto.messages import SchemaChange
-from cqlproto_anyio import agreement
-from tests.cqlproto_anyio.clusters import SELECT, connected, session_on
-from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.faketables import PEERS_V2
-from tests.cqlproto_anyio.server import Outcome, idle, start, until
+from cqlproto_anyio._cluster import schema_agreement as agreement
+from tests.support.clusters import SELECT, connected, session_on
+from tests.support.fakecluster import FakeCluster
+from tests.support.faketables import PEERS_V2
+from tests.support.server import Outcome, idle, start, until
 
 if TYPE_CHECKING:
     from cqlproto.messages import Response
-    from tests.cqlproto_anyio.fakecluster import FakeHost, FakeRequest
+    from tests.support.fakecluster import FakeHost, FakeRequest
 
 pytestmark = pytest.mark.uvloop
 

@@ -10,9 +10,9 @@ import pytest
 from cqlproto.cqltypes import encoder, parse_type
 from cqlproto.messages import VOID
 from cqlproto.routing import MAX_TOKEN, MIN_TOKEN, murmur3_token, shard_of
-from cqlproto_anyio import cluster as cluster_module
-from cqlproto_anyio.tablets import EXTENSION, PAYLOAD_KEY
-from tests.cqlproto_anyio.clusters import (
+from cqlproto_anyio._cluster import cluster as cluster_module
+from cqlproto_anyio._metadata.tablets import EXTENSION, PAYLOAD_KEY
+from tests.support.clusters import (
     INSERT,
     LWT,
     SELECT,
@@ -22,16 +22,16 @@ from tests.cqlproto_anyio.clusters import (
     stats_of,
     topology_of,
 )
-from tests.cqlproto_anyio.fakecluster import FakeCluster, FakeConnection, FakeRequest, row_v
-from tests.cqlproto_anyio.fakehosts import IGNORED_BITS, SUPPORTED
-from tests.cqlproto_anyio.server import turns, until
+from tests.support.fakecluster import FakeCluster, FakeConnection, FakeRequest, row_v
+from tests.support.fakehosts import IGNORED_BITS, SUPPORTED
+from tests.support.server import turns, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import cqlproto_anyio as cql
     from cqlproto.messages import Response
-    from tests.cqlproto_anyio.fakecluster import FakeHost
+    from tests.support.fakecluster import FakeHost
 
 pytestmark = pytest.mark.uvloop
 

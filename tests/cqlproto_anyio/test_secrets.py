@@ -32,14 +32,14 @@ from cqlproto.messages import (
     Error,
     Startup,
 )
-from tests.cqlproto_anyio.answers import echo
-from tests.cqlproto_anyio.server import serving, turns
+from tests.support.answers import echo
+from tests.support.server import serving, turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cqlproto.messages import Response
-    from tests.cqlproto_anyio.server import Asked, Server
+    from tests.support.server import Asked, Server
 
 SELECT = "SELECT v FROM t WHERE v = ?"
 SECRET = "hunter2-in-the-clear"

@@ -13,16 +13,16 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.messages import Rows, SchemaChange
 from cqlproto_anyio.policies import ConstantReconnection
-from tests.cqlproto_anyio.clusters import connected, session_on
-from tests.cqlproto_anyio.fakecluster import FakeCluster, row_v
-from tests.cqlproto_anyio.fakehosts import V_METADATA
-from tests.cqlproto_anyio.server import Outcome, start, until
+from tests.support.clusters import connected, session_on
+from tests.support.fakecluster import FakeCluster, row_v
+from tests.support.fakehosts import V_METADATA
+from tests.support.server import Outcome, start, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cqlproto.messages import Response
-    from tests.cqlproto_anyio.fakecluster import FakeRequest
+    from tests.support.fakecluster import FakeRequest
 
 pytestmark = pytest.mark.uvloop
 

@@ -11,13 +11,13 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Error, ResultMetadata, Rows, SchemaChange
-from cqlproto_anyio import racing
-from tests.cqlproto_anyio.clusters import SELECT, connected, session_on, stats_of
-from tests.cqlproto_anyio.controls import refused
-from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.fakehosts import V_METADATA, FakeRequest
-from tests.cqlproto_anyio.faketables import KEYSPACES, LOCAL, PEERS_V2
-from tests.cqlproto_anyio.server import until
+from cqlproto_anyio._cluster import racing
+from tests.support.clusters import SELECT, connected, session_on, stats_of
+from tests.support.controls import refused
+from tests.support.fakecluster import FakeCluster
+from tests.support.fakehosts import V_METADATA, FakeRequest
+from tests.support.faketables import KEYSPACES, LOCAL, PEERS_V2
+from tests.support.server import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,9 +12,9 @@ import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Error
 from cqlproto_anyio.policies import ConstantReconnection
-from tests.cqlproto_anyio.clusters import INSERT, SELECT, connected, session_on, stats_of
-from tests.cqlproto_anyio.fakecluster import FakeCluster, FakeRequest, row_v
-from tests.cqlproto_anyio.server import start, until
+from tests.support.clusters import INSERT, SELECT, connected, session_on, stats_of
+from tests.support.fakecluster import FakeCluster, FakeRequest, row_v
+from tests.support.server import start, until
 
 if TYPE_CHECKING:
     from cqlproto.messages import Response

@@ -19,9 +19,9 @@ import pytest
 from anyio.streams.tls import TLSStream
 
 import cqlproto_anyio as cql
-from cqlproto_anyio.stream import Attempt, open_stream
-from tests.cqlproto_anyio.answers import echo
-from tests.cqlproto_anyio.server import Peer, Server, serving, until
+from cqlproto_anyio._network.stream import Attempt, open_stream
+from tests.support.answers import echo
+from tests.support.server import Peer, Server, serving, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,18 +13,18 @@ from cqlproto.enums import RESPONSE_BIT, ErrorCode, Opcode
 from cqlproto.frames import write_frame
 from cqlproto.messages import VOID, Error, Prepare, Rows
 from cqlproto.segments import write_segments
-from tests.cqlproto_anyio.clusters import INSERT, LWT, SELECT, connected, session_on, stats_of
-from tests.cqlproto_anyio.fakecluster import FakeCluster, row_v
-from tests.cqlproto_anyio.fakehosts import V_METADATA
-from tests.cqlproto_anyio.faketables import PEERS_V2
-from tests.cqlproto_anyio.server import idle, start, until
+from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on, stats_of
+from tests.support.fakecluster import FakeCluster, row_v
+from tests.support.fakehosts import V_METADATA
+from tests.support.faketables import PEERS_V2
+from tests.support.server import idle, start, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cqlproto.messages import Response
     from cqlproto_anyio.hooks import HostRecord
-    from tests.cqlproto_anyio.fakehosts import FakeRequest
+    from tests.support.fakehosts import FakeRequest
 
 pytestmark = pytest.mark.uvloop
 versions = pytest.mark.parametrize("version", [ProtocolVersion.V5, ProtocolVersion.V4], ids=str)

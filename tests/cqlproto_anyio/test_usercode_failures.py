@@ -23,17 +23,17 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.connection import PlainAuthenticator
 from cqlproto.enums import ErrorCode
-from tests.cqlproto_anyio.answers import echo, ints
-from tests.cqlproto_anyio.clusters import INSERT, SELECT, connected, session_on
-from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.faults import Fault, Script, failure, settled
-from tests.cqlproto_anyio.server import connection_of, idle, serving, start, turns, until
+from tests.support.answers import echo, ints
+from tests.support.clusters import INSERT, SELECT, connected, session_on
+from tests.support.fakecluster import FakeCluster
+from tests.support.faults import Fault, Script, failure, settled
+from tests.support.server import connection_of, idle, serving, start, turns, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cqlproto.messages import Response
-    from tests.cqlproto_anyio.fakehosts import FakeHost, FakeRequest
+    from tests.support.fakehosts import FakeHost, FakeRequest
 
 
 class Odd(BaseException):
@@ -794,19 +794,16 @@ async def test_a_log_filter_that_raises() -> None:
         def host_down(self, record: cql.HostRecord) -> None:
             raise LookupError
 
-    loggers = [logging.getLogger(name) for name in ("cqlproto_anyio", "cqlproto_anyio.control")]
-    broken = Filter()
+    logger, broken = logging.getLogger("cqlproto_anyio"), Filter()
     async with session_on(cluster, hooks=Broken()) as session:
         await connected(session, cluster.hosts)
-        for logger in loggers:
-            logger.addFilter(broken)
+        logger.addFilter(broken)
         try:
             cluster.hosts[1].cut()
             await until(lambda: any(host.lost for host in session.statistics().hosts))
             await serves(session, cluster.hosts)
         finally:
-            for logger in loggers:
-                logger.removeFilter(broken)
+            logger.removeFilter(broken)
 
 
 async def test_a_caller_whose_stack_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -835,7 +832,7 @@ INTERRUPTED = """
 import signal, sys
 import anyio, trio
 import cqlproto_anyio as cql
-from tests.cqlproto_anyio.fakecluster import FakeCluster
+from tests.support.fakecluster import FakeCluster
 
 ended, where, cluster = [], WHERE, FakeCluster(1)
 
@@ -911,7 +908,7 @@ EXITS = """
 import asyncio, sys
 from contextlib import suppress
 import cqlproto_anyio as cql
-from tests.cqlproto_anyio.fakecluster import FakeCluster
+from tests.support.fakecluster import FakeCluster
 
 async def main():
     cluster = FakeCluster(1)

@@ -7,9 +7,9 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto_anyio.policies import ConstantReconnection
-from tests.cqlproto_anyio.clusters import connected, knows, session_on, stats_of
-from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.server import IDLE, start, state, turns, until
+from tests.support.clusters import connected, knows, session_on, stats_of
+from tests.support.fakecluster import FakeCluster
+from tests.support.server import IDLE, start, state, turns, until
 
 pytestmark = pytest.mark.uvloop
 

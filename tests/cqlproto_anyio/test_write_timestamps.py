@@ -13,16 +13,16 @@ import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import Batch, Error, Execute, Query
-from cqlproto_anyio import runtime as runtime_module
-from tests.cqlproto_anyio.clusters import INSERT, LWT, SELECT, connected, session_on
-from tests.cqlproto_anyio.fakecluster import FakeCluster
-from tests.cqlproto_anyio.faults import Fault, Script, failure, success
-from tests.cqlproto_anyio.server import idle, start, until
+from cqlproto_anyio._execution import supervisor as runtime_module
+from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on
+from tests.support.fakecluster import FakeCluster
+from tests.support.faults import Fault, Script, failure, success
+from tests.support.server import idle, start, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.cqlproto_anyio.fakecluster import FakeRequest
+    from tests.support.fakecluster import FakeRequest
 
 pytestmark = pytest.mark.uvloop
 

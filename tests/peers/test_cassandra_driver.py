@@ -25,9 +25,9 @@ from cqlproto import ProtocolVersion
 from cqlproto.cqltypes import NATIVE_TYPES, CQLType, Timestamp, encoder
 from cqlproto.messages import SchemaChange
 from cqlproto.testing import values_of
-from tests.cqlproto.peers import AGREEMENTS, Agreement
 from tests.peers import cases
 from tests.peers.server import Server, Statement
+from tests.support.peers import AGREEMENTS, Agreement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

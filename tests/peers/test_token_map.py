@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cqlproto.routing import murmur3_token
-from cqlproto_anyio.topology import Host, Topology
-from tests.cqlproto_anyio.topologies import clusters, host, replication_options, worth_asking
+from cqlproto_anyio._metadata.topology import Host, Topology
+from tests.support.topologies import clusters, host, replication_options, worth_asking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,6 +27,17 @@ from struct import error as struct_error
 from typing import Any, NamedTuple, NoReturn
 from uuid import UUID
 
+from cqlproto.cqltypes.constructors import (
+    DATE_OFFSET,
+    EPOCH,
+    EPOCH_ORDINAL,
+    date_of,
+    duration_of,
+    ipv4_of,
+    time_of,
+    timestamp_of,
+    uuid_of,
+)
 from cqlproto.cqltypes.exact import (
     EXACT,
     EXPONENTS,
@@ -37,17 +48,6 @@ from cqlproto.cqltypes.exact import (
     to_decimal,
     to_integer,
     write_varint,
-)
-from cqlproto.cqltypes.making import (
-    DATE_OFFSET,
-    EPOCH,
-    EPOCH_ORDINAL,
-    date_of,
-    duration_of,
-    ipv4_of,
-    time_of,
-    timestamp_of,
-    uuid_of,
 )
 from cqlproto.cqltypes.model import CQLType, NativeType, VectorType
 from cqlproto.cqltypes.values import EMPTY, UNSET, Date, Duration, Time, Timestamp

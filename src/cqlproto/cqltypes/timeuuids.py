@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from cqlproto.cqltypes.making import EPOCH
+from cqlproto.cqltypes.constructors import EPOCH
 
 __all__ = ["max_timeuuid", "min_timeuuid", "timeuuid_datetime", "timeuuid_of"]
 

@@ -11,11 +11,11 @@ from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cqlproto.exceptions import LocalProtocolError
-from cqlproto.rows.binder import Binder
-from cqlproto.rows.early import early_decoder
-from cqlproto.rows.failures import refused
-from cqlproto.rows.reference import reference_decoder
-from cqlproto.rows.targets import Row, RowTarget, row_maker
+from cqlproto.rows.decoding.reference import reference_decoder
+from cqlproto.rows.decoding.table import early_decoder
+from cqlproto.rows.encoding.binder import Binder
+from cqlproto.rows.targets.failures import refused
+from cqlproto.rows.targets.resolve import Row, RowTarget, row_maker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,7 +79,7 @@ def _compiled(
     columns: tuple[Column, ...], target: Any, make: Callable[..., Any]
 ) -> Callable[[Rows], list[Any]]:
     """Return the decoder that was written for these columns."""
-    from cqlproto.rows.compile import compiled_decoder  # many programs never get this far
+    from cqlproto.rows.decoding.compiled import compiled_decoder  # many programs never get this far
 
     return _made_by(compiled_decoder, columns, target, make)
 
@@ -107,7 +107,7 @@ def _made_by(
 
 def decoder_source(types: Sequence[CQLType]) -> str:
     """Return the source that is compiled for columns of these types, as a bare tuple."""
-    from cqlproto.rows import compile
+    from cqlproto.rows.decoding import compiled as compile
 
     return compile.decoder_source(types)
 

@@ -6,8 +6,8 @@ import sys
 
 from cqlproto.cqltypes import TupleType, parse_type
 from cqlproto.exceptions import LocalProtocolError
-from cqlproto.rows.compile import decoder_source
-from cqlproto.rows.pack import packer_source
+from cqlproto.rows.decoding.compiled import decoder_source
+from cqlproto.rows.encoding.compiled import packer_source
 
 
 def main(arguments: list[str]) -> int:

@@ -12,18 +12,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from cqlproto_anyio.checking import integer, number
+from cqlproto_anyio._checks.callables import Report, described
+from cqlproto_anyio._checks.values import integer, number
 from cqlproto_anyio.exceptions import ConfigError
 from cqlproto_anyio.policies.reconnection import ExponentialReconnection
 from cqlproto_anyio.policies.retry import Retry
-from cqlproto_anyio.usercode import Report, described
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from cqlproto_anyio._metadata.topology import Host
     from cqlproto_anyio.policies.reconnection import Reconnection
     from cqlproto_anyio.policies.speculation import Speculation, Tracker
-    from cqlproto_anyio.topology import Host
 
 __all__ = ["CheckedFilter", "CheckedReconnection", "CheckedTracker", "checked_retry", "tracker_of"]
 

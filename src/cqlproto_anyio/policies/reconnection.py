@@ -1,7 +1,7 @@
 """How long to wait before a host that couldn't be reached is tried again.
 
 A policy is a pure function of the number of failures and of a random number, which is an argument.
-Who decides *when* to ask is :mod:`cqlproto_anyio.hoststate`.
+Who decides *when* to ask is :mod:`cqlproto_anyio._network.host_state`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from cqlproto_anyio.checking import number
+from cqlproto_anyio._checks.values import number
 
 __all__ = ["ConstantReconnection", "ExponentialReconnection", "Reconnection"]
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from cqlproto_anyio.checking import integer, number
+from cqlproto_anyio._checks.values import integer, number
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     IsBootstrapping,

@@ -17,15 +17,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from cqlproto_anyio.checking import integer, plain_function, shown, switch
+from cqlproto_anyio._checks.values import integer, plain_function, shown, switch
+from cqlproto_anyio._metadata.topology import Host
 from cqlproto_anyio.exceptions import ConfigError
-from cqlproto_anyio.topology import Host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from uuid import UUID
 
-    from cqlproto_anyio.topology import Placement, Ring, Topology
+    from cqlproto_anyio._metadata.topology import Placement, Ring, Topology
 
 __all__ = ["Distance", "Router", "Routing", "distance"]
 

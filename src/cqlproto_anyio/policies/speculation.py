@@ -17,7 +17,7 @@ from itertools import accumulate
 from operator import add
 from typing import Protocol
 
-from cqlproto_anyio.checking import integer, number
+from cqlproto_anyio._checks.values import integer, number
 
 __all__ = ["ConstantSpeculation", "PercentileSpeculation", "Speculation", "Tracker"]
 

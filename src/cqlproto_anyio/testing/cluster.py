@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from cqlproto_anyio.arguments import parse_endpoint
-from cqlproto_anyio.config import Endpoint
+from cqlproto_anyio._settings.arguments import parse_endpoint
+from cqlproto_anyio.endpoint import Endpoint
 from cqlproto_anyio.exceptions import ConfigError
 from cqlproto_anyio.testing.proxy import FaultProxy
 from cqlproto_anyio.testing.relay import Statements

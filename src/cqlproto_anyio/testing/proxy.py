@@ -15,8 +15,8 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from cqlproto_anyio.arguments import parse_endpoint
-from cqlproto_anyio.config import Endpoint
+from cqlproto_anyio._settings.arguments import parse_endpoint
+from cqlproto_anyio.endpoint import Endpoint
 from cqlproto_anyio.exceptions import ConfigError, UsageError
 from cqlproto_anyio.testing._memory import MemoryStream
 from cqlproto_anyio.testing._sockets import Listener

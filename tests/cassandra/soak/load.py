@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 import cqlproto_anyio as cql
-from cqlproto_anyio.settling import settle
+from cqlproto_anyio.lwt import settle
 from tests.cassandra.soak.ledger import Ledger, value_of
 from tests.cassandra.soak.terms import IDEMPOTENT, SLACK, Figures, Group
 

@@ -9,8 +9,8 @@ import sys
 import anyio
 import sniffio
 
-from cqlproto_anyio.connection import Connection
-from cqlproto_anyio.request import Request
+from cqlproto_anyio._eventloop.request import Request
+from cqlproto_anyio._network.connection import Connection
 from tests.cassandra.soak.terms import Resources
 
 __all__ = ["measure", "settled"]

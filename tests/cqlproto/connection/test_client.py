@@ -48,7 +48,7 @@ from cqlproto.messages import (
     Startup,
 )
 from cqlproto.rows import Binder, decode_rows
-from tests.cqlproto.peers import (
+from tests.support.peers import (
     COLUMNS,
     CONTENT,
     METADATA,

@@ -49,7 +49,7 @@ from cqlproto.messages import (
     TopologyChange,
 )
 from cqlproto.testing import LinkedPair, linked_pair, noise
-from tests.cqlproto.peers import (
+from tests.support.peers import (
     AGREEMENTS,
     METADATA,
     ONE,

@@ -37,7 +37,7 @@ from cqlproto.messages import (
     Supported,
     read_response,
 )
-from tests.cqlproto.peers import (
+from tests.support.peers import (
     AGREEMENTS,
     ONE,
     REQUESTS,

@@ -39,7 +39,7 @@ from cqlproto.cqltypes import (
     user_value_class,
 )
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError, ValueConversionError
-from cqlproto.rows.targets import row_class
+from cqlproto.rows.targets.resolve import row_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -9,13 +9,13 @@ from uuid import UUID
 import pytest
 
 import cqlproto_anyio as cql
+from cqlproto_anyio._checks.callables import Report
 from cqlproto_anyio.policies.checked import (
     CheckedFilter,
     CheckedReconnection,
     checked_retry,
     tracker_of,
 )
-from cqlproto_anyio.usercode import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from cqlproto.cqltypes import NATIVE_TYPES
 from cqlproto.messages.metadata import Column
 from cqlproto.routing import MAX_TOKEN, MIN_TOKEN, key_function, murmur3_token
-from cqlproto_anyio.config import Endpoint
+from cqlproto_anyio._metadata.topology import Host, Topology
+from cqlproto_anyio.endpoint import Endpoint
 from cqlproto_anyio.exceptions import ConfigError
 from cqlproto_anyio.policies import routing as routing_module
 from cqlproto_anyio.policies.routing import Router, Routing, distance
-from cqlproto_anyio.topology import Host, Topology
-from tests.cqlproto_anyio.topologies import (
+from tests.support.topologies import (
     DATACENTERS,
     clusters,
     host,

@@ -13,9 +13,9 @@ from cqlproto_anyio.testing import (
     FaultProxy,
 )
 from cqlproto_anyio.testing._memory import MemoryStream
-from tests.cqlproto_anyio.answers import echo
-from tests.cqlproto_anyio.clusters import SOON
-from tests.cqlproto_anyio.server import Server, open_sockets, serving, until
+from tests.support.answers import echo
+from tests.support.clusters import SOON
+from tests.support.server import Server, open_sockets, serving, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,8 +10,8 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto_anyio.testing import Answer, Drop, ProxiedCluster, Rule
-from tests.cqlproto_anyio.answers import echo
-from tests.cqlproto_anyio.server import Server, open_sockets, serving, until
+from tests.support.answers import echo
+from tests.support.server import Server, open_sockets, serving, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

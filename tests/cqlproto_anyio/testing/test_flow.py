@@ -22,9 +22,9 @@ from cqlproto_anyio.testing import (
     Stall,
 )
 from cqlproto_anyio.testing._memory import MemoryStream
-from tests.cqlproto_anyio.answers import ints
-from tests.cqlproto_anyio.server import open_sockets, until
 from tests.cqlproto_anyio.testing.proxied import proxied, selected, session, silent
+from tests.support.answers import ints
+from tests.support.server import open_sockets, until
 
 pytestmark = pytest.mark.uvloop
 

@@ -25,9 +25,9 @@ from cqlproto_anyio.testing import (
     Rule,
     Stall,
 )
-from tests.cqlproto_anyio.answers import echo
-from tests.cqlproto_anyio.server import serving, start, until
 from tests.cqlproto_anyio.testing.proxied import SELECT, proxied, selected, session
+from tests.support.answers import echo
+from tests.support.server import serving, start, until
 
 pytestmark = pytest.mark.uvloop
 

@@ -48,8 +48,8 @@ from cqlproto_anyio.testing import (
     Stall,
 )
 from cqlproto_anyio.testing.relay import End, Hold, Send, Statements
-from tests.cqlproto_anyio.answers import columns, rows_of, statement_id
 from tests.cqlproto_anyio.testing.wired import WAY_IDS, WAYS, Wired, usual
+from tests.support.answers import columns, rows_of, statement_id
 
 if TYPE_CHECKING:
     from cqlproto_anyio.testing import Fault, Side

@@ -1,0 +1,1 @@
+"""Checks of what users pass: values of arguments, and callables that may raise anything."""

@@ -1,0 +1,306 @@
+"""What one node says of the cluster: its system tables, read on a connection to it.
+
+Tables are read by pages of a size that is decoded in a few milliseconds, whatever the number of
+hosts, so that requests are never kept waiting for it, or shorter ones if they are longer than
+``Limits.max_response``; and first pages are asked for together, so that a small cluster is read in
+one round trip.
+
+``system.peers_v2`` came with Cassandra 4.0 and ``system_schema`` with 3.0. Where the first is not
+known ``system.peers`` is read; where the second isn't, no keyspaces are known, and with them no
+replicas.
+
+Proxies, stubs and other databases that speak CQL answer some of these queries by an error, by Void,
+or by rows that say nothing. A table that a node has never told counts as unknown, with a note why.
+A table that it has told before must be readable: otherwise the node is ill.
+
+Nothing that a server says is read without a bound: pages, rows, bytes and time are counted.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import anyio
+import anyio.lowlevel
+
+from cqlproto.enums import Consistency
+from cqlproto.exceptions import (
+    ProtocolError,
+    RemoteProtocolError,
+    ResponseTooLarge,
+    RowMappingError,
+    ValueConversionError,
+)
+from cqlproto.messages import Error, Options, Query, QueryParameters, Register, Rows
+from cqlproto.rows import decode_rows
+from cqlproto_anyio._metadata.discovery import read_keyspaces
+from cqlproto_anyio.exceptions import (
+    DatabaseError,
+    InvalidQuery,
+    RequestTimeout,
+    database_error,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cqlproto.messages import Request as Message
+    from cqlproto_anyio._eventloop.backend import Backend
+    from cqlproto_anyio._eventloop.request import Request
+    from cqlproto_anyio._metadata.discovery import Found, HostReader
+    from cqlproto_anyio._network.connection import Connection
+
+__all__ = ["SystemTables"]
+
+Rowdict = dict[str, Any]
+
+# What answers say that are of no use; the connection is as good as ever.
+_USELESS = (DatabaseError, ProtocolError, ValueConversionError, RowMappingError, RequestTimeout)
+
+EVENTS = ("TOPOLOGY_CHANGE", "STATUS_CHANGE", "SCHEMA_CHANGE")
+
+PAGE_SIZE = 50  # rows, of 256 tokens each if it comes to it
+# There are no such clusters, but there may be a server that never ends.
+MAX_PAGES = 1000
+MAX_ROWS = 10_000
+MAX_BYTES = 64 * 1024 * 1024
+MAX_TIME = 6.0  # for all pages of a table, in timeouts of one
+
+LOCAL = "SELECT * FROM system.local WHERE key = 'local'"
+PEERS_V2 = "SELECT * FROM system.peers_v2"
+PEERS = "SELECT * FROM system.peers"
+KEYSPACES = "SELECT keyspace_name, replication FROM system_schema.keyspaces"
+LOCAL_VERSION = "SELECT host_id, schema_version FROM system.local WHERE key = 'local'"
+PEER_VERSIONS_V2 = "SELECT host_id, schema_version FROM system.peers_v2"
+PEER_VERSIONS = "SELECT host_id, schema_version FROM system.peers"
+
+_OLDER = {PEERS_V2: PEERS, PEER_VERSIONS_V2: PEER_VERSIONS}
+
+
+class SystemTables:
+    """The tables of the node at the other end of a connection.
+
+    Every method raises what can go wrong with a request: DatabaseError, RequestTimeout,
+    ConnectionLost, Overloaded; and RemoteProtocolError if the answer isn't what it must be. One
+    that is cancelled leaves nothing behind.
+
+    Arguments:
+        connection: to the node; somebody runs it.
+        backend: what the event loop offers.
+        timeout: for each request, in seconds.
+        tolerant: whether what the node has never told so far counts as unknown; else it is raised.
+
+    Attributes:
+        unread: what could not be read lately: ``local``, ``peers``, ``keyspaces``, ``events``.
+        answered: called whenever an answer has come.
+    """
+
+    def __init__(
+        self, connection: Connection, backend: Backend, timeout: float, *, tolerant: bool = False
+    ) -> None:
+        self.connection = connection
+        self.unread: set[str] = set()
+        self.answered: Callable[[], object] = lambda: None
+        self._told: set[str] = set()
+        self._request = backend.request
+        self._clock = backend.clock
+        self._timeout = timeout
+        self._tolerant = tolerant
+        self._has_peers_v2 = True
+
+    async def register(self) -> str | None:
+        """Ask for events; what happens from now on is told to the connection's listener.
+
+        Returns:
+            None, or a note if the node refuses or doesn't answer.
+        """
+        try:
+            await self._answer(self._submit(Register(EVENTS), "REGISTER"), self._timeout)
+        except (DatabaseError, RequestTimeout) as exc:
+            if not self._tolerant:
+                raise
+            self.unread.add("events")
+            return f"no events are told, the hosts are read now and then: {exc}"
+        return None
+
+    async def beat(self, timeout: float) -> None:
+        """Find out whether the node answers within so many seconds."""
+        await self._answer(self._submit(Options(), "OPTIONS"), timeout)
+
+    async def cluster(
+        self, begin: Callable[[Rowdict], HostReader]
+    ) -> tuple[Found, dict[str, dict[str, str]], list[str]]:
+        """Read the hosts and the keyspaces.
+
+        Arguments:
+            begin: makes a reader of the row of ``system.local``, which is empty if that can't be
+                read; what it raises is raised here.
+
+        Returns:
+            the hosts; the keyspaces' replication options by name; notes on what can't be read.
+        """
+        peers = PEERS_V2 if self._has_peers_v2 else PEERS
+        asked = [self._ask(query, None) for query in (LOCAL, peers, KEYSPACES)]
+        notes: list[str] = []
+        try:
+            local: list[Rowdict] = []
+            with self._excused("local", "what the node says of itself", notes):
+                await self._pages(LOCAL, local.extend, asked[0])
+                if len(local) != 1:
+                    raise RemoteProtocolError(f"system.local has {len(local)} rows, not one")
+            reader = begin(local[0] if len(local) == 1 else {})
+            if not reader.complete:
+                self.unread.add("local")
+                self._told.discard("local")
+            with self._excused("peers", "the other hosts", notes):
+                await self._peers(peers, reader.add, asked[1])
+            keyspaces, more = await self.keyspaces(asked[2])
+        finally:
+            for request in asked:
+                request.abandon()
+        return reader.found(), keyspaces, [*notes, *more]
+
+    async def keyspaces(
+        self, first: Request | None = None
+    ) -> tuple[dict[str, dict[str, str]], list[str]]:
+        """Read the keyspaces.
+
+        Arguments:
+            first: the request for the first page, if it has been submitted.
+
+        Returns:
+            their replication options by name, and notes on what can't be read.
+        """
+        rows: list[Rowdict] = []
+        notes: list[str] = []
+        try:
+            with self._excused("keyspaces", "the keyspaces and so the replicas", notes):
+                await self._pages(KEYSPACES, rows.extend, first)
+        except InvalidQuery as exc:
+            return {}, [f"no keyspace is known, so no replicas are: {exc}"]
+        if notes:
+            return {}, notes
+        return read_keyspaces(rows)
+
+    @property
+    def tells_itself(self) -> bool:
+        """Whether the node has told once who it is, and must go on to."""
+        return "local" in self._told
+
+    @contextmanager
+    def _excused(self, table: str, what: str, notes: list[str]) -> Iterator[None]:
+        """Make a note of a table that can't be read, if this node has never told it."""
+        try:
+            yield
+        except _USELESS as exc:
+            known = table in self._told or not self._tolerant
+            ill = known or self.connection.lost is not None
+            # a node that doesn't say anything at all is no node
+            if ill or (table == "local" and isinstance(exc, RequestTimeout)):
+                raise
+            if table == "keyspaces" and isinstance(exc, InvalidQuery):  # older than 3.0
+                raise
+            self.unread.add(table)
+            notes.append(f"{self.connection.endpoint} doesn't tell {what}: {exc}")
+        else:
+            self.unread.discard(table)
+            self._told.add(table)
+
+    async def schema_versions(self) -> tuple[object, dict[UUID, object]]:
+        """Return the node's own schema version, and by their ids those of it and of its peers."""
+        local: list[Rowdict] = []
+        peers: list[Rowdict] = []
+        await self._pages(LOCAL_VERSION, local.extend)
+        query = PEER_VERSIONS_V2 if self._has_peers_v2 else PEER_VERSIONS
+        await self._peers(query, peers.extend)
+        ids = [(row.get("host_id"), row.get("schema_version")) for row in (*peers, *local)]
+        versions = {host_id: version for host_id, version in ids if isinstance(host_id, UUID)}
+        return local[0].get("schema_version") if local else None, versions
+
+    # -- requests
+
+    async def _peers(
+        self,
+        query: str,
+        take: Callable[[list[Rowdict]], object],
+        first: Request | None = None,
+    ) -> None:
+        try:
+            await self._pages(query, take, first)
+        except InvalidQuery:
+            older = _OLDER.get(query)
+            if older is None:
+                raise
+            self._has_peers_v2 = False
+            await self._pages(older, take)
+
+    async def _pages(
+        self,
+        query: str,
+        take: Callable[[list[Rowdict]], object],
+        first: Request | None = None,
+    ) -> None:
+        """Give the rows of a query, as dicts, to a function, page by page."""
+        request = first or self._ask(query, None)
+        deadline = self._clock() + MAX_TIME * self._timeout
+        state, size = None, PAGE_SIZE
+        rows_left, bytes_left = MAX_ROWS, MAX_BYTES
+        for _ in range(MAX_PAGES):
+            timeout = min(self._timeout, max(deadline - self._clock(), 0.001))
+            try:
+                message = await self._answer(request, timeout)
+            except ResponseTooLarge:
+                if size == 1:
+                    raise
+                size = max(size // 8, 1)
+                request = self._ask(query, state, size)
+                continue
+            if not isinstance(message, Rows):
+                raise RemoteProtocolError(f"{query} was answered by {type(message).__name__}")
+            if message.metadata is None or not message.metadata.columns:
+                raise RemoteProtocolError(f"{query} was answered by rows without columns")
+            rows_left -= message.row_count
+            bytes_left -= len(message.body) - message.offset
+            if rows_left < 0 or bytes_left < 0:
+                raise RemoteProtocolError(
+                    f"{query} gives more than {MAX_ROWS:,} rows or {MAX_BYTES:,} bytes"
+                )
+            rows = decode_rows(message, dict)
+            await anyio.lowlevel.checkpoint()  # the other half of the work follows
+            take(rows)
+            if message.paging_state is None:
+                return
+            if not rows and message.paging_state == state:
+                raise RemoteProtocolError(f"{query} has no end: an empty page leads to itself")
+            state = message.paging_state
+            request = self._ask(query, state, size)
+        request.abandon()
+        raise RemoteProtocolError(f"{query} has no end")
+
+    def _ask(self, query: str, state: bytes | None, size: int = PAGE_SIZE) -> Request:
+        parameters = QueryParameters(Consistency.ONE, page_size=size, paging_state=state)
+        return self._submit(Query(query, parameters), query)
+
+    def _submit(self, message: Message, text: str) -> Request:
+        request = self._request(text, None)
+        request.carry(message)
+        self.connection.submit(request)
+        return request
+
+    async def _answer(self, request: Request, timeout: float) -> object:
+        try:
+            with anyio.fail_after(timeout):
+                message = (await request).message
+        except TimeoutError:
+            error = RequestTimeout(
+                f"no answer from {self.connection.endpoint} within {timeout:g} s: {request.query}"
+            )
+            error.timeout = timeout
+            error.host = self.connection.name
+            raise error from None
+        self.answered()
+        if isinstance(message, Error):
+            raise database_error(message, host=self.connection.name, query=request.query)
+        return message

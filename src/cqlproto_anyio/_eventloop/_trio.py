@@ -1,0 +1,165 @@
+"""The trio half of :mod:`cqlproto_anyio._eventloop.backend`; imported only where trio is."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import trio
+
+from cqlproto_anyio._checks.callables import contains
+from cqlproto_anyio._eventloop.backend import Waiting, elsewhere
+from cqlproto_anyio._eventloop.request import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
+    import outcome
+    from anyio.abc import ByteStream
+
+    from cqlproto_anyio._eventloop.backend import F
+
+__all__ = ["TrioBackend", "TrioRequest", "TrioWaiting", "running"]
+
+_wait_rescheduled = trio.lowlevel.wait_task_rescheduled
+_current_task = trio.lowlevel.current_task
+_reschedule = trio.lowlevel.reschedule
+_SUCCEEDED = trio.lowlevel.Abort.SUCCEEDED
+
+
+class _Woken:
+    """What a task is rescheduled with: an outcome that needs no making and says nothing."""
+
+    def unwrap(self) -> None:
+        return None
+
+
+_WOKEN = cast("outcome.Outcome[None]", _Woken())
+
+
+def _message_class() -> type[Any] | None:
+    """Return the class of what ``wait_task_rescheduled`` yields to the run loop.
+
+    It is asked for by doing so once; None if it isn't as it was: made of the abort function alone,
+    and answered by an outcome.
+    """
+    waiting = _wait_rescheduled(_never)
+    try:
+        kind = type(waiting.send(None))
+        if kind(_never).abort_func is not _never:
+            return None
+        waiting.send(_WOKEN)
+    except StopIteration as stop:
+        return kind if stop.value is None else None
+    except Exception:
+        return None
+    finally:
+        waiting.close()
+    return None
+
+
+def _never(_: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED
+
+
+# Yielding it ourselves spares two coroutines for each request.
+_message: type[Any] | None = _message_class()
+
+
+def _runner() -> Callable[[], object]:
+    """Return what tells which of trio's runs is under way in this thread: a function in C, unless
+    trio isn't as it was."""
+    context = getattr(getattr(trio._core, "_run", None), "GLOBAL_RUN_CONTEXT", None)
+    running = partial(getattr, context, "runner", None)
+    return _token if running() is None else running
+
+
+def _token() -> object:
+    try:
+        return trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return None
+
+
+class TrioWaiting(Waiting):
+    """Waits as a task that is rescheduled."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if not self.done:
+            try:
+                self._waiter = _current_task()
+            except RuntimeError:
+                self.abandon()
+                raise elsewhere() from None
+            if _message is None:
+                yield from _wait_rescheduled(self._abort).__await__()
+            else:
+                sent = yield _message(self._abort)
+                if sent is not _WOKEN:
+                    sent.unwrap()  # the task is cancelled: this raises it
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        # A task that is being cancelled must not be rescheduled by us as well: that crashes the
+        # run.
+        self._waiter = None
+        self.abandon()
+        return _SUCCEEDED
+
+    def _wake(self, waiter: trio.lowlevel.Task) -> None:
+        _reschedule(waiter, _WOKEN)
+
+
+class TrioRequest(TrioWaiting, Request):
+    """A request on trio."""
+
+    __slots__ = ()
+
+
+class TrioBackend:
+    """trio's own clock, so that its MockClock rules the deadlines too."""
+
+    name = "trio"
+    waiting: type[Waiting] = TrioWaiting
+    request: type[Request] = TrioRequest
+    receive_size = 65_536
+
+    def __init__(self) -> None:
+        self.clock: Callable[[], float] = trio.lowlevel.current_clock().current_time
+        self.running = _runner()
+        self.home = self.running()
+        self._token = trio.lowlevel.current_trio_token()
+
+    def host(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
+        return trio.lowlevel.spawn_system_task(function, name=name)
+
+    def from_any_thread(self, function: Callable[[], None]) -> None:
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(function)
+
+    def protected(self, function: F) -> F:
+        return trio.lowlevel.enable_ki_protection(function)
+
+    def is_cancellation(self, error: BaseException) -> bool:
+        if not trio.lowlevel.in_trio_task():  # the coroutine is being closed
+            return True
+        # without a scope that is cancelled it is an old one, raised again
+        is_cancelled = trio.current_effective_deadline() == -math.inf
+        return is_cancelled and contains(error, trio.Cancelled)
+
+    def is_here(self) -> bool:
+        return self.running() is self.home and running()
+
+    async def own(self, stream: ByteStream) -> ByteStream:
+        return stream
+
+
+def running() -> bool:
+    """Whether this is called from a trio task."""
+    return trio.lowlevel.in_trio_task()

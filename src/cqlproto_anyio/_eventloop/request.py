@@ -1,0 +1,182 @@
+"""A request on its way: what is sent, who waits, until when.
+
+One object per execution, and no other: it is what the caller awaits, what the connection keeps per
+stream id, what the deadlines keep per timeout. A second attempt submits the same request again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cqlproto_anyio._eventloop.backend import Waiting
+from cqlproto_anyio._text import READING, read_verb, shown
+from cqlproto_anyio.exceptions import RequestTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cqlproto.connection.client import FrameBinder
+    from cqlproto.messages import Request as Message
+    from cqlproto.messages.results import ResultMetadata
+    from cqlproto_anyio._eventloop.deadlines import Due
+    from cqlproto_anyio._network.connection import Connection
+    from cqlproto_anyio._settings.resolved import Settings
+
+__all__ = ["Detached", "Request"]
+
+
+class Request(Waiting):
+    """One execution; awaiting it gives the ResponseReceived that answers it.
+
+    Made with a binder and values, it executes a prepared statement: the hot path.
+
+    Attributes:
+        query: the statement, for errors.
+        timeout: how long the call may take, in seconds, or None.
+        deadline: when it must be answered, in seconds of the session's clock.
+        connection: where it was submitted last.
+        stream_id: its stream id there, 0 unless it may have reached the server.
+        stamp: the timestamp that it was sent with the short way; not set where it had to wait for
+            its turn first.
+        queue: what keeps it until it is due, if it has a deadline: ``Deadlines`` says.
+    """
+
+    __slots__ = (
+        "binder",
+        "connection",
+        "deadline",
+        "message",
+        "metadata",
+        "payload",
+        "query",
+        "queue",
+        "stamp",
+        "stream_id",
+        "timeout",
+        "trace",
+        "values",
+    )
+
+    deadline: float
+    stamp: int
+
+    def __init__(
+        self,
+        query: str,
+        timeout: float | None,
+        binder: FrameBinder | None = None,
+        values: Sequence[Any] = (),
+    ) -> None:
+        self._waiter = None
+        self.done = False
+        self.error = None
+        self.query = query
+        self.timeout = timeout
+        self.queue: dict[Due, int] | None = None
+        self.connection: Connection | None = None
+        self.stream_id = 0
+        self.binder = binder
+        self.values = values
+
+    def bind(self, binder: FrameBinder, values: Sequence[Any]) -> None:
+        """Execute a prepared statement."""
+        self.binder = binder
+        self.values = values
+
+    def carry(
+        self,
+        message: Message,
+        metadata: ResultMetadata | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        """Send any message."""
+        self.binder = None
+        self.message = message
+        self.metadata = metadata
+        self.trace = False if settings is None else settings.trace
+        payload: Mapping[str, bytes | None] | None = None if settings is None else settings.payload
+        self.payload = payload
+
+    def again(self) -> None:
+        """Make ready for another attempt within the same deadline."""
+        self.done = False
+        self.error = None
+        self.stream_id = 0
+
+    def maybe_applied(self) -> bool:
+        """Whether the server may have carried it out, although no answer came."""
+        return self.stream_id != 0 and read_verb(self.query) not in READING
+
+    def settle(self, event: Any, connection: Connection) -> None:
+        """Another attempt was answered first, on this connection: the one under way is given up."""
+        if not self.done:
+            self._leave()
+            self.connection = connection
+            self.complete(event)
+
+    # -- the end of an attempt
+
+    def complete(self, value: Any) -> None:
+        if self.done:
+            return
+        self.done = True
+        self.value = value
+        queue = self.queue
+        if queue is not None:
+            self.queue = None
+            del queue[self]
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            self._wake(waiter)
+
+    # Where a task may be run at once, this is how a reply is given to it.
+    answer = complete
+
+    def abandon(self) -> None:
+        """The caller has been cancelled: give the stream id up, drop what isn't sent yet."""
+        if not self.done:
+            self.done = True
+            if self.queue is not None:
+                del self.queue[self]
+                self.queue = None
+            self._leave()
+
+    def give_up(self, error: Exception) -> None:
+        """End the request from another task; whoever awaits it gets the error."""
+        if not self.done:
+            self._leave()
+            self.fail(error)
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        if not self.done:
+            self._leave()
+            if self.connection is not None:
+                self.connection.timed_out()
+            where = "" if self.connection is None else f" from {self.connection.endpoint}"
+            error = RequestTimeout(
+                f"no answer{where} within {self.timeout:g} s: {shown(self.query)}"
+            )
+            error.timeout = self.timeout
+            error.query = self.query
+            error.maybe_applied = self.maybe_applied()
+            if self.connection is not None:
+                error.host = str(self.connection.endpoint)
+            self.fail(error)
+
+    def _leave(self) -> None:
+        if self.connection is not None and not self.connection.abandon(self):
+            self.stream_id = 0  # it has not left, and never will
+
+
+class Detached(Request):
+    """A request that no task awaits: a function is called when it is done."""
+
+    __slots__ = ()
+
+    def call(self, function: Callable[[Detached], None]) -> None:
+        self._waiter = function
+
+    def _wake(self, waiter: Callable[[Detached], None]) -> None:
+        waiter(self)

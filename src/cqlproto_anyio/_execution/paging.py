@@ -1,0 +1,284 @@
+"""Streaming: rows of a result of any size, one page ahead.
+
+When a page arrives, the next one is asked for before the first is given out: the request is on its
+way while the caller works. That takes no task and no scope that would stay open across a yield, so
+leaving the loop at any point is safe: the one request in flight is answered and forgotten.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import anyio.lowlevel
+
+from cqlproto.messages.results import Rows
+from cqlproto_anyio._execution.attempts import host_of
+from cqlproto_anyio._execution.call import columns_of
+from cqlproto_anyio.exceptions import CQLError, UsageError
+from cqlproto_anyio.results import Notes, Page
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+    from types import TracebackType
+    from uuid import UUID
+
+    from cqlproto.messages.results import Column
+    from cqlproto_anyio._eventloop.request import Request
+    from cqlproto_anyio._execution.call import Call
+
+__all__ = ["PageStream", "RowStream"]
+
+R = TypeVar("R")
+
+
+class _Seen:
+    """What the pages of a stream that were given out have brought beside their rows.
+
+    Attributes:
+        columns: the columns of the last one.
+        notes: their warnings and traces.
+    """
+
+    __slots__ = ("columns", "notes")
+
+    def __init__(self) -> None:
+        self.columns: Sequence[Column] = ()
+        self.notes = Notes()
+
+
+class _Described:
+    """What a stream tells beside its rows: so far, and without a request."""
+
+    __slots__ = ("_seen",)
+    _seen: _Seen
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, in order; empty before the first page."""
+        return tuple(column.name for column in self._seen.columns)
+
+    @property
+    def column_types(self) -> tuple[str, ...]:
+        """The CQL types of the columns, as text; empty before the first page."""
+        return tuple(str(column.type) for column in self._seen.columns)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the server warns of, on all pages so far; empty before the first page."""
+        return tuple(self._seen.notes.warnings)
+
+    @property
+    def tracing_ids(self) -> tuple[UUID, ...]:
+        """The ids of the traces that ``trace=True`` asked for, one for each page so far."""
+        return tuple(self._seen.notes.tracing_ids)
+
+
+class PageStream(_Described, Generic[R]):
+    """The pages of a result, as lists of rows; empty pages are passed over.
+
+    It ends where the result does, and nowhere else: after a page that failed, every further read
+    raises that failure again, and after one that was cancelled, a :class:`UsageError`.
+
+    Attributes:
+        observer: wraps the fetch of each page, for hooks, or None.
+    """
+
+    __slots__ = (
+        "_call",
+        "_failure",
+        "_next",
+        "_paging_state",
+        "_reading",
+        "_started",
+        "_traceback",
+        "observer",
+    )
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self.observer: Callable[[Coroutine[Any, Any, Page[R]]], Awaitable[Page[R]]] | None = None
+        self._seen = _Seen()
+        self._started = False
+        self._reading = False
+        self._failure: Exception | None = None
+        self._traceback: TracebackType | None = None
+        self._next: Request | None = None
+        self._paging_state: bytes | None = None
+
+    def __aiter__(self) -> PageStream[R]:
+        return self
+
+    async def __anext__(self) -> list[R]:
+        self._call.runtime.check_here()
+        if self._reading:
+            raise UsageError("another task reads the stream: it is read by one task at a time")
+        self._reading = True
+        try:
+            while not self._is_over():
+                asking = self._page()
+                page = await (asking if self.observer is None else self.observer(asking))
+                self._check()  # another task may have closed the stream
+                if page.rows:
+                    return page.rows
+        except Exception as exc:
+            self._fail(exc)
+            raise
+        except BaseException:
+            self._fail(
+                UsageError(
+                    "reading a page was cancelled, and the stream can't be read on from there:"
+                    " start another one"
+                )
+            )
+            raise
+        finally:
+            self._reading = False
+        raise StopAsyncIteration
+
+    def _is_over(self) -> bool:
+        """Whether the last page was read; raises what the stream has failed with."""
+        self._check()
+        return self._started and self._next is None
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            # with the traceback that it had, which would grow with every read
+            raise self._failure.with_traceback(self._traceback)
+
+    def _fail(self, error: Exception) -> None:
+        """Let the stream fail with this from now on, unless it has failed already."""
+        if self._failure is None:
+            self._failure = error
+            self._traceback = error.__traceback__
+        request, self._next = self._next, None
+        if request is not None:
+            request.abandon()
+
+    async def _page(self) -> Page[R]:
+        call = self._call
+        if not self._started:
+            self._started = True
+            call.restart()
+            await call.ready()
+            self._check()
+            await self._ask(None)
+        request = self._next
+        assert request is not None
+        if request.done or self._next_is_unsent():
+            # what may have to be sent now doesn't pay for the time that the caller took
+            call.restart()
+            request.deadline = call.deadline
+        paging_state = self._paging_state
+        if self._next_is_unsent():
+            outcome = await call.first(request, paging_state)
+            event = await call.answer(request, outcome, paging_state)
+        else:
+            if request.done:
+                await anyio.lowlevel.checkpoint()  # or a fast server would starve other tasks
+            event, _ = await call.obtain(request, paging_state)
+        host, failures = host_of(request), tuple(call.failures)
+        if paging_state is None and type(event.message) is not Rows:
+            self._next = None
+            self._seen.notes.add(event)
+            return Page([], (), event, host, None)
+        message = call.page_of(event)
+        if message.paging_state is None:
+            self._next = None
+        else:
+            await self._ask(message.paging_state)
+        rows: list[R] = call.rows(message)
+        self._seen.columns = columns_of(message)
+        self._seen.notes.add(event)
+        page = Page(rows, self._seen.columns, event, host, None)
+        page._failures = failures
+        return page
+
+    def _next_is_unsent(self) -> bool:
+        return self._next is not None and self._next.connection is None and not self._next.done
+
+    async def _ask(self, paging_state: bytes | None) -> None:
+        """Send the request for a page, if that takes no waiting; the deadline is the page's own.
+
+        It leaves now: whoever goes through the rows of a page never lets the event loop have a
+        turn.
+        """
+        call = self._call
+        runtime = call.runtime
+        call.restart()
+        self._paging_state = paging_state
+        call.forget_attempts()
+        request = call.new_request(call.query)
+        connection = runtime.cluster.chooser.choose(call.statement, call.values)
+        if connection is None:
+            self._next = request
+            return
+        self._next = request
+        try:
+            call.fill(request, paging_state, connection)
+            call.submit(request, connection)
+        except CQLError:
+            # the page in hand comes first; asked for again, this raises where it belongs
+            request.connection = None
+            return
+        await connection.flush()
+
+    async def aclose(self) -> None:
+        """Give up the page that was asked for ahead; the stream is over.
+
+        Reading on raises UsageError, unless the stream was read to its end.
+        """
+        if not self._started or self._reading or self._next is not None:
+            self._call.runtime.check_here()
+            closed = UsageError("the stream was closed before its end")
+            if self._failure is None:
+                self._failure = closed
+            request, self._next = self._next, None
+            if request is not None:
+                request.give_up(closed)
+
+
+class RowStream(_Described, Generic[R]):
+    """The rows of a result, for ``async for``; made by :meth:`Session.stream`.
+
+    Leaving the loop early needs no clean-up; ``async with`` or :meth:`aclose` gives the stream id
+    of the page that was asked for ahead back a little sooner.
+    """
+
+    __slots__ = ("_mode", "_pages", "_rows")
+
+    def __init__(self, call: Call) -> None:
+        self._pages: PageStream[R] = PageStream(call)
+        self._seen = self._pages._seen
+        self._rows: Iterator[R] = iter(())
+        self._mode = ""
+
+    def pages(self) -> PageStream[R]:
+        """Iterate by page instead: a list of rows each, much cheaper per row."""
+        self._use("pages")
+        return self._pages
+
+    def __aiter__(self) -> RowStream[R]:
+        self._use("rows")
+        return self
+
+    async def __anext__(self) -> R:
+        for row in self._rows:
+            return row
+        self._rows = iter(await self._pages.__anext__())
+        return next(self._rows)
+
+    def _use(self, mode: str) -> None:
+        if self._mode not in ("", mode):
+            raise UsageError("a stream is read by rows or by pages, not both")
+        self._mode = mode
+
+    async def aclose(self) -> None:
+        """End the stream."""
+        await self._pages.aclose()
+        self._rows = iter(())
+
+    async def __aenter__(self) -> RowStream[R]:
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        await self.aclose()

@@ -1,0 +1,204 @@
+"""Sending a request to a second host because the first one is slow; the first answer wins.
+
+The request that the caller awaits stays what it is. Further attempts are requests of their own that
+no task awaits: the session's timer sends them, and the first that is answered settles the caller's,
+whose own stream id is then given up like that of any late reply. One that fails is forgotten: the
+caller's request is still under way, or is being tried again. Where the caller's fails, and there is
+no host left that wasn't asked, the attempts that are under way are waited for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cqlproto.enums import ErrorCode
+from cqlproto.messages.errors import Error
+from cqlproto_anyio._eventloop.request import Detached
+from cqlproto_anyio.exceptions import ConnectionFailed, CQLError, RemoteProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from cqlproto_anyio._eventloop.request import Request
+    from cqlproto_anyio._execution.supervisor import Runtime
+    from cqlproto_anyio._network.connection import Connection
+    from cqlproto_anyio.policies.speculation import Tracker
+
+__all__ = ["Race"]
+
+# How soon to look again for a host to send another attempt to, if there is none, in seconds.
+_SOON = 0.05
+
+
+class Race:
+    """The attempts at one request.
+
+    Arguments:
+        runtime: the session's.
+        request: what the caller awaits; it is under way.
+        tracker: says when to send another attempt, and learns.
+        next_connection: returns a connection to a host that wasn't tried yet, or None.
+        fill: says to a request what to send, over a connection.
+        failed: told of each attempt that failed but for the last, which is the race's outcome.
+        is_last: whether there is nothing else to do about a failure of the caller's request than to
+            wait for the attempts under way.
+
+    Attributes:
+        left_behind: whether an attempt was given up that may have been applied.
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_alone",
+        "_failed",
+        "_fill",
+        "_is_last",
+        "_left",
+        "_next_connection",
+        "_others",
+        "_request",
+        "_runtime",
+        "_spare",
+        "_started",
+        "_tracker",
+        "left_behind",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        request: Request,
+        tracker: Tracker,
+        *,
+        next_connection: Callable[[], Connection | None],
+        fill: Callable[[Request, Connection], None],
+        failed: Callable[[Error | CQLError, Request], None],
+        is_last: Callable[[Error | CQLError, Request], bool],
+    ) -> None:
+        self._runtime = runtime
+        self._request = request
+        self._tracker = tracker
+        self._next_connection = next_connection
+        self._fill = fill
+        self._failed = failed
+        self._is_last = is_last
+        self._alone = False  # the caller's own attempt has failed
+        self._spare: Detached | None = None  # what was answered just after that
+        self.left_behind = False
+        self._left = tracker.attempts
+        self._others: list[Detached] = []
+        self._started = runtime.clock()
+        self._alarm = runtime.alarm(self._send)
+
+    async def run(self) -> Any:
+        """Return the event that answers the request, whichever attempt it answers.
+
+        Raises:
+            what awaiting the request raises.
+        """
+        request = self._request
+        self._wait()
+        try:
+            while True:
+                try:
+                    event = await request
+                    failure = event.message
+                except (ConnectionFailed, RemoteProtocolError) as exc:
+                    failure = exc
+                    if not self._go_on(failure):
+                        raise
+                else:
+                    if type(failure) is not Error or not self._go_on(failure):
+                        self._tracker.record(self._runtime.clock() - self._started)
+                        return event
+        finally:
+            self._alarm.cancel()
+            for other in self._others:
+                if not other.done:
+                    other.abandon()
+                    self.left_behind = self.left_behind or other.maybe_applied()
+
+    def _go_on(self, failure: Error | CQLError) -> bool:
+        """The request has failed; return whether it now stands for the attempts under way."""
+        request = self._request
+        spare, self._spare = self._spare, None
+        under_way = [other for other in self._others if not other.done]
+        if self._alone or not (spare or under_way) or not self._is_last(failure, request):
+            return False
+        self._failed(failure, request)
+        self._alone = True
+        request.again()
+        if spare is not None:
+            request.connection = spare.connection
+            request.complete(spare.value)
+        else:
+            request.connection = under_way[0].connection
+            self._runtime.keep_deadline(request)
+        return True
+
+    def _wait(self, least: float = 0.0) -> None:
+        if self._left:
+            delay = self._tracker.delay()
+            if delay is not None:
+                self._alarm.set(self._runtime.clock() + max(delay, least))
+
+    def _send(self) -> None:
+        """The time is up: send another attempt, if there is a host for it."""
+        if self._request.done:
+            return
+        connection = self._next_connection()
+        if connection is None:  # there may be one in a moment, after a restart
+            self._wait(_SOON)
+            return
+        self._left -= 1
+        other = Detached(self._request.query, None)
+        other.call(self._arrived)
+        if self._submit(other, connection):
+            self._others.append(other)
+            self._runtime.speculative += 1
+        self._wait()
+
+    def _submit(self, other: Detached, connection: Connection) -> bool:
+        try:
+            self._fill(other, connection)
+            connection.submit(other)
+        except CQLError as exc:
+            self._failed(exc, other)
+            return False
+        except BaseException as exc:  # of a value: the attempt under way goes on without another
+            self._left = 0
+            self._runtime.report_values(exc)
+            return False
+        return True
+
+    def _arrived(self, other: Detached) -> None:
+        request = self._request
+        if other.error is not None:
+            self._lost(other, other.error)
+            return
+        message = other.value.message
+        connection = other.connection
+        assert connection is not None
+        if type(message) is Error and message.code != ErrorCode.UNPREPARED:
+            self._lost(other, message)
+        elif request.done:
+            self._spare = other
+        else:  # UNPREPARED: the caller's request goes on at this host, which is the faster one
+            request.settle(other.value, connection)
+            self.left_behind = self.left_behind or request.maybe_applied()
+
+    def _lost(self, other: Detached, what: Error | BaseException) -> None:
+        """Another attempt has failed: that is the outcome if it was the last."""
+        request = self._request
+        if self._alone and not request.done and all(each.done for each in self._others):
+            request.connection = other.connection
+            if isinstance(what, BaseException):
+                request.fail(what)
+            else:
+                request.complete(other.value)
+        elif isinstance(what, (Error, CQLError)):
+            self._failed(what, other)
+        else:  # a value raised when its turn to be packed came
+            self._left = 0
+            self._runtime.report_values(what)

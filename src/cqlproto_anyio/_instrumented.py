@@ -1,0 +1,145 @@
+"""A session whose requests somebody wants to be told of.
+
+A session is one of these only if its hooks have a ``request_finished``: the others don't pay for
+what nobody hears. One record per call, made when it has ended; a stream makes one for each page.
+The arguments go to :class:`Session` as they came: what it refuses is refused here, by the same
+error. A record is made of what is known of the call by then, without asking the arguments anything.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from cqlproto_anyio._settings.profile import OPTION_NAMES
+from cqlproto_anyio._statements.statement import Prepared
+from cqlproto_anyio.exceptions import CQLError, DatabaseError, Overloaded
+from cqlproto_anyio.hooks import RequestRecord
+from cqlproto_anyio.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from cqlproto_anyio._execution.call import BatchCall
+    from cqlproto_anyio._settings.resolved import Settings
+
+__all__ = ["ObservedSession"]
+
+# The batch that the task executes: how many statements it has is known when it has taken them.
+_batch: ContextVar[BatchCall | None] = ContextVar("_batch", default=None)
+
+
+class ObservedSession(Session):
+    """As :class:`Session`; tells the hooks of each call."""
+
+    async def execute(self, /, *arguments: Any, **keywords: Any) -> Any:
+        call = super().execute(*arguments, **keywords)
+        return await self._observe("execute", arguments, keywords, call)
+
+    async def page(self, /, *arguments: Any, **keywords: Any) -> Any:
+        call = super().page(*arguments, **keywords)
+        return await self._observe("page", arguments, keywords, call)
+
+    def stream(self, /, *arguments: Any, **keywords: Any) -> Any:
+        stream = super().stream(*arguments, **keywords)
+        stream._pages.observer = lambda page: self._observe("stream", arguments, keywords, page)
+        return stream
+
+    async def prepare(self, /, *arguments: Any, **keywords: Any) -> Any:
+        call = super().prepare(*arguments, **keywords)
+        return await self._observe("prepare", arguments, keywords, call)
+
+    async def batch(self, /, *arguments: Any, **keywords: Any) -> Any:
+        _batch.set(None)
+        call = super().batch(*arguments, **keywords)
+        return await self._observe("batch", arguments, keywords, call)
+
+    def _batch_call(self, settings: Settings, kind: Any) -> BatchCall:
+        call = super()._batch_call(settings, kind)
+        _batch.set(call)
+        return call
+
+    async def _observe(
+        self,
+        verb: str,
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        call: Coroutine[Any, Any, Any],
+    ) -> Any:
+        try:
+            self._runtime.check_here()  # or the hooks would be called in another thread
+        except CQLError:
+            call.close()
+            raise
+        clock = self._runtime.clock
+        started = clock()
+        answer: Any = None
+        error: BaseException | None = None
+        try:
+            answer = await call
+            return answer
+        except BaseException as exc:
+            error = exc
+            raise
+        finally:
+            self._tell(verb, arguments, keywords, clock() - started, answer, error)
+
+    def _tell(
+        self,
+        verb: str,
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        elapsed: float,
+        answer: Any,
+        error: BaseException | None,
+    ) -> None:
+        tell = self._runtime.tell.request_finished
+        if tell is None:
+            return
+        failures = getattr(answer, "attempts", ())
+        host = getattr(answer, "host", "")
+        attempts = 1 + len(failures)
+        told: Any = error if isinstance(error, DatabaseError) else answer
+        tracing_id = getattr(told, "tracing_id", None)
+        if isinstance(error, CQLError):
+            sent = error.host and not isinstance(error, Overloaded)
+            attempts = len(error.attempts) or (1 if sent else 0)
+            host = error.host or ""
+        elif isinstance(error, Exception):  # a wrong argument
+            attempts = 0
+        settings = self._told_settings(keywords)
+        tell(
+            RequestRecord(
+                verb,
+                _text(verb, arguments),
+                settings.keyspace,
+                settings.consistency,
+                host,
+                elapsed,
+                attempts,
+                len(getattr(answer, "rows", ())),
+                error,
+                tracing_id,
+                getattr(told, "warnings", ()),
+                getattr(told, "tracing_ids", () if tracing_id is None else (tracing_id,)),
+            )
+        )
+
+    def _told_settings(self, keywords: dict[str, Any]) -> Settings:
+        """Return the options of a call; the session's, if they are what was wrong with it."""
+        options = {name: keywords[name] for name in OPTION_NAMES & keywords.keys()}
+        try:
+            return self._resolve(options) if options else self._default
+        except Exception:
+            return self._default
+
+
+def _text(verb: str, arguments: tuple[Any, ...]) -> str:
+    """Return what a record says of a statement, whatever was passed for one."""
+    if verb == "batch":
+        call = _batch.get()
+        return f"BATCH of {0 if call is None else call.size}"
+    query = arguments[0] if arguments else None
+    if isinstance(query, Prepared):
+        return query.query
+    return query if isinstance(query, str) else f"a {type(query).__name__}"

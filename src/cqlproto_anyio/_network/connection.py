@@ -1,0 +1,415 @@
+"""One connection: a transport, the protocol core, and the requests that are under way on it.
+
+Submitting a request is synchronous: the core packs it, and it is kept by stream id until its answer
+comes. ``transfer`` carries the bytes: everything that was queued in one turn of the event loop is
+sent at once, and all that one read brought is parsed, each reply waking its request's task. When
+ids or the room for unsent bytes run out, requests wait here in their order.
+
+When the socket breaks, every request learns what happened; none waits for its deadline.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from copy import copy
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from cqlproto._events import (
+    ConnectionEnded,
+    PushReceived,
+    ResponseReceived,
+    ResponseUnreadable,
+)
+from cqlproto.exceptions import MessageTooLarge, ResponseTooLarge
+from cqlproto_anyio._checks.callables import described, throwable
+from cqlproto_anyio._eventloop.transfer import transfer_of
+from cqlproto_anyio.exceptions import (
+    ConnectionFailed,
+    ConnectionLost,
+    RequestTooLarge,
+    SessionClosed,
+    overloaded,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio.abc import ByteStream
+
+    from cqlproto._events import Event
+    from cqlproto.connection import ClientConnection
+    from cqlproto.messages.events import ServerEvent
+    from cqlproto.routing import Sharding
+    from cqlproto_anyio._eventloop.backend import Backend
+    from cqlproto_anyio._eventloop.request import Request
+    from cqlproto_anyio.config import Config
+    from cqlproto_anyio.endpoint import Endpoint
+
+__all__ = ["Connection", "Owner"]
+
+
+class Owner(Protocol):
+    """Who keeps a connection; called synchronously, and must not raise."""
+
+    def crowded(self, connection: Connection) -> None:
+        """So many requests are in flight as :meth:`Connection.watch` named."""
+        ...
+
+    def tired(self, connection: Connection) -> None:
+        """More ids wait for replies that nobody wants than ``Config.max_orphans``."""
+        ...
+
+    def doubtful(self, connection: Connection, *, skipping: bool) -> None:
+        """It may be that nothing more is to be had from it.
+
+        Arguments:
+            connection: the connection.
+            skipping: whether a reply is skipped, for its length; otherwise a request has timed out
+                while a part of a frame had come.
+        """
+        ...
+
+    def connection_lost(self, connection: Connection) -> None:
+        """It is of no use any more; its requests are told after this."""
+        ...
+
+
+class Connection:
+    """A connection that is ready for requests.
+
+    Arguments:
+        stream: the transport; the connection owns it from now on.
+        core: the protocol core, its handshake completed.
+        endpoint: the node.
+        backend: what the event loop offers.
+        config: bounds.
+
+    Attributes:
+        requests: those under way, by stream id; to be read only.
+        orphans: how many stream ids wait for a reply that nobody wants any more; likewise.
+        backlog: how many there are of these and of requests that wait for their turn; likewise.
+        owner: who is told of what happens here, or None.
+        listener: called with each event that the server pushes; it must not raise.
+        since: when it was made, in seconds of the session's clock.
+        heard: whether a reply has come since this was last set to False.
+        heartbeat: the request that asks whether it lives, while that is under way, or None.
+        sharding: how a Scylla node divides its tokens among shards, or None.
+        shard: the shard that serves the connection, or None.
+    """
+
+    def __init__(
+        self,
+        stream: ByteStream,
+        core: ClientConnection,
+        endpoint: Endpoint,
+        backend: Backend,
+        config: Config,
+    ) -> None:
+        self.endpoint = endpoint
+        self.name = str(endpoint)
+        self.version = core.version
+        self.lost: ConnectionFailed | SessionClosed | None = None
+        self.owner: Owner | None = None
+        self.listener: Callable[[ServerEvent], None] | None = None
+        self.heard = True
+        self.heartbeat: Request | None = None
+        self.sharding: Sharding | None = None
+        self.shard: int | None = None
+        self.requests: dict[int, Request] = {}
+        self.orphans = 0
+        self.backlog = 0
+        self._stream = stream
+        self._core = core
+        self._backend = backend
+        self._clock = backend.clock
+        self._config = config
+        self._max_in_flight = config.max_in_flight
+        self._watermark = config.max_in_flight
+        # one that is full of them is of no use either
+        self._max_orphans = min(config.max_orphans, config.max_in_flight - 1)
+        self._max_unsent = config.max_unsent
+        self.since = backend.clock()
+        self._queue: OrderedDict[Request, None] = OrderedDict()
+        self._scope: anyio.CancelScope | None = None
+        self.data_to_send = core.data_to_send
+        self.silent = True  # nothing is queued, as far as the transfer has been told
+        self._transfer = transfer_of(stream, self, backend)
+        self._wake = self._transfer.wake
+        self.flush = self._transfer.flush
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are under way, orphans included."""
+        return self._core.in_flight
+
+    @property
+    def unread(self) -> int:
+        """How many bytes have come of a frame that is not complete yet."""
+        return self._core.unread
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their turn."""
+        return len(self._queue)
+
+    # -- what requests call, synchronously
+
+    def submit(self, request: Request) -> None:
+        """Send a request, or let it wait for its turn.
+
+        Raises:
+            ConnectionFailed: the connection is lost.
+            Overloaded: too many requests wait already.
+            ValueConversionError, RequestTooLarge, LocalProtocolError: it can't be written.
+        """
+        if self.lost is not None:
+            raise self._loss(request)
+        request.connection = self
+        core = self._core
+        if (
+            self._queue
+            or len(self.requests) + self.orphans >= self._watermark
+            or core.unsent >= self._max_unsent
+        ) and self._must_wait():
+            if len(self._queue) >= self._config.max_waiting:
+                what = f"{self.endpoint}, where {core.in_flight} are in flight,"
+                error = overloaded(len(self._queue), what, self._config.max_waiting)
+                error.host = str(self.endpoint)
+                raise error
+            self._queue[request] = None
+            self.backlog += 1
+            return
+        self._start(request)
+
+    def submit_first(self, request: Request) -> None:
+        """Send a request before those that wait, and beyond ``max_in_flight``.
+
+        A heartbeat must not wait: a connection that is full of slow requests would be taken for a
+        dead one.
+
+        Raises:
+            ConnectionFailed: the connection is lost.
+            LocalProtocolError: no stream id is left at all, or it can't be written.
+        """
+        if self.lost is not None:
+            raise self._loss(request)
+        request.connection = self
+        self._start(request)
+
+    def abandon(self, request: Request) -> bool:
+        """Nobody waits for this request any more; return whether it may have been sent."""
+        stream_id = request.stream_id
+        if stream_id == 0:
+            if request in self._queue:
+                del self._queue[request]
+                self.backlog -= 1
+            return False
+        if self.requests.pop(stream_id, None) is None:
+            return True
+        sent = self._core.abandon(stream_id)
+        self.orphans = orphans = self._core.orphans
+        self.backlog = orphans + len(self._queue)
+        if orphans > self._max_orphans and self.owner is not None:
+            self.owner.tired(self)
+        if not sent and self._queue:
+            self.sent()  # it has made room, and nothing else may happen for long
+        return sent
+
+    def timed_out(self) -> None:
+        """A request of this connection's has reached its deadline."""
+        if self._core.unread and self.owner is not None and self.lost is None:
+            self.owner.doubtful(self, skipping=False)
+
+    def watch(self, watermark: int) -> None:
+        """Tell the owner, once, when so many requests are in flight."""
+        self._watermark = min(watermark, self._max_in_flight)
+
+    def _must_wait(self) -> bool:
+        """Whether a request has to wait for its turn, now that there are many."""
+        if len(self.requests) + self.orphans >= self._watermark and self.owner is not None:
+            self._watermark = self._max_in_flight
+            self.owner.crowded(self)
+        return bool(self._queue) or self._is_full()
+
+    def _is_full(self) -> bool:
+        """Whether a request has to wait; one turn of the loop alone can queue too many bytes."""
+        return (
+            len(self.requests) + self.orphans >= self._max_in_flight
+            or self._core.unsent >= self._max_unsent
+        )
+
+    def _start(self, request: Request) -> None:
+        """Send a request that has its turn; raises as :meth:`submit` does."""
+        core = self._core
+        try:
+            if request.binder is not None:
+                stream_id = core.send_bound(request.binder, request.values)
+            else:
+                stream_id = core.send(
+                    request.message,
+                    metadata=request.metadata,
+                    trace=request.trace,
+                    payload=request.payload,
+                )
+        except MessageTooLarge as exc:
+            raise RequestTooLarge(str(exc)) from exc
+        request.stream_id = stream_id
+        self.requests[stream_id] = request
+        if self.silent:
+            self._wake()  # if the stack of the caller is too deep for it, the next one does it
+            self.silent = False
+
+    # -- what the transfer calls
+
+    def sent(self) -> None:
+        """Send requests that wait, as far as there is room now."""
+        while self._queue and not self._is_full():
+            request, _ = self._queue.popitem(last=False)
+            self.backlog -= 1
+            try:
+                self._start(request)
+            except BaseException as exc:  # what a value raises is its own call's
+                request.fail(throwable(exc))
+
+    def received(self, data: bytes, *, direct: bool) -> None:
+        """Parse what one read brought, and wake the tasks whose requests it answers."""
+        core = self._core
+        next_event = core.next_event
+        take = self.requests.pop
+        request = None
+        core.receive_data(data)
+        while (event := next_event()) is not None:
+            if type(event) is not ResponseReceived:
+                self._unasked(event)
+                continue
+            request = take(event.stream_id, None)
+            if request is not None:
+                if direct:
+                    request.answer(event)
+                else:
+                    request.complete(event)
+        if request is not None:
+            self.heard = True
+        if self.orphans:
+            left = core.orphans
+            if left < self.orphans:
+                self.heard = True
+            self.orphans = left
+            self.backlog = left + len(self._queue)
+        if self._queue:
+            self.sent()
+
+    def ended(self) -> None:
+        """The server has closed its side."""
+        self._core.receive_eof()
+        event = self._core.next_event()
+        clean = isinstance(event, ConnectionEnded) and event.clean
+        where = "" if clean else " in the middle of a frame"
+        self.lose(f"the server closed the connection{where}", None)
+
+    def lose(self, reason: str, cause: BaseException | None) -> None:
+        """The transport is of no use any more: tell the requests, and end :meth:`run`."""
+        if self.lost is None:
+            self.lost = ConnectionLost(
+                reason,
+                host=str(self.endpoint),
+                stage="request",
+                elapsed=self._clock() - self.since,
+            )
+            self._tell_owner()
+            self._tell_all(cause)
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def _unasked(self, event: Event) -> None:
+        """A push is for who listens: the control connection alone has registered for any."""
+        if isinstance(event, ResponseUnreadable):
+            self._failed(event)
+        elif self.listener is not None and isinstance(event, PushReceived):
+            self.listener(event.event)
+
+    def _failed(self, event: ResponseUnreadable) -> None:
+        """The reply to one request can't be read; the others go on."""
+        request = self.requests.pop(event.stream_id, None)
+        self.orphans = self._core.orphans
+        self.backlog = self.orphans + len(self._queue)
+        error = event.error
+        too_large = isinstance(error, ResponseTooLarge)
+        if too_large and self._core.unread and self.owner is not None:
+            self.owner.doubtful(self, skipping=True)
+        else:
+            self.heard = True
+        if request is not None:
+            error.host = self.name
+            error.query = request.query
+            error.maybe_applied = request.maybe_applied()
+            request.fail(error)
+
+    # -- the life of it
+
+    async def run(self) -> None:
+        """Serve until the connection is lost or closed; then every request has been told."""
+        try:
+            with anyio.CancelScope() as self._scope:
+                if self.lost is None:
+                    await self._transfer.run()
+        except BaseException as exc:  # a bug: the requests must not hang for it
+            if self._backend.is_cancellation(exc):
+                raise
+            cause = exc
+            while isinstance(cause, BaseExceptionGroup):  # of the tasks that pull
+                cause = cause.exceptions[0]
+            self.lose(described(cause), cause)
+        finally:
+            if self.lost is None:
+                self.lose("the event loop is shutting down", None)
+            with anyio.move_on_after(self._config.close_timeout, shield=True):
+                try:
+                    await self._stream.aclose()
+                except BaseException as exc:  # whatever a transport of the user's raises
+                    if self._backend.is_cancellation(exc):
+                        raise
+
+    def close(self, error: ConnectionFailed | SessionClosed) -> None:
+        """End the connection; the requests under way get an error like this one."""
+        if self.lost is None:
+            self.lost = error
+            self._tell_owner()
+            self._tell_all(error.__cause__)
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def give_up(self, reason: str) -> None:
+        """End a connection that must not be used any more, as if it were lost."""
+        self.lose(reason, None)
+
+    def _tell_owner(self) -> None:
+        # first, so that no request that is told of it is sent here again
+        if self.owner is not None:
+            self.owner.connection_lost(self)
+
+    def _tell_all(self, cause: BaseException | None) -> None:
+        requests = [*self.requests.values(), *self._queue]
+        unsent = set(self._queue)
+        self.requests.clear()
+        self._queue.clear()
+        self.backlog = self.orphans
+        for request in requests:
+            if request in unsent or not self._core.abandon(request.stream_id):
+                request.stream_id = 0
+            error = self._loss(request)
+            error.__cause__ = cause
+            request.fail(error)
+
+    def _loss(self, request: Request) -> Exception:
+        """Return this request's own copy of what happened to the connection."""
+        assert self.lost is not None
+        error = copy(self.lost)
+        error.__cause__ = self.lost.__cause__
+        error.host = str(self.endpoint)
+        error.maybe_applied = request.maybe_applied()
+        if isinstance(error, ConnectionLost):
+            error.query = request.query
+        return error

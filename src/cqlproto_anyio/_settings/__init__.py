@@ -1,0 +1,2 @@
+"""What a session and its requests are asked to do: ``connect``'s arguments, profiles, and both
+resolved."""

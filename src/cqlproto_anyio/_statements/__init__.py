@@ -1,0 +1,1 @@
+"""Prepared statements: their values, their cache, and how hosts learn of them."""

@@ -1,0 +1,252 @@
+"""The way in: ``async with connect(..) as session``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Never, NoReturn
+
+import anyio
+
+from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._execution.supervisor import Runtime
+from cqlproto_anyio._instrumented import ObservedSession
+from cqlproto_anyio._settings.arguments import check_arguments, contact_points
+from cqlproto_anyio._settings.profile import Options
+from cqlproto_anyio.config import Auth, Config
+from cqlproto_anyio.exceptions import (
+    AuthenticationFailed,
+    ConnectionFailed,
+    CQLError,
+    IsBootstrapping,
+    NoHostAvailable,
+    NotCQL,
+    Overloaded,
+    ReadFailure,
+    ReadTimeout,
+    RequestTimeout,
+    ServerError,
+    ServerOverloaded,
+    TLSFailed,
+    Unavailable,
+    UsageError,
+    VersionRejected,
+)
+from cqlproto_anyio.exceptions._hints import connect_keyword
+from cqlproto_anyio.session import Session
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Generator, Iterable, Sequence
+    from types import TracebackType
+
+    from cqlproto_anyio._eventloop.backend import Backend
+    from cqlproto_anyio._settings.profile import Profile
+    from cqlproto_anyio.endpoint import Endpoint
+
+__all__ = ["Connecting", "connect"]
+
+
+# Between two attempts to connect to a cluster that is starting, in seconds.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+
+
+class Connecting(AbstractAsyncContextManager[Session], Awaitable[Session]):
+    """What :func:`connect` returns: ``async with`` it, or await it, to connect; once."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        profile: Profile | None,
+        wait: float,
+        made_at: tuple[str, int],
+        **arguments: Any,
+    ) -> None:
+        self._endpoints = endpoints
+        self._profile = profile
+        self._wait = wait
+        self._made_at = made_at
+        self._arguments = arguments
+        self._entered = False
+        self._session: Session | None = None
+
+    def __await__(self) -> Generator[Any, Any, Session]:
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> Session:
+        return await self._connect()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.aclose()
+
+    async def _connect(self) -> Session:
+        if self._entered:
+            raise UsageError("connect() is entered once: call it again for another session")
+        self._entered = True
+        backend = current_backend()
+        until = backend.clock() + self._wait
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await self._start(backend)
+            except CQLError as exc:
+                if not self._wait or not passes_with_time(exc):
+                    raise
+                left = until - backend.clock()
+                if left <= 0:
+                    exc.add_note(f"connect() has waited {self._wait:g} s for the cluster (wait=)")
+                    raise
+                _log_waiting(exc)
+            await anyio.sleep(min(pause, left))  # the last attempt begins when the time is over
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _start(self, backend: Backend) -> Session:
+        runtime = Runtime(self._endpoints, backend=backend, **self._arguments)
+        runtime.made_at = self._made_at
+        kind = Session if runtime.tell.request_finished is None else ObservedSession
+        self._session = session = kind(runtime, self._profile)
+        try:
+            await runtime.start()
+        except BaseException:
+            self._session = None
+            raise
+        return session
+
+    if not TYPE_CHECKING:  # what a type checker finds by itself
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise AttributeError(
+                f"connect() has no {name!r} before it is awaited: write"
+                " 'async with cql.connect(..) as session' or 'session = await cql.connect(..)'"
+            )
+
+        def __enter__(self) -> Any:
+            raise TypeError("connect() needs 'async with', not 'with'")
+
+        def __exit__(self, *_: Any) -> None:
+            """Never called."""
+
+
+def _refuse(misplaced: Sequence[object], unknown: Iterable[str]) -> NoReturn:
+    """Raise TypeError for what :func:`connect` doesn't take, as it should be written."""
+    if misplaced:
+        hint = "port=" if isinstance(misplaced[0], int) else "several hosts are one list"
+        raise TypeError(f"connect() takes the hosts, and all else by name: {hint}")
+    name = min(unknown)
+    config = [field.name for field in fields(Config)]
+    hint = connect_keyword(name, config, Options.__annotations__)
+    raise TypeError(f"connect() got an unexpected keyword argument {name!r}{hint}")
+
+
+def passes_with_time(error: BaseException) -> bool:
+    """Whether an error may be of a cluster that is starting. Wrong credentials, a certificate that
+    isn't trusted, a keyspace that isn't there and a wrong setting are not."""
+    if isinstance(error, NoHostAvailable):
+        return all(map(passes_with_time, error.attempts))
+    if isinstance(error, AuthenticationFailed):
+        # a node whose roles can't be read yet says the first; a provider of secrets may start, too
+        is_early = "Unable to perform authentication" in error.reason
+        return is_early or isinstance(error.__cause__, OSError)
+    if isinstance(error, TLSFailed):
+        import ssl
+
+        return not isinstance(error.__cause__, ssl.SSLError)
+    return isinstance(error, _PASSING) and not isinstance(error, (NotCQL, VersionRejected))
+
+
+_PASSING = (
+    ConnectionFailed,
+    IsBootstrapping,
+    Overloaded,
+    ReadFailure,
+    ReadTimeout,
+    RequestTimeout,
+    ServerError,
+    ServerOverloaded,
+    Unavailable,
+)
+
+
+def _log_waiting(error: CQLError) -> None:
+    import logging
+
+    with suppress(BaseException):  # a filter or handler of the program's may raise
+        logging.getLogger("cqlproto_anyio").info("waiting for the cluster: %s", error)
+
+
+def connect(
+    hosts: str | Endpoint | Sequence[str | Endpoint] = "127.0.0.1",
+    *misplaced: Never,
+    port: int = 9042,
+    keyspace: str | None = None,
+    auth: Auth | None = None,
+    tls: ssl.SSLContext | bool = False,
+    local_dc: str | None = None,
+    profile: Profile | None = None,
+    config: Config | None = None,
+    wait: float = 0.0,
+    **unknown: Never,
+) -> Connecting:
+    """Connect to a cluster: ``async with connect("db1") as session``.
+
+    Where a block doesn't fit (in a REPL, a notebook, a framework's start-up hook), ``session =
+    await connect("db1")`` opens a session too; ``await session.aclose()`` ends it, or ``async with
+    session``. One that is dropped without gives a ResourceWarning.
+
+    Arguments:
+        hosts: the contact points, as addresses or names, each with a port of its own if need be
+            (``"db1:9043"``, ``"[::1]:9043"``): one text with commas between them, or a sequence of
+            such texts and of :class:`Endpoint`, which can name what its certificate must bear.
+        port: the port of those without one.
+        keyspace: the keyspace of unqualified names.
+        auth: credentials, such as ``PlainAuth("name", "password")``.
+        tls: True for TLS that verifies certificates and host names as the system is set up to, or a
+            context of one's own.
+        local_dc: the data centre to prefer; others are used as ``Config.routing`` says. It can be
+            left out when all contact points are in one.
+        profile: the defaults of requests.
+        config: everything else.
+        wait: for how many seconds to keep trying while the cluster can't be reached, since it is
+            starting; no attempt begins later than that. What waiting can't mend is raised at once:
+            wrong credentials, a certificate that isn't trusted, a keyspace that isn't there, a
+            wrong setting.
+
+    Raises:
+        ConfigError: an argument is wrong (at once).
+        ConnectionFailed, NoHostAvailable: no node could be reached (when entered), within
+            ``config.connect_timeout`` seconds each and ``config.start_timeout`` in all.
+        DatabaseError: the keyspace can't be used (when entered).
+    """
+    if misplaced or unknown:
+        _refuse(misplaced, unknown)
+    check_arguments(hosts, port, keyspace, auth, tls, local_dc, profile, config, wait)
+    endpoints = contact_points(hosts, port)
+    context = None
+    if tls is True:
+        import ssl
+
+        context = ssl.create_default_context()
+    elif tls is not False:
+        context = tls
+    caller = sys._getframe(1)
+    return Connecting(
+        endpoints,
+        profile,
+        wait,
+        (caller.f_code.co_filename, caller.f_lineno),
+        config=config if config is not None else Config(),
+        auth=auth,
+        tls=context,
+        keyspace=keyspace,
+        local_dc=local_dc,
+    )

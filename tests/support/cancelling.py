@@ -1,0 +1,189 @@
+"""Cancelling a coroutine where it suspends for the n-th time, in every way there is.
+
+The coroutine is driven step by step in a task, so that nothing of it is missed. What cancels it
+decides on what it sees: a scope of anyio's cancels again and again until it is left; a task that is
+cancelled natively sees it once; a timeout of asyncio's cancels a turn of the loop later; and a task
+may be cancelled after what it waits for has come, but before it has run: it then never sees what
+has come, and whatever that was must not be lost with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from cqlproto_anyio._eventloop.backend import Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+
+__all__ = ["WAYS", "At", "Stepped", "Way"]
+
+
+class At:
+    """Calls a function the n-th time that it is called itself.
+
+    Arguments:
+        at: the number, from 1.
+        call: the function; it takes what the event loop is about to be handed.
+
+    Attributes:
+        count: how often it was called.
+    """
+
+    def __init__(self, at: int, call: Callable[[Any], object]) -> None:
+        self.at = at
+        self.call = call
+        self.count = 0
+
+    def __call__(self, item: Any) -> None:
+        self.count += 1
+        if self.count == self.at:
+            self.call(item)
+
+
+class Stepped:
+    """Awaits a coroutine and calls a function wherever it suspends.
+
+    Arguments:
+        coroutine: what is awaited.
+        seen: the function; it takes what the event loop is about to be handed.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], seen: Callable[[Any], object]) -> None:
+        self._coroutine = coroutine
+        self._seen = seen
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        value: Any = None
+        thrown: BaseException | None = None
+        while True:
+            try:
+                if thrown is None:
+                    item = self._coroutine.send(value)
+                else:
+                    item = self._coroutine.throw(thrown)
+            except StopIteration as stop:
+                return stop.value
+            self._seen(item)
+            value, thrown = None, None
+            try:
+                value = yield item
+            except BaseException as exc:
+                thrown = exc
+
+
+class Way:
+    """A way to cancel.
+
+    Arguments:
+        name: its name in the tests' names.
+        eager: whether tasks run from the moment in which they are made (CPython 3.12).
+    """
+
+    _cancel: Callable[[Any], object]
+
+    def __init__(self, name: str, *, eager: bool = False) -> None:
+        self.name = name
+        self.eager = eager
+
+    @contextmanager
+    def tasks(self) -> Iterator[None]:
+        """Let the loop make tasks as this way wants it."""
+        if not self.eager:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+        try:
+            yield
+        finally:
+            loop.set_task_factory(None)
+
+    async def cancelled_at(self, at: int, coroutine: Coroutine[Any, Any, Any]) -> bool:
+        """Run a coroutine, cancelled where it suspends for the n-th time; whether it got there."""
+        trigger = At(at, lambda item: self._cancel(item))
+        await self.run(Stepped(coroutine, trigger))
+        return trigger.count >= at
+
+    async def run(self, awaitable: Awaitable[Any]) -> None:
+        """Await something, which :meth:`cancel` may cancel meanwhile."""
+        if self.name == "scope":
+            with anyio.CancelScope() as scope:
+                self._cancel = lambda _: scope.cancel()
+                await awaitable
+            return
+        prepare = {"task": self._as_task, "timeout": self._as_timeout, "late": self._as_late}
+        task = asyncio.get_running_loop().create_task(prepare[self.name](awaitable))
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+    def cancel(self) -> None:
+        """Cancel what runs, from whatever task; for the ways that need not be told where."""
+        assert self.name != "late"
+        self._cancel(None)
+
+    async def _as_task(self, awaitable: Awaitable[Any]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._cancel = lambda _: task.cancel()
+        await awaitable
+
+    async def _as_timeout(self, awaitable: Awaitable[Any]) -> None:
+        timeout, loop = asyncio.timeout(None), asyncio.get_running_loop()
+        self._cancel = lambda _: timeout.reschedule(loop.time())
+        try:
+            async with timeout:
+                await awaitable
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+
+    async def _as_late(self, awaitable: Awaitable[Any]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def cancel(item: Any) -> None:
+            if isinstance(item, asyncio.Future):
+                item.add_done_callback(lambda _: task.cancel())  # comes before the task's own
+            elif isinstance(item, Waiting):
+                asyncio.get_running_loop().call_soon(wrap, item)
+            else:
+                task.cancel()
+
+        def wrap(item: Waiting) -> None:
+            wake = item._waiter
+
+            def cancel_and_wake(woken: Waiting) -> None:
+                task.cancel()
+                wake(woken)
+
+            if wake is not None:
+                item._waiter = cancel_and_wake
+
+        self._cancel = cancel
+        await awaitable
+
+
+def _ways() -> Iterator[Any]:
+    for backend, name in (
+        ("asyncio", "scope"),
+        ("asyncio", "task"),
+        ("asyncio", "timeout"),
+        ("asyncio", "late"),
+        ("trio", "scope"),
+    ):
+        yield pytest.param(backend, Way(name), id=f"{backend}-{name}")
+    if sys.version_info >= (3, 12):
+        for name in ("scope", "task"):
+            yield pytest.param("asyncio", Way(name, eager=True), id=f"asyncio-eager-{name}")
+
+
+WAYS = tuple(_ways())
+"""For ``pytest.mark.parametrize(("anyio_backend", "way"), WAYS, indirect=["anyio_backend"])``."""

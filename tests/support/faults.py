@@ -1,0 +1,253 @@
+"""What may become of an attempt, and a fake cluster that does as a list of such faults says.
+
+    script = Script(cluster, [Fault("cut", applied=True), failure(ErrorCode.OVERLOADED)])
+
+The n-th attempt at a statement meets the n-th fault, at whatever host it comes; further ones
+succeed. The script counts what the hosts have applied, and where each attempt went: what a client
+says of that is compared with it.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from cqlproto import ProtocolVersion
+from cqlproto.cqltypes import NATIVE_TYPES
+from cqlproto.enums import Consistency, ErrorCode
+from cqlproto.messages import (
+    VOID,
+    Batch,
+    BatchStatement,
+    Column,
+    Error,
+    Execute,
+    ResultMetadata,
+    Rows,
+)
+from cqlproto_anyio._eventloop.deadlines import Alarm
+from cqlproto_anyio._text import read_statement
+from tests.support.fakecluster import row_v
+from tests.support.server import state, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import cqlproto_anyio as cql
+    from cqlproto.messages import Prepare, Response
+    from tests.support.fakecluster import FakeCluster, FakeHost, FakeRequest
+
+__all__ = [
+    "CODES",
+    "PROVED",
+    "SUCCESS",
+    "Fault",
+    "Script",
+    "failure",
+    "lwt_reply",
+    "preparing",
+    "settled",
+    "success",
+    "unprepared",
+]
+
+_FIELDS: dict[str, Any] = {
+    "consistency": Consistency.QUORUM,
+    "required": 2,
+    "alive": 1,
+    "received": 1,
+    "write_type": "SIMPLE",
+    "data_present": True,
+    "failures": 1,
+    "reasons": {},
+    "keyspace": "ks",
+    "table": "t",
+    "function": "f",
+    "argument_types": ["int"],
+    "statement_id": b"?",
+}
+
+CODES = [int(code) for code in ErrorCode if code != ErrorCode.UNPREPARED] + [0x7777]
+"""What a server may say, and what it can't; UNPREPARED is a way of its own."""
+
+PROVED = frozenset(
+    {
+        ErrorCode.PROTOCOL_ERROR,
+        ErrorCode.BAD_CREDENTIALS,
+        ErrorCode.IS_BOOTSTRAPPING,
+        ErrorCode.FUNCTION_FAILURE,
+        ErrorCode.SYNTAX_ERROR,
+        ErrorCode.UNAUTHORIZED,
+        ErrorCode.INVALID,
+        ErrorCode.CONFIG_ERROR,
+        ErrorCode.ALREADY_EXISTS,
+    }
+)
+"""Codes by which a server says that it has written nothing, whatever the statement was."""
+
+
+class Fault(NamedTuple):
+    """What becomes of one attempt.
+
+    Attributes:
+        way: ``"success"``, ``"error"``, ``"unprepared"``, ``"cut"`` (the connection breaks),
+            ``"close"`` (it ends in order), ``"half"`` (it ends in the middle of the reply),
+            ``"drop"`` (there is no reply) or ``"held"`` (the test replies).
+        code: of the error.
+        applied: whether the host has carried the statement out.
+        fields: of the error, where they aren't the usual ones.
+    """
+
+    way: str
+    code: int = 0
+    applied: bool = False
+    fields: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def proved(self) -> bool:
+        """Whether the client is told that nothing was applied."""
+        return self.way == "unprepared" or (self.way == "error" and self.code in PROVED)
+
+    def message(self) -> Error:
+        """Return the ERROR, with all the fields that its code has, on any version."""
+        return Error(self.code, "as told", {**_FIELDS, **dict(self.fields)})
+
+
+SUCCESS = Fault("success", applied=True)
+
+
+def failure(code: int, *, applied: bool = False, **fields: Any) -> Fault:
+    """An ERROR."""
+    return Fault("error", code, applied, tuple(fields.items()))
+
+
+def unprepared(request: FakeRequest) -> Error:
+    """The host has forgotten what is executed, or the first of what is in a batch."""
+    message = request.message
+    identity = b"?"
+    if isinstance(message, Execute):
+        identity = message.statement_id
+    elif isinstance(message, Batch):
+        prepared = [each.query for each in message.statements if isinstance(each.query, bytes)]
+        identity = prepared[0] if prepared else identity
+    request.host.prepared.pop(identity, None)
+    return Error(ErrorCode.UNPREPARED, "unknown", {"statement_id": identity})
+
+
+_APPLIED = ResultMetadata.of(
+    [Column("ks", "t", "[applied]", NATIVE_TYPES["boolean"])], ProtocolVersion.V4
+)
+
+
+def lwt_reply() -> Rows:
+    """What a conditional statement returns that was applied."""
+    return Rows.of(_APPLIED, 1, b"\0\0\0\x01\x01")
+
+
+def texts_of(request: FakeRequest) -> list[str]:
+    """Return the statements of a request."""
+    message = request.message
+    if not isinstance(message, Batch):
+        return [request.text]
+    known = request.host.prepared
+    return [_text(each, known) for each in message.statements]
+
+
+def _text(statement: BatchStatement, known: dict[bytes, str]) -> str:
+    query = statement.query
+    return query if isinstance(query, str) else known.get(query, "")
+
+
+def success(request: FakeRequest) -> Response:
+    """Return what a host says of a statement that it has carried out."""
+    texts = texts_of(request)
+    if any(read_statement(text).conditional for text in texts):
+        return lwt_reply()
+    return row_v(request.number) if texts[0].startswith("SELECT") else VOID
+
+
+class Script:
+    """What a cluster does with the statements that come, and what it has done.
+
+    Attributes:
+        faults: those that are left.
+        applied: how often something was written.
+        attempts: where each attempt went and what it met, in order.
+        held: requests that wait for the test's reply.
+    """
+
+    def __init__(self, cluster: FakeCluster, faults: Sequence[Fault] = ()) -> None:
+        self.faults = list(faults)
+        self.applied = 0
+        self.attempts: list[tuple[FakeHost, Fault]] = []
+        self.held: list[FakeRequest] = []
+        cluster.answer = self.answer
+
+    @property
+    def hosts(self) -> list[FakeHost]:
+        """Where the attempts went."""
+        return [host for host, _ in self.attempts]
+
+    def answer(self, request: FakeRequest) -> Response | None:
+        """Do as the next fault says."""
+        fault = self.faults.pop(0) if self.faults else SUCCESS
+        self.attempts.append((request.host, fault))
+        if not read_statement(texts_of(request)[0]).reads:
+            self.applied += fault.applied
+        connection = request.connection
+        if fault.way == "success":
+            return success(request)
+        if fault.way == "error":
+            return fault.message()
+        if fault.way == "unprepared":
+            return unprepared(request)
+        if fault.way == "cut":
+            connection.cut()
+        elif fault.way == "close":
+            connection.close()
+        elif fault.way == "half":
+            connection.core.reply(request.stream_id, success(request))
+            data = connection.core.data_to_send()
+            connection.send_raw(data[: len(data) // 2])
+            connection.close()
+        elif fault.way == "held":
+            self.held.append(request)
+        else:
+            assert fault.way == "drop"
+        return None
+
+
+@contextmanager
+def preparing(
+    cluster: FakeCluster, meet: Callable[[FakeRequest], Response | None]
+) -> Iterator[None]:
+    """Ask this first of every PREPARE: what it returns is the reply, unless it is None."""
+    usual = cluster._prepare
+
+    def prepare(request: FakeRequest, message: Prepare) -> Response:
+        return meet(request) or usual(request, message)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "_prepare", prepare)
+        yield
+
+
+async def settled(session: cql.Session) -> None:
+    """Wait until nothing of any call is left but ids whose replies never come."""
+
+    runtime = session._runtime
+
+    def is_settled() -> bool:
+        now = state(session)
+        alarms = [due for due in runtime.deadlines._others if isinstance(due, Alarm)]
+        return (
+            now.in_flight == now.orphans
+            and now[2:] == (0, 0, 0)
+            and not runtime._pausing
+            and all(waiting.done for waiting in runtime.cluster._waiters)
+            and len(alarms) <= 3  # of the cluster: opening, sweeping and the heart; none of a call
+        )
+
+    await until(is_settled)

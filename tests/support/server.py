@@ -1,0 +1,491 @@
+"""A server that does as it is told, and sessions on it.
+
+It is built on the protocol core's own server side, so that what it says is CQL unless a test wants
+otherwise. It is reached through ``Config(connector=...)`` over streams in memory, which hold a
+bounded number of bytes, or over TCP. The handshake is answered like an ordinary server's; whatever
+else is asked goes to ``Server.answer``, or waits in ``Server.asked`` until the test replies.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+from anyio.streams.tls import TLSStream
+
+import cqlproto_anyio as cql
+from cqlproto import ProtocolVersion, RequestReceived, ServerConnection, handshake_reply
+from cqlproto.connection import Limits
+from cqlproto.enums import RESPONSE_BIT, ROWS_NO_METADATA, ErrorCode, Opcode
+from cqlproto.frames import write_frame
+from cqlproto.messages import VOID, Error, Execute, Prepare, Query, Rows
+from cqlproto.segments import write_segments
+from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop.deadlines import Alarm
+from tests.support.streams import MemoryStream
+from tests.support.transports import pushing
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from cqlproto.messages import Request, Response, ResultMetadata
+    from cqlproto_anyio._network.connection import Connection
+
+SUPPORTED = {"CQL_VERSION": ["3.4.7"], "COMPRESSION": ["lz4", "snappy"]}
+_ENOUGH = 20.0  # seconds; what takes longer hangs
+
+
+# What sessions ask for unless a test says otherwise; ``each_version`` lets tests run once for each.
+asked_version = ProtocolVersion.V5
+# Whether sessions on asyncio have a socket that pushes, as they have over TCP; else it is pulled.
+pushes = True
+# Hooks of sessions whose test names none; with some that hear of requests, sessions are observed.
+hooks: cql.Hooks | None = None
+CHECK_KEYSPACE = "SELECT key FROM system.local"
+
+
+class Asked:
+    """A request that waits for its answer.
+
+    Attributes:
+        peer: the connection that it came on.
+        message: the request.
+        tracing, payload: what came with it.
+    """
+
+    def __init__(self, peer: Peer, event: RequestReceived) -> None:
+        self.peer = peer
+        self.stream_id = event.stream_id
+        self.message = event.message
+        self.tracing = event.tracing
+        self.payload = event.payload
+
+    @property
+    def text(self) -> str:
+        """The statement, also of an EXECUTE of what was prepared here."""
+        message = self.message
+        if isinstance(message, (Query, Prepare)):
+            return message.query
+        if isinstance(message, Execute):
+            return self.peer.server.texts[message.statement_id]
+        return ""
+
+    @property
+    def values(self) -> Sequence[Any]:
+        """The bound values as they came."""
+        message = self.message
+        if isinstance(message, (Query, Execute)):
+            return message.parameters.values or ()
+        return ()
+
+    @property
+    def number(self) -> int:
+        """The first bound value, an int."""
+        return int.from_bytes(self.values[0], "big", signed=True)
+
+    @property
+    def state(self) -> bytes | None:
+        """The paging state that was asked for."""
+        message = self.message
+        if isinstance(message, (Query, Execute)):
+            return message.parameters.paging_state
+        return None
+
+    def reply(self, message: Response, **prefix: Any) -> None:
+        """Answer; ``prefix`` is what ServerConnection.reply takes.
+
+        Rows leave their columns out, as a server's do, if the client asks for that and knows them.
+        """
+        asked = self.message
+        if isinstance(message, Rows) and isinstance(asked, Execute):
+            known = self.peer.server.described.get(asked.statement_id)
+            if asked.parameters.skip_metadata and message.metadata == known:
+                message.flags |= ROWS_NO_METADATA
+        self.peer.core.reply(self.stream_id, message, **prefix)
+        self.peer.flush()
+
+    def __repr__(self) -> str:
+        return f"Asked({self.stream_id}, {self.message!r})"
+
+
+class Peer:
+    """The server's end of one connection.
+
+    Attributes:
+        core: the protocol core; what is queued there goes out with :meth:`flush`.
+        stream: the transport.
+        reading: set while the server reads.
+    """
+
+    def __init__(self, server: Server, stream: anyio.abc.ByteStream) -> None:
+        self.server = server
+        self.stream = stream
+        self.core = ServerConnection(limits=server.limits, versions=server.versions)
+        self.ended = anyio.Event()
+        self.reading = anyio.Event()
+        self.reading.set()
+        self._raw = bytearray()
+        self._wake = anyio.Event()
+        self._closing = False
+
+    def flush(self) -> None:
+        self._raw += self.core.data_to_send()
+        self._wake.set()
+
+    def frame(self, stream_id: int, opcode: Opcode, body: bytes) -> bytes:
+        """Return a frame as it travels here, whatever it holds."""
+        version = self.core.version
+        data = write_frame(version | RESPONSE_BIT, 0, stream_id, opcode, body)
+        return write_segments([data]) if version.has_segments else data
+
+    def send_raw(self, data: bytes) -> None:
+        """Send bytes that need not be CQL."""
+        self._raw += data
+        self._wake.set()
+
+    def close(self) -> None:
+        """Close when everything is sent."""
+        self._closing = True
+        self._wake.set()
+
+    def pause(self) -> None:
+        """Read no more, but for what is being read already, which waits."""
+        self.reading = anyio.Event()
+
+    async def serve(self) -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._write)
+                await self._read()
+        finally:
+            self.ended.set()
+            await anyio.aclose_forcefully(self.stream)
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                data = await self.stream.receive()
+                await self.reading.wait()
+                self.core.receive_data(data)
+                while (event := self.core.next_event()) is not None:
+                    self.server.take(self, event)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            self.ended.set()
+            self.close()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                if self._raw:
+                    data, self._raw = bytes(self._raw), bytearray()
+                    await self.stream.send(data)
+                elif self._closing:
+                    await self.stream.aclose()
+                    return
+                else:
+                    self._wake = anyio.Event()
+                    await self._wake.wait()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            pass
+
+
+def _chooses_keyspace(message: Request) -> bool:
+    """Whether a new connection says which keyspace it is for."""
+    if not isinstance(message, Query):
+        return False
+    asks = message.parameters.keyspace is not None and message.query == CHECK_KEYSPACE
+    return asks or message.query.startswith('USE "')
+
+
+class Server:
+    """What connections find at the other end.
+
+    Attributes:
+        answer: called for each request after the handshake; what it returns is the reply, None
+            leaves the request in ``asked``.
+        handshake: called for each request of the handshake, likewise.
+        asked: the requests that wait, in order.
+        seen: all requests after the handshake, in order.
+        peers: the connections, in order.
+        refuse: raised by the connector in place of a connection, if it is set.
+    """
+
+    def __init__(self) -> None:
+        self.answer: Callable[[Asked], Response | None] = lambda asked: None
+        self.handshake: Callable[[Asked], Response | None] = self.usual_handshake
+        self.supported = SUPPORTED
+        self.verify: Callable[[bytes], bool] | None = None
+        self.limits = Limits()
+        self.versions: Sequence[ProtocolVersion] = tuple(ProtocolVersion)
+        self.capacity = 1 << 20
+        self.asked: list[Asked] = []
+        self.seen: list[Asked] = []
+        self.peers: list[Peer] = []
+        self.clients: list[MemoryStream] = []
+        self.texts: dict[bytes, str] = {}
+        self.described: dict[bytes, ResultMetadata] = {}
+        self.refuse: Exception | None = None
+        self.rejected_versions: list[int] = []
+        self._arrived = anyio.Event()
+        self._group: anyio.abc.TaskGroup | None = None
+
+    # -- connections
+
+    async def connector(self, endpoint: cql.Endpoint) -> anyio.abc.ByteStream:
+        """For ``Config(connector=...)``."""
+        await anyio.lowlevel.checkpoint()
+        if self.refuse is not None:
+            raise self.refuse
+        client, mine = MemoryStream.pair(self.capacity)
+        self.clients.append(client)
+        self.host(mine)
+        if pushes and current_backend().name == "asyncio":
+            return pushing(client)
+        return client
+
+    def host(self, stream: anyio.abc.ByteStream) -> Peer:
+        peer = Peer(self, stream)
+        self.peers.append(peer)
+        assert self._group is not None
+        self._group.start_soon(peer.serve)
+        return peer
+
+    async def listen(self, tls: ssl.SSLContext | None = None) -> int:
+        """Serve on TCP as well; return the port."""
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        assert self._group is not None
+        self._group.start_soon(self._accept, listener, tls)
+        port: int = listener.extra(anyio.abc.SocketAttribute.local_port)
+        return port
+
+    async def _accept(self, listener: Any, tls: ssl.SSLContext | None) -> None:
+        async def serve(stream: anyio.abc.ByteStream) -> None:
+            if tls is not None:
+                stream = await TLSStream.wrap(
+                    stream, ssl_context=tls, server_side=True, standard_compatible=False
+                )
+            peer = Peer(self, stream)
+            self.peers.append(peer)
+            await peer.serve()
+
+        async with listener:
+            await listener.serve(serve)
+
+    # -- requests
+
+    def take(self, peer: Peer, event: Any) -> None:
+        if not isinstance(event, RequestReceived):
+            self.rejected_versions.append(event.version)
+            named = ", ".join(f"{version:d}/v{version:d}" for version in self.versions)
+            text = f"Invalid or unsupported protocol version ({event.version}); ({named})"
+            peer.core.reply(event.stream_id, Error(ErrorCode.PROTOCOL_ERROR, text))
+            peer.flush()
+            return
+        asked = Asked(peer, event)
+        if event.stream_id == 0 or _chooses_keyspace(event.message):
+            self._offer(asked, self.handshake(asked))
+        else:
+            self.seen.append(asked)
+            self._offer(asked, self.answer(asked))
+        self._arrived.set()
+
+    def _offer(self, asked: Asked, reply: Response | None) -> None:
+        if reply is None:
+            self.asked.append(asked)
+        else:
+            asked.reply(reply)
+
+    def usual_handshake(self, asked: Asked) -> Response | None:
+        if isinstance(asked.message, Query):
+            return VOID
+        return handshake_reply(asked.message, supported=self.supported, verify=self.verify)
+
+    def hold(self) -> Callable[[], None]:
+        """Let new connections wait in their handshake; what is returned lets them go on."""
+        usual, self.handshake = self.handshake, lambda asked: None
+
+        def go_on() -> None:
+            self.handshake = usual
+            waiting, self.asked = self.asked, []
+            for asked in waiting:
+                self._offer(asked, usual(asked) if asked.stream_id == 0 else None)
+
+        return go_on
+
+    async def cut(self, session: cql.Session) -> None:
+        """Close the youngest connection and wait until the session, whose it is, knows."""
+        before = losses(session)
+        self.peers[-1].close()
+        await until(lambda: losses(session) > before)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until a condition holds, looked at whenever a request arrives and now and then."""
+        with anyio.fail_after(_ENOUGH):
+            while not condition():
+                self._arrived = anyio.Event()
+                with anyio.move_on_after(0.01):
+                    await self._arrived.wait()
+
+    async def next(self) -> Asked:
+        """Return the next request that waits for its answer."""
+        await self.until(lambda: self.asked)
+        return self.asked.pop(0)
+
+    async def take_all(self, count: int) -> list[Asked]:
+        """Wait until so many requests wait for their answers, and return them."""
+        await self.until(lambda: len(self.asked) >= count)
+        taken, self.asked = self.asked[:count], self.asked[count:]
+        return taken
+
+    def texts_seen(self, kind: type[Request]) -> list[str]:
+        return [asked.text for asked in self.seen if isinstance(asked.message, kind)]
+
+    # -- sessions
+
+    def config(self, **fields: Any) -> cql.Config:
+        if asked_version is not ProtocolVersion.V5 and max(self.versions) >= asked_version:
+            fields.setdefault("protocol_version", asked_version)
+        # a server of one node that knows nothing of clusters; FakeCluster does
+        fields.setdefault("discovery", False)
+        fields.setdefault("client_timestamps", False)
+        fields.setdefault("max_connections_per_host", 1)
+        fields.setdefault("heartbeat_interval", 1e9)
+        fields.setdefault("hooks", hooks)
+        return cql.Config(connector=self.connector, **fields)
+
+    @asynccontextmanager
+    async def session(
+        self, *, profile: cql.Profile | None = None, keyspace: str | None = None, **fields: Any
+    ) -> AsyncIterator[cql.Session]:
+        """A session on this server; when it ends nothing of it may be left."""
+        config = self.config(**fields)
+        async with cql.connect(
+            "node", config=config, profile=profile, keyspace=keyspace
+        ) as session:
+            yield session
+        assert all(client.closed for client in self.clients)
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[Server]:
+    """A server for as long as the block; what the block raises arrives as it is."""
+    server = Server()
+    error: Exception | None = None
+    async with anyio.create_task_group() as group:
+        server._group = group
+        try:
+            yield server
+        except Exception as exc:
+            error = exc
+        group.cancel_scope.cancel()
+    if error is not None:
+        raise error
+
+
+# -- what a test looks at behind the public surface, here and nowhere else
+
+
+class State(NamedTuple):
+    """What a session has under way: all zero when it is idle."""
+
+    in_flight: int
+    orphans: int
+    waiting: int
+    deadlines: int
+    preparing: int
+
+
+IDLE = State(0, 0, 0, 0, 0)
+
+
+def connection_of(session: cql.Session) -> Connection | None:
+    """Return the session's connection, if it has one."""
+    everything = [each for pool in session._runtime.cluster.pools.values() for each in pool.all]
+    return everything[0] if everything else None
+
+
+def losses(session: cql.Session) -> int:
+    """Return how many connections were lost so far."""
+    return sum(pool.broken for pool in session._runtime.cluster.pools.values())
+
+
+def state(session: cql.Session) -> State:
+    runtime = session._runtime
+    deadlines = [*runtime.deadlines._others]
+    for queue in runtime.deadlines._by_timeout.values():
+        deadlines += queue
+    requests = [due for due in deadlines if not isinstance(due, Alarm)]
+    in_flight = orphans = waiting = 0
+    for pool in runtime.cluster.pools.values():
+        for connection in pool.all:
+            core = connection._core
+            assert len(connection.requests) + core.orphans == core.in_flight
+            in_flight += core.in_flight
+            orphans += core.orphans
+            waiting += connection.waiting
+            assert connection.backlog == core.orphans + connection.waiting
+    return State(in_flight, orphans, waiting, len(requests), len(runtime.preparations))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    for _ in range(int(_ENOUGH / 0.002)):
+        if condition():
+            return
+        await anyio.sleep(0.002)
+    raise TimeoutError("what was waited for has not happened")
+
+
+async def idle(session: cql.Session) -> None:
+    """Wait until nothing is under way."""
+    await until(lambda: state(session) == IDLE)
+
+
+async def turns(count: int = 10) -> None:
+    """Let the other tasks go as far as they can without waiting for time."""
+    for _ in range(count):
+        await anyio.lowlevel.checkpoint()
+
+
+class Outcome:
+    """How a call ended, for tests that look at many."""
+
+    def __init__(self) -> None:
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.done = False
+        self.scope = anyio.CancelScope()
+
+    async def run(self, call: Callable[[], Awaitable[Any]]) -> None:
+        """Run a call and keep how it ends; ``scope`` cancels it."""
+        with self.scope:
+            try:
+                self.result = await call()
+            except Exception as exc:
+                self.error = exc
+            self.done = True
+
+
+def start(group: anyio.abc.TaskGroup, call: Callable[[], Awaitable[Any]]) -> Outcome:
+    """Run a call in a task of its own."""
+    outcome = Outcome()
+    group.start_soon(outcome.run, call)
+    return outcome
+
+
+def open_sockets() -> int:
+    """How many TCP sockets this process has open."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                count += 1
+        except OSError:
+            continue
+    return count
