@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Never, NoReturn
 import anyio
 
 from cqlproto_anyio._eventloop.backend import current_backend
-from cqlproto_anyio._execution.supervisor import Runtime
+from cqlproto_anyio._execution.supervisor import Supervisor
 from cqlproto_anyio._instrumented import ObservedSession
 from cqlproto_anyio._settings.arguments import check_arguments, contact_points
 from cqlproto_anyio._settings.profile import Options
@@ -109,7 +109,7 @@ class Connecting(AbstractAsyncContextManager[Session], Awaitable[Session]):
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _start(self, backend: Backend) -> Session:
-        runtime = Runtime(self._endpoints, backend=backend, **self._arguments)
+        runtime = Supervisor(self._endpoints, backend=backend, **self._arguments)
         runtime.made_at = self._made_at
         kind = Session if runtime.tell.request_finished is None else ObservedSession
         self._session = session = kind(runtime, self._profile)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from cqlproto.enums import ProtocolVersion
     from cqlproto_anyio._eventloop.request import Request
-    from cqlproto_anyio._execution.supervisor import Runtime
+    from cqlproto_anyio._execution.supervisor import Supervisor
     from cqlproto_anyio.executor import BatchItem, BatchName, Target
     from cqlproto_anyio.statistics import Statistics
     from cqlproto_anyio.tracing import Trace
@@ -76,11 +76,11 @@ class Session:
       RemoteProtocolError: it can't be read. Neither concerns any other call.
     """
 
-    def __init__(self, runtime: Runtime, profile: Profile | None) -> None:
+    def __init__(self, runtime: Supervisor, profile: Profile | None) -> None:
         self._runtime = runtime
         runtime.taken()
         self._profile = overlaid(DEFAULTS, {"profile": profile})
-        self._choose = runtime.cluster.chooser.choose
+        self._choose = runtime.cluster.selector.choose
         self._running = runtime.backend.running
         self._home = runtime.backend.home
         self._default = Settings(self._profile, runtime.wires, runtime.timestamps)
@@ -188,10 +188,10 @@ class Session:
             target = query._row if row is None else row
         else:
             known = parameters is not None and type(query) is str
-            key = query if settings.usual else (settings.keyspace, query)
+            key = query if settings.default_keyspace else (settings.keyspace, query)
             statement = runtime.statements.get(key) if known else None
             target = Row if row is None else row
-        if statement is None or not statement.short or not settings.plain:
+        if statement is None or not statement.fast_path or not settings.fast_path:
             return await self._execute(query, parameters, row, settings)
         if type(parameters) is tuple and len(parameters) == statement.direct:
             values: Sequence[Any] = parameters
@@ -261,7 +261,7 @@ class Session:
         call.deadline = request.deadline
         call.started(request)
         if request.connection is not None:
-            call.note(request.connection)
+            call.mark_tried(request.connection)
         return call
 
     async def _doubt(

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from cqlproto_anyio._cluster.selector import Chooser
+from cqlproto_anyio._cluster.selector import Selector
 from cqlproto_anyio._metadata import tablets
 from cqlproto_anyio._metadata.tablets import Tablet, Tablets
 from cqlproto_anyio._network.host_state import HostState
@@ -71,7 +71,7 @@ async def test_events_on_hosts_look_at_these_alone(monkeypatch: pytest.MonkeyPat
         await session.execute(SELECT, (1,))
         up = counted(monkeypatch, HostState, "told_up")
         down = counted(monkeypatch, HostState, "told_down")
-        changed = counted(monkeypatch, Chooser, "changed")
+        changed = counted(monkeypatch, Selector, "changed")
         for _ in range(500):
             cluster.tell_down(cluster.hosts[3])
             cluster.tell_up(cluster.hosts[3])

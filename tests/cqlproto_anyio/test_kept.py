@@ -77,7 +77,7 @@ async def test_no_router_of_before_is_kept_by_statements() -> None:
         handles.clear()
         session._runtime.statements._statements.clear()
         gc.collect()
-        assert routed() is None  # and no chooser keeps a statement
+        assert routed() is None  # and no selector keeps a statement
 
 
 async def test_an_idle_session_keeps_no_router_of_before() -> None:

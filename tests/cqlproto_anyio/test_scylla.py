@@ -96,7 +96,7 @@ def encoded(first: int, last: int, holders: Iterable[tuple[FakeHost, int]]) -> b
 
 
 def tablets_of(session: cql.Session) -> Any:
-    return session._runtime.cluster.chooser.tablets
+    return session._runtime.cluster.selector.tablets
 
 
 # -- shards

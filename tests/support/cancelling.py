@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from cqlproto_anyio._eventloop.backend import Waiting
+from cqlproto_anyio._eventloop.backend import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
@@ -152,15 +152,15 @@ class Way:
         def cancel(item: Any) -> None:
             if isinstance(item, asyncio.Future):
                 item.add_done_callback(lambda _: task.cancel())  # comes before the task's own
-            elif isinstance(item, Waiting):
+            elif isinstance(item, Waiter):
                 asyncio.get_running_loop().call_soon(wrap, item)
             else:
                 task.cancel()
 
-        def wrap(item: Waiting) -> None:
+        def wrap(item: Waiter) -> None:
             wake = item._waiter
 
-            def cancel_and_wake(woken: Waiting) -> None:
+            def cancel_and_wake(woken: Waiter) -> None:
                 task.cancel()
                 wake(woken)
 

@@ -1,7 +1,7 @@
 """Sessions that connect to hosts, without I/O: simulated time and seeded chance.
 
-A :class:`Session` has what decides (:class:`HostState` per host, one :class:`Openings`) and does
-what they say, to hosts that serve, refuse, or are silent. A :class:`World` has the clock and the
+A :class:`Session` has what decides (:class:`HostState` per host, one :class:`ConnectQueue`) and
+does what they say, to hosts that serve, refuse, or are silent. A :class:`World` has the clock and the
 hosts, which several sessions share. After each event everything that must always hold is checked.
 """
 
@@ -14,7 +14,7 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
-from cqlproto_anyio._network.connect_queue import Openings
+from cqlproto_anyio._network.connect_queue import ConnectQueue
 from cqlproto_anyio._network.host_state import HostState, Status
 from cqlproto_anyio.policies import ExponentialReconnection, Reconnection
 
@@ -81,7 +81,7 @@ class Session:
     ) -> None:
         self.world = world
         self.limit = limit
-        self.openings: Openings[int] = Openings(limit)
+        self.connect_queue: ConnectQueue[int] = ConnectQueue(limit)
         self.reconnection = ExponentialReconnection() if reconnection is None else reconnection
         self.states = [
             HostState(
@@ -105,29 +105,29 @@ class Session:
     def start(self) -> None:
         for host, state in enumerate(self.states):
             state.needed(self.world.now)
-            self.openings.changed(host, state)
+            self.connect_queue.changed(host, state)
         self.pump()
 
     def tell(self, host: int, do: Callable[[HostState], object]) -> None:
         do(self.states[host])
-        self.openings.changed(host, self.states[host])
+        self.connect_queue.changed(host, self.states[host])
         self.pump()
         self.check(host)
 
     def pump(self) -> None:
         """Do what is to be done now, and come back when there is more."""
         world = self.world
-        taken = self.openings.take(world.now)
+        taken = self.connect_queue.take(world.now)
         for host in taken:
             world.attempts.append((world.now, host))
             self.opening[host] += 1
             mood = world.moods[host]
             wait = CONNECT_TIMEOUT if mood == "silent" else 0.001 + world.random.random() * 0.02
             world.at(world.now + wait, lambda host=host: self._end(host))  # type: ignore[misc]
-        self.most = max(self.most, self.openings.under_way)
+        self.most = max(self.most, self.connect_queue.under_way)
         for host in taken:
             self.check(host)
-        when = self.openings.next
+        when = self.connect_queue.next
         assert when > world.now
         if when < self._wake:
             self._wake = when
@@ -140,7 +140,7 @@ class Session:
     def _end(self, host: int) -> None:
         world = self.world
         self.opening[host] -= 1
-        self.openings.finished(host)
+        self.connect_queue.finished(host)
         mood = world.moods[host]
         if mood in ("serving", "dropping"):
             self.open[host] += 1
@@ -162,7 +162,7 @@ class Session:
 
     def check(self, host: int) -> None:
         state = self.states[host]
-        assert self.openings.under_way <= self.limit
+        assert self.connect_queue.under_way <= self.limit
         assert (state.open, state.opening) == (self.open[host], self.opening[host])
         check_state(state, self.world.now, self.reconnection)
 

@@ -19,10 +19,10 @@ import anyio
 
 from cqlproto_anyio._cluster.contact_points import Translation
 from cqlproto_anyio._cluster.control_connection import Control
-from cqlproto_anyio._cluster.selector import Chooser
+from cqlproto_anyio._cluster.selector import Selector
 from cqlproto_anyio._metadata.discovery import check_local_dc, infer_local_dc, made_id, plain_host
 from cqlproto_anyio._metadata.topology import Topology
-from cqlproto_anyio._network.connect_queue import Openings
+from cqlproto_anyio._network.connect_queue import ConnectQueue
 from cqlproto_anyio._network.connector import open_connection
 from cqlproto_anyio._network.heartbeats import Heartbeats
 from cqlproto_anyio._network.host_state import HostState, Status
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from cqlproto.messages.results import SchemaChange
-    from cqlproto_anyio._eventloop.backend import Backend, Waiting
+    from cqlproto_anyio._eventloop.backend import Backend, Waiter
     from cqlproto_anyio._eventloop.deadlines import Alarm
     from cqlproto_anyio._eventloop.request import Request
     from cqlproto_anyio._metadata.topology import Host
@@ -85,7 +85,7 @@ class Cluster:
         schema_changed: told of each change of the schema.
 
     Attributes:
-        chooser: chooses connections for requests.
+        selector: chooses connections for requests.
         version: the protocol version of the session; lowered when a node speaks none so high.
         pools: by host id.
         topology: what is known of the cluster.
@@ -111,7 +111,7 @@ class Cluster:
         self.topology = Topology([], {})
         self.pools: dict[UUID, Pool] = {}
         self.local_dc = local_dc
-        self.chooser: Chooser = Chooser(self)
+        self.selector: Selector = Selector(self)
         self.schema_changed = schema_changed
         self._backend = backend
         self._clock = backend.clock
@@ -128,14 +128,14 @@ class Cluster:
         self._tls = tls
         self._keyspace = keyspace
         self._draining: set[Pool] = set()
-        self._openings: Openings[Pool] = Openings(config.max_connecting)
+        self._connect_queue: ConnectQueue[Pool] = ConnectQueue(config.max_connecting)
         self._opener = alarm(self._open_some)
         self._sweeper = alarm(self._sweep)
         self._heart = alarm(self._beat)
         self._seeker = alarm(self._seek_more)
         self._round = 1  # how often more hosts were tried for those who wait; 0 for a single one
         self._by_endpoint: dict[Endpoint, list[Pool]] = {}
-        self._waiters: list[Waiting] = []
+        self._waiters: list[Waiter] = []
         self._counted_at = -math.inf  # when those that have given up were left out
         self._asked: set[Pool] = set()  # hosts that were tried for those who wait
         self._closed: SessionClosed | None = None
@@ -244,7 +244,7 @@ class Cluster:
 
     # -- waiting for a connection
 
-    def wait(self, waiting: Waiting) -> None:
+    def wait(self, waiting: Waiter) -> None:
         """Complete it when there is a connection, or let it fail when none can be had.
 
         Hosts that are being connected to are waited for; others are tried, a few at a time, unless
@@ -308,7 +308,7 @@ class Cluster:
             if pool not in self._asked and not pool.state.opening:
                 self._asked.add(pool)
                 pool.state.needed(now)
-                self._openings.changed(pool, pool.state)
+                self._connect_queue.changed(pool, pool.state)
                 busy += pool.state.next_attempt <= now
 
     def _usable(self) -> list[list[Pool]]:
@@ -349,8 +349,8 @@ class Cluster:
 
     def _pool_changed(self, pool: Pool) -> None:
         """A connection has come or gone, or one is wanted."""
-        self.chooser.changed()
-        self._openings.changed(pool, pool.state)
+        self.selector.changed()
+        self._connect_queue.changed(pool, pool.state)
         self._open_some()
         if pool._leaving:
             self._sweeper.set(self._clock() + _SWEEP)
@@ -359,9 +359,9 @@ class Cluster:
         """Begin what is due, within the bound on all of it, and be called again for the rest."""
         if self._closed is not None or self._spawn_soon is None:
             return
-        for pool in self._openings.take(self._clock()):
+        for pool in self._connect_queue.take(self._clock()):
             self._spawn_soon(self._connect, pool)
-        self._opener.set(self._openings.next)
+        self._opener.set(self._connect_queue.next)
 
     async def _open(self, endpoint: Endpoint, keyspace: str | None) -> Connection:
         while True:
@@ -401,7 +401,7 @@ class Cluster:
             try:
                 connection = await self._open(pool.host.endpoint, self._keyspace)
             finally:
-                self._openings.finished(pool)
+                self._connect_queue.finished(pool)
         except Exception as exc:
             self._failed(pool, exc)
             return
@@ -494,7 +494,7 @@ class Cluster:
                     self._sweeper.set(self._clock() + _SWEEP)
                 if (tell := self._tell.host_removed) is not None:
                     tell(pool.record())
-        self.chooser.tablets.forget_hosts(gone)
+        self.selector.tablets.forget_hosts(gone)
         # in an order of this session's own: clients that fail over don't all go to the same hosts
         new = []
         for host_id, host in random.sample(list(wanted.items()), len(wanted)):
@@ -507,7 +507,7 @@ class Cluster:
         for pool in self.pools.values():
             self._by_endpoint.setdefault(pool.host.endpoint, []).append(pool)
         self._wake_new(new)
-        self.chooser.changed()
+        self.selector.changed()
         self._open_some()
         self._seek()
 
@@ -538,7 +538,7 @@ class Cluster:
         for pool in sorted(pools, key=lambda pool: pool.host.endpoint != here):
             if distance(pool.host, self.routing, self.local_dc) == "local":
                 pool.state.needed(self._clock())
-                self._openings.changed(pool, pool.state)
+                self._connect_queue.changed(pool, pool.state)
 
     def _new_pool(self, host: Host) -> Pool:
         config = self._config
@@ -564,9 +564,9 @@ class Cluster:
         for pool in self._by_endpoint.get(endpoint, ()):
             wanted = pool.state.wanted
             pool.state.told_up(self._clock())
-            self._openings.changed(pool, pool.state)
+            self._connect_queue.changed(pool, pool.state)
             if pool.state.wanted != wanted:
-                self.chooser.changed()
+                self.selector.changed()
         self._open_some()
 
     def host_down(self, endpoint: Endpoint) -> None:
@@ -599,7 +599,7 @@ class Cluster:
         self.pools = {}
         self._by_endpoint = {}
         self._draining = set()
-        self.chooser.changed()
+        self.selector.changed()
 
     @property
     def all_pools(self) -> tuple[Pool, ...]:

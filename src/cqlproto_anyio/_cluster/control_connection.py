@@ -340,7 +340,7 @@ class Control:
 
     # -- events
 
-    def _heard(self, event: ServerEvent) -> None:
+    def _on_event(self, event: ServerEvent) -> None:
         """Take an event, in the task or callback that reads the connection."""
         now = self._clock()
         if isinstance(event, SchemaChange):
@@ -539,9 +539,9 @@ class Control:
         self._note([*candidate.notes, *(candidate.found.notes if candidate.found else ())])
         self._answered(candidate.since)
         self._tell(self._owner.control_connected, tables.connection.endpoint)
-        tables.connection.listener = self._heard
+        tables.connection.listener = self._on_event
         for event in candidate.early:
-            self._heard(event)
+            self._on_event(event)
 
     # -- what is read
 

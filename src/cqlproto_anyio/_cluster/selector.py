@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from cqlproto_anyio._statements.statement import Statement
     from cqlproto_anyio.policies.routing import Routing
 
-__all__ = ["Chooser"]
+__all__ = ["Selector"]
 
 # A node that owes so many replies that were given up isn't preferred for being the first replica.
 _SILENT = 8
 
 
 class Source(Protocol):
-    """What a chooser chooses from: the cluster."""
+    """What a selector chooses from: the cluster."""
 
     pools: dict[UUID, Pool]
     topology: Topology
@@ -52,7 +52,7 @@ class Source(Protocol):
         ...
 
 
-class Chooser:
+class Selector:
     """Chooses connections.
 
     Arguments:

@@ -46,7 +46,7 @@ from cqlproto_anyio.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cqlproto.messages import Request as Message
+    from cqlproto import messages
     from cqlproto_anyio._eventloop.backend import Backend
     from cqlproto_anyio._eventloop.request import Request
     from cqlproto_anyio._metadata.discovery import Found, HostReader
@@ -283,7 +283,7 @@ class SystemTables:
         parameters = QueryParameters(Consistency.ONE, page_size=size, paging_state=state)
         return self._submit(Query(query, parameters), query)
 
-    def _submit(self, message: Message, text: str) -> Request:
+    def _submit(self, message: messages.Request, text: str) -> Request:
         request = self._request(text, None)
         request.carry(message)
         self.connection.submit(request)

@@ -22,7 +22,7 @@ import anyio
 from anyio.abc import ByteStream, SocketAttribute
 
 from cqlproto_anyio._checks.callables import contains
-from cqlproto_anyio._eventloop.backend import Waiting, elsewhere
+from cqlproto_anyio._eventloop.backend import Waiter, elsewhere
 from cqlproto_anyio._eventloop.request import Request
 
 if TYPE_CHECKING:
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncioBackend",
     "AsyncioRequest",
-    "AsyncioWaiting",
+    "AsyncioWaiter",
     "Receiver",
     "SocketStream",
     "plain_run_forever",
 ]
 
 
-class AsyncioWaiting(Waiting):
+class AsyncioWaiter(Waiter):
     """Waits as a future does, for one task; subclasses name the loop.
 
     A task takes anything for a future that has ``_asyncio_future_blocking``, and asks it for
@@ -98,7 +98,7 @@ class AsyncioWaiting(Waiting):
         self.loop.call_soon(waiter, self, context=self._context)
 
 
-class AsyncioRequest(AsyncioWaiting, Request):
+class AsyncioRequest(AsyncioWaiter, Request):
     """A request on asyncio."""
 
     __slots__ = ()
@@ -132,13 +132,13 @@ class AsyncioBackend:
         self._loop = loop
         self.running: Callable[[], object] = asyncio._get_running_loop
         self.home: object = loop
-        self.waiting: type[Waiting] = self._bound(AsyncioWaiting)
+        self.waiting: type[Waiter] = self._bound(AsyncioWaiter)
         self.request: type[Request] = self._bound(AsyncioRequest)
         # asyncio's own loops ask the monotonic clock; without the way through them it is cheaper
         plain = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
         self.clock: Callable[[], float] = time.monotonic if plain else loop.time
 
-    def _bound(self, kind: type[AsyncioWaiting]) -> type[Any]:
+    def _bound(self, kind: type[AsyncioWaiter]) -> type[Any]:
         """Return a subclass whose objects wait in this loop."""
         return type(kind.__name__, (kind,), {"__slots__": (), "loop": self._loop})
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from cqlproto_anyio._checks.callables import contains
-from cqlproto_anyio._eventloop.backend import Waiting, elsewhere
+from cqlproto_anyio._eventloop.backend import Waiter, elsewhere
 from cqlproto_anyio._eventloop.request import Request
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cqlproto_anyio._eventloop.backend import F
 
-__all__ = ["TrioBackend", "TrioRequest", "TrioWaiting", "running"]
+__all__ = ["TrioBackend", "TrioRequest", "TrioWaiter", "running"]
 
 _wait_rescheduled = trio.lowlevel.wait_task_rescheduled
 _current_task = trio.lowlevel.current_task
@@ -83,7 +83,7 @@ def _token() -> object:
         return None
 
 
-class TrioWaiting(Waiting):
+class TrioWaiter(Waiter):
     """Waits as a task that is rescheduled."""
 
     __slots__ = ()
@@ -116,7 +116,7 @@ class TrioWaiting(Waiting):
         _reschedule(waiter, _WOKEN)
 
 
-class TrioRequest(TrioWaiting, Request):
+class TrioRequest(TrioWaiter, Request):
     """A request on trio."""
 
     __slots__ = ()
@@ -126,7 +126,7 @@ class TrioBackend:
     """trio's own clock, so that its MockClock rules the deadlines too."""
 
     name = "trio"
-    waiting: type[Waiting] = TrioWaiting
+    waiting: type[Waiter] = TrioWaiter
     request: type[Request] = TrioRequest
     receive_size = 65_536
 

@@ -4,8 +4,8 @@ a task, own a socket.
 anyio's own events and clocks would do, at a third of the throughput: a request is itself what its
 task waits for, and nothing else is made for it. ``_asyncio`` and ``_trio`` say how.
 
-A :class:`Waiting` is a one-shot: one task awaits it, whoever has the answer completes it. If the
-task is cancelled, both backends call the same :meth:`Waiting.abandon`.
+A :class:`Waiter` is a one-shot: one task awaits it, whoever has the answer completes it. If the
+task is cancelled, both backends call the same :meth:`Waiter.abandon`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Coroutine[Any, Any, None]]")
 
-__all__ = ["Backend", "Waiting", "current_backend", "elsewhere", "shielded"]
+__all__ = ["Backend", "Waiter", "current_backend", "elsewhere", "shielded"]
 
 
-class Waiting:
+class Waiter:
     """Something that a task waits for once.
 
     Attributes:
@@ -97,7 +97,7 @@ class Backend(Protocol):
     clock: Callable[[], float]
     running: Callable[[], object]
     home: object
-    waiting: type[Waiting]
+    waiting: type[Waiter]
     request: type[Request]
     receive_size: int
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cqlproto_anyio._eventloop.backend import Waiting
+from cqlproto_anyio._eventloop.backend import Waiter
 from cqlproto_anyio._text import READING, read_verb, shown
 from cqlproto_anyio.exceptions import RequestTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from cqlproto import messages
     from cqlproto.connection.client import FrameBinder
-    from cqlproto.messages import Request as Message
     from cqlproto.messages.results import ResultMetadata
     from cqlproto_anyio._eventloop.deadlines import Due
     from cqlproto_anyio._network.connection import Connection
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Detached", "Request"]
 
 
-class Request(Waiting):
+class Request(Waiter):
     """One execution; awaiting it gives the ResponseReceived that answers it.
 
     Made with a binder and values, it executes a prepared statement: the hot path.
@@ -85,7 +85,7 @@ class Request(Waiting):
 
     def carry(
         self,
-        message: Message,
+        message: messages.Request,
         metadata: ResultMetadata | None = None,
         settings: Settings | None = None,
     ) -> None:

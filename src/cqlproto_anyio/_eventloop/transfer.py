@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from anyio.abc import ByteStream
 
-    from cqlproto_anyio._eventloop.backend import Backend, Waiting
+    from cqlproto_anyio._eventloop.backend import Backend, Waiter
 
-__all__ = ["Carried", "Transfer", "cause_of", "transfer_of"]
+__all__ = ["ByteSink", "Transfer", "cause_of", "transfer_of"]
 
 
-class Carried(Protocol):
+class ByteSink(Protocol):
     """The connection, as far as its transfer needs it.
 
     Attributes:
@@ -80,7 +80,7 @@ class Transfer(Protocol):
         ...
 
 
-def transfer_of(stream: ByteStream, carried: Carried, backend: Backend) -> Transfer:
+def transfer_of(stream: ByteStream, carried: ByteSink, backend: Backend) -> Transfer:
     """Return what suits the stream."""
     if isinstance(stream, SocketStream):
         return Pushed(stream, carried)
@@ -96,11 +96,11 @@ def cause_of(exc: BaseException) -> str:
 class Pulled:
     """Two tasks, on any stream."""
 
-    def __init__(self, stream: ByteStream, carried: Carried, backend: Backend) -> None:
+    def __init__(self, stream: ByteStream, carried: ByteSink, backend: Backend) -> None:
         self._stream = stream
         self._carried = carried
         self._backend = backend
-        self._writer: Waiting | None = None
+        self._writer: Waiter | None = None
 
     def wake(self) -> None:
         writer, self._writer = self._writer, None
@@ -171,7 +171,7 @@ class Pushed(Receiver):
     tasks are woken by the loop instead.
     """
 
-    def __init__(self, stream: SocketStream, carried: Carried) -> None:
+    def __init__(self, stream: SocketStream, carried: ByteSink) -> None:
         self._stream = stream
         self._carried = carried
         self._loop: asyncio.AbstractEventLoop = stream.loop

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from cqlproto._events import ResponseReceived
     from cqlproto.messages.results import Column
     from cqlproto_anyio._eventloop.request import Request
-    from cqlproto_anyio._execution.supervisor import Runtime
+    from cqlproto_anyio._execution.supervisor import Supervisor
     from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio._network.pool import Pool
     from cqlproto_anyio._settings.resolved import Settings
@@ -78,7 +78,7 @@ class Attempts:
     conditional: bool
     reads: bool
 
-    def __init__(self, runtime: Runtime, settings: Settings) -> None:
+    def __init__(self, runtime: Supervisor, settings: Settings) -> None:
         self.runtime = runtime
         self.settings = settings
         self.statement: Statement | None = None
@@ -133,11 +133,11 @@ class Attempts:
                 query, self.settings, self.deadline, connection, renew
             )
         except CQLError as exc:
-            self.tell_attempts(exc)
+            self.attach_attempts(exc)
             raise
         for error, where in told.failed:
             if isinstance(error, CQLError):
-                self.note(where)
+                self.mark_tried(where)
                 self.failures.append(copied(error))
         if told.statement is not None:
             return told.statement
@@ -208,12 +208,12 @@ class Attempts:
 
     def next_connection(self) -> Connection | None:
         """Return a connection to the best host that wasn't tried yet, or None."""
-        plan = self.runtime.cluster.chooser.plan(self.statement, self.values, self._tried)
+        plan = self.runtime.cluster.selector.plan(self.statement, self.values, self._tried)
         return next(plan, None)
 
     def submit(self, request: Request, connection: Connection) -> None:
         """Send a request that is filled; raises what :meth:`Connection.submit` does."""
-        self.note(connection)
+        self.mark_tried(connection)
         connection.submit(request)
         self.runtime.keep_deadline(request)
 
@@ -222,7 +222,7 @@ class Attempts:
         self._tried.clear()
         self.failures.clear()
 
-    def note(self, connection: Connection) -> None:
+    def mark_tried(self, connection: Connection) -> None:
         """This connection's host is tried now."""
         pool = self.runtime.cluster.pool_of(connection)
         if pool is not None:
@@ -243,7 +243,7 @@ class Attempts:
                 request.again()
                 return await self._attempt(request, paging_state, await self.connection())
         except CQLError as exc:
-            self.tell_attempts(exc)
+            self.attach_attempts(exc)
             raise
 
     async def _attempt(
@@ -298,7 +298,7 @@ class Attempts:
     def _other_connection(self) -> Connection | None:
         connection = self.next_connection()
         if connection is not None:
-            self.note(connection)
+            self.mark_tried(connection)
         return connection
 
     def _other_failed(self, what: Error | CQLError, request: Request) -> None:
@@ -333,7 +333,7 @@ class Attempts:
         try:
             return await self._answer(request, outcome, paging_state)
         except CQLError as exc:
-            self.tell_attempts(exc)
+            self.attach_attempts(exc)
             raise
 
     async def _answer(
@@ -429,7 +429,7 @@ class Attempts:
         try:
             self.runtime.check_open()
         except SessionClosed as exc:
-            self.tell_attempts(exc)
+            self.attach_attempts(exc)
             raise
 
     async def _made_anew(self) -> Connection | None:
@@ -471,7 +471,7 @@ class Attempts:
         error.maybe_applied = maybe_applied
         return error
 
-    def tell_attempts(self, error: CQLError) -> None:
+    def attach_attempts(self, error: CQLError) -> None:
         """Let an error that ends the call in another way tell of the attempts before it."""
         failures = self.failures
         if self.change is not None and isinstance(error, (ParameterError, ValueConversionError)):

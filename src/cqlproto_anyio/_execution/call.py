@@ -40,15 +40,15 @@ from cqlproto_anyio.policies.timestamps import ClockBehind
 from cqlproto_anyio.results import APPLIED, Notes, Page, PageToken, Result
 
 if TYPE_CHECKING:
+    from cqlproto import messages
     from cqlproto._events import ResponseReceived
     from cqlproto.enums import ProtocolVersion
-    from cqlproto.messages import Request as Message
     from cqlproto.messages.errors import Error
     from cqlproto.messages.results import Column
     from cqlproto.wire import Unset
     from cqlproto_anyio._eventloop.request import Request
     from cqlproto_anyio._execution.attempts import Outcome
-    from cqlproto_anyio._execution.supervisor import Runtime
+    from cqlproto_anyio._execution.supervisor import Supervisor
     from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio._settings.resolved import Settings
 
@@ -71,7 +71,7 @@ class Call(Attempts):
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: Supervisor,
         query: Any,
         parameters: Any,
         row: Any,
@@ -130,7 +130,7 @@ class Call(Attempts):
         if self._unfit is None and self._markers is None:
             self._take_values(statement)
         if (unfit := self._unfit) is not None and not await self.renewed():
-            self.tell_attempts(unfit)
+            self.attach_attempts(unfit)
             raise unfit
 
     def _take_values(self, statement: Statement) -> None:
@@ -234,7 +234,7 @@ class Call(Attempts):
         """Return the timestamp of all attempts, or None if each packer makes its own, or none."""
         timestamps = self.settings.timestamps
         if self._stamp is None and timestamps is not None and self.text.stamped:
-            if self.settings.plain and self.statement is not None and not self._repeats():
+            if self.settings.fast_path and self.statement is not None and not self._repeats():
                 return None
             if not self.unstamped:
                 try:
@@ -261,13 +261,13 @@ class Call(Attempts):
         version = connection.version
         stamp = self.stamp()
         if statement is not None:
-            statement.speak(version)
+            statement.set_version(version)
             packed = (stamp is None and not self.unstamped) or settings.timestamp is not None
-            if paging_state is None and settings.plain and packed:
+            if paging_state is None and settings.fast_path and packed:
                 request.bind(statement.binder(settings), self.values)
                 return
         settings.check(version)
-        message: Message
+        message: messages.Request
         if statement is None:
             parameters = with_values(settings.parameters, None, paging_state, stamp)
             parameters.keyspace = settings.wire_keyspace(version)
@@ -431,7 +431,7 @@ class Call(Attempts):
         except (ConnectionFailed, RemoteProtocolError) as exc:
             outcome = exc
         except CQLError as exc:
-            self.tell_attempts(exc)
+            self.attach_attempts(exc)
             raise
         event = await self.answer(request, outcome, paging_state)
         return event, host_of(request)
@@ -465,7 +465,7 @@ class BatchCall(Attempts):
         size: how many there are, as far as they were looked at.
     """
 
-    def __init__(self, runtime: Runtime, settings: Settings, kind: str) -> None:
+    def __init__(self, runtime: Supervisor, settings: Settings, kind: str) -> None:
         super().__init__(runtime, settings)
         self.query = "BATCH"
         self._timestamp = settings.timestamp  # one for all attempts
@@ -524,7 +524,7 @@ class BatchCall(Attempts):
             if statement is None:
                 statements.append(BatchStatement(item.query, []))
             else:
-                statement.speak(version)
+                statement.set_version(version)
                 cells = statement.binder(self.settings).cells(item.values)
                 identity = statement.prepared.statement_id
                 self._sent[identity] = statement

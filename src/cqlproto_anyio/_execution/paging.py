@@ -208,7 +208,7 @@ class PageStream(_Described, Generic[R]):
         self._paging_state = paging_state
         call.forget_attempts()
         request = call.new_request(call.query)
-        connection = runtime.cluster.chooser.choose(call.statement, call.values)
+        connection = runtime.cluster.selector.choose(call.statement, call.values)
         if connection is None:
             self._next = request
             return

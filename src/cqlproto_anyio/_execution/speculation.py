@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cqlproto_anyio._eventloop.request import Request
-    from cqlproto_anyio._execution.supervisor import Runtime
+    from cqlproto_anyio._execution.supervisor import Supervisor
     from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio.policies.speculation import Tracker
 
@@ -67,7 +67,7 @@ class Race:
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: Supervisor,
         request: Request,
         tracker: Tracker,
         *,

@@ -30,7 +30,7 @@ from cqlproto_anyio._eventloop.backend import elsewhere, shielded
 from cqlproto_anyio._eventloop.deadlines import Alarm, Deadlines
 from cqlproto_anyio._eventloop.fork import watch
 from cqlproto_anyio._settings.resolved import Wires
-from cqlproto_anyio._statements.preparer import Preparations
+from cqlproto_anyio._statements.preparer import Preparer
 from cqlproto_anyio._statements.server_warnings import ServerWarnings
 from cqlproto_anyio.exceptions import ClockDrifted, SessionClosed, copied
 from cqlproto_anyio.hooks import ClockRecord, active
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from cqlproto._events import ResponseReceived
     from cqlproto.enums import ProtocolVersion
     from cqlproto.messages.results import SchemaChange
-    from cqlproto_anyio._eventloop.backend import Backend, Waiting
+    from cqlproto_anyio._eventloop.backend import Backend, Waiter
     from cqlproto_anyio._eventloop.request import Request
     from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio._statements.statement import Statement
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from cqlproto_anyio.endpoint import Endpoint
     from cqlproto_anyio.policies.speculation import Speculation, Tracker
 
-__all__ = ["Runtime"]
+__all__ = ["Supervisor"]
 
 logger = logging.getLogger("cqlproto_anyio")
 
@@ -62,7 +62,7 @@ logger = logging.getLogger("cqlproto_anyio")
 _MAX_TRACKERS = 64
 
 
-class Runtime:
+class Supervisor:
     """The shared part of a session and of what :meth:`Session.using` makes of it.
 
     Attributes:
@@ -95,7 +95,7 @@ class Runtime:
         self.request_class = backend.request
         self.tell = active(config.hooks)
         self.warnings = ServerWarnings()
-        self.preparations = Preparations(
+        self.preparations = Preparer(
             config.max_prepared,
             keyspace,
             timeout=config.control_timeout,
@@ -142,10 +142,10 @@ class Runtime:
         self._queued: deque[tuple[Callable[..., Coroutine[Any, Any, None]], tuple[Any, ...]]] = (
             deque()
         )
-        self._more: Waiting | None = None  # what the host waits in for more to start
+        self._more: Waiter | None = None  # what the host waits in for more to start
         self._task = backend.protected(self._guard)
-        self._begun: Waiting = backend.waiting()
-        self._ended: list[Waiting] | None = []
+        self._begun: Waiter = backend.waiting()
+        self._ended: list[Waiter] | None = []
 
     # -- the life of the host task
 
@@ -361,7 +361,7 @@ class Runtime:
             ConnectionFailed, NoHostAvailable, DatabaseError, ConfigError: none can be made.
         """
         self.check_open()
-        while (connection := self.cluster.chooser.choose(statement, values)) is None:
+        while (connection := self.cluster.selector.choose(statement, values)) is None:
             request = self.request_class(query, timeout)
             request.deadline = deadline
             self.keep_deadline(request)
@@ -470,7 +470,7 @@ class Runtime:
         if event.warnings:
             self.warnings.log(event.warnings, query, host)
         if statement is not None:
-            self.cluster.chooser.learn(statement, event)
+            self.cluster.selector.learn(statement, event)
 
     # -- prepared statements
 
@@ -478,11 +478,11 @@ class Runtime:
         """Return a connection to a host that was not asked yet, whatever it holds."""
         cluster = self.cluster
         pools = [pool for each in asked if (pool := cluster.pool_of(each)) is not None]
-        return next(cluster.chooser.plan(None, (), pools), None)
+        return next(cluster.selector.plan(None, (), pools), None)
 
     def _schema_changed(self, change: SchemaChange) -> None:
         self.preparations.outdate(change.keyspace)
-        tablets = self.cluster.chooser.tablets
+        tablets = self.cluster.selector.tablets
         if change.target == "KEYSPACE":
             tablets.forget_keyspace(change.keyspace)
         elif change.target == "TABLE" and change.name is not None:

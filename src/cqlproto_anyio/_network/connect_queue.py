@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from cqlproto_anyio._network.host_state import HostState
 
-__all__ = ["Openings"]
+__all__ = ["ConnectQueue"]
 
 K = TypeVar("K", bound=Hashable)
 
@@ -76,7 +76,7 @@ class _Queue(Generic[K]):
         return None
 
 
-class Openings(Generic[K]):
+class ConnectQueue(Generic[K]):
     """The attempts of one session.
 
     After anything is told to a :class:`HostState`, :meth:`changed` must be called with it. After an

@@ -53,11 +53,11 @@ __all__ = ["Connection", "Owner"]
 class Owner(Protocol):
     """Who keeps a connection; called synchronously, and must not raise."""
 
-    def crowded(self, connection: Connection) -> None:
+    def at_watermark(self, connection: Connection) -> None:
         """So many requests are in flight as :meth:`Connection.watch` named."""
         ...
 
-    def tired(self, connection: Connection) -> None:
+    def too_many_orphans(self, connection: Connection) -> None:
         """More ids wait for replies that nobody wants than ``Config.max_orphans``."""
         ...
 
@@ -212,7 +212,7 @@ class Connection:
         self.orphans = orphans = self._core.orphans
         self.backlog = orphans + len(self._queue)
         if orphans > self._max_orphans and self.owner is not None:
-            self.owner.tired(self)
+            self.owner.too_many_orphans(self)
         if not sent and self._queue:
             self.sent()  # it has made room, and nothing else may happen for long
         return sent
@@ -230,7 +230,7 @@ class Connection:
         """Whether a request has to wait for its turn, now that there are many."""
         if len(self.requests) + self.orphans >= self._watermark and self.owner is not None:
             self._watermark = self._max_in_flight
-            self.owner.crowded(self)
+            self.owner.at_watermark(self)
         return bool(self._queue) or self._is_full()
 
     def _is_full(self) -> bool:

@@ -241,7 +241,7 @@ class HostState:
         self._due = now
         self._plan()
 
-    def crowded(self, now: float) -> bool:
+    def at_watermark(self, now: float) -> bool:
         """All connections are busy: let there be one more, unless some are on their way anyhow.
 
         Returns:

@@ -188,11 +188,11 @@ class Pool:
 
     # -- what connections tell
 
-    def crowded(self, connection: Connection) -> None:
-        self.state.crowded(self._clock())
+    def at_watermark(self, connection: Connection) -> None:
+        self.state.at_watermark(self._clock())
         self._changed(self)
 
-    def tired(self, connection: Connection) -> None:
+    def too_many_orphans(self, connection: Connection) -> None:
         self.retire(connection)
 
     def doubtful(self, connection: Connection, *, skipping: bool) -> None:

@@ -112,10 +112,10 @@ class Settings:
     Attributes:
         binder_key: of the binder that packs these calls, or None if each call needs its own.
         keyspace: the keyspace of unqualified names, or None.
-        plain: whether the short way through ``execute`` does for them.
+        fast_path: whether the short way through ``execute`` does for them.
         timestamp: what the options say, or None.
         timestamps: makes timestamps, or None where the options or the server say them.
-        usual: whether the keyspace is the one that ``connect`` named.
+        default_keyspace: whether the keyspace is the one that ``connect`` named.
     """
 
     __slots__ = (
@@ -126,14 +126,14 @@ class Settings:
         "max_rows",
         "parameters",
         "payload",
-        "plain",
+        "fast_path",
         "retry",
         "speculation",
         "timeout",
         "timestamp",
         "timestamps",
         "trace",
-        "usual",
+        "default_keyspace",
         "wire",
     )
 
@@ -152,7 +152,7 @@ class Settings:
         self.binder_key = None if wire.stamped else wire
         self.parameters = wire.parameters
         self.keyspace = wire.keyspace
-        self.usual = self.keyspace == wires.usual
+        self.default_keyspace = self.keyspace == wires.usual
         self.timeout = profile.timeout
         self.max_rows = profile.max_rows
         self.trace = profile.trace
@@ -163,9 +163,9 @@ class Settings:
         self.retry = profile.retry
         self.speculation = profile.speculation
         self._direct = not profile.trace and profile.payload is None and profile.speculation is None
-        self.plain = self._is_plain()
+        self.fast_path = self._takes_fast_path()
 
-    def _is_plain(self) -> bool:
+    def _takes_fast_path(self) -> bool:
         # the short way keeps no timestamp, and finds that of an idempotent write by its deadline
         return self._direct and not (self.idempotent and self.timeout is None)
 
@@ -176,7 +176,7 @@ class Settings:
         other.binder_key = self.binder_key
         other.parameters = self.parameters
         other.keyspace = self.keyspace
-        other.usual = self.usual
+        other.default_keyspace = self.default_keyspace
         other.timeout = timeout
         other.max_rows = self.max_rows
         other.trace = self.trace
@@ -187,7 +187,7 @@ class Settings:
         other.retry = self.retry
         other.speculation = self.speculation
         other._direct = self._direct
-        other.plain = other._is_plain()
+        other.fast_path = other._takes_fast_path()
         return other
 
     @property

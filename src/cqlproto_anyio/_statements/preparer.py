@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from cqlproto_anyio._statements.server_warnings import ServerWarnings
     from cqlproto_anyio._statements.statement import Key
 
-__all__ = ["SILENT", "Preparations", "Told", "refused_everywhere"]
+__all__ = ["SILENT", "Preparer", "Told", "refused_everywhere"]
 
 SILENT = "prepare"
 """The stage of a ConnectionFailed that says that a host doesn't answer PREPARE."""
@@ -100,7 +100,7 @@ def refused_everywhere(error: Exception) -> bool:
     return isinstance(error, DatabaseError) and error.code == ErrorCode.SYNTAX_ERROR
 
 
-class Preparations:
+class Preparer:
     """The statements of a session, and those that are being prepared.
 
     Arguments:
@@ -172,9 +172,9 @@ class Preparations:
         self._is_fresh(statement)
 
     def _is_fresh(self, statement: Statement) -> None:
-        fresh = self._fresh.get(statement.about)
+        fresh = self._fresh.get(statement.uses_keyspace)
         if fresh is None:
-            fresh = self._fresh[statement.about] = WeakSet()
+            fresh = self._fresh[statement.uses_keyspace] = WeakSet()
         fresh.add(statement)
 
     async def prepared(
@@ -275,7 +275,7 @@ class Preparations:
             self._known[key] = statement
             self._is_fresh(statement)
         else:
-            statement.speak(connection.version)
+            statement.set_version(connection.version)
             self.renew(statement, message)
         self.statements.put(key, statement)
         return statement
@@ -313,9 +313,7 @@ class _Flight:
         "waiters",
     )
 
-    def __init__(
-        self, owner: Preparations, at: FlightKey, query: str, keyspace: str | None
-    ) -> None:
+    def __init__(self, owner: Preparer, at: FlightKey, query: str, keyspace: str | None) -> None:
         self._owner = owner
         self._at = at
         self._query = query

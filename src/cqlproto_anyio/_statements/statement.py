@@ -145,7 +145,7 @@ class Statement:
         count: how many bind markers it has.
         direct: how long a tuple of values is that is sent as it is, without :meth:`values`; -1 if
             there is none, since a marker is no scalar.
-        short: whether the short way through ``execute`` does for it.
+        fast_path: whether the short way through ``execute`` does for it.
         stale: whether the schema has changed since, so that the types may have as well; it is
             prepared anew before it is executed again.
         sound_until: until when a value that doesn't fit the markers is taken for wrong, in seconds
@@ -169,7 +169,7 @@ class Statement:
         "prepared",
         "query",
         "route",
-        "short",
+        "fast_path",
         "sound_until",
         "stale",
         "text",
@@ -189,7 +189,7 @@ class Statement:
         self.named = has_names_only(query)
         self._mixed: bool | None = None
         self.conditional = self.text.conditional
-        self.short = not self.conditional
+        self.fast_path = not self.conditional
         self.version = version
         self.stale = False
         self._stamp = _Stamp()
@@ -210,10 +210,10 @@ class Statement:
     def outdate(self) -> None:
         """The schema has changed: be prepared anew before the next execution."""
         self.stale = True
-        self.short = False
+        self.fast_path = False
 
     @property
-    def about(self) -> str:
+    def uses_keyspace(self) -> str:
         """The keyspace that it has to do with, as far as its columns say; "" if they don't."""
         prepared = self.prepared
         columns = prepared.bind.columns or prepared.result.columns
@@ -230,7 +230,7 @@ class Statement:
         """Swap in what a server says now: the id too, for servers of different releases make
         different ids of one text."""
         self.stale = False
-        self.short = not self.conditional
+        self.fast_path = not self.conditional
         # what is the same stays the same object, with all that was made for it
         if prepared != self.prepared:
             self._take(prepared)
@@ -248,7 +248,7 @@ class Statement:
         self._take(type(old)(old.statement_id, new_id, old.bind, metadata))
         self.route, self._key = route, key  # the markers are what they were
 
-    def speak(self, version: ProtocolVersion) -> None:
+    def set_version(self, version: ProtocolVersion) -> None:
         """Be executed in this version from now on: the session has met an older node."""
         if version is not self.version:
             self.version = version

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cqlproto_anyio._network.connect_queue import Openings
+from cqlproto_anyio._network.connect_queue import ConnectQueue
 from cqlproto_anyio._network.host_state import LONGEST_URGENT
 from tests.support.connecting import CONNECT_TIMEOUT, Session, World
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Wish:
-    """What :class:`Openings` knows of a host: when it wants what."""
+    """What :class:`ConnectQueue` knows of a host: when it wants what."""
 
     def __init__(self) -> None:
         self.next_attempt = math.inf
@@ -41,12 +41,12 @@ class Model(RuleBasedStateMachine):
         self.now = 0.0
         self.number = 0
         self.limit = 3
-        self.openings: Openings[int] = Openings(self.limit)
+        self.connect_queue: ConnectQueue[int] = ConnectQueue(self.limit)
         self.wishes = [Wish() for _ in range(8)]
         self.under_way: dict[int, list[bool]] = {}
 
     def tell(self, key: int) -> None:
-        self.openings.changed(key, cast("HostState", self.wishes[key]))
+        self.connect_queue.changed(key, cast("HostState", self.wishes[key]))
 
     @rule(
         key=st.integers(0, 7),
@@ -83,7 +83,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def take(self) -> None:
         due = [(wish.next_attempt, wish.since) for wish in self.wishes]
-        taken = self.openings.take(self.now)
+        taken = self.connect_queue.take(self.now)
         after = [wish.next_attempt for wish in self.wishes]
         for wish, (when, _) in zip(self.wishes, due, strict=True):
             wish.next_attempt = when
@@ -101,14 +101,14 @@ class Model(RuleBasedStateMachine):
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from([k for k, started in self.under_way.items() if started]))
-        self.openings.finished(key)
+        self.connect_queue.finished(key)
         self.under_way[key].pop(0)
 
     @invariant()
     def agrees(self) -> None:
         allowed = self.allowed()
-        assert self.openings.next == (allowed[0][0] if allowed else math.inf)
-        assert self.openings.under_way == sum(map(len, self.under_way.values()))
+        assert self.connect_queue.next == (allowed[0][0] if allowed else math.inf)
+        assert self.connect_queue.under_way == sum(map(len, self.under_way.values()))
 
 
 Model.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
@@ -117,13 +117,13 @@ TestModel = Model.TestCase
 
 def test_what_cannot_be() -> None:
     with pytest.raises(ValueError, match="at most 0 attempts"):
-        Openings(0)
+        ConnectQueue(0)
     with pytest.raises(ValueError, match="under way to a"):
-        Openings[str](1).finished("a")
+        ConnectQueue[str](1).finished("a")
 
 
 def test_a_host_that_changes_its_mind_takes_no_memory() -> None:
-    openings: Openings[int] = Openings(1)
+    openings: ConnectQueue[int] = ConnectQueue(1)
     wish = Wish()
     state = cast("HostState", wish)
     for turn in range(100_000):
@@ -135,7 +135,7 @@ def test_a_host_that_changes_its_mind_takes_no_memory() -> None:
 
 
 def test_a_host_that_was_removed_and_came_back_is_another() -> None:
-    openings: Openings[int] = Openings(1)
+    openings: ConnectQueue[int] = ConnectQueue(1)
     old, new = Wish(), Wish()
     old.next_attempt = new.next_attempt = 1.0
     openings.changed(0, cast("HostState", old))

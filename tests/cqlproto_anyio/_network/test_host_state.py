@@ -113,9 +113,9 @@ class Machine(RuleBasedStateMachine):
             assert self.state.next_attempt == self.now
 
     @rule()
-    def crowded(self) -> None:
+    def at_watermark(self) -> None:
         wanted = self.state.wanted
-        more = self.state.crowded(self.now)
+        more = self.state.at_watermark(self.now)
         assert self.state.wanted >= wanted + more
         if more:
             assert self.state.next_attempt == self.now
@@ -308,16 +308,16 @@ def test_how_long_a_connection_lived_is_believed() -> None:
 
 def test_crowded_connections_get_company() -> None:
     state = complete(host(size=2, largest=4))
-    assert state.crowded(10.0)
+    assert state.at_watermark(10.0)
     assert (state.wanted, state.next_attempt) == (3, 10.0)
-    assert not state.crowded(10.0)  # it is on its way
+    assert not state.at_watermark(10.0)  # it is on its way
     state.start(10.0)
-    assert not state.crowded(10.0)
+    assert not state.at_watermark(10.0)
     state.opened(10.0)
-    assert state.crowded(11.0)
+    assert state.at_watermark(11.0)
     state.start(11.0)
     state.opened(11.0)
-    assert not state.crowded(12.0)  # that is all
+    assert not state.at_watermark(12.0)  # that is all
     assert state.wanted == 4
     # what was wanted in a rush isn't wanted of a host that comes back
     for _ in range(4):
@@ -337,7 +337,7 @@ def test_a_node_may_want_more_than_was_asked_for() -> None:
         state.start(1.0)
         state.opened(1.0)
     assert (state.open, state.next_attempt) == (4, math.inf)
-    assert not state.crowded(2.0)
+    assert not state.at_watermark(2.0)
     state.resize(2.0, 2)
     assert state.wanted == 4
     for _ in range(4):
@@ -443,7 +443,7 @@ def test_a_host_that_left_wants_nothing_and_ends_what_is_open() -> None:
     state.told_up(3.0)
     state.told_down(3.0)
     assert not state.needed(3.0)
-    assert not state.crowded(3.0)
+    assert not state.at_watermark(3.0)
     assert (state.status, state.open, state.opening) == (Status.REMOVED, 0, 0)
     assert (state.wanted, state.next_attempt, state.error) == (0, math.inf, None)
 

@@ -210,7 +210,7 @@ def test_partial_is_true_or_false(partial: object) -> None:
 
 def test_missing_names_before_v4() -> None:
     old = statement(BY_NAME.query, "b", "a")
-    old.speak(ProtocolVersion.V3)
+    old.set_version(ProtocolVersion.V3)
     assert list(old.values(Partial.of(True, {"a": 1, "b": 2}))) == [2, 1]
     with pytest.raises(cql.ParameterError, match="no value for b: partial=True needs .* speaks v3"):
         old.values(Partial.of(True, {"a": 1}))
@@ -383,17 +383,17 @@ def test_the_cache_keeps_no_more_text_than_a_few_megabytes() -> None:
 def test_what_is_outdated_stays_so_until_it_is_prepared_anew() -> None:
     """A stream of its pages may go on meanwhile, on connections of another version too."""
     one = statement("INSERT INTO t (a) VALUES (?)", "a")
-    assert one.short
+    assert one.fast_path
     one.outdate()
-    one.speak(ProtocolVersion.V5)
-    one.speak(V4)
-    assert (one.stale, one.short) == (True, False)
+    one.set_version(ProtocolVersion.V5)
+    one.set_version(V4)
+    assert (one.stale, one.fast_path) == (True, False)
     one.renew(one.prepared)
-    assert (one.stale, one.short) == (False, True)
+    assert (one.stale, one.fast_path) == (False, True)
     conditional = statement("INSERT INTO t (a) VALUES (?) IF NOT EXISTS", "a")
     conditional.outdate()
     conditional.renew(conditional.prepared)
-    assert not conditional.short
+    assert not conditional.fast_path
 
 
 def test_partial_parameters_are_read_once_if_what_they_hold_is() -> None:
