@@ -1,8 +1,9 @@
 """Sessions that connect to hosts, without I/O: simulated time and seeded chance.
 
 A :class:`Session` has what decides (:class:`HostState` per host, one :class:`ConnectQueue`) and
-does what they say, to hosts that serve, refuse, or are silent. A :class:`World` has the clock and the
-hosts, which several sessions share. After each event everything that must always hold is checked.
+does what they say, to hosts that serve, refuse, or are silent. A :class:`World` has the clock and
+the hosts, which several sessions share. After each event everything that must always hold is
+checked.
 """
 
 from __future__ import annotations
