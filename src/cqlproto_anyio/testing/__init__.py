@@ -1,4 +1,4 @@
-"""Helpers for testing programs that use Cassandra: a proxy that makes networks and nodes fail.
+"""Helpers for tests of programs that use Cassandra: a proxy with faults of networks and nodes.
 
 >>> async with FaultProxy("127.0.0.1", 9042) as proxy:
 ...     lost = proxy.add(Rule(Drop(), statement="INSERT INTO orders%", times=1))
@@ -18,12 +18,12 @@ from cqlproto_anyio.testing.faults import (
     Fault,
     Garbage,
     Repeat,
-    Side,
     Stall,
 )
+from cqlproto_anyio.testing.passage import Passage, Side
 from cqlproto_anyio.testing.proxy import FaultProxy
 from cqlproto_anyio.testing.relay import Entry
-from cqlproto_anyio.testing.rules import Passage, Rule
+from cqlproto_anyio.testing.rules import Rule
 
 __all__ = [
     "Answer",

@@ -1,4 +1,4 @@
-"""A connection in memory, for clients that open their transports by a connector."""
+"""A connection in memory, for clients that open their transports with a connector."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CAPACITY = 65_536
 
 
 class _Pipe:
-    """One direction; it holds a bounded number of bytes."""
+    """One direction of a connection; it holds a bounded number of bytes."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -38,7 +38,7 @@ class MemoryStream(anyio.abc.ByteStream):
 
     @classmethod
     def pair(cls) -> tuple[MemoryStream, MemoryStream]:
-        """Return both ends of a connection."""
+        """Return the two ends of a new connection."""
         one, two = _Pipe(), _Pipe()
         return cls(one, two), cls(two, one)
 
@@ -88,7 +88,7 @@ class MemoryStream(anyio.abc.ByteStream):
         await anyio.lowlevel.checkpoint()
 
     def reset(self) -> None:
-        """Break the connection for both ends; what has not been read is lost."""
+        """Break the connection for both ends; unread bytes are lost."""
         self._closed = True
         for pipe in (self._in, self._out):
             pipe.broken = True

@@ -1,7 +1,7 @@
-"""Sockets that read nothing before they are asked to.
+"""Sockets that read only when :meth:`BareStream.receive` is called.
 
-anyio's streams on asyncio do: where bytes come before the first ``receive`` reading is never
-paused, and a client that sends without end would fill the memory of a proxy that relays nothing.
+anyio's streams on asyncio read before the first ``receive`` and never pause then, so a client that
+sends without end would fill the memory of a paused proxy.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _BACKLOG = 1024
 
 
 class BareStream(anyio.abc.ByteStream):
-    """A connected socket.
+    """A stream on a connected socket.
 
     Arguments:
-        raw: the socket, which the stream owns.
+        raw: the socket; the stream closes it.
     """
 
     def __init__(self, raw: socket.socket) -> None:
@@ -71,17 +71,17 @@ class BareStream(anyio.abc.ByteStream):
 
 
 class Listener:
-    """A listening socket that can refuse connections and keeps its port meanwhile.
+    """A listening socket that can refuse connections without losing its port.
 
     Arguments:
         address: the IP address to listen on.
-        port: the port; 0 for any that is free.
+        port: the port; 0 for a free port.
 
     Attributes:
-        port: the port.
+        port: the port in use.
 
     Raises:
-        OSError: it can't listen there.
+        OSError: the address or the port can't be used.
     """
 
     def __init__(self, address: str, port: int) -> None:
@@ -89,8 +89,8 @@ class Listener:
         if port or sys.platform != "linux":
             self._raw = self._bound(address, port)
         else:
-            # A socket that has asked Linux for any port loses it when it stops listening; one that
-            # has asked for this port doesn't.
+            # On Linux, a socket bound to port 0 loses its port when it stops listening; one bound
+            # to a given port keeps it.
             with self._bound(address, 0) as found:
                 self._raw = self._bound(address, found.getsockname()[1])
         self.port: int = self._raw.getsockname()[1]
@@ -113,20 +113,20 @@ class Listener:
         return raw
 
     def set_listening(self, value: bool) -> None:
-        """Let the system accept connections, or refuse them if it can, as Linux does."""
+        """Accept connections, or refuse them where the system can, as on Linux."""
         try:
             if value:
                 self._raw.listen(_BACKLOG)
             else:
                 self._raw.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass  # it can't: whoever calls accept() closes what comes
+            pass  # not supported: the caller of accept() closes what it gets
 
     async def accept(self) -> BareStream:
         """Return the next connection.
 
         Raises:
-            OSError: there is none to be had, for connections are refused, or there is no room.
+            OSError: connections are refused, or no file descriptor is left.
         """
         while True:
             await anyio.wait_readable(self._raw)
@@ -138,5 +138,5 @@ class Listener:
             return BareStream(raw)
 
     def close(self) -> None:
-        """Listen no more; nobody may wait in :meth:`accept`."""
+        """Stop listening; no task may be waiting in :meth:`accept`."""
         self._raw.close()

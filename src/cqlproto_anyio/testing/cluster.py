@@ -1,8 +1,8 @@
-"""A fault proxy for each node of a cluster, and the way to them.
+"""A fault proxy for each node of a cluster.
 
-A client finds the nodes of a cluster by itself, at the addresses that the nodes know of one
-another. It stays on the proxies if it passes each address through a function, or opens its
-transports by one; both are here.
+A client discovers the nodes of a cluster at the addresses that the nodes have for each other. To
+keep the client on the proxies, :meth:`ProxiedCluster.translate` translates these addresses, or
+:meth:`ProxiedCluster.connector` opens the client's transports.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ __all__ = ["ProxiedCluster"]
 
 
 class ProxiedCluster:
-    """A :class:`FaultProxy` for each node, with one map of prepared statements for all.
+    """A :class:`FaultProxy` for each node; the proxies share one map of prepared statements.
 
-    A rule that is added here is obeyed by all proxies and counts for all of them: ``times=1`` is
-    once in the cluster. What is done to one node is done to its proxy: ``cluster["127.0.0.2"]``.
+    A rule that is added to the cluster applies to all proxies, and its counts are shared:
+    ``times=1`` means once in the cluster. ``cluster["127.0.0.2"]`` is the proxy of one node.
 
     Arguments:
-        nodes: all nodes, as the cluster itself names them (``rpc_address``), each with a port of
-            its own if need be, or as endpoints.
-        port: the port of those without one.
-        seed: what chance is made of; None for another one each time.
-        listen: the IP address to listen on; None for no TCP, only :meth:`connector`.
+        nodes: all nodes, by the addresses that the cluster uses (``rpc_address``), each optionally
+            with a port, or as endpoints.
+        port: the port of nodes that are given without one.
+        seed: the seed of the rules' random generators; None for a random one.
+        listen: the IP address to listen on; None for no TCP listener, only :meth:`connector`.
         connector: opens the transports to the nodes, in place of TCP.
 
     Attributes:
-        proxies: in the order of the nodes. Each keeps its port for as long as the block.
-        seed: with it, and what they are given, chance can be repeated.
+        proxies: the proxies, in the order of the nodes. Each keeps its port until the block ends.
+        seed: the seed in use; passing it again repeats the rules' random decisions.
 
     Raises:
-        ConfigError: an argument is wrong (at once).
-        OSError: a proxy can't listen, or a name can't be resolved (when entered).
+        ConfigError: an argument is wrong (raised by the constructor).
+        OSError: a proxy can't listen, or a name can't be resolved (raised on entering).
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class ProxiedCluster:
         connector: Connector | None = None,
     ) -> None:
         if isinstance(nodes, str) or not nodes:
-            raise ConfigError(f"nodes is {nodes!r}: name each node, at least one")
+            raise ConfigError(f"nodes must be a sequence of at least one node, got {nodes!r}")
         known = [
             node if isinstance(node, Endpoint) else parse_endpoint(node, port) for node in nodes
         ]
         self._places = {(node.address, node.port): index for index, node in enumerate(known)}
         if len(self._places) < len(known):
-            raise ConfigError("a node is named twice")
+            raise ConfigError("nodes must differ: one is given twice")
         self.seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
         statements = Statements()
         self.proxies = tuple(
@@ -94,13 +94,14 @@ class ProxiedCluster:
         return f"<ProxiedCluster of {nodes}, seed={self.seed}>"
 
     def __getitem__(self, node: int | str | Endpoint) -> FaultProxy:
-        """Return a node's proxy.
+        """Return the proxy of a node.
 
         Arguments:
-            node: its number, its address (with its port, if nodes share the address), or endpoint.
+            node: the index of the node, its address (with the port, if nodes share the address),
+                or its endpoint.
 
         Raises:
-            LookupError: there is none, or several.
+            LookupError: no proxy, or more than one, is for this node.
         """
         if isinstance(node, int):
             return self.proxies[node]
@@ -111,26 +112,26 @@ class ProxiedCluster:
             node = _endpoint(node)
         place = self._places.get((node.address, node.port))
         if place is None:
-            raise LookupError(f"no proxy is for {node}")
+            raise LookupError(f"no proxy is for {node}: pass every node to ProxiedCluster")
         return self.proxies[place]
 
     @property
     def contact_points(self) -> list[str]:
-        """Where the proxies listen, as ``connect`` takes it.
+        """The endpoints of the proxies, as ``connect`` takes them.
 
         Raises:
-            UsageError: they don't listen.
+            UsageError: the proxies do not listen.
         """
         return [str(proxy.endpoint) for proxy in self.proxies]
 
     def translate(self, endpoint: Endpoint) -> Endpoint:
-        """Return where a node's proxy listens: the address translation of a client.
+        """Return the endpoint of a node's proxy, for ``Config(translate=cluster.translate)``.
 
         Arguments:
-            endpoint: a node's own, or one that is translated already, which stays as it is.
+            endpoint: the endpoint of a node; the endpoint of a proxy is returned unchanged.
 
         Raises:
-            LookupError: no proxy is for it: a client must not get around the proxies unnoticed.
+            LookupError: no proxy is for this endpoint. The client would bypass the proxies.
         """
         here = (endpoint.address, endpoint.port)
         if any(here == (proxy.host, proxy.port) for proxy in self.proxies):
@@ -141,10 +142,10 @@ class ProxiedCluster:
     async def connector(self, endpoint: Endpoint) -> ByteStream:
         """Open a connection in memory to a node's proxy: ``Config(connector=cluster.connector)``.
 
-        The client connects to the nodes' own endpoints, so nothing need be translated.
+        The client uses the endpoints of the nodes; no address translation is needed.
 
         Raises:
-            ConnectionRefusedError: the proxy refuses, or none is for this node.
+            ConnectionRefusedError: the proxy refuses connections, or no proxy is for this node.
         """
         try:
             proxy = self[endpoint]
@@ -153,10 +154,10 @@ class ProxiedCluster:
         return await proxy.connector(endpoint)
 
     def add(self, rule: Rule) -> Rule:
-        """Let all proxies obey a rule; return it.
+        """Append a rule to all proxies, and return it.
 
         Raises:
-            ConfigError: one of them obeys it already.
+            ConfigError: the rule was added before.
         """
         rule.random = Random(f"{self.seed}/cluster/{self._added}")
         self._added += 1
@@ -165,27 +166,27 @@ class ProxiedCluster:
         return rule
 
     def remove(self, rule: Rule) -> None:
-        """Let no proxy obey a rule any longer."""
+        """Remove a rule from all proxies."""
         for proxy in self.proxies:
             proxy.remove(rule)
 
     def clear(self) -> None:
-        """Let no proxy obey any rule."""
+        """Remove all rules from all proxies."""
         for proxy in self.proxies:
             proxy.clear()
 
     def pause(self) -> None:
-        """Let all proxies relay nothing."""
+        """Pause all proxies."""
         for proxy in self.proxies:
             proxy.pause()
 
     def resume(self) -> None:
-        """Let all proxies relay again."""
+        """Resume all proxies."""
         for proxy in self.proxies:
             proxy.resume()
 
     def cut_all(self, *, reset: bool = False) -> int:
-        """Close all connections of all proxies, and return how many."""
+        """Close all connections of all proxies, and return their number."""
         return sum(proxy.cut_all(reset=reset) for proxy in self.proxies)
 
     async def __aenter__(self) -> Self:
@@ -207,7 +208,7 @@ class ProxiedCluster:
         await self._stack.__aexit__(kind, error, traceback)
 
     async def _resolve(self) -> None:
-        """Find the nodes by their addresses as well, where they were given by name."""
+        """Resolve nodes that were given by name, so that their addresses find the proxy too."""
         for place, proxy in enumerate(self.proxies):
             node = proxy.node
             for found in await anyio.getaddrinfo(node.address, node.port):

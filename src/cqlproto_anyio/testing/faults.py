@@ -1,7 +1,7 @@
-"""What can be done to a frame: frozen values that say it, and nothing that does it.
+"""The faults that a rule can apply to a frame. They are frozen values; ``relay`` carries them out.
 
-Each has the side that it is for unless its rule says otherwise: ``"reply"``, the node's answer,
-which means that the request has passed, or ``"request"``.
+Each fault has a default side. ``"reply"`` is the node's answer: the node has received the request.
+``"request"`` is the client's frame. A rule can name the other side.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from cqlproto.enums import Consistency, ErrorCode
 from cqlproto.messages import Error, Message
 from cqlproto_anyio.exceptions import ConfigError
+from cqlproto_anyio.testing.passage import Side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cqlproto.messages import Response
-    from cqlproto_anyio.testing.rules import Passage
+    from cqlproto_anyio.testing.passage import Passage
 
 __all__ = [
     "Answer",
@@ -30,33 +31,30 @@ __all__ = [
     "Fault",
     "Garbage",
     "Repeat",
-    "Side",
     "Stall",
 ]
-
-Side = Literal["request", "reply"]
 
 
 def _check_seconds(name: str, value: object) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
-        raise ConfigError(f"{name} is {value!r}, not a number of seconds")
+        raise ConfigError(f"{name} must be a number of seconds, 0 or more, got {value!r}")
 
 
 def _check_count(name: str, value: object, least: int) -> None:
     if type(value) is not int or value < least:
-        raise ConfigError(f"{name} is {value!r}, not a number of at least {least}")
+        raise ConfigError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The frame is lost; what comes after it isn't.
+    """Lose the frame; later frames pass.
 
-    A lost reply leaves its request open for ever: the node has done what was asked, the client
-    can't know. Of a request (``side="request"``) the node never hears.
+    When a reply is lost, the node has executed the request and the client never learns of it. When
+    a request is lost (``side="request"``), the node never receives it.
 
     Attributes:
-        connection: whether the connection is closed in place of passing the frame on.
-        reset: whether it is closed with a reset.
+        connection: close the connection as well.
+        reset: close the connection with a TCP reset.
     """
 
     default_side: ClassVar[Side] = "reply"
@@ -65,18 +63,18 @@ class Drop:
 
     def __post_init__(self) -> None:
         if self.reset and not self.connection:
-            raise ConfigError("reset is for Drop(connection=True)")
+            raise ConfigError("reset=True needs connection=True: a reset closes the connection")
 
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """The frame comes later; others of its connection overtake it, as those of a slow query do.
+    """Deliver the frame later; other frames of the connection overtake it, as with a slow query.
 
-    :class:`Stall` with a time holds up all of a connection.
+    :class:`Stall` with a time delays the whole connection.
 
     Attributes:
-        seconds: how much later.
-        jitter: up to so many seconds more, at random.
+        seconds: the delay.
+        jitter: a random delay of up to this many seconds is added.
     """
 
     default_side: ClassVar[Side] = "reply"
@@ -90,10 +88,10 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """From this frame on the connection is silent in both directions, but open.
+    """Hold back this frame and everything after it, in both directions; the connection stays open.
 
     Attributes:
-        seconds: how long; None until :meth:`FaultProxy.resume`.
+        seconds: how long; None means until :meth:`FaultProxy.resume`.
     """
 
     default_side: ClassVar[Side] = "reply"
@@ -106,12 +104,13 @@ class Stall:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The connection ends within the frame.
+    """Close the connection in the middle of the frame.
 
     Attributes:
-        after_bytes: how many of its bytes still arrive, as they travel: on v5 those of the segment
-            that holds the frame alone. None for half of them; a frame is never whole.
-        reset: whether the connection is closed with a reset.
+        after_bytes: how many bytes of the frame are delivered, counted on the wire: on v5, bytes of
+            a segment that holds the frame alone. None delivers half of them. The frame is never
+            delivered whole.
+        reset: close the connection with a TCP reset.
     """
 
     default_side: ClassVar[Side] = "reply"
@@ -125,15 +124,15 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Corrupt:
-    """A byte of the frame arrives as another.
+    """Change one byte of the frame.
 
     Attributes:
-        at: which, counted from the frame's first one as it travels (the 9 bytes of the header come
-            first; on v5, those of the segment around it), or from its end if it is negative. None
-            for any, at random.
-        mask: the bits that are turned over.
-        valid_checksum: on v5, whether the frame is spoilt before it is put into a segment, so that
-            the checksums are right and ``at`` counts from the frame's own header.
+        at: the index of the byte on the wire: the 9 bytes of the frame header come first, on v5
+            those of the segment header. A negative index counts from the end. None picks a byte at
+            random.
+        mask: the bits that are inverted, 1 to 255.
+        valid_checksum: on v5, change the frame before it is put into a segment, so that the
+            checksums are valid; ``at`` then counts from the frame header.
     """
 
     default_side: ClassVar[Side] = "reply"
@@ -143,17 +142,17 @@ class Corrupt:
 
     def __post_init__(self) -> None:
         if self.at is not None and type(self.at) is not int:
-            raise ConfigError(f"at is {self.at!r}, not a number")
+            raise ConfigError(f"at must be an integer or None, got {self.at!r}")
         if type(self.mask) is not int or not 0 < self.mask < 256:
-            raise ConfigError(f"mask is {self.mask!r}, not a number from 1 to 255")
+            raise ConfigError(f"mask must be 1 to 255, got {self.mask!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """Other bytes come in place of the frame; on v5 they are in no segment.
+    """Deliver other bytes in place of the frame; on v5 they are not put into a segment.
 
     Attributes:
-        data: the bytes, or how many there shall be, at random.
+        data: the bytes, or the number of random bytes.
     """
 
     default_side: ClassVar[Side] = "reply"
@@ -163,15 +162,15 @@ class Garbage:
         if not isinstance(self.data, bytes):
             _check_count("data", self.data, 1)
         elif not self.data:
-            raise ConfigError("data is empty: Drop() passes nothing on")
+            raise ConfigError("data must not be empty: use Drop() to deliver nothing")
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """The frame comes several times.
+    """Deliver the frame several times.
 
     Attributes:
-        times: how often.
+        times: how many times, at least 2.
     """
 
     default_side: ClassVar[Side] = "reply"
@@ -187,7 +186,7 @@ _REPLICAS: Mapping[str, object] = {
     "required": 2,
 }
 _REASONS: Mapping[str, object] = {"failures": 1, "reasons": {IPv4Address("127.0.0.1"): 0}}
-# What an error of a code says unless it is told otherwise.
+# The default fields of an error, by its code.
 _FIELDS: Mapping[ErrorCode, Mapping[str, object]] = {
     ErrorCode.UNAVAILABLE: {
         "consistency": Consistency.LOCAL_QUORUM,
@@ -201,26 +200,26 @@ _FIELDS: Mapping[ErrorCode, Mapping[str, object]] = {
     ErrorCode.CAS_WRITE_UNKNOWN: _REPLICAS,
     ErrorCode.FUNCTION_FAILURE: {"keyspace": "ks", "function": "f", "argument_types": []},
     ErrorCode.ALREADY_EXISTS: {"keyspace": "ks", "table": ""},
-    ErrorCode.UNPREPARED: {"statement_id": None},  # that of the request
+    ErrorCode.UNPREPARED: {"statement_id": None},  # taken from the request
 }
 
 
 class Answer:
-    """The proxy answers.
+    """Answer the request in the node's place.
 
-    The request doesn't reach the node, or, with ``side="reply"``, it does and its answer is
-    replaced.
+    The node does not receive the request. With ``side="reply"`` the node executes the request, and
+    its reply is replaced.
 
     Arguments:
-        message: the answer: an error's code or its name (``"UNAVAILABLE"``); any message of
-            ``cqlproto.messages``; or a function that returns either of a
-            :class:`~cqlproto_anyio.testing.Passage`.
-        text: what an error says.
-        fields: what its code adds to it; :class:`~cqlproto.messages.Error` lists them, all have
-            defaults. UNPREPARED takes its id from the request.
+        message: an error code or its name (``"UNAVAILABLE"``); a message of
+            ``cqlproto.messages``; or a function that takes a
+            :class:`~cqlproto_anyio.testing.Passage` and returns one of these.
+        text: the text of the error.
+        fields: fields of the error, as :class:`~cqlproto.messages.Error` lists them. All have
+            defaults; UNPREPARED takes the statement id from the request.
 
     Raises:
-        ConfigError: an unknown code, or fields that it doesn't have.
+        ConfigError: the code is unknown, or has no such field.
     """
 
     __slots__ = ("_fields", "_message", "_text")
@@ -239,13 +238,15 @@ class Answer:
         if isinstance(message, (ErrorCode, str)):
             self._message = _code(message)
             if strange := fields.keys() - _FIELDS.get(self._message, {}).keys():
-                raise ConfigError(f"{self._message.name} has no {', '.join(sorted(strange))}")
+                raise ConfigError(f"{self._message.name} has no field {', '.join(sorted(strange))}")
         elif fields:
-            raise ConfigError("fields are for an error that is given by its code")
+            raise ConfigError("fields need an error code: a message has its own fields")
         elif isinstance(message, Message) or (callable(message) and not inspect.isclass(message)):
             self._message = message
         else:
-            raise ConfigError(f"{message!r} is no answer")
+            raise ConfigError(
+                f"message must be an error code, a message or a function, got {message!r}"
+            )
 
     def __repr__(self) -> str:
         shown = self._message.name if isinstance(self._message, ErrorCode) else repr(self._message)
@@ -270,7 +271,9 @@ def _code(code: object) -> ErrorCode:
         return code
     if isinstance(code, str) and code in ErrorCode.__members__:
         return ErrorCode[code]
-    raise ConfigError(f"{code!r} is no code of an error, such as {ErrorCode.OVERLOADED.name!r}")
+    raise ConfigError(
+        f"message must name an error code such as {ErrorCode.OVERLOADED.name!r}, got {code!r}"
+    )
 
 
 Fault: TypeAlias = Drop | Delay | Stall | Cut | Corrupt | Garbage | Repeat | Answer

@@ -1,8 +1,8 @@
-"""Carries out, on one connection, what its relay decides.
+"""Carries out the decisions of a relay on one connection.
 
-Two tasks read, one from either end, and do not read on before what they have read is sent: a
-client that doesn't read its replies is felt by the node, and the other way round. A third sends
-what was delayed, of which a bounded amount is kept.
+Two tasks read, one from each end. Neither reads on before the bytes that it has read are sent, so
+backpressure passes through: a client that does not read its replies slows the node down, and the
+reverse. A third task sends delayed frames, of which a bounded amount is kept.
 """
 
 from __future__ import annotations
@@ -25,48 +25,48 @@ if TYPE_CHECKING:
 
     from anyio.abc import ByteStream
 
-    from cqlproto_anyio.testing.faults import Side
+    from cqlproto_anyio.testing.passage import Side
     from cqlproto_anyio.testing.relay import Step, Target
 
 __all__ = ["Gate", "Link", "reset"]
 
 _READ = 65_536
-# So much that is delayed is kept for a connection before it reads no further.
+# A connection with this much delayed data stops reading.
 _HELD_BYTES = 4 * 1024 * 1024
 _HELD_FRAMES = 32_768
 _LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
 
 class Gate:
-    """Where the bytes of all connections of a proxy wait while it is paused."""
+    """A gate that all bytes pass through; a paused proxy closes the gate."""
 
     def __init__(self) -> None:
         self._opened: anyio.Event | None = None
 
     @property
     def closed(self) -> bool:
-        """Whether nothing passes."""
+        """Whether the gate is closed."""
         return self._opened is not None
 
     def close(self) -> None:
-        """Let nothing pass."""
+        """Close the gate."""
         if self._opened is None:
             self._opened = anyio.Event()
 
     def open(self) -> None:
-        """Let everything pass."""
+        """Open the gate."""
         if self._opened is not None:
             self._opened.set()
             self._opened = None
 
     async def passed(self) -> None:
-        """Wait until it is open."""
+        """Wait until the gate is open."""
         while self._opened is not None:
             await self._opened.wait()
 
 
 def reset(stream: ByteStream) -> None:
-    """Let the closing that follows be a reset."""
+    """Have the stream closed with a TCP reset, when it is closed next."""
     if isinstance(stream, MemoryStream):
         stream.reset()
     elif (raw := stream.extra(SocketAttribute.raw_socket, None)) is not None:
@@ -74,13 +74,13 @@ def reset(stream: ByteStream) -> None:
 
 
 class Link:
-    """A connection of a client and the one to the node that stands for it.
+    """A client's connection, and the connection to the node that belongs to it.
 
     Arguments:
-        client: the client's stream, which the link closes.
+        client: the client's stream; the link closes it.
         reach: opens a stream to the node.
-        relay: decides.
-        gate: of the proxy.
+        relay: decides what happens to the bytes.
+        gate: the gate of the proxy.
     """
 
     def __init__(
@@ -103,37 +103,39 @@ class Link:
         self._serial = count()
         self._held_for: dict[Target, int] = {"client": 0, "node": 0}
         self._held_bytes = 0
-        self._changed = anyio.Event()  # of what is held
+        self._changed = anyio.Event()  # set when delayed frames come or go
         self._error: Exception | None = None
 
     def cut(self, *, reset: bool) -> None:
-        """Close both ends soon."""
+        """Close both ends."""
         self._reset = self._reset or reset
         self._scope.cancel()
 
-    def speak(self) -> None:
+    def resume(self) -> None:
         """End a stall."""
         self._own_gate.open()
 
     async def run(self) -> None:
-        """Relay until an end closes or :meth:`cut`.
+        """Relay until an end closes the connection, or until :meth:`cut`.
 
         Raises:
-            Exception: what went wrong in the proxy itself or in a rule's functions.
+            Exception: the proxy itself, or a function of a rule, has failed.
         """
         try:
             with self._scope:
                 try:
                     self._streams["node"] = await self._reach()
                 except _LOST:
-                    self._reset = True  # as near to a refusal as can be, now that it was accepted
+                    self._reset = (
+                        True  # the client was accepted already, so a reset stands for the refusal
+                    )
                     return
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._guarded, self._pump, "request")
                     group.start_soon(self._guarded, self._pump, "reply")
                     group.start_soon(self._guarded, self._send_held)
         finally:
-            # Without a shield a cancellation that is under way would come between the two.
+            # Without a shield, a pending cancellation would leave the second stream open.
             with anyio.CancelScope(shield=True):
                 for stream in self._streams.values():
                     if self._reset:
@@ -143,7 +145,7 @@ class Link:
             raise self._error
 
     async def _guarded(self, work: Callable[..., Awaitable[None]], *arguments: Side) -> None:
-        """Run a task; when it ends the connection does."""
+        """Run a task; the connection ends with it."""
         try:
             await work(*arguments)
         except Exception as exc:
@@ -190,7 +192,7 @@ class Link:
                 try:
                     await self._streams[to].send(data)
                 except _LOST:
-                    self._lost.add(to)  # the task that reads there finds out, too
+                    self._lost.add(to)  # the task that reads from there ends the connection
 
     async def _end(self, step: End) -> None:
         await self._send(step.to, step.data)
@@ -207,7 +209,7 @@ class Link:
         self._change()
 
     async def _send_held(self) -> None:
-        """Send what was delayed, each when it is due."""
+        """Send delayed frames when they are due."""
         while True:
             due = self._held[0][0] if self._held else math.inf
             left = due - anyio.current_time()
@@ -227,4 +229,4 @@ class Link:
 
 
 class _Ended(Exception):
-    """A rule has ended the connection."""
+    """Raised when a rule has ended the connection."""

@@ -1,7 +1,8 @@
-"""A proxy between clients and one node that does what rules say.
+"""A proxy between clients and one node that applies faults by rules.
 
-It is for tests of programs, and of clients other than this package's, on what networks and nodes do
-to them. What its tasks run into stays with it: an error of the body leaves the block as it is.
+It tests how programs, and clients of any kind, cope with faults of networks and nodes. An error in
+the body of ``async with`` leaves the block unchanged, never in an ExceptionGroup; a failure of the
+proxy itself is raised at the end of the block.
 """
 
 from __future__ import annotations
@@ -38,30 +39,30 @@ _LOG_SIZE = 10_000
 
 
 class FaultProxy:
-    """Stands between clients and a node: ``async with FaultProxy("127.0.0.1", 9042) as proxy``.
+    """A proxy for one node: ``async with FaultProxy("127.0.0.1", 9042) as proxy``.
 
-    It relays what no rule is for. All methods act at once and don't wait.
+    Frames that no rule matches pass unchanged. All methods act at once and do not wait.
 
     Arguments:
-        host: the node: an address or a name, with a port of its own if need be, or an
+        host: the node: an address or a name, optionally with a port, or an
             :class:`~cqlproto_anyio.Endpoint`.
-        port: the node's port, if ``host`` names none.
-        seed: what chance is made of; None for another one each time.
-        listen: the IP address to listen on; None for no TCP, only :meth:`connector`.
-        listen_port: the port to listen on; 0 for any that is free.
+        port: the node's port if ``host`` has none.
+        seed: the seed of the rules' random generators; None for a random one.
+        listen: the IP address to listen on; None for no TCP listener, only :meth:`connector`.
+        listen_port: the port to listen on; 0 for a free port.
         connector: opens the transport to the node, in place of TCP: ``async (Endpoint) ->
             ByteStream``.
-        statements: prepared statements that are known, shared among proxies.
+        statements: the prepared statements, shared by several proxies.
 
     Attributes:
-        node: where the node is.
-        seed: with it, and what it is given, chance can be repeated.
-        log: what was done, newest last; of ten thousand entries the oldest go.
-        accepted: how many connections there have been.
+        node: the endpoint of the node.
+        seed: the seed in use; passing it again repeats the rules' random decisions.
+        log: the frames that a rule has struck, newest last, at most 10,000 entries.
+        accepted: the number of connections so far.
 
     Raises:
-        ConfigError: an argument is wrong (at once).
-        OSError: it can't listen (when entered).
+        ConfigError: an argument is wrong (raised by the constructor).
+        OSError: the proxy can't listen (raised on entering).
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class FaultProxy:
             try:
                 ip_address(listen)
             except ValueError as exc:
-                raise ConfigError(f"listen is {listen!r}, not an IP address") from exc
+                raise ConfigError(f"listen must be an IP address or None, got {listen!r}") from exc
         self.node = host if isinstance(host, Endpoint) else parse_endpoint(host, port)
         self.seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
         self.log: deque[Entry] = deque(maxlen=_LOG_SIZE)
@@ -102,14 +103,14 @@ class FaultProxy:
         shown = f"{self._endpoint or 'not listening'}, for {self.node}, seed={self.seed}"
         return f"<FaultProxy {shown}>"
 
-    # -- where it is
+    # -- endpoints
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where clients connect to.
+        """The endpoint that clients connect to.
 
         Raises:
-            UsageError: it doesn't listen: it isn't entered, or ``listen`` is None.
+            UsageError: the proxy does not listen: it is not entered, or ``listen`` is None.
         """
         if self._endpoint is None:
             raise UsageError("the proxy isn't listening: enter it with `async with`")
@@ -127,18 +128,18 @@ class FaultProxy:
 
     @property
     def connections(self) -> int:
-        """How many connections are open now."""
+        """The number of open connections."""
         return len(self._links)
 
     async def connector(self, endpoint: Endpoint) -> ByteStream:
         """Open a connection in memory, for ``Config(connector=proxy.connector)``.
 
         Arguments:
-            endpoint: without effect; all connections go to :attr:`node`.
+            endpoint: ignored; all connections go to :attr:`node`.
 
         Raises:
-            ConnectionRefusedError: the proxy refuses.
-            UsageError: the proxy isn't entered.
+            ConnectionRefusedError: the proxy refuses connections.
+            UsageError: the proxy is not entered.
         """
         await anyio.lowlevel.checkpoint()
         if self._group is None:
@@ -149,45 +150,45 @@ class FaultProxy:
         self._begin(ours)
         return theirs
 
-    # -- what it does to connections
+    # -- rules and connections
 
     def add(self, rule: Rule) -> Rule:
-        """Obey a rule from now on, behind those that are there; return it.
+        """Append a rule, and return it.
 
         Raises:
-            ConfigError: it is there already.
+            ConfigError: the rule was added before.
         """
         self._rules.add(rule)
         return rule
 
     def remove(self, rule: Rule) -> None:
-        """Obey a rule no longer; nothing happens if it isn't there."""
+        """Remove a rule; a rule that was not added is ignored."""
         self._rules.remove(rule)
 
     def clear(self) -> None:
-        """Obey no rule any longer."""
+        """Remove all rules."""
         self._rules.clear()
 
     def pause(self) -> None:
-        """Relay nothing; connections are accepted still, and stay open."""
+        """Relay nothing. Connections stay open, and new ones are accepted."""
         self._gate.close()
 
     def resume(self) -> None:
-        """Relay again, also on connections that a :class:`Stall` has silenced."""
+        """Relay again; this also ends every :class:`Stall`."""
         self._gate.open()
         for link in self._links:
-            link.speak()
+            link.resume()
 
     @property
     def paused(self) -> bool:
-        """Whether nothing is relayed."""
+        """Whether the proxy is paused."""
         return self._gate.closed
 
     def cut_all(self, *, reset: bool = False) -> int:
-        """Close all connections, and return how many.
+        """Close all connections, and return their number.
 
         Arguments:
-            reset: whether they are closed with a reset.
+            reset: close them with a TCP reset.
         """
         for link in self._links:
             link.cut(reset=reset)
@@ -195,10 +196,10 @@ class FaultProxy:
 
     @property
     def refuse(self) -> bool:
-        """Whether new connections are refused; those that are open stay.
+        """Whether new connections are refused; open connections stay.
 
-        The port is kept. Where the system can't refuse on a port that is kept (it can on Linux),
-        connections are accepted and reset at once.
+        The proxy keeps its port. Linux refuses connections on a port that is kept; other systems
+        can't, so there the proxy accepts a connection and resets it at once.
         """
         return self._refuse
 
@@ -242,13 +243,13 @@ class FaultProxy:
         assert group is not None
         self._endpoint = self._listener = None
         group.cancel_scope.cancel()
-        # The body's error isn't shown to the group, which would wrap it; it leaves as it is.
+        # The group does not see the error of the body: it would wrap it in an ExceptionGroup.
         await group.__aexit__(None, None, None)
         failure, self._failure = self._failure, None
         if failure is not None:
             if error is None:
                 raise failure
-            error.add_note(f"The fault proxy failed, too: {failure!r}")
+            error.add_note(f"The fault proxy failed as well: {failure!r}")
 
     async def _accept(self, listener: Listener) -> None:
         try:
@@ -259,7 +260,7 @@ class FaultProxy:
                     if self._refuse:
                         await self._admits.wait()
                     else:
-                        await anyio.sleep(0.01)  # refused in between, or out of descriptors
+                        await anyio.sleep(0.01)  # refused meanwhile, or no file descriptor is left
                     continue
                 if self._refuse:
                     reset(stream)

@@ -1,11 +1,11 @@
-"""One connection through the proxy, without I/O: bytes come in, steps come out.
+"""One connection through the proxy, without I/O: bytes go in, steps come out.
 
-A relay reads frames along, both ways, to know what each one is: of a request the statement, of a
-reply the request that it answers, of PREPARED the id that EXECUTE will name. What no rule strikes
-leaves as the same bytes that came. On v5 that holds for whole segments: one in which a frame is
-struck is taken apart, and the frames that are left are put into segments of their own.
+A relay parses the frames of both directions, to know a request's statements, the request that a
+reply answers, and the statement ids of PREPARED. Frames that no rule strikes leave as the same
+bytes. On v5 this holds for whole segments: if a rule strikes a frame of a segment, the other frames
+of that segment are put into new segments.
 
-What turns out not to be CQL (TLS, say) is relayed unread from there on.
+Bytes that are not CQL, such as TLS, are relayed without parsing from then on.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from cqlproto_anyio.testing.faults import (
     Fault,
     Garbage,
     Repeat,
-    Side,
     Stall,
 )
-from cqlproto_anyio.testing.rules import Passage, Rule, named
+from cqlproto_anyio.testing.passage import Passage, Side, named
+from cqlproto_anyio.testing.rules import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ Target = Literal["node", "client"]
 
 _MAX_BODY = Limits().max_response
 _MAX_STATEMENTS = 65_536
-_VERSIONS = frozenset({1, 2, 3, 4, 5, 6, 65, 66})  # 65 and 66 are DataStax's own
+_VERSIONS = frozenset({1, 2, 3, 4, 5, 6, 65, 66})  # 65 and 66 belong to DataStax Enterprise
 _ENVELOPES = 5  # from this version on frames travel in segments
 
 
@@ -61,7 +61,7 @@ class Send(NamedTuple):
 
 
 class Later(NamedTuple):
-    """Send bytes after so many seconds; what follows needn't wait for it."""
+    """Send bytes after a delay in seconds; later steps do not wait for it."""
 
     to: Target
     data: bytes
@@ -69,7 +69,7 @@ class Later(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """Send nothing for so many seconds, or until told otherwise, to neither end."""
+    """Send nothing in either direction for so many seconds; None means until a resume."""
 
     seconds: float | None
 
@@ -86,19 +86,20 @@ Step: TypeAlias = Send | Later | Hold | End
 
 
 class Entry(NamedTuple):
-    """What was done to a frame.
+    """A frame that a rule has struck.
 
     Attributes:
         connection: the number of the connection.
-        fault: what was done; None where a connection is no longer read along, for its bytes are
-            not CQL.
-        rule: the rule that said so.
+        fault: the fault; None where a connection is no longer parsed because its bytes are not
+            CQL.
+        rule: the rule.
         side: ``"request"`` or ``"reply"``.
-        opcode: of the frame.
-        request: of the request that it is or answers; empty if there is none.
+        opcode: the opcode of the frame.
+        request: the opcode of the request, or of the request that a reply answers; empty if there
+            is none.
         stream: the stream id.
-        statements: the texts of the request.
-        note: why a connection is no longer read.
+        statements: the texts of the request's statements.
+        note: why the connection is no longer parsed.
     """
 
     connection: int
@@ -119,19 +120,19 @@ class Statements:
         self._texts: dict[bytes, str] = {}
 
     def learn(self, statement_id: bytes, text: str) -> None:
-        """Remember a statement."""
+        """Keep the text of a statement."""
         self._texts.pop(statement_id, None)
         self._texts[statement_id] = text
         if len(self._texts) > _MAX_STATEMENTS:
             del self._texts[next(iter(self._texts))]
 
     def texts(self, ids: tuple[bytes, ...]) -> tuple[str, ...]:
-        """Return the texts of those that are known."""
+        """Return the texts of the known statements among these ids."""
         return tuple([self._texts[one] for one in ids if one in self._texts])
 
 
 class _Asked(NamedTuple):
-    """A request that the node has not answered."""
+    """A request without a reply so far."""
 
     opcode: int
     statements: tuple[str, ...]
@@ -140,13 +141,13 @@ class _Asked(NamedTuple):
 
 
 class _Half:
-    """What comes from one end, cut where it may be taken apart: at frames, on v5 at segments."""
+    """The bytes from one end, cut into units: frames, on v5 segments."""
 
     def __init__(self, *, responses: bool) -> None:
         self._frames = FrameReader(max_body=_MAX_BODY, responses=responses)
         self._segments: SegmentReader | None = None
-        self._long = False  # whether there is a part of a frame that is longer than a segment
-        self._raw = bytearray()  # what has come and not been cut off yet
+        self._long = False  # within a frame that is longer than a segment
+        self._raw = bytearray()  # received and not yet cut off
 
     def feed(self, data: bytes) -> None:
         self._raw += data
@@ -157,15 +158,15 @@ class _Half:
         self._segments.feed(self._frames.take_back())
 
     def next(self) -> tuple[bytes, list[RawFrame]] | None:
-        """Return the next bytes as they came, and the whole frames that they hold.
+        """Return the bytes of the next unit, and its frames.
 
         Raises:
-            RemoteProtocolError: they are not CQL.
+            RemoteProtocolError: the bytes are not CQL.
         """
         if self._segments is None:
-            # A length that TLS seems to announce must not be waited for.
+            # The bytes of TLS would be taken for a frame header with a length to wait for.
             if self._raw and (version := self._raw[0] & ~RESPONSE_BIT) not in _VERSIONS:
-                raise RemoteProtocolError(f"{version} is no version of the protocol")
+                raise RemoteProtocolError(f"unknown protocol version {version}")
             frame = self._frames.read()
             return None if frame is None else (self._cut(self._frames.pending), [frame])
         while (segment := self._segments.read()) is not None:
@@ -175,14 +176,14 @@ class _Half:
                 frames.append(frame)
             partial_frame = self._frames.pending > 0
             if segment.self_contained and (self._long or partial_frame):
-                raise RemoteProtocolError("a self-contained segment without whole frames")
+                raise RemoteProtocolError("a self-contained segment has an incomplete frame")
             self._long = partial_frame
             if not partial_frame:
                 return self._cut(self._segments.pending), frames
         return None
 
     def rest(self) -> bytes:
-        """Return what is left, and forget it."""
+        """Return the bytes that are left, and drop them."""
         return self._cut(0)
 
     def _cut(self, pending: int) -> bytes:
@@ -193,13 +194,13 @@ class _Half:
 
 
 class Relay:
-    """Decides what becomes of the bytes of one connection.
+    """Decides what happens to the bytes of one connection.
 
     Arguments:
-        number: of the connection.
-        rules: of the proxy; they may change at any time.
-        statements: what was prepared; shared with other connections.
-        log: called for what is done.
+        number: the number of the connection.
+        rules: the rules of the proxy; they may change at any time.
+        statements: the prepared statements, shared with other connections.
+        log: called with an entry for each frame that a rule strikes.
     """
 
     def __init__(
@@ -221,11 +222,11 @@ class Relay:
         self._ended = False
 
     def receive(self, side: Side, data: bytes) -> list[Step]:
-        """Take bytes from the client (``"request"``) or the node, and say what to do.
+        """Return the steps for bytes from the client (``"request"``) or the node (``"reply"``).
 
         Raises:
-            LocalProtocolError: the codec of the connection's compression isn't installed, or an
-                Answer can't be written in its version.
+            LocalProtocolError: the library of the connection's compression is not installed, or an
+                Answer can't be written in the connection's version.
         """
         steps: list[Step] = []
         if self._ended:
@@ -248,12 +249,12 @@ class Relay:
         return steps
 
     def finish(self, side: Side) -> list[Step]:
-        """Say what to do with what is no whole frame, when no more of it will come."""
+        """Return the steps for an incomplete frame at the end of one direction."""
         rest = self._halves[side].rest()
         return [Send(_target(side), rest)] if rest and not self._ended else []
 
     def _take(self, side: Side, raw: bytes, frames: list[RawFrame], steps: list[Step]) -> None:
-        """Decide about what came together."""
+        """Add the steps for one unit: a frame, or the frames of a segment."""
         decided: list[tuple[RawFrame, Passage | None, Rule | None]] = []
         struck = False
         opener: _Asked | None = None
@@ -284,7 +285,7 @@ class Relay:
         decided: list[tuple[RawFrame, Passage | None, Rule | None]],
         steps: list[Step],
     ) -> None:
-        """Do what the rules say to some frames, and let the others pass."""
+        """Add the steps for a unit of which at least one frame is struck."""
         untouched: list[bytes] = []
         for frame, passage, rule in decided:
             if rule is None or passage is None:
@@ -340,11 +341,11 @@ class Relay:
                 _send(steps, "client", self._wire([_answer(fault, passage)]))
 
     def _wire(self, frames: list[bytes]) -> bytes:
-        """Return frames as they travel."""
+        """Return frames as they are sent, on v5 in segments."""
         return write_segments(frames, self._codec) if self._segmented else b"".join(frames)
 
     def _passage(self, side: Side, frame: RawFrame) -> tuple[Passage | None, _Asked | None]:
-        """Return what rules look at, and the request; of a reply None if there are no rules."""
+        """Return the passage of a frame, and its request; for a reply without rules no passage."""
         version = frame.version & ~RESPONSE_BIT
         if side == "request":
             asked = self._read(frame, version)
@@ -372,12 +373,12 @@ class Relay:
     def _body(self, frame: RawFrame) -> bytes:
         if frame.flags & FLAG_COMPRESSED and not self._segmented:
             if self._codec is None:
-                raise RemoteProtocolError("a compressed frame, and no compression was agreed on")
+                raise RemoteProtocolError("a compressed frame on a connection without compression")
             return self._codec.decompress(frame.body, _MAX_BODY)
         return frame.body
 
     def _read(self, frame: RawFrame, number: int) -> _Asked:
-        """Find out what a request is about; malformed ones are about nothing."""
+        """Read the statements of a request; a malformed request has none."""
         opcode = frame.opcode
         texts: tuple[str, ...] = ()
         ids: tuple[bytes, ...] = ()
@@ -402,11 +403,11 @@ class Relay:
                         texts = tuple([one for one in told if isinstance(one, str)])
                         texts += self._statements.texts(ids)
         except (RemoteProtocolError, ValueError):
-            pass  # the node will say what is wrong with it
+            pass  # the node refuses the request
         return _Asked(opcode, texts, ids, startup)
 
     def _learn(self, texts: tuple[str, ...], frame: RawFrame, number: int) -> None:
-        """Read the id of what was prepared."""
+        """Keep the statement id of a PREPARED reply."""
         if not texts or frame.opcode != Opcode.RESULT:
             return
         try:
@@ -416,10 +417,10 @@ class Relay:
             if read_int(reader) == ResultKind.PREPARED:
                 self._statements.learn(read_short_bytes(reader), texts[0])
         except (RemoteProtocolError, ValueError):
-            pass  # the client will say what is wrong with it
+            pass  # the client reports the reply
 
     def _start(self, asked: _Asked, version: int) -> None:
-        """The node has accepted STARTUP: its compression and, from v5 on, segments begin."""
+        """Start compression and, from v5 on, segments: the node has accepted STARTUP."""
         self._started = True
         options = {} if asked.startup is None else asked.startup.options
         name = options.get("COMPRESSION", "").lower()
@@ -431,7 +432,7 @@ class Relay:
 
 
 _NOTHING = _Asked(-1, (), (), None)
-# Requests of which more than the opcode is looked at.
+# Requests whose body is parsed.
 _TOLD = frozenset({Opcode.STARTUP, Opcode.QUERY, Opcode.PREPARE, Opcode.EXECUTE, Opcode.BATCH})
 
 
@@ -444,17 +445,17 @@ def _opens(asked: _Asked, opcode: int) -> bool:
 
 
 def _passes(fault: Fault) -> bool:
-    """Whether a request that is struck reaches the node."""
+    """Whether a request with this fault reaches the node."""
     return isinstance(fault, (Delay, Stall, Corrupt, Repeat))
 
 
 def _ends(fault: Fault) -> bool:
-    """Whether the connection ends with it."""
+    """Whether this fault ends the connection."""
     return isinstance(fault, Cut) or (isinstance(fault, Drop) and fault.connection)
 
 
 def _flip(data: bytes, at: int | None, mask: int, random: Random) -> bytes:
-    """Return the bytes, one of them changed; the nearest if it lies outside."""
+    """Return the bytes with one changed; an index out of range is moved to the nearest byte."""
     if at is None:
         at = random.randrange(len(data))
     elif at < 0:
@@ -464,7 +465,7 @@ def _flip(data: bytes, at: int | None, mask: int, random: Random) -> bytes:
 
 
 def _answer(fault: Answer, passage: Passage) -> bytes:
-    """Return the frame that answers a request; of a version that isn't known, in the nearest."""
+    """Return the frame that answers a request, in the nearest supported version."""
     version = ProtocolVersion(min(max(passage.version, 3), 5))
     message = fault.response(passage)
     body = bytearray()
@@ -473,7 +474,7 @@ def _answer(fault: Answer, passage: Passage) -> bytes:
 
 
 def _send(steps: list[Step], to: Target, data: bytes) -> None:
-    """Add bytes to those that go the same way."""
+    """Add bytes, to the last step if that sends to the same end."""
     if steps:
         last = steps[-1]
         if isinstance(last, Send) and last.to == to:

@@ -1,8 +1,7 @@
-"""Rules: which frames a fault is for.
+"""Rules: a rule selects the frames that its fault is applied to.
 
-Pure but for the waiting of :meth:`Rule.wait`: a rule is shown a frame and says whether it is meant.
-Chance comes from a generator of the rule's own, so that with the same seed the same decisions fall
-in the same order, whatever other rules do.
+Everything but :meth:`Rule.wait` is pure. Each rule has a random generator of its own, so that with
+the same seed a rule makes the same decisions in the same order, whatever other rules do.
 """
 
 from __future__ import annotations
@@ -14,13 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from cqlproto.enums import Opcode, ProtocolVersion
-from cqlproto.messages import (
-    read_prefix,
-    read_request,
-    read_request_prefix,
-    read_response,
-)
+from cqlproto.enums import Opcode
 from cqlproto_anyio.exceptions import ConfigError
 from cqlproto_anyio.testing.faults import (
     Answer,
@@ -34,10 +27,10 @@ from cqlproto_anyio.testing.faults import (
 )
 
 if TYPE_CHECKING:
-    from cqlproto.messages import Request, Response
-    from cqlproto_anyio.testing.faults import Fault, Side
+    from cqlproto_anyio.testing.faults import Fault
+    from cqlproto_anyio.testing.passage import Passage, Side
 
-__all__ = ["Passage", "Rule", "Rules", "named"]
+__all__ = ["Rule", "Rules"]
 
 _FAULTS = (Answer, Corrupt, Cut, Delay, Drop, Garbage, Repeat, Stall)
 _REQUESTS = frozenset(
@@ -54,127 +47,32 @@ _REQUESTS = frozenset(
 )
 
 
-class Passage:
-    """A frame on its way: what rules look at.
-
-    Attributes:
-        connection: the number of the connection; the proxy's first one is 1.
-        side: ``"request"`` or ``"reply"``.
-        version: the protocol's version.
-        opcode: the frame's own.
-        request: the opcode of the request that it is or answers; None for an event, and for an
-            answer to what nobody asked.
-        stream: the stream id.
-        statements: the texts of the request, as far as they are known: those of a BATCH are
-            several, a prepared one is known if it was prepared through the proxy.
-        statement_ids: the ids of its prepared statements.
-        flags: those of the frame's header.
-    """
-
-    __slots__ = (
-        "_read_body",
-        "connection",
-        "flags",
-        "opcode",
-        "request",
-        "side",
-        "statement_ids",
-        "statements",
-        "stream",
-        "version",
-    )
-
-    def __init__(
-        self,
-        *,
-        connection: int,
-        side: Side,
-        version: int,
-        opcode: int,
-        request: int | None,
-        stream: int,
-        read_body: Callable[[], bytes],
-        flags: int = 0,
-        statements: tuple[str, ...] = (),
-        statement_ids: tuple[bytes, ...] = (),
-    ) -> None:
-        self.connection = connection
-        self.side = side
-        self.version = version
-        self.opcode = opcode
-        self.request = request
-        self.stream = stream
-        self.flags = flags
-        self._read_body = read_body
-        self.statements = statements
-        self.statement_ids = statement_ids
-
-    @property
-    def body(self) -> bytes:
-        """The frame's body, decompressed each time it is asked for.
-
-        Raises:
-            RemoteProtocolError: it is malformed.
-        """
-        return self._read_body()
-
-    @property
-    def message(self) -> Request | Response:
-        """The message, decoded each time it is asked for.
-
-        Raises:
-            RemoteProtocolError: it is malformed.
-            ValueError: the version isn't known.
-        """
-        version, body = ProtocolVersion(self.version), self.body
-        if self.side == "request":
-            start = read_request_prefix(body, self.flags, version)[1]
-            return read_request(self.opcode, body, start, version)
-        start = read_prefix(body, self.flags, version)[3]
-        return read_response(self.opcode, body, start, version)
-
-    def __repr__(self) -> str:
-        shown = f"{named(self.opcode)} on stream {self.stream} of connection {self.connection}"
-        if self.side == "reply" and self.request is not None:
-            shown = f"{shown}, to {named(self.request)}"
-        if self.statements:
-            shown += f", {self.statements[0]!r}"
-            if len(self.statements) > 1:
-                shown += f" and {len(self.statements) - 1} more"
-        return f"<{shown}>"
-
-
-def named(opcode: int) -> str:
-    """Return an opcode's name, or its number if it has none."""
-    return Opcode(opcode).name if opcode in Opcode.__members__.values() else f"{opcode:#04x}"
-
-
 Opcodes = Opcode | str | Iterable[Opcode | str]
 
 
 class Rule:
-    """A fault and the frames that it is for; the handle that tells how often it struck.
+    """A fault, and the frames that it is applied to.
 
-    A frame is for the rule if all conditions that are given hold. Of a proxy's rules the first that
-    a frame is for strikes, the others don't see it.
+    A frame matches if all given conditions hold. The first rule of a proxy that strikes a frame
+    decides; later rules do not see the frame.
 
     Arguments:
-        fault: what is done to the frame.
-        side: ``"request"`` or ``"reply"``. Left out it follows from the opcode if that is a
-            reply's; else replies are meant, but for :class:`Answer`, which is for requests.
-        opcode: the kind of message, or several: of requests (``"EXECUTE"``, also where the rule is
-            for their replies), or of replies (``"RESULT"``, ``"EVENT"``). Left out, any: the
-            handshake's and events too.
-        statement: the text, in which ``%`` stands for anything, and neither case nor the width of
-            white space counts; or a compiled pattern, which is searched for. It is looked for in
-            QUERY, PREPARE, EXECUTE and each statement of a BATCH.
-        when: a function of a :class:`Passage`.
-        times: how often the rule strikes, at most.
-        skip: how many frames that it is for pass first.
-        probability: of striking, from 0 to 1, decided for each frame after ``skip``.
+        fault: the fault.
+        side: ``"request"`` or ``"reply"``. By default the side of the opcode if it is a reply's
+            opcode, else the fault's default: replies, and requests for :class:`Answer`.
+        opcode: one opcode or several, either of requests (``"EXECUTE"``; replies to such requests
+            match as well) or of replies (``"RESULT"``, ``"EVENT"``). By default any opcode,
+            those of the handshake and of events included.
+        statement: a pattern for the whole text, in which ``%`` matches anything and case and the
+            amount of white space are ignored; or a compiled pattern, which is searched for. It is
+            compared with QUERY, PREPARE, EXECUTE and each statement of a BATCH.
+        when: a function that takes a :class:`Passage` and returns whether it matches.
+        times: the rule strikes at most this many times.
+        skip: this many matching frames pass first.
+        probability: the probability of striking a matching frame after ``skip``, 0 to 1.
 
     Attributes:
-        hits: how often it has struck.
+        hits: how many times the rule has struck.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -193,28 +91,28 @@ class Rule:
         probability: float = 1.0,
     ) -> None:
         if not isinstance(fault, _FAULTS):
-            raise ConfigError(f"{fault!r} is no fault, such as Drop()")
+            raise ConfigError(f"fault must be a fault such as Drop(), got {fault!r}")
         self._opcodes = _opcodes(opcode)
         of_replies = self._opcodes - _REQUESTS
         if of_replies and of_replies != self._opcodes:
-            raise ConfigError("opcodes of requests and of replies are for two rules")
+            raise ConfigError("opcode mixes requests and replies: add a rule for each")
         if side is None:
             side = "reply" if of_replies else fault.default_side
         elif side not in ("request", "reply"):
-            raise ConfigError(f"side is {side!r}, not 'request' or 'reply'")
+            raise ConfigError(f"side must be 'request' or 'reply', got {side!r}")
         elif of_replies and side == "request":
-            raise ConfigError(f"no request is a {next(iter(of_replies)).name}")
+            raise ConfigError(f"{next(iter(of_replies)).name} is a reply: pass side='reply'")
         for name, value, least in (("times", times, 1), ("skip", skip, 0)):
             if value is not None and (type(value) is not int or value < least):
-                raise ConfigError(f"{name} is {value!r}, not a number of at least {least}")
+                raise ConfigError(f"{name} must be an integer of at least {least}, got {value!r}")
         if not isinstance(probability, (int, float)) or not 0 <= probability <= 1:
-            raise ConfigError(f"probability is {probability!r}, not a number from 0 to 1")
+            raise ConfigError(f"probability must be 0 to 1, got {probability!r}")
         if when is not None and not callable(when):
-            raise ConfigError(f"when is {when!r}, not a function")
+            raise ConfigError(f"when must be a function, got {when!r}")
         self.fault = fault
         self.side: Side = side
         self.hits = 0
-        self.random = Random(0)  # the proxy that it is added to seeds it
+        self.random = Random(0)  # replaced by the proxy that the rule is added to
         self._own_opcode = bool(of_replies)
         self._statement = statement
         self._pattern = _pattern(statement)
@@ -235,11 +133,11 @@ class Rule:
 
     @property
     def spent(self) -> bool:
-        """Whether it has struck as often as it may."""
+        """Whether the rule has struck ``times`` times."""
         return self._times is not None and self.hits >= self._times
 
     def is_for(self, passage: Passage) -> bool:
-        """Whether the frame is of those that are meant; chance and counts aside."""
+        """Whether a frame matches, apart from ``times``, ``skip`` and ``probability``."""
         if passage.side != self.side:
             return False
         if self._opcodes:
@@ -251,7 +149,7 @@ class Rule:
         return self._when is None or self._when(passage)
 
     def strikes(self, passage: Passage) -> bool:
-        """Decide whether the rule strikes here, and count it."""
+        """Decide whether the rule strikes a frame, and count it."""
         if self.spent or not self.is_for(passage):
             return False
         if self._skipped < self._skip:
@@ -266,7 +164,7 @@ class Rule:
         return True
 
     async def wait(self, hits: int = 1) -> None:
-        """Wait until the rule has struck so often."""
+        """Wait until the rule has struck ``hits`` times in all."""
         while self.hits < hits:
             if self._hit is None:
                 self._hit = anyio.Event()
@@ -278,7 +176,7 @@ def _opcodes(given: Opcodes | None) -> frozenset[Opcode]:
         return frozenset()
     several = [given] if isinstance(given, (Opcode, str)) else list(given)
     if not several:
-        raise ConfigError("opcode is empty: no frame would be meant")
+        raise ConfigError("opcode must not be empty: no frame would match")
     found = []
     for item in several:
         if isinstance(item, str) and item in Opcode.__members__:
@@ -286,7 +184,9 @@ def _opcodes(given: Opcodes | None) -> frozenset[Opcode]:
         elif isinstance(item, Opcode):
             found.append(item)
         else:
-            raise ConfigError(f"{item!r} is no opcode, such as {Opcode.EXECUTE.name!r}")
+            raise ConfigError(
+                f"opcode must be an opcode such as {Opcode.EXECUTE.name!r}, got {item!r}"
+            )
     return frozenset(found)
 
 
@@ -296,7 +196,7 @@ def _pattern(statement: str | re.Pattern[str] | None) -> Callable[[str], object]
     if isinstance(statement, re.Pattern):
         return statement.search
     if not isinstance(statement, str):
-        raise ConfigError(f"statement is {statement!r}, not a str or a compiled pattern")
+        raise ConfigError(f"statement must be a str or a compiled pattern, got {statement!r}")
     parts = (
         r"\s+".join(map(re.escape, re.split(r"\s+", part))) for part in statement.strip().split("%")
     )
@@ -308,7 +208,7 @@ class Rules:
     """The rules of a proxy, in order.
 
     Arguments:
-        seed: what chance is made of.
+        seed: the seed of the rules' random generators.
     """
 
     def __init__(self, seed: int) -> None:
@@ -323,30 +223,33 @@ class Rules:
         return iter(tuple(self._rules))
 
     def add(self, rule: Rule, *, seeded: bool = False) -> None:
-        """Put a rule behind the others.
+        """Append a rule.
 
         Arguments:
             rule: the rule.
-            seeded: whether its chance is made already, by what shares it.
+            seeded: keep the rule's random generator: several proxies share the rule.
+
+        Raises:
+            ConfigError: the rule was added before.
         """
         if rule in self._rules:
-            raise ConfigError(f"{rule!r} is there already")
+            raise ConfigError(f"the rule was added before: {rule!r}")
         if not seeded:
             rule.random = Random(f"{self.seed}/{self._added}")
         self._added += 1
         self._rules.append(rule)
 
     def remove(self, rule: Rule) -> None:
-        """Take a rule away; nothing happens if it isn't there."""
+        """Remove a rule; a rule that was not added is ignored."""
         if rule in self._rules:
             self._rules.remove(rule)
 
     def clear(self) -> None:
-        """Take all rules away."""
+        """Remove all rules."""
         self._rules.clear()
 
     def strike(self, passage: Passage) -> Rule | None:
-        """Return the rule that strikes this frame."""
+        """Return the rule that strikes a frame, or None."""
         for rule in self._rules:
             if rule.strikes(passage):
                 return rule

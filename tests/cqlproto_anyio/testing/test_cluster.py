@@ -149,7 +149,7 @@ async def test_wrong_arguments() -> None:
     for nodes in wrong:
         with pytest.raises(cql.ConfigError, match="name each node"):
             ProxiedCluster(nodes)
-    with pytest.raises(cql.ConfigError, match="named twice"):
+    with pytest.raises(cql.ConfigError, match="one is given twice"):
         ProxiedCluster(["127.0.0.1", "127.0.0.1:9042"])
     assert ProxiedCluster(["a"]).seed != ProxiedCluster(["a"]).seed
     before = open_sockets()

@@ -229,7 +229,7 @@ async def test_a_rule_that_fails_is_told_at_the_end(way: str) -> None:
             with pytest.raises(cql.ConnectionLost):
                 await selected(it, 1)
             raise ValueError("of the body")
-    assert info.value.__notes__ == ["The fault proxy failed, too: Oops('in a rule')"]
+    assert info.value.__notes__ == ["The fault proxy failed as well: Oops('in a rule')"]
 
 
 async def test_it_can_be_entered_again_but_not_twice() -> None:

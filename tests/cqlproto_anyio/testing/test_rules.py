@@ -135,38 +135,40 @@ def test_all_conditions_hold() -> None:
 
 
 WRONG: dict[str, Callable[[], object]] = {
-    "no fault": lambda: Rule("Drop"),  # type: ignore[arg-type]
-    "a class of faults": lambda: Rule(Drop),  # type: ignore[arg-type]
-    "side is": lambda: Rule(Drop(), side="both"),  # type: ignore[arg-type]
-    "is no opcode": lambda: Rule(Drop(), opcode="SELECT"),
-    "5 is no opcode": lambda: Rule(Drop(), opcode=[5]),  # type: ignore[list-item]
-    "opcode is empty": lambda: Rule(Drop(), opcode=[]),
-    "for two rules": lambda: Rule(Drop(), opcode=["QUERY", "RESULT"]),
-    "no request is a RESULT": lambda: Rule(Drop(), side="request", opcode="RESULT"),
-    "statement is": lambda: Rule(Drop(), statement=b"SELECT"),  # type: ignore[arg-type]
-    "when is": lambda: Rule(Drop(), when=True),  # type: ignore[arg-type]
-    "times is": lambda: Rule(Drop(), times=0),
-    "skip is": lambda: Rule(Drop(), skip=-1),
-    "probability is": lambda: Rule(Drop(), probability=1.5),
-    "reset is for": lambda: Drop(reset=True),
-    "seconds is -1": lambda: Delay(-1),
-    "seconds is nan": lambda: Delay(float("nan")),
-    "jitter is": lambda: Delay(1, "much"),  # type: ignore[arg-type]
-    "seconds is True": lambda: Stall(True),
-    "after_bytes is": lambda: Cut(-1),
-    "at is": lambda: Corrupt("end"),  # type: ignore[arg-type]
-    "mask is": lambda: Corrupt(0, 256),
-    "data is 0": lambda: Garbage(0),
-    "data is empty": lambda: Garbage(b""),
-    "times is 1": lambda: Repeat(1),
-    "is no code": lambda: Answer("UNAVAILABEL"),
-    "is no answer": lambda: Answer(Error),  # type: ignore[arg-type]
-    "None is no answer": lambda: Answer(None),  # type: ignore[arg-type]
-    "OVERLOADED has no alive": lambda: Answer("OVERLOADED", alive=1),
-    "fields are for": lambda: Answer(VOID, alive=1),
+    r"fault must be a fault such as Drop\(\), got 'Drop'": lambda: Rule("Drop"),  # type: ignore[arg-type]
+    "got <class .*Drop'>": lambda: Rule(Drop),  # type: ignore[arg-type]
+    "side must be 'request' or 'reply', got 'both'": lambda: Rule(Drop(), side="both"),  # type: ignore[arg-type]
+    "opcode must be an opcode such as 'EXECUTE', got 'SELECT'": lambda: Rule(
+        Drop(), opcode="SELECT"
+    ),
+    "opcode must be an opcode .* got 5": lambda: Rule(Drop(), opcode=[5]),  # type: ignore[list-item]
+    "opcode must not be empty": lambda: Rule(Drop(), opcode=[]),
+    "add a rule for each": lambda: Rule(Drop(), opcode=["QUERY", "RESULT"]),
+    "RESULT is a reply: pass side='reply'": lambda: Rule(Drop(), side="request", opcode="RESULT"),
+    "statement must be a str": lambda: Rule(Drop(), statement=b"SELECT"),  # type: ignore[arg-type]
+    "when must be a function, got True": lambda: Rule(Drop(), when=True),  # type: ignore[arg-type]
+    "times must be an integer of at least 1, got 0": lambda: Rule(Drop(), times=0),
+    "skip must be an integer of at least 0, got -1": lambda: Rule(Drop(), skip=-1),
+    "probability must be 0 to 1, got 1.5": lambda: Rule(Drop(), probability=1.5),
+    "reset=True needs connection=True": lambda: Drop(reset=True),
+    "seconds must be .* got -1": lambda: Delay(-1),
+    "seconds must be .* got nan": lambda: Delay(float("nan")),
+    "jitter must be .* got 'much'": lambda: Delay(1, "much"),  # type: ignore[arg-type]
+    "seconds must be .* got True": lambda: Stall(True),
+    "after_bytes must be an integer of at least 0, got -1": lambda: Cut(-1),
+    "at must be an integer or None, got 'end'": lambda: Corrupt("end"),  # type: ignore[arg-type]
+    "mask must be 1 to 255, got 256": lambda: Corrupt(0, 256),
+    "data must be an integer of at least 1, got 0": lambda: Garbage(0),
+    "data must not be empty": lambda: Garbage(b""),
+    "times must be an integer of at least 2, got 1": lambda: Repeat(1),
+    "must name an error code such as 'OVERLOADED', got 'UNAVAILABEL'": lambda: Answer(
+        "UNAVAILABEL"
+    ),
+    "message must be .* got <class": lambda: Answer(Error),  # type: ignore[arg-type]
+    "message must be .* got None": lambda: Answer(None),  # type: ignore[arg-type]
+    "OVERLOADED has no field alive": lambda: Answer("OVERLOADED", alive=1),
+    "fields need an error code": lambda: Answer(VOID, alive=1),
 }
-WRONG["is no fault"] = WRONG.pop("no fault")
-WRONG["is no fault, such as"] = WRONG.pop("a class of faults")
 
 
 @pytest.mark.parametrize("told", WRONG)
