@@ -71,7 +71,7 @@ class ObservedSession(Session):
         except CQLError:
             call.close()
             raise
-        clock = self._runtime.clock
+        clock = self._runtime.timer.clock
         started = clock()
         answer: Any = None
         error: BaseException | None = None

@@ -209,8 +209,9 @@ class Session:
             connection.submit(request)
             if request.stream_id:
                 request.stamp = runtime.stamps.last
-            if runtime.deadlines.add(request, runtime.clock()):
-                runtime.rearm()
+            timer = runtime.timer
+            if timer.deadlines.add(request, timer.clock()):
+                timer.rearm()
             event = await request
         except (ConnectionFailed, RemoteProtocolError) as exc:
             call = self._call(query, row, settings, statement, values, request)

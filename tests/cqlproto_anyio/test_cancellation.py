@@ -238,7 +238,7 @@ async def test_retries_and_second_attempts(scenario: Any, native: bool) -> None:
                 got_there = await cancelled_at(at, scenario(session, at), native)
                 await until(answered)
                 # the heartbeat's; nothing is left to be sent later
-                assert len(session._runtime.deadlines) == 1
+                assert len(session._runtime.timer.deadlines) == 1
                 if not got_there:
                     break
             else:

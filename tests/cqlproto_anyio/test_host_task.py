@@ -47,13 +47,12 @@ def fails(*_: Any, **__: Any) -> Any:
 
 
 def in_an_alarm(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
-    session._runtime.alarm(fails).set(0.0)
+    session._runtime.timer.alarm(fails).set(0.0)
 
 
 def in_the_timer(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
-    runtime = session._runtime
     patch.setattr(Deadlines, "expire", fails)
-    runtime.alarm(lambda: None).set(0.0)
+    session._runtime.timer.alarm(lambda: None).set(0.0)
 
 
 def in_the_control_task(session: cql.Session, patch: pytest.MonkeyPatch) -> None:

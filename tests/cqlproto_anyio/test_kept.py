@@ -128,7 +128,7 @@ async def test_options_that_differ_with_every_call_leave_a_bounded_number_of_thi
         assert len(runtime.preparations) == 0
         gc.collect()
         assert len(runtime.preparations._known) <= 21
-        assert len(runtime.deadlines) < 5
+        assert len(runtime.timer.deadlines) < 5
         assert not runtime._pausing
 
 

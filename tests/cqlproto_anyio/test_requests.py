@@ -380,9 +380,10 @@ async def test_nothing_is_made_for_each_request(monkeypatch: pytest.MonkeyPatch)
     async with serving() as server, server.session(control_timeout=1e6) as session:
         server.answer = preparing(server)
         await session.prepare(SELECT)
-        session._runtime.deadlines.expire(session._runtime.clock())
-        session._runtime.rearm()
-        timer = session._runtime._timer
+        timer = session._runtime.timer
+        timer.deadlines.expire(timer.clock())
+        timer.rearm()
+        asleep = timer._scope
         counts = []
         for many in (50, 800):
             made = 0
@@ -399,5 +400,5 @@ async def test_nothing_is_made_for_each_request(monkeypatch: pytest.MonkeyPatch)
                     await turns(20)
                 assert [call.result.one().v for call in calls] == [1] * many
             counts.append(made)
-        assert session._runtime._timer is timer
+        assert timer._scope is asleep
         assert counts[1] < counts[0] + 50

@@ -177,7 +177,7 @@ async def test_whoever_waits_for_another_try_can_be_interrupted(way: str) -> Non
     policy = Recording((Retry(next_host=True, delay=3600),))
     async with session_on(cluster) as session, anyio.create_task_group() as group:
         await connected(session, cluster.hosts)
-        due = session._runtime.deadlines
+        due = session._runtime.timer.deadlines
         before = len(due)
         call = start(group, lambda: session.execute(SELECT, (1,), retry=policy, timeout=None))
         await until(lambda: session._runtime._pausing)

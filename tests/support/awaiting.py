@@ -32,7 +32,7 @@ from cqlproto.messages import (
 from cqlproto_anyio import lwt as settling
 from cqlproto_anyio._cluster import control_connection as control
 from cqlproto_anyio._cluster import schema_agreement as agreement
-from cqlproto_anyio._eventloop.deadlines import Alarm
+from cqlproto_anyio._eventloop.timer import Alarm
 from tests.support.clusters import INSERT, LWT, SELECT, living_tasks
 from tests.support.controls import PACE
 from tests.support.fakecluster import FakeCluster
@@ -185,8 +185,8 @@ class World:
         """Return what is under way, and how much of it."""
         inside = self.session._runtime
         cluster = inside.cluster
-        due = [*inside.deadlines._others]
-        for queue in inside.deadlines._by_timeout.values():
+        due = [*inside.timer.deadlines._others]
+        for queue in inside.timer.deadlines._by_timeout.values():
             due += queue
         usual = (cluster._opener, cluster._sweeper, cluster._heart)
         everything = [each for pool in cluster.pools.values() for each in pool.all]

@@ -17,6 +17,7 @@ from cqlproto.messages import Column, Error, ResultMetadata, Rows
 from cqlproto_anyio._cluster import control_connection as control_module
 from cqlproto_anyio._cluster.control_connection import Control
 from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop.timer import Timer
 from cqlproto_anyio._network.connector import open_connection
 from tests.support.fakehosts import INT
 
@@ -117,8 +118,11 @@ class Fixture:
         fields.setdefault("control_timeout", 5.0)
         self.config = cluster.config(**fields)
         self.failure: Exception | None = None
+        self.timer = Timer(current_backend().clock)
+        group.start_soon(self.timer.run)
         self.control = Control(
             backend=current_backend(),
+            timer=self.timer,
             config=replace(self.config, connector=None) if resolves else self.config,
             contact_points=points or [host.endpoint for host in cluster.hosts],
             open=self.open,

@@ -27,7 +27,7 @@ from cqlproto.messages import (
     ResultMetadata,
     Rows,
 )
-from cqlproto_anyio._eventloop.deadlines import Alarm
+from cqlproto_anyio._eventloop.timer import Alarm
 from cqlproto_anyio._text import read_statement
 from tests.support.fakecluster import row_v
 from tests.support.server import state, until
@@ -241,7 +241,7 @@ async def settled(session: cql.Session) -> None:
 
     def is_settled() -> bool:
         now = state(session)
-        alarms = [due for due in runtime.deadlines._others if isinstance(due, Alarm)]
+        alarms = [due for due in runtime.timer.deadlines._others if isinstance(due, Alarm)]
         return (
             now.in_flight == now.orphans
             and now[2:] == (0, 0, 0)

@@ -26,7 +26,7 @@ from cqlproto.frames import write_frame
 from cqlproto.messages import VOID, Error, Execute, Prepare, Query, Rows
 from cqlproto.segments import write_segments
 from cqlproto_anyio._eventloop.backend import current_backend
-from cqlproto_anyio._eventloop.deadlines import Alarm
+from cqlproto_anyio._eventloop.timer import Alarm
 from tests.support.streams import MemoryStream
 from tests.support.transports import pushing
 
@@ -417,8 +417,8 @@ def losses(session: cql.Session) -> int:
 
 def state(session: cql.Session) -> State:
     runtime = session._runtime
-    deadlines = [*runtime.deadlines._others]
-    for queue in runtime.deadlines._by_timeout.values():
+    deadlines = [*runtime.timer.deadlines._others]
+    for queue in runtime.timer.deadlines._by_timeout.values():
         deadlines += queue
     requests = [due for due in deadlines if not isinstance(due, Alarm)]
     in_flight = orphans = waiting = 0

@@ -46,8 +46,7 @@ if TYPE_CHECKING:
 
     from cqlproto.messages.results import SchemaChange
     from cqlproto_anyio._eventloop.backend import Backend, Waiter
-    from cqlproto_anyio._eventloop.deadlines import Alarm
-    from cqlproto_anyio._eventloop.request import Request
+    from cqlproto_anyio._eventloop.timer import Timer
     from cqlproto_anyio._metadata.topology import Host
     from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio.config import Auth, Config
@@ -79,8 +78,7 @@ class Cluster:
         tls: the TLS context, or None.
         keyspace: the keyspace of unqualified names, or None.
         local_dc: the data centre to prefer, or None to infer it.
-        alarm: makes an :class:`Alarm` that calls a function.
-        keep_deadline: lets a request expire at the deadline that it has.
+        timer: of the session.
         tell: the hooks.
         schema_changed: told of each change of the schema.
 
@@ -101,8 +99,7 @@ class Cluster:
         tls: ssl.SSLContext | None,
         keyspace: str | None,
         local_dc: str | None,
-        alarm: Callable[[Callable[[], None]], Alarm],
-        keep_deadline: Callable[[Request], None],
+        timer: Timer,
         tell: Active,
         schema_changed: Callable[[SchemaChange], None],
     ) -> None:
@@ -114,8 +111,9 @@ class Cluster:
         self.selector: Selector = Selector(self)
         self.schema_changed = schema_changed
         self._backend = backend
-        self._clock = backend.clock
-        self._heartbeats = Heartbeats(backend.clock, config.heartbeat_timeout, keep_deadline)
+        self._timer = timer
+        self._clock = timer.clock
+        self._heartbeats = Heartbeats(timer, config.heartbeat_timeout)
         self._tell = tell
         self.routing = config.routing
         self._filter: CheckedFilter | None = None
@@ -129,10 +127,10 @@ class Cluster:
         self._keyspace = keyspace
         self._draining: set[Pool] = set()
         self._connect_queue: ConnectQueue[Pool] = ConnectQueue(config.max_connecting)
-        self._opener = alarm(self._open_some)
-        self._sweeper = alarm(self._sweep)
-        self._heart = alarm(self._beat)
-        self._seeker = alarm(self._seek_more)
+        self._opener = timer.alarm(self._open_some)
+        self._sweeper = timer.alarm(self._sweep)
+        self._heart = timer.alarm(self._beat)
+        self._seeker = timer.alarm(self._seek_more)
         self._round = 1  # how often more hosts were tried for those who wait; 0 for a single one
         self._by_endpoint: dict[Endpoint, list[Pool]] = {}
         self._waiters: list[Waiter] = []
@@ -170,6 +168,7 @@ class Cluster:
         if self._config.discovery:
             self._beginning = control = Control(
                 backend=self._backend,
+                timer=self._timer,
                 config=self._config,
                 contact_points=self.contact_points,
                 open=self._open_control,

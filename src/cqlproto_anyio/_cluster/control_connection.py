@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
     from cqlproto.messages.events import ServerEvent
     from cqlproto_anyio._eventloop.backend import Backend
+    from cqlproto_anyio._eventloop.timer import Timer
     from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio.config import Config
     from cqlproto_anyio.endpoint import Endpoint
@@ -163,6 +164,7 @@ class Control:
 
     Arguments:
         backend: what the event loop offers.
+        timer: of the session.
         config: ``translate``, ``connector`` and the times.
         contact_points: where to begin, as the user named them.
         open: makes a connection to a node, within its own bound of time.
@@ -179,6 +181,7 @@ class Control:
         self,
         *,
         backend: Backend,
+        timer: Timer,
         config: Config,
         contact_points: Sequence[Endpoint],
         open: Callable[[Endpoint], Awaitable[Connection]],
@@ -189,11 +192,11 @@ class Control:
         self._unresolved: Sequence[Exception] = ()
         self._attempts: list[Exception] = []  # of begin(), those that have failed
         self._backend = backend
-        self._clock = backend.clock
+        self._clock = timer.clock
         self._config = config
         self._contacts = ContactPoints(
             contact_points,
-            clock=backend.clock,
+            clock=timer.clock,
             protected=backend.protected,
             timeout=config.connect_timeout,
             resolve=config.connector is None,

@@ -17,13 +17,10 @@ from __future__ import annotations
 import math
 from heapq import heapify, heappop, heappush, merge
 from operator import attrgetter
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 from weakref import ref
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["Alarm", "Deadlines", "Due"]
+__all__ = ["Deadlines", "Due"]
 
 
 class Due(Protocol):
@@ -181,44 +178,3 @@ class Deadlines:
             return self._others
         by_timeout[timeout] = queue = {due: 0}
         return queue
-
-
-class Alarm:
-    """A function to be called at some time; nothing but a deadline among the others.
-
-    Arguments:
-        deadlines: where it is kept.
-        function: what is called then; it must not raise.
-        rearm: called when it has become the next one of all.
-    """
-
-    __slots__ = (
-        "__weakref__", "_deadlines", "_function", "_rearm", "deadline", "queue", "timeout",
-    )  # fmt: skip
-
-    def __init__(
-        self, deadlines: Deadlines, function: Callable[[], None], rearm: Callable[[], None]
-    ) -> None:
-        self._deadlines = deadlines
-        self._function = function
-        self._rearm = rearm
-        self.timeout: float | None = None
-        self.deadline = math.inf
-        self.queue: dict[Due, int] | None = None
-
-    def set(self, deadline: float) -> None:
-        """Call the function then, in seconds of the clock, and only then; infinity: never."""
-        if deadline == self.deadline:
-            return
-        self.deadline = deadline
-        self._deadlines.remove(self)
-        if self._deadlines.add_until(self):
-            self._rearm()
-
-    def cancel(self) -> None:
-        """Don't call it."""
-        self.set(math.inf)
-
-    def expire(self) -> None:
-        self.deadline = math.inf
-        self._function()

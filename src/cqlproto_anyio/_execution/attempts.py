@@ -93,7 +93,7 @@ class Attempts:
 
     def restart(self) -> None:
         """Let the time that the call may take begin now."""
-        self.deadline = self.runtime.deadline(self.settings.timeout)
+        self.deadline = self.runtime.timer.deadline(self.settings.timeout)
 
     def new_request(self, query: str) -> Request:
         """Return a request of this call, due when the call is."""
@@ -180,7 +180,7 @@ class Attempts:
             return False
         if statement.prepared.bind.columns != bind.columns:
             return True
-        statement.sound_until = self.runtime.clock() + _SOUND
+        statement.sound_until = self.runtime.timer.clock() + _SOUND
         return False
 
     def tell_change(self, statement: Statement, markers: Sequence[Column]) -> bool:
@@ -215,7 +215,7 @@ class Attempts:
         """Send a request that is filled; raises what :meth:`Connection.submit` does."""
         self.mark_tried(connection)
         connection.submit(request)
-        self.runtime.keep_deadline(request)
+        self.runtime.timer.keep_deadline(request)
 
     def forget_attempts(self) -> None:
         """Another page begins: every host may be tried for it."""

@@ -171,7 +171,7 @@ class Call(Attempts):
         if statement is None:
             return False
         known = statement.prepared.bind.columns is self._markers
-        if known and self.runtime.clock() < statement.sound_until:
+        if known and self.runtime.timer.clock() < statement.sound_until:
             return False
         if is_read_once(
             self._parameters

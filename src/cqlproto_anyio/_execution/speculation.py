@@ -88,8 +88,8 @@ class Race:
         self.left_behind = False
         self._left = tracker.attempts
         self._others: list[Detached] = []
-        self._started = runtime.clock()
-        self._alarm = runtime.alarm(self._send)
+        self._started = runtime.timer.clock()
+        self._alarm = runtime.timer.alarm(self._send)
 
     async def run(self) -> Any:
         """Return the event that answers the request, whichever attempt it answers.
@@ -110,7 +110,7 @@ class Race:
                         raise
                 else:
                     if type(failure) is not Error or not self._go_on(failure):
-                        self._tracker.record(self._runtime.clock() - self._started)
+                        self._tracker.record(self._runtime.timer.clock() - self._started)
                         return event
         finally:
             self._alarm.cancel()
@@ -134,14 +134,14 @@ class Race:
             request.complete(spare.value)
         else:
             request.connection = under_way[0].connection
-            self._runtime.keep_deadline(request)
+            self._runtime.timer.keep_deadline(request)
         return True
 
     def _wait(self, least: float = 0.0) -> None:
         if self._left:
             delay = self._tracker.delay()
             if delay is not None:
-                self._alarm.set(self._runtime.clock() + max(delay, least))
+                self._alarm.set(self._runtime.timer.clock() + max(delay, least))
 
     def _send(self) -> None:
         """The time is up: send another attempt, if there is a host for it."""

@@ -13,7 +13,6 @@ queued, and the host starts it.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import warnings
 from collections import OrderedDict, deque
@@ -22,13 +21,12 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
-import anyio.lowlevel
 
 from cqlproto_anyio._checks.callables import Report, described
 from cqlproto_anyio._cluster.cluster import Cluster
 from cqlproto_anyio._eventloop.backend import elsewhere, shielded
-from cqlproto_anyio._eventloop.deadlines import Alarm, Deadlines
 from cqlproto_anyio._eventloop.fork import watch
+from cqlproto_anyio._eventloop.timer import Timer
 from cqlproto_anyio._settings.resolved import Wires
 from cqlproto_anyio._statements.preparer import Preparer
 from cqlproto_anyio._statements.server_warnings import ServerWarnings
@@ -66,8 +64,7 @@ class Supervisor:
     """The shared part of a session and of what :meth:`Session.using` makes of it.
 
     Attributes:
-        clock: returns seconds.
-        deadlines: of all requests.
+        timer: the clock, and the deadlines of all requests.
         cluster: chooses connections.
         preparations: the prepared statements.
         made_at: the file and line where the session was asked for.
@@ -87,11 +84,10 @@ class Supervisor:
         local_dc: str | None,
     ) -> None:
         self.backend = backend
-        self.clock = backend.clock
+        self.timer = Timer(backend.clock)
         self.config = config
         self.keyspace = keyspace
         self.endpoints = endpoints
-        self.deadlines = Deadlines()
         self.request_class = backend.request
         self.tell = active(config.hooks)
         self.warnings = ServerWarnings()
@@ -99,10 +95,8 @@ class Supervisor:
             config.max_prepared,
             keyspace,
             timeout=config.control_timeout,
-            clock=backend.clock,
-            alarm=self.alarm,
+            timer=self.timer,
             other=self._other_connection,
-            keep_deadline=self.keep_deadline,
             request_class=backend.request,
             warnings=self.warnings,
         )
@@ -116,8 +110,7 @@ class Supervisor:
             tls=tls,
             keyspace=keyspace,
             local_dc=local_dc,
-            alarm=self.alarm,
-            keep_deadline=self.keep_deadline,
+            timer=self.timer,
             tell=self.tell,
             schema_changed=self._schema_changed,
         )
@@ -137,7 +130,6 @@ class Supervisor:
         self.made_at = ("", 0)
         self._pid = os.getpid()
         self._group: anyio.abc.TaskGroup | None = None
-        self._timer: anyio.CancelScope | None = None
         self._host: object = None
         self._queued: deque[tuple[Callable[..., Coroutine[Any, Any, None]], tuple[Any, ...]]] = (
             deque()
@@ -226,7 +218,7 @@ class Supervisor:
             with suppress(Exception):  # whoever waits has been told by _guard
                 async with anyio.create_task_group() as group:
                     self._group = group
-                    self._spawn(self._run_timer)
+                    self._spawn(self.timer.run)
                     if self._closed is not None:
                         group.cancel_scope.cancel()
                     self._spawn(self._begin)
@@ -283,40 +275,12 @@ class Supervisor:
         else:
             self._begun.complete(None)
 
-    async def _run_timer(self) -> None:
-        """Expire what is due. One timer serves all requests of the session."""
-        deadlines = self.deadlines
-        while True:
-            with anyio.CancelScope(deadline=deadlines.next) as self._timer:
-                await anyio.sleep_forever()
-            self._timer = None
-            while deadlines.expire(self.clock()):
-                await anyio.lowlevel.checkpoint()
-
     # -- requests
 
     @property
     def version(self) -> ProtocolVersion:
         """The protocol version that is spoken with the cluster."""
         return self.cluster.version
-
-    def keep_deadline(self, request: Request) -> None:
-        """Let a request expire at the deadline that it has."""
-        if self.deadlines.add_until(request):
-            self.rearm()
-
-    def rearm(self) -> None:
-        """Let the timer wake for a deadline that is nearer than those before."""
-        if self._timer is not None:
-            self._timer.deadline = self.deadlines.next
-
-    def alarm(self, function: Callable[[], None]) -> Alarm:
-        """Return something that calls a function at a time that is yet to be said."""
-        return Alarm(self.deadlines, function, self.rearm)
-
-    def deadline(self, timeout: float | None) -> float:
-        """Return when a call that starts now is due, in seconds of the session's clock."""
-        return math.inf if timeout is None else self.clock() + timeout
 
     def tracker(self, speculation: Speculation) -> Tracker | None:
         """Return what a policy knows of this session's latencies; None if it fails to say."""
@@ -364,7 +328,7 @@ class Supervisor:
         while (connection := self.cluster.selector.choose(statement, values)) is None:
             request = self.request_class(query, timeout)
             request.deadline = deadline
-            self.keep_deadline(request)
+            self.timer.keep_deadline(request)
             self.cluster.wait(request)  # it may fail at once, and then leaves no deadline behind
             await request
             self.check_open()
@@ -387,11 +351,12 @@ class Supervisor:
         left = self.stamps.left() / 1e9
         if left <= 0:
             return
-        began = self.clock()
+        clock = self.timer.clock
+        began = clock()
         if left > MOST_AHEAD / 1e6 or left > max(request.deadline - began, 0.002):
             raise ClockDrifted(left)
         # a clock that is set back again must not hold up anybody for ever
-        while left > 0 and self.clock() - began < MOST_AHEAD / 1e6:
+        while left > 0 and clock() - began < MOST_AHEAD / 1e6:
             await self.pause(request, left)
             request.again()
             left = self.stamps.left() / 1e9
@@ -413,9 +378,10 @@ class Supervisor:
     async def pause(self, request: Request, delay: float) -> None:
         """Wait, but not beyond the deadline of a request, which is completed by it."""
         self.check_open()
-        alarm = self.alarm(lambda: request.complete(None))
-        alarm.set(self.clock() + delay)
-        self.keep_deadline(request)
+        timer = self.timer
+        alarm = timer.alarm(lambda: request.complete(None))
+        alarm.set(timer.clock() + delay)
+        timer.keep_deadline(request)
         self._pausing.add(request)
         try:
             await request
@@ -503,7 +469,7 @@ class Supervisor:
         """
         self._schema_changed(change)
         control = self.cluster.control
-        timeout = min(self.config.schema_agreement_timeout, deadline - self.clock())
+        timeout = min(self.config.schema_agreement_timeout, deadline - self.timer.clock())
         if control is None or self.config.schema_agreement_timeout == 0:
             return None
         agreed = await control.agree(max(timeout, 0.0), connection)

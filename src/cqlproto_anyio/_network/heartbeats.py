@@ -20,9 +20,7 @@ from cqlproto_anyio._eventloop.request import Detached
 from cqlproto_anyio.exceptions import CQLError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cqlproto_anyio._eventloop.request import Request
+    from cqlproto_anyio._eventloop.timer import Timer
     from cqlproto_anyio._network.connection import Connection
 
 __all__ = ["LEAST_RATE", "LEAST_SKIPPED_RATE", "Heartbeats"]
@@ -36,22 +34,15 @@ class Heartbeats:
     """Asks connections whether they live.
 
     Arguments:
-        clock: returns seconds.
+        timer: of the session.
         timeout: how long an answer may take, in seconds; then the connection is given up.
-        keep_deadline: lets a request expire at the deadline that it has.
     """
 
-    __slots__ = ("_clock", "_keep_deadline", "_timeout")
+    __slots__ = ("_timeout", "_timer")
 
-    def __init__(
-        self,
-        clock: Callable[[], float],
-        timeout: float,
-        keep_deadline: Callable[[Request], None],
-    ) -> None:
-        self._clock = clock
+    def __init__(self, timer: Timer, timeout: float) -> None:
+        self._timer = timer
         self._timeout = timeout
-        self._keep_deadline = keep_deadline
 
     def beat(self, connection: Connection) -> None:
         """Ask a connection on which no reply has come since the last time."""
@@ -87,8 +78,8 @@ class Heartbeats:
 
     def wait_for(self, request: _Heartbeat) -> None:
         """Let a heartbeat expire if nothing comes from now on."""
-        request.deadline = self._clock() + self._timeout
-        self._keep_deadline(request)
+        request.deadline = self._timer.deadline(self._timeout)
+        self._timer.keep_deadline(request)
 
     def least(self, rate: int) -> float:
         """Return by how many bytes a frame must have grown when a heartbeat is due."""

@@ -36,8 +36,8 @@ from cqlproto_anyio.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from cqlproto_anyio._eventloop.deadlines import Alarm
     from cqlproto_anyio._eventloop.request import Request
+    from cqlproto_anyio._eventloop.timer import Timer
     from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio._settings.resolved import Settings
     from cqlproto_anyio._statements.server_warnings import ServerWarnings
@@ -107,10 +107,8 @@ class Preparer:
         size: how many statements are kept.
         usual: the keyspace that ``connect`` named, or None.
         timeout: how long hosts may take to prepare a statement, in seconds.
-        clock: returns seconds.
-        alarm: makes an :class:`Alarm` that calls a function.
+        timer: of the session.
         other: returns a connection to a host that is at none of the connections given, or None.
-        keep_deadline: lets a request expire at the deadline that it has.
         request_class: makes what a task waits for.
     """
 
@@ -120,20 +118,16 @@ class Preparer:
         usual: str | None,
         *,
         timeout: float,
-        clock: Callable[[], float],
-        alarm: Callable[[Callable[[], None]], Alarm],
+        timer: Timer,
         other: Callable[[Collection[Connection]], Connection | None],
-        keep_deadline: Callable[[Request], None],
         request_class: type[Request],
         warnings: ServerWarnings,
     ) -> None:
         self.statements = StatementCache(size)
         self.warnings = warnings
         self.timeout = timeout
-        self.clock = clock
-        self.alarm = alarm
+        self.timer = timer
         self.other = other
-        self.keep_deadline = keep_deadline
         self.changes = 0
         self._usual = usual
         self._request_class = request_class
@@ -248,7 +242,7 @@ class Preparer:
             flight = self._flights[at] = _Flight(self, at, query, keyspace)
         waiting.connection = connection if begins else flight.asked[-1]
         flight.waiters[waiting] = None
-        self.keep_deadline(waiting)
+        self.timer.keep_deadline(waiting)
         if begins:
             flight.begin(connection)
         try:
@@ -318,9 +312,9 @@ class _Flight:
         self._at = at
         self._query = query
         self._keyspace = keyspace
-        self._started = owner.clock()
+        self._started = owner.timer.clock()
         self._patience = owner.timeout * _PATIENCE
-        self._alarm = owner.alarm(self._impatient)
+        self._alarm = owner.timer.alarm(self._impatient)
         self._requests: dict[Detached, Connection] = {}
         self._refusals = 0
         self._changes = owner.changes
@@ -348,9 +342,9 @@ class _Flight:
             self._note(exc, connection)
             return
         self._requests[request] = connection
-        owner.keep_deadline(request)
+        owner.timer.keep_deadline(request)
         if self._at[1] is None:
-            self._alarm.set(owner.clock() + self._patience)
+            self._alarm.set(owner.timer.clock() + self._patience)
 
     def _told_keyspace(self, connection: Connection) -> str | None:
         """Return the keyspace that PREPARE names; before v5 it is the connection's."""
@@ -396,7 +390,7 @@ class _Flight:
             or self._refusals >= _MOST_REFUSALS
             or not isinstance(error, passing)
             or refused_everywhere(error)
-            or self._owner.clock() >= self._started + self._owner.timeout
+            or self._owner.timer.clock() >= self._started + self._owner.timeout
         )
 
     def _note(self, error: Exception, connection: Connection) -> None:
@@ -414,7 +408,7 @@ class _Flight:
         if error is not None and not isinstance(error, Exception):
             error = RuntimeError(f"{type(error).__name__} came of PREPARE")
         if isinstance(error, RequestTimeout):
-            elapsed = owner.clock() - self._started
+            elapsed = owner.timer.clock() - self._started
             error = ConnectionFailed(
                 "no answer to PREPARE", host=connection.name, stage=SILENT, elapsed=elapsed
             )

@@ -23,7 +23,8 @@ from hypothesis.stateful import (
 
 import cqlproto_anyio as cql
 from cqlproto_anyio._eventloop import deadlines
-from cqlproto_anyio._eventloop.deadlines import SLICE, Alarm, Deadlines, Due
+from cqlproto_anyio._eventloop.deadlines import SLICE, Deadlines, Due
+from cqlproto_anyio._eventloop.timer import Timer
 from tests.support.clusters import connected, session_on
 from tests.support.fakecluster import FakeCluster
 
@@ -294,12 +295,12 @@ async def test_requests_that_time_out_together_do_not_keep_others_waiting() -> N
 
 
 def test_what_has_left_is_not_kept_until_it_would_be_due() -> None:
-    deadlines = Deadlines()
-    alarm = Alarm(deadlines, lambda: None, lambda: None)
+    timer = Timer(lambda: 0.0)
+    alarm = timer.alarm(lambda: None)
     alarm.set(1000.0)
     gone = ref(alarm)
     alarm.cancel()
     del alarm
     assert gone() is None
-    assert len(deadlines) == 0
-    assert not deadlines.expire(2000.0)
+    assert len(timer.deadlines) == 0
+    assert not timer.deadlines.expire(2000.0)
