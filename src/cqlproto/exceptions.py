@@ -15,12 +15,10 @@ message here, not an exception: a proxy relays it, a client raises it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cqlproto.messages.errors import Error
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "CQLError",
@@ -86,6 +84,15 @@ def shown_value(value: object) -> str:
     return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
 
 
+class _ErrorMessage(Protocol):
+    """An ERROR message: :class:`cqlproto.messages.Error`, whose module imports this one."""
+
+    code: int
+    message: str
+    fields: Mapping[str, object]
+    extra: bytes
+
+
 class ProtocolError(CQLError):
     """The protocol was broken, by one side or the other."""
 
@@ -116,13 +123,14 @@ class RemoteProtocolError(ProtocolError):
     one message.
 
     Attributes:
-        error: the ERROR message by which the peer said so itself, if it did.
+        error: the ERROR message (:class:`cqlproto.messages.Error`) by which the peer reported it,
+            or None.
         query: the statement whose reply it was, or None; filled in by the client.
     """
 
     query: str | None = None
 
-    def __init__(self, message: str, *, error: Error | None = None) -> None:
+    def __init__(self, message: str, *, error: _ErrorMessage | None = None) -> None:
         super().__init__(message)
         self.error = error
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from struct import Struct
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from cqlproto.enums import (
     QUERY_KEYSPACE,
@@ -51,11 +51,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cqlproto.enums import Consistency, ProtocolVersion
-    from cqlproto.messages.requests import Batch
     from cqlproto.wire import Reader
 
 __all__ = [
     "QueryParameters",
+    "SharedOptions",
     "Value",
     "option_flags",
     "pack_behind_timestamp",
@@ -87,6 +87,18 @@ _ALL_FLAGS = (
     | QUERY_TIMESTAMP
     | QUERY_NAMES
 )
+
+
+class SharedOptions(Protocol):
+    """The options that QUERY, EXECUTE and BATCH share, as :class:`QueryParameters` describes them.
+
+    ``Batch`` and :class:`QueryParameters` have them as attributes.
+    """
+
+    serial_consistency: Consistency | None
+    timestamp: int | None
+    keyspace: str | None
+    now_in_seconds: int | None
 
 
 class QueryParameters(Record):
@@ -240,7 +252,7 @@ def option_flags(
     return flags
 
 
-def write_options(out: bytearray, options: QueryParameters | Batch) -> None:
+def write_options(out: bytearray, options: SharedOptions) -> None:
     """Append the options that QUERY, EXECUTE and BATCH share."""
     if options.serial_consistency is not None:
         write_consistency(out, options.serial_consistency)
@@ -249,14 +261,14 @@ def write_options(out: bytearray, options: QueryParameters | Batch) -> None:
     _write_behind_timestamp(out, options)
 
 
-def _write_behind_timestamp(out: bytearray, options: QueryParameters | Batch) -> None:
+def _write_behind_timestamp(out: bytearray, options: SharedOptions) -> None:
     if options.keyspace is not None:
         write_string(out, options.keyspace)
     if options.now_in_seconds is not None:
         write_int(out, options.now_in_seconds)
 
 
-def read_options(reader: Reader, flags: int, options: QueryParameters | Batch) -> None:
+def read_options(reader: Reader, flags: int, options: SharedOptions) -> None:
     """Read the options that QUERY, EXECUTE and BATCH share into ``options``."""
     if flags & QUERY_SERIAL_CONSISTENCY:
         options.serial_consistency = read_known_consistency(reader)
