@@ -272,7 +272,7 @@ async def test_where_it_listens() -> None:
         assert str(proxy.endpoint) == f"[::1]:{proxy.port}"
         stream = await anyio.connect_tcp(proxy.host, proxy.port)
         await stream.aclose()
-    with pytest.raises(cql.ConfigError, match="not an IP address"):
+    with pytest.raises(cql.ConfigError, match="listen must be an IP address"):
         FaultProxy("node", listen="localhost")
 
 
