@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from cqlproto.rows import Row, RowTarget
-from cqlproto_anyio._statements.statement import Parameters, Prepared
+from cqlproto_anyio._statements.parameters import Parameters
+from cqlproto_anyio._statements.statement import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
     from cqlproto.rows import Row
     from cqlproto_anyio._settings.profile import Options
-    from cqlproto_anyio._statements.statement import Parameters
+    from cqlproto_anyio._statements.parameters import Parameters
     from cqlproto_anyio.executor import Executor, Target
 
 __all__ = ["settle"]

@@ -17,13 +17,8 @@ from cqlproto_anyio._execution.call import BatchCall, Call, tell_whose
 from cqlproto_anyio._execution.paging import RowStream
 from cqlproto_anyio._settings.profile import DEFAULTS, Options, Profile, checked, overlaid
 from cqlproto_anyio._settings.resolved import Settings
-from cqlproto_anyio._statements.statement import (
-    Parameters,
-    Partial,
-    Prepared,
-    Statement,
-    refuse_use,
-)
+from cqlproto_anyio._statements.parameters import Parameters, Partial
+from cqlproto_anyio._statements.statement import Prepared, Statement, refuse_use
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     RemoteProtocolError,

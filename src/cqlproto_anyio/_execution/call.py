@@ -19,13 +19,8 @@ from cqlproto.rows import Row, decode_rows
 from cqlproto_anyio._checks import values as checking
 from cqlproto_anyio._execution.attempts import MAX_PREPARATIONS, Attempts, host_of
 from cqlproto_anyio._execution.batch_rules import check_batch, check_item
-from cqlproto_anyio._statements.statement import (
-    Partial,
-    Prepared,
-    Statement,
-    is_read_once,
-    refuse_use,
-)
+from cqlproto_anyio._statements.parameters import Partial, is_read_once
+from cqlproto_anyio._statements.statement import Prepared, Statement, refuse_use
 from cqlproto_anyio._text import read_statement, shown
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,

@@ -22,7 +22,8 @@ from cqlproto.messages.errors import Error
 from cqlproto.messages.requests import Prepare
 from cqlproto.messages.results import Prepared as PreparedMessage
 from cqlproto_anyio._eventloop.request import Detached
-from cqlproto_anyio._statements.statement import Statement, StatementCache
+from cqlproto_anyio._statements.cache import StatementCache
+from cqlproto_anyio._statements.statement import Statement
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     CQLError,
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from cqlproto_anyio._eventloop.timer import Timer
     from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio._settings.resolved import Settings
+    from cqlproto_anyio._statements.cache import Key
     from cqlproto_anyio._statements.server_warnings import ServerWarnings
-    from cqlproto_anyio._statements.statement import Key
 
 __all__ = ["SILENT", "Preparer", "Told", "refused_everywhere"]
 
