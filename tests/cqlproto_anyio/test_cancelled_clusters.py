@@ -16,7 +16,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.messages import VOID
 from cqlproto_anyio._cluster.cluster import Cluster
-from cqlproto_anyio._cluster.control_connection import Control
+from cqlproto_anyio._cluster.control_connection import ControlConnection
 from cqlproto_anyio._network.connection import Connection
 from tests.support.awaiting import PROFILE, SCENARIOS, World, paced, world
 from tests.support.cancelling import WAYS, At, Stepped, Way
@@ -93,7 +93,7 @@ class Inside:
         for owner, name in (
             (Cluster, "start"),
             (Cluster, "_connect"),
-            (Control, "run"),
+            (ControlConnection, "run"),
             (Connection, "run"),
         ):
             patch.setattr(owner, name, self._counted(getattr(owner, name)))

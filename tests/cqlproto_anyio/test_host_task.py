@@ -14,7 +14,8 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto_anyio._cluster.cluster import Cluster
-from cqlproto_anyio._cluster.control_connection import Control
+from cqlproto_anyio._cluster.control_connection import ControlConnection
+from cqlproto_anyio._cluster.refresh import TopologyReader
 from cqlproto_anyio._eventloop.deadlines import Deadlines
 from cqlproto_anyio._network.connection import Connection
 from cqlproto_anyio._network.pool import Pool
@@ -56,8 +57,8 @@ def in_the_timer(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
 
 
 def in_the_control_task(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Control, "_step", fails)
-    patch.setattr(Control, "_failed", fails)
+    patch.setattr(ControlConnection, "_step", fails)
+    patch.setattr(ControlConnection, "_failed", fails)
     control = session._runtime.cluster.control
     assert control is not None
     control.refresh_soon()
@@ -132,7 +133,7 @@ async def test_one_that_fails_while_it_connects() -> None:
     """It arrives as it is, and nothing is left."""
     before = living_tasks()
     cluster = FakeCluster(3)
-    for owner, name in ((Control, "_read"), (Cluster, "topology_changed"), (Pool, "add")):
+    for owner, name in ((TopologyReader, "read"), (Cluster, "topology_changed"), (Pool, "add")):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(owner, name, fails)
             outcome = Outcome()

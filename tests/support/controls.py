@@ -15,7 +15,7 @@ from cqlproto import ProtocolVersion
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import Column, Error, ResultMetadata, Rows
 from cqlproto_anyio._cluster import control_connection as control_module
-from cqlproto_anyio._cluster.control_connection import Control
+from cqlproto_anyio._cluster.control_connection import ControlConnection
 from cqlproto_anyio._eventloop.backend import current_backend
 from cqlproto_anyio._eventloop.timer import Timer
 from cqlproto_anyio._network.connector import open_connection
@@ -120,7 +120,7 @@ class Fixture:
         self.failure: Exception | None = None
         self.timer = Timer(current_backend().clock)
         group.start_soon(self.timer.run)
-        self.control = Control(
+        self.control = ControlConnection(
             backend=current_backend(),
             timer=self.timer,
             config=replace(self.config, connector=None) if resolves else self.config,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from cqlproto_anyio._cluster.contact_points import Translation
-from cqlproto_anyio._cluster.control_connection import Control
+from cqlproto_anyio._cluster.control_connection import ControlConnection
 from cqlproto_anyio._cluster.selector import Selector
 from cqlproto_anyio._metadata.discovery import check_local_dc, infer_local_dc, made_id, plain_host
 from cqlproto_anyio._metadata.topology import Topology
@@ -138,8 +138,8 @@ class Cluster:
         self._asked: set[Pool] = set()  # hosts that were tried for those who wait
         self._closed: SessionClosed | None = None
         self._spawn_soon: Callable[..., object] | None = None
-        self.control: Control | None = None
-        self._beginning: Control | None = None
+        self.control: ControlConnection | None = None
+        self._beginning: ControlConnection | None = None
         self._control_was: Endpoint | None = None
         self._control_error: Exception | None = None
 
@@ -166,7 +166,7 @@ class Cluster:
 
     async def _start(self, spawn: Callable[..., object]) -> None:
         if self._config.discovery:
-            self._beginning = control = Control(
+            self._beginning = control = ControlConnection(
                 backend=self._backend,
                 timer=self._timer,
                 config=self._config,
@@ -211,7 +211,7 @@ class Cluster:
         error.__cause__ = failures[0] if failures else None
         return error
 
-    def _checked_dc(self, topology: Topology, control: Control) -> str | None:
+    def _checked_dc(self, topology: Topology, control: ControlConnection) -> str | None:
         if self.local_dc is None:
             return infer_local_dc(topology, control.contact_endpoints)
         check_local_dc(topology, self.local_dc)
@@ -510,7 +510,7 @@ class Cluster:
         self._open_some()
         self._seek()
 
-    def _find_dc(self, topology: Topology, control: Control) -> None:
+    def _find_dc(self, topology: Topology, control: ControlConnection) -> None:
         """Find out the local data centre, which no host was known to be in so far."""
         try:
             self.local_dc = infer_local_dc(topology, control.contact_endpoints)

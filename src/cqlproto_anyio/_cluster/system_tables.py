@@ -125,8 +125,8 @@ class SystemTables:
             return f"no events are told, the hosts are read now and then: {exc}"
         return None
 
-    async def beat(self, timeout: float) -> None:
-        """Find out whether the node answers within so many seconds."""
+    async def heartbeat(self, timeout: float) -> None:
+        """Wait for the node to answer an OPTIONS request, so many seconds at most."""
         await self._answer(self._submit(Options(), "OPTIONS"), timeout)
 
     async def cluster(

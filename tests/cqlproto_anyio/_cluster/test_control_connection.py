@@ -23,6 +23,7 @@ from cqlproto.messages import (
     StatusChange,
     UnknownEvent,
 )
+from cqlproto_anyio._cluster import refresh
 from cqlproto_anyio._cluster import system_tables as systemtables
 from tests.support.fakecluster import FakeCluster, FakeHost, FakeRequest
 from tests.support.faketables import KEYSPACES, LOCAL, PEERS_V2
@@ -563,12 +564,13 @@ async def test_a_row_that_is_half_written_keeps_its_host(caplog: pytest.LogCaptu
 
 
 async def test_notes_are_not_remembered_without_end(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(refresh, "MOST_NOTED", 2)
     cluster = FakeCluster(4)
     for host in cluster.hosts[1:]:
         host.tell(tokens=None)
-    async with controlling(cluster, pace={"MOST_NOTED": 2}) as fixture:
+    async with controlling(cluster) as fixture:
         odd = cluster.hosts[1]
         odd.tell(rack=None)
         fixture.control.refresh_soon()

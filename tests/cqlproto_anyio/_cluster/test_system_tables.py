@@ -160,9 +160,9 @@ async def test_no_answer_in_time() -> None:
             assert info.value.timeout == 0.05
             assert info.value.host == "10.0.0.1:9042"
         with pytest.raises(cql.RequestTimeout, match="within 0.02 s: OPTIONS"):
-            await tables.beat(0.02)
+            await tables.heartbeat(0.02)
         cluster.hosts[0].resume()
-        await tables.beat(5)
+        await tables.heartbeat(5)
 
 
 async def test_the_connection_is_lost() -> None:
