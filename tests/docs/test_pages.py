@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from tests.cassandra.conftest import Node
 
 WITHOUT_SERVER = ["testing.md", "types.md"]
-WITH_SERVER = ["clusters.md", "fault-proxy.md", "getting-started.md", "own-transport.md"]
+WITH_SERVER = [
+    "clusters.md",
+    "concurrency.md",
+    "errors.md",
+    "fault-proxy.md",
+    "first-steps.md",
+    "observing.md",
+    "own-transport.md",
+    "reading-and-writing.md",
+]
 
 
 def test_every_page_with_examples_is_run() -> None:
