@@ -6,6 +6,7 @@ import sys
 from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import fields
+from itertools import count
 from typing import TYPE_CHECKING, Any, Never, NoReturn
 
 import anyio
@@ -35,6 +36,7 @@ from cqlproto_anyio.exceptions import (
     VersionRejected,
 )
 from cqlproto_anyio.exceptions._hints import connect_keyword
+from cqlproto_anyio.policies.backoff import backoff
 from cqlproto_anyio.session import Session
 
 if TYPE_CHECKING:
@@ -93,8 +95,7 @@ class Connecting(AbstractAsyncContextManager[Session], Awaitable[Session]):
         self._entered = True
         backend = current_backend()
         until = backend.clock() + self._wait
-        pause = _FIRST_PAUSE
-        while True:
+        for failures in count(1):
             try:
                 return await self._start(backend)
             except CQLError as exc:
@@ -105,8 +106,9 @@ class Connecting(AbstractAsyncContextManager[Session], Awaitable[Session]):
                     exc.add_note(f"connect() has waited {self._wait:g} s for the cluster (wait=)")
                     raise
                 _log_waiting(exc)
+            pause = backoff(_FIRST_PAUSE, failures, _LONGEST_PAUSE)
             await anyio.sleep(min(pause, left))  # the last attempt begins when the time is over
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        raise AssertionError("unreachable: count() has no end")
 
     async def _start(self, backend: Backend) -> Session:
         runtime = Supervisor(self._endpoints, backend=backend, **self._arguments)

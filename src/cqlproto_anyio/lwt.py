@@ -32,6 +32,7 @@ from __future__ import annotations
 import inspect
 import math
 import random
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import anyio
@@ -59,6 +60,7 @@ from cqlproto_anyio.exceptions import (
     WriteFailure,
     WriteTimeout,
 )
+from cqlproto_anyio.policies.backoff import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,9 +199,8 @@ async def settle(
         grace = 0.0
     final = anyio.current_time() + grace  # a reading that begins later than this decides
     failure: CQLError | None = None
-    pause = _FIRST_PAUSE
     with anyio.move_on_after(None if timeout is None else grace + timeout):
-        while True:
+        for attempt in count(1):
             began = anyio.current_time()
             try:
                 result = await session.execute(query, parameters, **reading)
@@ -211,8 +212,8 @@ async def settle(
                 if began >= final:
                     return False
             # readers that ask at the same time keep each other from an answer
+            pause = backoff(_FIRST_PAUSE, attempt, _LONGEST_PAUSE)
             await anyio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, _LONGEST_PAUSE)
     said = "no answer came" if failure is None else f"{type(failure).__name__}: {failure}"
     error.add_note(f"it could not be settled by a reading either: {said}")
     raise error from error.__cause__ or failure

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from cqlproto.enums import Consistency
 from cqlproto_anyio._checks.values import seconds
 from cqlproto_anyio._settings.profile import DEFAULTS, overlaid
 from cqlproto_anyio.exceptions import ResultError, UsageError
+from cqlproto_anyio.policies.backoff import backoff
 
 if TYPE_CHECKING:
     from cqlproto_anyio.executor import Executor
@@ -141,8 +143,7 @@ async def fetch_trace(
     timeout = seconds("timeout", timeout)
     trace: Trace | None = None
     with anyio.move_on_after(timeout):
-        pause = _FIRST_PAUSE
-        while True:
+        for reading in count(1):
             key = (tracing_id,)
             found = (await session.execute(SESSION, key, row=dict, profile=PROFILE)).first()
             if found is not None:
@@ -151,8 +152,7 @@ async def fetch_trace(
                 trace = _trace(tracing_id, found, events)
                 if trace.duration is not None:
                     return trace
-            await anyio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            await anyio.sleep(backoff(_FIRST_PAUSE, reading, _LONGEST_PAUSE))
     state = "isn't there" if trace is None else "isn't complete"
     error = TraceNotFound(f"the trace {tracing_id} {state} after {timeout:g} s")
     error.trace = trace

@@ -17,13 +17,15 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
-from cqlproto_anyio import connect as entry
 from cqlproto_anyio.connect import passes_with_time
 from cqlproto_anyio.exceptions import database_error
 from tests.support.clusters import SELECT, living_tasks
 from tests.support.fakecluster import FakeCluster
 from tests.support.faults import failure
 from tests.support.server import until
+
+# `cqlproto_anyio.connect` is the function; this is its module.
+entry = sys.modules[cql.connect.__module__]
 
 
 async def gone(cluster: FakeCluster, before: int) -> None:
@@ -134,6 +136,7 @@ async def test_waiting_for_a_cluster(hosts: int, caplog: pytest.LogCaptureFixtur
 async def test_all_of_the_time_is_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the pauses between the attempts are."""
     monkeypatch.setattr(entry, "_FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr(entry, "_LONGEST_PAUSE", 3600.0)
     cluster = FakeCluster(1)
     cluster.hosts[0].kill()
     began = anyio.current_time()

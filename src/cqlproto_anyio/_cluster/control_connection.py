@@ -34,6 +34,7 @@ from cqlproto_anyio._cluster.refresh_schedule import RefreshSchedule
 from cqlproto_anyio._cluster.schema_agreement import agree
 from cqlproto_anyio._cluster.system_tables import SystemTables
 from cqlproto_anyio.exceptions import NoHostAvailable, RequestTimeout, SessionClosed
+from cqlproto_anyio.policies.backoff import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -408,5 +409,5 @@ class ControlConnection:
 
 def _delay(attempt: int) -> float:
     """Return how long to wait before an attempt, in seconds; the first attempt is 1."""
-    delay = min(FIRST_DELAY * 2.0 ** min(attempt - 1, 16), LONGEST_DELAY)
+    delay = backoff(FIRST_DELAY, attempt, LONGEST_DELAY)
     return delay * (1 - random.random() / 2)

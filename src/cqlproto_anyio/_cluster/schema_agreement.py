@@ -7,12 +7,14 @@ says something of each: a node that has just started serves requests before it h
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING
 
 import anyio
 
 from cqlproto.exceptions import ProtocolError, ValueConversionError
 from cqlproto_anyio.exceptions import CQLError, DatabaseError, InvalidQuery
+from cqlproto_anyio.policies.backoff import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,11 +45,10 @@ async def agree(
         whether they have it; False at once if the server doesn't tell schema versions, and soon if
         it answers with something else again and again.
     """
-    pause = FIRST_PAUSE
     useless = 0  # answers in a row that tell nothing
     agreed: object = None  # what they had at the last look, if it was one and the same
     with anyio.move_on_after(timeout):
-        while True:
+        for reading in count(1):
             before, agreed = agreed, None
             asked = tables()
             if asked is not None:
@@ -68,6 +69,5 @@ async def agree(
                         if mine == before:
                             return True
                         agreed = mine
-            await anyio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            await anyio.sleep(backoff(FIRST_PAUSE, reading, LONGEST_PAUSE))
     return False

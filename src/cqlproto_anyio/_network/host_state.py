@@ -31,6 +31,8 @@ import enum
 import math
 from typing import TYPE_CHECKING
 
+from cqlproto_anyio.policies.backoff import backoff
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -326,7 +328,7 @@ class HostState:
 
     def _hurry(self, now: float) -> bool:
         before = self.next_attempt
-        urgent = min(self._urgent * 2.0 ** min(self._hurries, 16), LONGEST_URGENT)
+        urgent = backoff(self._urgent, self._hurries + 1, LONGEST_URGENT)
         soonest = self._failed_at + urgent * (1.0 - 0.25 * self._fraction())
         due = max(now, soonest)
         if due < self._due:

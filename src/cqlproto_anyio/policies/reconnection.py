@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cqlproto_anyio._checks.values import number
+from cqlproto_anyio.policies.backoff import backoff
 
 __all__ = ["ConstantReconnection", "ExponentialReconnection", "Reconnection"]
 
@@ -60,9 +61,7 @@ class ExponentialReconnection:
 
     def delay(self, failures: int, fraction: float) -> float:
         """Return how long to wait after so many failures in a row, in seconds."""
-        # The exponent is bounded: beyond it every base has passed the longest maximum.
-        doubled = self.base * 2.0 ** min(max(failures - 1, 0), 64)
-        return min(doubled, self.maximum) * (1.0 - self.jitter * fraction)
+        return backoff(self.base, failures, self.maximum) * (1.0 - self.jitter * fraction)
 
 
 @dataclass(frozen=True, slots=True)

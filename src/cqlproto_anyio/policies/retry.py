@@ -30,6 +30,7 @@ from cqlproto_anyio.exceptions import (
     WriteFailure,
     WriteTimeout,
 )
+from cqlproto_anyio.policies.backoff import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,7 +181,7 @@ class DefaultRetry:
         if isinstance(error, (ConnectionFailed, IsBootstrapping, ServerError, Unprepared)):
             return _NEXT_HOST
         if isinstance(error, ServerOverloaded):
-            return Retry(next_host=True, delay=self.overload_delay * 2.0 ** min(attempt - 1, 16))
+            return Retry(next_host=True, delay=backoff(self.overload_delay, attempt))
         if isinstance(error, ReadFailure):
             hopeless = not _SAME_EVERYWHERE.isdisjoint(_reasons(error).values())
             return self._later(attempt) if reads and not hopeless else None
@@ -202,7 +203,7 @@ class DefaultRetry:
 
     def _later(self, attempt: int) -> Retry:
         """Try another host in a while: what is wrong passes when the nodes have heard of it."""
-        return Retry(next_host=True, delay=self.schema_delay * 2.0 ** min(attempt - 1, 16))
+        return Retry(next_host=True, delay=backoff(self.schema_delay, attempt))
 
 
 def _reasons(error: ReadFailure | WriteFailure) -> Mapping[object, int]:
