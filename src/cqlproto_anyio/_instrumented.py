@@ -67,7 +67,7 @@ class ObservedSession(Session):
         call: Coroutine[Any, Any, Any],
     ) -> Any:
         try:
-            self._runtime.check_here()  # or the hooks would be called in another thread
+            self._runtime.supervisor.check_here()  # or the hooks would be called in another thread
         except CQLError:
             call.close()
             raise

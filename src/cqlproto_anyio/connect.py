@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Never, NoReturn
 import anyio
 
 from cqlproto_anyio._eventloop.backend import current_backend
-from cqlproto_anyio._execution.supervisor import Supervisor
+from cqlproto_anyio._execution.context import SessionContext
 from cqlproto_anyio._instrumented import ObservedSession
 from cqlproto_anyio._settings.arguments import check_arguments, contact_points
 from cqlproto_anyio._settings.profile import Options
@@ -111,12 +111,13 @@ class Connecting(AbstractAsyncContextManager[Session], Awaitable[Session]):
         raise AssertionError("unreachable: count() has no end")
 
     async def _start(self, backend: Backend) -> Session:
-        runtime = Supervisor(self._endpoints, backend=backend, **self._arguments)
-        runtime.made_at = self._made_at
+        runtime = SessionContext(
+            self._endpoints, backend=backend, made_at=self._made_at, **self._arguments
+        )
         kind = Session if runtime.tell.request_finished is None else ObservedSession
         self._session = session = kind(runtime, self._profile)
         try:
-            await runtime.start()
+            await runtime.supervisor.start()
         except BaseException:
             self._session = None
             raise

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from cqlproto.enums import ProtocolVersion
     from cqlproto_anyio._eventloop.request import Request
-    from cqlproto_anyio._execution.supervisor import Supervisor
+    from cqlproto_anyio._execution.context import SessionContext
     from cqlproto_anyio.executor import BatchItem, BatchName, Target
     from cqlproto_anyio.statistics import Statistics
     from cqlproto_anyio.tracing import Trace
@@ -71,9 +71,9 @@ class Session:
       RemoteProtocolError: it can't be read. Neither concerns any other call.
     """
 
-    def __init__(self, runtime: Supervisor, profile: Profile | None) -> None:
+    def __init__(self, runtime: SessionContext, profile: Profile | None) -> None:
         self._runtime = runtime
-        runtime.taken()
+        runtime.supervisor.add_session()
         self._profile = overlaid(DEFAULTS, {"profile": profile})
         self._choose = runtime.cluster.selector.choose
         self._running = runtime.backend.running
@@ -92,7 +92,7 @@ class Session:
     @property
     def closed(self) -> bool:
         """Whether the session is closed, or has ended since, and takes no more requests."""
-        return self._runtime.closed
+        return self._runtime.supervisor.closed
 
     @property
     def keyspace(self) -> str | None:
@@ -172,7 +172,7 @@ class Session:
         """
         runtime = self._runtime
         if self._running() is not self._home:
-            runtime.refuse_here()
+            runtime.supervisor.refuse_here()
         if more:
             refuse_more("execute")
         settings = self._resolve(options) if options else self._default
@@ -280,7 +280,7 @@ class Session:
     async def _execute(
         self, query: Any, parameters: Any, row: Any, settings: Settings
     ) -> Result[Any]:
-        self._runtime.check_here()
+        self._runtime.supervisor.check_here()
         call = Call(self._runtime, query, parameters, row, settings)
         await call.ready()
         event, host = await call.fetch()
@@ -343,7 +343,7 @@ class Session:
                 another keyspace.
             and what every verb raises.
         """
-        self._runtime.check_here()
+        self._runtime.supervisor.check_here()
         if more:
             refuse_more("page")
         if token is not None and not isinstance(token, str):
@@ -432,7 +432,7 @@ class Session:
         Raises:
             DatabaseError: the server refuses it; and what every verb raises.
         """
-        self._runtime.check_here()
+        self._runtime.supervisor.check_here()
         if not isinstance(query, str):
             raise TypeError(f"a query is a str, not a {type(query).__name__}")
         refuse_use(query)
@@ -465,7 +465,7 @@ class Session:
         Raises:
             what every verb raises.
         """
-        self._runtime.check_here()
+        self._runtime.supervisor.check_here()
         settings = self._resolve(options) if options else self._default
         call = self._batch_call(settings, kind)
         await call.add(items, partial=partial)
@@ -512,7 +512,7 @@ class Session:
         """
         from cqlproto_anyio.tracing import fetch_trace
 
-        self._runtime.check_here()
+        self._runtime.supervisor.check_here()
         tracing_id = result.tracing_id if isinstance(result, _Answer) else result
         if tracing_id is None:
             raise UsageError("the request was not traced: pass trace=True")
@@ -530,10 +530,10 @@ class Session:
         Raises:
             UsageError: this is not the event loop that the session belongs to.
         """
-        await self._runtime.aclose()
+        await self._runtime.supervisor.aclose()
 
     async def __aenter__(self) -> Self:
-        self._runtime.check_open()
+        self._runtime.supervisor.check_open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -542,7 +542,7 @@ class Session:
     def __del__(self) -> None:
         runtime = getattr(self, "_runtime", None)
         if runtime is not None:
-            runtime.dropped(self)
+            runtime.supervisor.drop_session(self)
 
     def _resolve(self, options: Mapping[str, Any]) -> Settings:
         """Return the settings for these options, made once per combination.

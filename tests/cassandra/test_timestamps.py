@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 import cqlproto_anyio as cql
-from cqlproto_anyio._execution import supervisor as runtime
+from cqlproto_anyio._execution import context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -80,7 +80,7 @@ async def test_a_clock_that_was_ahead_for_one_write_loses_nothing_silently(
 ) -> None:
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "time_ns", clock)
+        patch.setattr(context, "time_ns", clock)
         async with cql.connect(cassandra.host, port=cassandra.port, keyspace=keyspace) as session:
             await session.execute("CREATE TABLE IF NOT EXISTS t (k int PRIMARY KEY, v int)")
             insert = "INSERT INTO t (k, v) VALUES (?, ?)"

@@ -110,7 +110,7 @@ async def test_a_task_that_fails(
         runtime = session._runtime
         request = runtime.request_class("", None)
         request.deadline = math.inf
-        await runtime.pause(request, 1e6)
+        await runtime.supervisor.pause(request, 1e6)
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:

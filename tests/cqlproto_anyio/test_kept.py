@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import cqlproto
 import cqlproto_anyio as cql
 from cqlproto_anyio import session as session_module
-from cqlproto_anyio._execution import supervisor as runtime_module
+from cqlproto_anyio._execution import trackers as trackers_module
 from cqlproto_anyio._metadata.topology import Host
 from cqlproto_anyio.policies import ConstantReconnection, checked
 from cqlproto_anyio.policies.checked import CheckedFilter
@@ -98,14 +98,14 @@ async def test_latencies_of_policies_that_nobody_uses_are_forgotten() -> None:
     async with session_on(cluster) as session:
         await connected(session, cluster.hosts)
         used = cql.PercentileSpeculation(90)
-        tracker = session._runtime.tracker(used)
-        for number in range(3 * runtime_module._MAX_TRACKERS):
+        tracker = session._runtime.trackers.of(used)
+        for number in range(3 * trackers_module._MAX_TRACKERS):
             await session.execute(
                 SELECT, (1,), speculation=cql.ConstantSpeculation(60 + number / 1000)
             )
             await session.execute(SELECT, (1,), speculation=used)
-            assert len(session._runtime._trackers) <= runtime_module._MAX_TRACKERS
-        assert session._runtime.tracker(used) is tracker
+            assert len(session._runtime.trackers) <= trackers_module._MAX_TRACKERS
+        assert session._runtime.trackers.of(used) is tracker
 
 
 async def test_options_that_differ_with_every_call_leave_a_bounded_number_of_things() -> None:
@@ -129,7 +129,7 @@ async def test_options_that_differ_with_every_call_leave_a_bounded_number_of_thi
         gc.collect()
         assert len(runtime.preparations._known) <= 21
         assert len(runtime.timer.deadlines) < 5
-        assert not runtime._pausing
+        assert not runtime.supervisor._pausing
 
 
 async def test_row_classes_leave_a_bounded_number_of_decoders() -> None:

@@ -180,7 +180,7 @@ async def test_whoever_waits_for_another_try_can_be_interrupted(way: str) -> Non
         due = session._runtime.timer.deadlines
         before = len(due)
         call = start(group, lambda: session.execute(SELECT, (1,), retry=policy, timeout=None))
-        await until(lambda: session._runtime._pausing)
+        await until(lambda: session._runtime.supervisor._pausing)
         if way == "cancelled":
             call.scope.cancel()
             await settled(session)
@@ -267,7 +267,7 @@ async def test_a_session_that_is_closed_between_two_attempts(
         async def pause(request: object, delay: float) -> None:
             await session.aclose()  # in the very turn in which the pause ends
 
-        monkeypatch.setattr(session._runtime, "pause", pause)
+        monkeypatch.setattr(session._runtime.supervisor, "pause", pause)
         with pytest.raises(cql.SessionClosed) as caught:
             await session.execute(SELECT, (1,))
     [before] = caught.value.attempts
@@ -281,12 +281,12 @@ async def test_a_session_that_is_closed_between_two_hosts_that_prepare() -> None
 
         def refuse(request: FakeRequest) -> Error:
             session._runtime.cluster.forget(cql.SessionClosed("closed"))
-            session._runtime._closed = "closed"
+            session._runtime.supervisor._closed = "closed"
             return failure(ErrorCode.OVERLOADED).message()
 
         with preparing(cluster, refuse), pytest.raises(cql.SessionClosed) as caught:
             await session.prepare(SELECT)
-        session._runtime._closed = None  # it is closed in earnest now
+        session._runtime.supervisor._closed = None  # it is closed in earnest now
         for host in cluster.hosts:
             host.cut()
     [before] = caught.value.attempts

@@ -13,7 +13,7 @@ import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import Batch, Error, Execute, Query
-from cqlproto_anyio._execution import supervisor as runtime_module
+from cqlproto_anyio._execution import context as context_module
 from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.faults import Fault, Script, failure, success
@@ -207,7 +207,7 @@ async def test_a_conditional_statement_waits_for_the_next_millisecond() -> None:
     script = Script(cluster)
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock(SECOND + 400_000)
-        patch.setattr(runtime_module, "time_ns", clock)
+        patch.setattr(context_module, "time_ns", clock)
         async with session_on(cluster) as session, anyio.create_task_group() as group:
             await session.execute(LWT, (1, 2))  # nothing was written yet: no wait
             cluster.seen = []
@@ -250,7 +250,7 @@ async def test_a_clock_that_was_ahead_for_one_write(caplog: pytest.LogCaptureFix
     hooks = Drift()
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock(SECOND)
-        patch.setattr(runtime_module, "time_ns", clock)
+        patch.setattr(context_module, "time_ns", clock)
         async with session_on(cluster, hooks=hooks) as session:
             for call in (*WRITES.values(), *OTHERS.values()):
                 await call(session)  # prepared
@@ -297,7 +297,7 @@ async def test_after_a_small_step_back_timestamps_go_on_and_conditions_wait(
     hooks = Drift()
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock(SECOND)
-        patch.setattr(runtime_module, "time_ns", clock)
+        patch.setattr(context_module, "time_ns", clock)
         async with (
             session_on(cluster, hooks=hooks) as session,
             anyio.create_task_group() as group,
@@ -318,7 +318,7 @@ async def test_after_a_small_step_back_timestamps_go_on_and_conditions_wait(
                 await session.execute(LWT, (1, 2), timeout=0.01)
             before = len(script.attempts)
             waiting = start(group, lambda: session.execute(LWT, (1, 2)))
-            await until(lambda: session._runtime._pausing)
+            await until(lambda: session._runtime.supervisor._pausing)
             assert len(script.attempts) == before
             clock.now = SECOND + 10**9
             await until(lambda: waiting.done)
@@ -332,7 +332,7 @@ async def test_a_write_that_is_sent_again_keeps_its_timestamp(name: str) -> None
     script = Script(cluster)
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock(SECOND)
-        patch.setattr(runtime_module, "time_ns", clock)
+        patch.setattr(context_module, "time_ns", clock)
         async with session_on(cluster) as session, anyio.create_task_group() as group:
             await connected(session, cluster.hosts)
             for _ in range(8):
@@ -359,14 +359,14 @@ async def test_that_wait_can_be_interrupted(way: str) -> None:
     script = Script(cluster)
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock(SECOND)
-        patch.setattr(runtime_module, "time_ns", clock)
+        patch.setattr(context_module, "time_ns", clock)
         async with session_on(cluster) as session, anyio.create_task_group() as group:
             await session.prepare(LWT)
             await session.execute(INSERT, (1, 2))
             before = len(script.attempts)
             timeout = 0.05 if way == "late" else None
             call = start(group, lambda: session.execute(LWT, (1, 2), timeout=timeout))
-            await until(lambda: session._runtime._pausing or call.done)
+            await until(lambda: session._runtime.supervisor._pausing or call.done)
             if way == "cancelled":
                 call.scope.cancel()
             elif way == "closed":
@@ -376,7 +376,7 @@ async def test_that_wait_can_be_interrupted(way: str) -> None:
                 kind = cql.SessionClosed if way == "closed" else cql.RequestTimeout
                 assert isinstance(call.error, kind)
                 assert not call.error.maybe_applied
-            await until(lambda: not session._runtime._pausing)
+            await until(lambda: not session._runtime.supervisor._pausing)
             assert len(script.attempts) == before
             if way != "closed":
                 await idle(session)

@@ -203,7 +203,7 @@ class World:
             "deadlines": sum(not isinstance(each, Alarm) for each in due),
             "alarms": sum(isinstance(each, Alarm) and each not in usual for each in due),
             "waiters": sum(not each.done for each in cluster._waiters),
-            "pauses": len(inside._pausing),
+            "pauses": len(inside.supervisor._pausing),
             "preparing": len(inside.preparations),
         }
         return {name: count for name, count in left.items() if count}

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from cqlproto._events import ResponseReceived
     from cqlproto.messages.results import Column
     from cqlproto_anyio._eventloop.request import Request
-    from cqlproto_anyio._execution.supervisor import Supervisor
+    from cqlproto_anyio._execution.context import SessionContext
     from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio._network.pool import Pool
     from cqlproto_anyio._settings.resolved import Settings
@@ -78,7 +78,7 @@ class Attempts:
     conditional: bool
     reads: bool
 
-    def __init__(self, runtime: Supervisor, settings: Settings) -> None:
+    def __init__(self, runtime: SessionContext, settings: Settings) -> None:
         self.runtime = runtime
         self.settings = settings
         self.statement: Statement | None = None
@@ -276,7 +276,7 @@ class Attempts:
         if speculation is None or not self.idempotent:
             event = await request
             return event
-        tracker = self.runtime.tracker(speculation)
+        tracker = self.runtime.trackers.of(speculation)
         if tracker is None:
             event = await request
             return event
@@ -406,7 +406,7 @@ class Attempts:
             raise self._summary(error) from error.__cause__
         if decision.delay:
             pause = self.new_request(self.query)
-            await self.runtime.pause(pause, decision.wait(random()))
+            await self.runtime.supervisor.pause(pause, decision.wait(random()))
         connection = request.connection
         if decision.next_host or connection is None or connection.lost is not None:
             connection = self.next_connection()
@@ -427,7 +427,7 @@ class Attempts:
     def check_open(self) -> None:
         """Raise SessionClosed where no host is left because the session was closed meanwhile."""
         try:
-            self.runtime.check_open()
+            self.runtime.supervisor.check_open()
         except SessionClosed as exc:
             self.attach_attempts(exc)
             raise

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from cqlproto.wire import Unset
     from cqlproto_anyio._eventloop.request import Request
     from cqlproto_anyio._execution.attempts import Outcome
-    from cqlproto_anyio._execution.supervisor import Supervisor
+    from cqlproto_anyio._execution.context import SessionContext
     from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio._settings.resolved import Settings
 
@@ -54,7 +54,7 @@ class Call(Attempts):
     """A statement with its parameters, its settings and what its rows shall be.
 
     Arguments:
-        runtime: the session's.
+        runtime: the session's context.
         query: text, or what ``prepare`` returned.
         parameters: the parameters, or None.
         row: the row target, or None for the default.
@@ -66,7 +66,7 @@ class Call(Attempts):
 
     def __init__(
         self,
-        runtime: Supervisor,
+        runtime: SessionContext,
         query: Any,
         parameters: Any,
         row: Any,
@@ -147,7 +147,7 @@ class Call(Attempts):
         short way would go to the same.
         """
         if renew is None:
-            self.runtime.check_open()
+            self.runtime.supervisor.check_open()
             known = self.runtime.preparations.known(self.query, self.settings.keyspace)
             if known is not None:
                 return known
@@ -460,7 +460,7 @@ class BatchCall(Attempts):
         size: how many there are, as far as they were looked at.
     """
 
-    def __init__(self, runtime: Supervisor, settings: Settings, kind: str) -> None:
+    def __init__(self, runtime: SessionContext, settings: Settings, kind: str) -> None:
         super().__init__(runtime, settings)
         self.query = "BATCH"
         self._timestamp = settings.timestamp  # one for all attempts

@@ -109,7 +109,7 @@ class PageStream(_Described, Generic[R]):
         return self
 
     async def __anext__(self) -> list[R]:
-        self._call.runtime.check_here()
+        self._call.runtime.supervisor.check_here()
         if self._reading:
             raise UsageError("another task reads the stream: it is read by one task at a time")
         self._reading = True
@@ -228,7 +228,7 @@ class PageStream(_Described, Generic[R]):
         Reading on raises UsageError, unless the stream was read to its end.
         """
         if not self._started or self._reading or self._next is not None:
-            self._call.runtime.check_here()
+            self._call.runtime.supervisor.check_here()
             closed = UsageError("the stream was closed before its end")
             if self._failure is None:
                 self._failure = closed

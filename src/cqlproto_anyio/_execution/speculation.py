@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cqlproto_anyio._eventloop.request import Request
-    from cqlproto_anyio._execution.supervisor import Supervisor
+    from cqlproto_anyio._execution.context import SessionContext
     from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio.policies.speculation import Tracker
 
@@ -35,7 +35,7 @@ class Race:
     """The attempts at one request.
 
     Arguments:
-        runtime: the session's.
+        runtime: the session's context.
         request: what the caller awaits; it is under way.
         tracker: says when to send another attempt, and learns.
         next_connection: returns a connection to a host that wasn't tried yet, or None.
@@ -67,7 +67,7 @@ class Race:
 
     def __init__(
         self,
-        runtime: Supervisor,
+        runtime: SessionContext,
         request: Request,
         tracker: Tracker,
         *,

@@ -98,7 +98,7 @@ async def test_a_task_may_close_the_session_in_the_middle_of_a_read() -> None:
 
             async def first() -> int:
                 value = await read(session, 0)
-                session._runtime._close("by the first")
+                session._runtime.supervisor._close("by the first")
                 return value
 
             tasks = [asyncio.create_task(first())]
