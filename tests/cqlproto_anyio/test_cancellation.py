@@ -180,7 +180,7 @@ async def test_verbs(scenario: Any, native: bool, lost: bool) -> None:
                 await server.cut(session)
             async with anyio.create_task_group() as group:
                 if lost:
-                    group.start_soon(when, lambda: cluster._waiters, go_on)
+                    group.start_soon(when, lambda: cluster._waiters.waiting, go_on)
                 got_there = await cancelled_at(at, scenario(session, at), native)
             await idle(session)
             if not got_there:
@@ -190,7 +190,7 @@ async def test_verbs(scenario: Any, native: bool, lost: bool) -> None:
         assert at > 1
         await scenario(session, MOST)
         await idle(session)  # a stream that was closed early has its next page under way
-        assert not cluster._waiters
+        assert not cluster._waiters.waiting
 
 
 def troubled(server: Server) -> Callable[[Asked], Response | None]:

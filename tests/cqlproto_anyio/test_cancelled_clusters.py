@@ -16,6 +16,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.messages import VOID
 from cqlproto_anyio._cluster.cluster import Cluster
+from cqlproto_anyio._cluster.connections import Connections
 from cqlproto_anyio._cluster.control_connection import ControlConnection
 from cqlproto_anyio._network.connection import Connection
 from tests.support.awaiting import PROFILE, SCENARIOS, World, paced, world
@@ -92,7 +93,7 @@ class Inside:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         for owner, name in (
             (Cluster, "start"),
-            (Cluster, "_connect"),
+            (Connections, "_connect"),
             (ControlConnection, "run"),
             (Connection, "run"),
         ):

@@ -69,8 +69,8 @@ async def test_events_on_hosts_look_at_these_alone(monkeypatch: pytest.MonkeyPat
     async with session_on(cluster) as session:
         await connected(session, cluster.hosts)
         await session.execute(SELECT, (1,))
-        up = counted(monkeypatch, HostState, "told_up")
-        down = counted(monkeypatch, HostState, "told_down")
+        up = counted(monkeypatch, HostState, "reported_up")
+        down = counted(monkeypatch, HostState, "reported_down")
         changed = counted(monkeypatch, Selector, "changed")
         for _ in range(500):
             cluster.tell_down(cluster.hosts[3])

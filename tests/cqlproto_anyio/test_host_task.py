@@ -14,6 +14,7 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto_anyio._cluster.cluster import Cluster
+from cqlproto_anyio._cluster.connections import Connections
 from cqlproto_anyio._cluster.control_connection import ControlConnection
 from cqlproto_anyio._cluster.refresh import TopologyReader
 from cqlproto_anyio._eventloop.deadlines import Deadlines
@@ -70,7 +71,7 @@ def in_opening(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
 
 
 def after_a_failed_opening(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Cluster, "_open", fails)
+    patch.setattr(Connections, "open", fails)
     patch.setattr(Pool, "failed", fails)
     _lose_one(session)
 
@@ -103,7 +104,7 @@ async def test_a_task_that_fails(
 
     async def wait_for_a_connection() -> None:
         waiting = session._runtime.backend.waiting()
-        session._runtime.cluster._waiters.append(waiting)
+        session._runtime.cluster._waiters.waiting.append(waiting)
         await waiting
 
     async def pause() -> None:

@@ -10,7 +10,7 @@ import pytest
 from cqlproto.cqltypes import encoder, parse_type
 from cqlproto.messages import VOID
 from cqlproto.routing import MAX_TOKEN, MIN_TOKEN, murmur3_token, shard_of
-from cqlproto_anyio._cluster import cluster as cluster_module
+from cqlproto_anyio._cluster import connections as connections_module
 from cqlproto_anyio._metadata.tablets import EXTENSION, PAYLOAD_KEY
 from tests.support.clusters import (
     INSERT,
@@ -183,7 +183,7 @@ async def test_shards_that_no_node_has(
     fields: dict[str, Any], most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a node says of its shards opens no more connections than there may be."""
-    monkeypatch.setattr(cluster_module, "MAX_SHARDS", 20)
+    monkeypatch.setattr(connections_module, "MAX_SHARDS", 20)
     cluster = scylla(hosts=1, shards=65_535, factor=1)
     async with session_on(cluster, **fields) as session:
         await connected(session, cluster.hosts, most)

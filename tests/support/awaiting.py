@@ -188,21 +188,25 @@ class World:
         due = [*inside.timer.deadlines._others]
         for queue in inside.timer.deadlines._by_timeout.values():
             due += queue
-        usual = (cluster._opener, cluster._sweeper, cluster._heart)
+        usual = (
+            cluster._connections._queue_alarm,
+            cluster._connections._sweep_alarm,
+            cluster._connections._heartbeat_alarm,
+        )
         everything = [each for pool in cluster.pools.values() for each in pool.all]
         if cluster.control is not None and cluster.control._tables is not None:
             everything.append(cluster.control._tables.connection)
         left = {
             "tasks": living_tasks() - self._tasks,
             "connections": len(self.cluster.connections) - len(everything),
-            "draining": len(cluster._draining),
+            "draining": len(cluster._hosts._draining),
             "stream ids": sum(each.in_flight for each in everything),
             "requests": sum(len(each.requests) for each in everything),
             "orphans": sum(each.orphans for each in everything),
             "in turn": sum(each.waiting for each in everything),
             "deadlines": sum(not isinstance(each, Alarm) for each in due),
             "alarms": sum(isinstance(each, Alarm) and each not in usual for each in due),
-            "waiters": sum(not each.done for each in cluster._waiters),
+            "waiters": sum(not each.done for each in cluster._waiters.waiting),
             "pauses": len(inside.supervisor._pausing),
             "preparing": len(inside.preparations),
         }

@@ -246,7 +246,7 @@ async def settled(session: cql.Session) -> None:
             now.in_flight == now.orphans
             and now[2:] == (0, 0, 0)
             and not runtime.supervisor._pausing
-            and all(waiting.done for waiting in runtime.cluster._waiters)
+            and all(waiting.done for waiting in runtime.cluster._waiters.waiting)
             and len(alarms) <= 3  # of the cluster: opening, sweeping and the heart; none of a call
         )
 

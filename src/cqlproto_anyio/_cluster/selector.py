@@ -42,13 +42,20 @@ _SILENT = 8
 class Source(Protocol):
     """What a selector chooses from: the cluster."""
 
-    pools: dict[UUID, Pool]
-    topology: Topology
-    local_dc: str | None
-    routing: Routing
+    @property
+    def pools(self) -> Mapping[UUID, Pool]: ...
+
+    @property
+    def topology(self) -> Topology: ...
+
+    @property
+    def local_dc(self) -> str | None: ...
+
+    @property
+    def routing(self) -> Routing: ...
 
     def wake(self, pool: Pool) -> None:
-        """Connect to a host that was left alone so far."""
+        """Connect to a host that was not needed so far."""
         ...
 
 

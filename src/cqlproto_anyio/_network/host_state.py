@@ -4,7 +4,7 @@ There is one place where that is decided, it does no I/O, and time and chance ar
 tells what happened and obeys :attr:`HostState.next_attempt`. Nothing else starts a connection, so
 nothing can be stuck between two timers.
 
-              needed, told_up                 opened
+              needed, reported_up             opened
     UNKNOWN -------------------> attempts ----------------> UP
     asleep                        ^    | failed             | an attempt fails while none is open
                                   |    v                    v
@@ -64,7 +64,7 @@ class Status(enum.Enum):
 class HostState:
     """The connections of one host: those that are open, those under way, and the next attempt.
 
-    It begins asleep: :meth:`needed` or :meth:`told_up` wakes it. All times are seconds of one
+    It begins asleep: :meth:`needed` or :meth:`reported_up` wakes it. All times are seconds of one
     clock.
 
     Arguments:
@@ -283,7 +283,7 @@ class HostState:
         self._wake()
         return self._hurry(now)
 
-    def told_up(self, now: float) -> None:
+    def reported_up(self, now: float) -> None:
         """The cluster says that the host is up: the back-off ends.
 
         It may be said before the host serves CQL, so for a while no wait will be long.
@@ -298,7 +298,7 @@ class HostState:
             self._quick_until = now + QUICK_FOR
         self._hurry(now)
 
-    def told_down(self, now: float) -> None:
+    def reported_down(self, now: float) -> None:
         """The cluster says that the host is down; a connection that works knows better."""
         if not self.open and self.status is not Status.REMOVED:
             self.status = Status.DOWN

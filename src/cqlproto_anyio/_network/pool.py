@@ -126,9 +126,9 @@ class Pool:
         return bool(self.connections) or self.state.status is not Status.DOWN
 
     @property
-    def matters(self) -> bool:
-        """Whether requests may go to the host now, as far as is known: one that nothing was meant
-        for yet may be up or not, and nobody finds out."""
+    def in_use(self) -> bool:
+        """Whether requests may go to the host now, as far as is known. One that was not needed yet
+        is not in use: nothing shows whether it is up."""
         return bool(self.connections) or (self.state.wanted > 0 and self.seems_up)
 
     # -- what becomes of connections
@@ -216,20 +216,25 @@ class Pool:
     # -- what there is to see
 
     @property
-    def is_promising(self) -> bool:
-        """Whether an attempt is under way, or soon will be, at a host that hasn't failed."""
+    def may_connect_soon(self) -> bool:
+        """Whether an attempt is under way or due, and the last one has not failed."""
         state = self.state
         return state.error is None and (state.opening > 0 or state.next_attempt < math.inf)
 
     @property
-    def is_hopeful(self) -> bool:
-        """Whether an attempt is under way, or soon will be at a host that hasn't failed."""
-        return self.state.opening > 0 or self.is_promising
+    def may_connect(self) -> bool:
+        """Whether an attempt is under way, or is due and the last one has not failed."""
+        return self.state.opening > 0 or self.may_connect_soon
 
     def record(self, error: Exception | None = None) -> HostRecord:
         """Return what hooks are told of the host."""
         host = self.host
         return HostRecord(host.endpoint, host.host_id, host.datacenter, host.rack, error)
+
+    @property
+    def has_retired(self) -> bool:
+        """Whether connections that are out of service have requests left to finish."""
+        return bool(self._leaving)
 
     @property
     def all(self) -> tuple[Connection, ...]:

@@ -175,7 +175,7 @@ def test_a_node_lost_and_back_costs_no_more_than_its_own_connections() -> None:
     # one at once, then 0.25 s, 0.5 s, .. 60 s; each at least three quarters of it
     assert 9 <= tried <= 2 + 8 + 240 / 45
     world.turn(7, "serving")
-    session.tell(7, lambda state: state.told_up(world.now))
+    session.tell(7, lambda state: state.reported_up(world.now))
     back_at = world.now
     world.run(5.0)
     assert session.complete
@@ -311,7 +311,7 @@ def test_a_host_that_is_said_to_be_up_before_it_serves() -> None:
     session = Session(world)
     session.start()
     world.run(3600.0)
-    session.tell(0, lambda state: state.told_up(world.now))
+    session.tell(0, lambda state: state.reported_up(world.now))
     world.run(14.0)
     world.turn(0, "serving")
     served = world.now
@@ -326,7 +326,7 @@ def test_being_told_again_and_again_brings_no_storm() -> None:
     session = Session(world)
 
     def tell() -> None:
-        session.tell(0, lambda state: state.told_up(world.now))
+        session.tell(0, lambda state: state.reported_up(world.now))
         world.at(world.now + 0.001, tell)
 
     tell()

@@ -141,17 +141,17 @@ class Machine(RuleBasedStateMachine):
                 assert self.state.next_attempt <= self.now + LONGEST_URGENT
 
     @rule()
-    def told_up(self) -> None:
-        self.state.told_up(self.now)
+    def reported_up(self) -> None:
+        self.state.reported_up(self.now)
         if self.state.status is not Status.REMOVED:
             self.awake = True
             if not self.open and not self.opening:
                 assert self.state.next_attempt <= self.now + QUICK
 
     @rule()
-    def told_down(self) -> None:
+    def reported_down(self) -> None:
         status = self.state.status
-        self.state.told_down(self.now)
+        self.state.reported_down(self.now)
         ignored = bool(self.open) or status is Status.REMOVED
         assert self.state.status is (status if ignored else Status.DOWN)
 
@@ -389,7 +389,7 @@ def test_word_that_it_is_up_again_and_again_does_not_hurry_for_ever() -> None:
     attempts = []
     for millisecond in range(20_000):
         now = millisecond / 1000
-        state.told_up(now)
+        state.reported_up(now)
         if state.next_attempt <= now:
             attempts.append(now)
             state.start(now)
@@ -405,7 +405,7 @@ def test_word_that_it_is_up_ends_the_back_off() -> None:
         state.start(now)
         state.failed(now, REFUSED)
         now = state.next_attempt
-    state.told_up(now - 50.0)
+    state.reported_up(now - 50.0)
     assert (state.next_attempt, state.failures) == (now - 50.0, 0)
     # it may come too early: for a while no wait is long
     now = began = now - 50.0
@@ -422,10 +422,10 @@ def test_word_that_it_is_up_ends_the_back_off() -> None:
 
 def test_word_that_it_is_down_is_ignored_while_a_connection_works() -> None:
     state = complete(host(size=1))
-    state.told_down(1.0)
+    state.reported_down(1.0)
     assert state.status is Status.UP
     state.lost(20.0)
-    state.told_down(20.0)
+    state.reported_down(20.0)
     assert (state.status, state.next_attempt) == (Status.DOWN, 20.0)
 
 
@@ -440,8 +440,8 @@ def test_a_host_that_left_wants_nothing_and_ends_what_is_open() -> None:
     state.failed(1.0, REFUSED)
     state.lost(2.0)
     state.retired(2.0)
-    state.told_up(3.0)
-    state.told_down(3.0)
+    state.reported_up(3.0)
+    state.reported_down(3.0)
     assert not state.needed(3.0)
     assert not state.at_watermark(3.0)
     assert (state.status, state.open, state.opening) == (Status.REMOVED, 0, 0)
