@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Never, NoReturn
 
 import anyio
 
-from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio._execution.context import SessionContext
 from cqlproto_anyio._instrumented import ObservedSession
 from cqlproto_anyio._settings.arguments import check_arguments, contact_points

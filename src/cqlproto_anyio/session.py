@@ -15,6 +15,7 @@ from cqlproto.rows import Row
 from cqlproto_anyio._execution.attempts import host_of
 from cqlproto_anyio._execution.call import BatchCall, Call, tell_whose
 from cqlproto_anyio._execution.paging import RowStream
+from cqlproto_anyio._network.connection import Connection
 from cqlproto_anyio._settings.profile import DEFAULTS, Options, Profile, checked, overlaid
 from cqlproto_anyio._settings.resolved import Settings
 from cqlproto_anyio._statements.parameters import Parameters, Partial
@@ -76,8 +77,8 @@ class Session:
         runtime.supervisor.add_session()
         self._profile = overlaid(DEFAULTS, {"profile": profile})
         self._choose = runtime.cluster.selector.choose
-        self._running = runtime.backend.running
-        self._home = runtime.backend.home
+        self._running = runtime.backend.current_loop
+        self._home = runtime.backend.loop
         self._default = Settings(self._profile, runtime.wires, runtime.timestamps)
         # by a call's options; and by those that don't differ from call to call
         self._settings: dict[tuple[Any, ...], Settings] = {}
@@ -256,7 +257,7 @@ class Session:
         call.take(statement, values)
         call.deadline = request.deadline
         call.started(request)
-        if request.connection is not None:
+        if isinstance(request.connection, Connection):
             call.mark_tried(request.connection)
         return call
 

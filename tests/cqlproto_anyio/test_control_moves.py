@@ -11,7 +11,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto_anyio._cluster import control_connection as control_module
 from cqlproto_anyio._cluster import schema_agreement as agreement
-from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop.auto import current_backend
 from tests.support.fakecluster import FakeCluster, FakeRequest
 from tests.support.faketables import KEYSPACES, LOCAL
 from tests.support.server import turns, until

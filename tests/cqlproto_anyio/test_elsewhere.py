@@ -18,7 +18,7 @@ import pytest
 import trio
 
 import cqlproto_anyio as cql
-from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop.auto import current_backend
 from tests.conftest import UVLOOP
 from tests.support.answers import echo, ints
 from tests.support.clusters import SELECT, session_on

@@ -13,7 +13,7 @@ from cqlproto import Consistency
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Error, Query, QueryParameters, Register, StatusChange
 from cqlproto.rows import decode_rows
-from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio._network.connector import open_connection
 from tests.support.fakecluster import FakeCluster, FakeHost, FakeRequest, row_v
 from tests.support.server import turns, until
@@ -39,7 +39,7 @@ async def open_to(cluster: FakeCluster, host: FakeHost, **fields: Any) -> Connec
 
 
 async def ask(connection: Connection, query: str, **parameters: Any) -> Any:
-    request = current_backend().request(query, None)
+    request = current_backend().request_class(query, None)
     request.carry(Query(query, QueryParameters(Consistency.ONE, **parameters)))
     connection.submit(request)
     with anyio.fail_after(10):
@@ -149,7 +149,7 @@ async def test_events_reach_who_has_registered() -> None:
         connection.listener = events.append
         group.start_soon(connection.run)
         assert cluster.tell_up(other) == 0
-        request = current_backend().request("", None)
+        request = current_backend().request_class("", None)
         request.carry(Register(["STATUS_CHANGE"]))
         connection.submit(request)
         await request

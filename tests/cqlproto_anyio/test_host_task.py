@@ -103,7 +103,7 @@ async def test_a_task_that_fails(
             pass
 
     async def wait_for_a_connection() -> None:
-        waiting = session._runtime.backend.waiting()
+        waiting = session._runtime.backend.waiter_class()
         session._runtime.cluster._waiters.waiting.append(waiting)
         await waiting
 

@@ -12,8 +12,8 @@ import cqlproto_anyio as cql
 from cqlproto.cqltypes import NATIVE_TYPES
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Column, Prepare, ResultMetadata, Rows
-from cqlproto_anyio._eventloop._asyncio import SocketStream
-from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop._asyncio_socket import SocketStream
+from cqlproto_anyio._eventloop.auto import current_backend
 from tests.support import server as scripted
 from tests.support.answers import (
     V4,

@@ -14,7 +14,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.routing import murmur3_token
 from cqlproto_anyio._cluster import control_connection as control_module
-from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio._metadata.topology import Host, Topology
 from cqlproto_anyio._network import host_state as hoststate
 from cqlproto_anyio.policies import ConstantReconnection

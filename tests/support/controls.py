@@ -16,7 +16,7 @@ from cqlproto.enums import ErrorCode
 from cqlproto.messages import Column, Error, ResultMetadata, Rows
 from cqlproto_anyio._cluster import control_connection as control_module
 from cqlproto_anyio._cluster.control_connection import ControlConnection
-from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio._eventloop.timer import Timer
 from cqlproto_anyio._network.connector import open_connection
 from tests.support.fakehosts import INT

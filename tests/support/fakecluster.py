@@ -59,7 +59,7 @@ from cqlproto.messages import (
     StatusChange,
     TopologyChange,
 )
-from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop.auto import current_backend
 from tests.support import faketables
 from tests.support.fakehosts import INT, V_METADATA, FakeConnection, FakeHost, FakeRequest
 from tests.support.faketables import KEYSPACES, LOCAL, PEERS, PEERS_V2, Select

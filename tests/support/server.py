@@ -25,7 +25,7 @@ from cqlproto.enums import RESPONSE_BIT, ROWS_NO_METADATA, ErrorCode, Opcode
 from cqlproto.frames import write_frame
 from cqlproto.messages import VOID, Error, Execute, Prepare, Query, Rows
 from cqlproto.segments import write_segments
-from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio._eventloop.timer import Alarm
 from tests.support.streams import MemoryStream
 from tests.support.transports import pushing

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from cqlproto_anyio._eventloop._asyncio import SocketStream
+from cqlproto_anyio._eventloop._asyncio_socket import SocketStream
 
 if TYPE_CHECKING:
     from tests.support.streams import MemoryStream

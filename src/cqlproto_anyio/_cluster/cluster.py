@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
     from cqlproto.enums import ProtocolVersion
     from cqlproto.messages.results import SchemaChange
-    from cqlproto_anyio._eventloop.backend import Backend, Waiter
+    from cqlproto_anyio._eventloop.backend import Backend
     from cqlproto_anyio._eventloop.timer import Timer
+    from cqlproto_anyio._eventloop.waiter import Waiter
     from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio.config import Auth, Config
     from cqlproto_anyio.endpoint import Endpoint
@@ -201,7 +202,7 @@ class Cluster:
             translated = Translation(self._config.translate)
             hosts = [plain_host(translated(endpoint)) for endpoint in self.contact_points]
             self.topology_changed(Topology(hosts, {}))
-        waiting = self._backend.waiting()
+        waiting = self._backend.waiter_class()
         self.wait(waiting)
         await waiting
         self._connections.start_heartbeats()

@@ -104,7 +104,7 @@ class SystemTables:
         self.unread: set[str] = set()
         self.answered: Callable[[], object] = lambda: None
         self._told: set[str] = set()
-        self._request = backend.request
+        self._request = backend.request_class
         self._clock = backend.clock
         self._timeout = timeout
         self._tolerant = tolerant

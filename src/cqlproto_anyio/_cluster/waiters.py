@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from cqlproto_anyio._cluster.connections import Connections
     from cqlproto_anyio._cluster.host_pools import HostPools
-    from cqlproto_anyio._eventloop.backend import Waiter
     from cqlproto_anyio._eventloop.timer import Timer
+    from cqlproto_anyio._eventloop.waiter import Waiter
     from cqlproto_anyio._network.pool import Pool
     from cqlproto_anyio.endpoint import Endpoint
     from cqlproto_anyio.exceptions import SessionClosed

@@ -14,31 +14,28 @@ import os
 import socket
 import sys
 import time
-from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute
+from anyio.abc import SocketAttribute
 
 from cqlproto_anyio._checks.callables import contains
-from cqlproto_anyio._eventloop.backend import Waiter, elsewhere
+from cqlproto_anyio._eventloop._asyncio_socket import PushTransfer, SocketStream
+from cqlproto_anyio._eventloop.pulling import PullTransfer
 from cqlproto_anyio._eventloop.request import Request
+from cqlproto_anyio._eventloop.waiter import Waiter, wrong_event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from contextvars import Context
 
-    from cqlproto_anyio._eventloop.backend import F
+    from anyio.abc import ByteStream
 
-__all__ = [
-    "AsyncioBackend",
-    "AsyncioRequest",
-    "AsyncioWaiter",
-    "Receiver",
-    "SocketStream",
-    "plain_run_forever",
-]
+    from cqlproto_anyio._eventloop.backend import F
+    from cqlproto_anyio._eventloop.transfer import ByteSink, Transfer
+
+__all__ = ["AsyncioBackend", "AsyncioRequest", "AsyncioWaiter"]
 
 
 class AsyncioWaiter(Waiter):
@@ -60,7 +57,7 @@ class AsyncioWaiter(Waiter):
                 if not self.done:  # neither completed nor cancelled
                     self.abandon()
                     if isinstance(exc, (TypeError, RuntimeError)):  # no task of this loop's
-                        raise elsewhere() from exc
+                        raise wrong_event_loop() from exc
                 raise
         elif self.error is not None:
             raise self.error
@@ -130,10 +127,10 @@ class AsyncioBackend:
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self.running: Callable[[], object] = asyncio._get_running_loop
-        self.home: object = loop
-        self.waiting: type[Waiter] = self._bound(AsyncioWaiter)
-        self.request: type[Request] = self._bound(AsyncioRequest)
+        self.current_loop: Callable[[], object] = asyncio._get_running_loop
+        self.loop: object = loop
+        self.waiter_class: type[Waiter] = self._bound(AsyncioWaiter)
+        self.request_class: type[Request] = self._bound(AsyncioRequest)
         # asyncio's own loops ask the monotonic clock; without the way through them it is cheaper
         plain = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
         self.clock: Callable[[], float] = time.monotonic if plain else loop.time
@@ -142,10 +139,10 @@ class AsyncioBackend:
         """Return a subclass whose objects wait in this loop."""
         return type(kind.__name__, (kind,), {"__slots__": (), "loop": self._loop})
 
-    def host(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
+    def start_task(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
         return self._loop.create_task(function(), name=name)
 
-    def from_any_thread(self, function: Callable[[], None]) -> None:
+    def call_from_thread(self, function: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(function)
 
@@ -159,9 +156,9 @@ class AsyncioBackend:
         return contains(error, asyncio.CancelledError) and task.cancelling() > 0
 
     def is_here(self) -> bool:
-        return self.running() is self.home and asyncio.current_task() is not None
+        return self.current_loop() is self.loop and asyncio.current_task() is not None
 
-    async def own(self, stream: ByteStream) -> ByteStream:
+    async def adopt(self, stream: ByteStream) -> ByteStream:
         """Return a stream that has just been connected as one that can push."""
         if sys.platform == "win32":  # a socket of the proactor's can't be handed on
             return stream
@@ -176,156 +173,7 @@ class AsyncioBackend:
             raise
         return owned
 
-
-def plain_run_forever(loop: asyncio.AbstractEventLoop) -> object:
-    """Return the ``run_forever`` that the class of a loop has if it can't be run by its own tasks;
-    None if it is not known as such a class.
-    """
-    if isinstance(loop, asyncio.BaseEventLoop):
-        return asyncio.BaseEventLoop.run_forever
-    if type(loop).__module__.partition(".")[0] == "uvloop":
-        return type(loop).run_forever
-    return None
-
-
-class Receiver:
-    """What a :class:`SocketStream` pushes to; each is called by the event loop."""
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
-        raise NotImplementedError
-
-    def eof_received(self) -> None:
-        """The peer will send nothing more."""
-        raise NotImplementedError
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The socket is gone."""
-        raise NotImplementedError
-
-    def resume_writing(self) -> None:
-        """There is room for more to be written."""
-        raise NotImplementedError
-
-
-class SocketStream(ByteStream, asyncio.Protocol):
-    """A connected socket: read from at first, as anyio's are; from ``push_to`` on it pushes.
-
-    Attributes:
-        writable: whether more should be written; the receiver is told when it should again.
-    """
-
-    _transport: asyncio.Transport
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.writable = True
-        self._receiver: Receiver | None = None
-        self._chunks: deque[bytes] = deque()
-        self._eof = False
-        self._error: Exception | None = None
-        self._closed = False
-        self._changed = asyncio.Event()
-        self._gone = asyncio.Event()
-
-    # -- what the loop calls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        # what the system doesn't take stays with us, where it can still be dropped
-        self._transport.set_write_buffer_limits(0)
-        self._transport.pause_reading()
-
-    def data_received(self, data: bytes) -> None:
-        if self._receiver is not None:
-            self._receiver.data_received(data)
-            return
-        # nobody may read on, so a peer that never stops must not fill the memory
-        self._transport.pause_reading()
-        self._chunks.append(data)
-        self._changed.set()
-
-    def eof_received(self) -> bool:
-        self._eof = True
-        self._changed.set()
-        if self._receiver is not None:
-            self._receiver.eof_received()
-        return True  # whoever owns the stream closes it
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._eof = True
-        self._error = exc
-        self._changed.set()
-        self._gone.set()
-        if self._receiver is not None:
-            self._receiver.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        self.writable = False
-
-    def resume_writing(self) -> None:
-        self.writable = True
-        self._changed.set()
-        if self._receiver is not None:
-            self._receiver.resume_writing()
-
-    # -- as a stream
-
-    async def receive(self, max_bytes: int = 65_536) -> bytes:
-        while not self._chunks:
-            if self._closed:
-                raise anyio.ClosedResourceError
-            if self._error is not None:
-                raise anyio.BrokenResourceError from self._error
-            if self._eof:
-                raise anyio.EndOfStream
-            self._changed.clear()
-            self._transport.resume_reading()
-            await self._changed.wait()
-        data = self._chunks.popleft()
-        if len(data) > max_bytes:
-            self._chunks.appendleft(data[max_bytes:])
-            data = data[:max_bytes]
-        return data
-
-    async def send(self, item: bytes) -> None:
-        self.write(item)
-        while not self.writable and not self._gone.is_set():
-            self._changed.clear()
-            await self._changed.wait()
-        if self._closed:
-            raise anyio.ClosedResourceError
-        if self._gone.is_set():
-            raise anyio.BrokenResourceError from self._error
-
-    async def send_eof(self) -> None:
-        self._transport.write_eof()
-
-    async def aclose(self) -> None:
-        self._closed = True
-        self._transport.abort()
-        await self._gone.wait()
-
-    # -- as one that pushes
-
-    def push_to(self, receiver: Receiver) -> None:
-        """Call the receiver from now on; what has come already is pushed at once."""
-        self._receiver = receiver
-        while self._chunks:
-            receiver.data_received(self._chunks.popleft())
-        if self._gone.is_set():
-            receiver.connection_lost(self._error)
-        elif self._eof:
-            receiver.eof_received()
-        else:
-            self._transport.resume_reading()
-
-    def read_anew(self) -> None:
-        """Read on in a callback of its own, although the one that reads is on the stack."""
-        self._transport.pause_reading()
-        self._transport.resume_reading()
-
-    def write(self, data: bytes) -> None:
-        """Send the bytes, or keep them until the socket takes them."""
-        if not self._transport.is_closing():  # uvloop's would raise
-            self._transport.write(data)
+    def transfer(self, stream: ByteStream, sink: ByteSink) -> Transfer:
+        if isinstance(stream, SocketStream):
+            return PushTransfer(stream, sink)
+        return PullTransfer(stream, sink, self)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from cqlproto_anyio._checks.callables import contains
-from cqlproto_anyio._eventloop.backend import Waiter, elsewhere
+from cqlproto_anyio._eventloop.pulling import PullTransfer
 from cqlproto_anyio._eventloop.request import Request
+from cqlproto_anyio._eventloop.waiter import Waiter, wrong_event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from anyio.abc import ByteStream
 
     from cqlproto_anyio._eventloop.backend import F
+    from cqlproto_anyio._eventloop.transfer import ByteSink, Transfer
 
-__all__ = ["TrioBackend", "TrioRequest", "TrioWaiter", "running"]
+__all__ = ["TrioBackend", "TrioRequest", "TrioWaiter"]
 
 _wait_rescheduled = trio.lowlevel.wait_task_rescheduled
 _current_task = trio.lowlevel.current_task
@@ -94,7 +96,7 @@ class TrioWaiter(Waiter):
                 self._waiter = _current_task()
             except RuntimeError:
                 self.abandon()
-                raise elsewhere() from None
+                raise wrong_event_loop() from None
             if _message is None:
                 yield from _wait_rescheduled(self._abort).__await__()
             else:
@@ -126,20 +128,20 @@ class TrioBackend:
     """trio's own clock, so that its MockClock rules the deadlines too."""
 
     name = "trio"
-    waiting: type[Waiter] = TrioWaiter
-    request: type[Request] = TrioRequest
+    waiter_class: type[Waiter] = TrioWaiter
+    request_class: type[Request] = TrioRequest
     receive_size = 65_536
 
     def __init__(self) -> None:
         self.clock: Callable[[], float] = trio.lowlevel.current_clock().current_time
-        self.running = _runner()
-        self.home = self.running()
+        self.current_loop = _runner()
+        self.loop = self.current_loop()
         self._token = trio.lowlevel.current_trio_token()
 
-    def host(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
+    def start_task(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
         return trio.lowlevel.spawn_system_task(function, name=name)
 
-    def from_any_thread(self, function: Callable[[], None]) -> None:
+    def call_from_thread(self, function: Callable[[], None]) -> None:
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(function)
 
@@ -154,12 +156,10 @@ class TrioBackend:
         return is_cancelled and contains(error, trio.Cancelled)
 
     def is_here(self) -> bool:
-        return self.running() is self.home and running()
+        return self.current_loop() is self.loop and trio.lowlevel.in_trio_task()
 
-    async def own(self, stream: ByteStream) -> ByteStream:
+    async def adopt(self, stream: ByteStream) -> ByteStream:
         return stream
 
-
-def running() -> bool:
-    """Whether this is called from a trio task."""
-    return trio.lowlevel.in_trio_task()
+    def transfer(self, stream: ByteStream, sink: ByteSink) -> Transfer:
+        return PullTransfer(stream, sink, self)

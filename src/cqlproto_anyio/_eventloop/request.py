@@ -6,9 +6,9 @@ stream id, what the deadlines keep per timeout. A second attempt submits the sam
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from cqlproto_anyio._eventloop.backend import Waiter
+from cqlproto_anyio._eventloop.waiter import Waiter
 from cqlproto_anyio._text import READING, read_verb, shown
 from cqlproto_anyio.exceptions import RequestTimeout
 
@@ -19,10 +19,38 @@ if TYPE_CHECKING:
     from cqlproto.connection.client import FrameBinder
     from cqlproto.messages.results import ResultMetadata
     from cqlproto_anyio._eventloop.deadlines import Due
-    from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio._settings.resolved import Settings
+    from cqlproto_anyio.exceptions import ConnectionFailed, SessionClosed
 
-__all__ = ["Detached", "Request"]
+__all__ = ["Detached", "Request", "RequestConnection"]
+
+
+class RequestConnection(Protocol):
+    """What a request needs of the connection that it was submitted to.
+
+    Attributes:
+        name: ``address:port`` of the node.
+        lost: why the connection can't be used any more, or None.
+    """
+
+    name: str
+    lost: ConnectionFailed | SessionClosed | None
+
+    def abandon(self, request: Request, /) -> bool:
+        """Forget the request; return whether it may have been sent."""
+        ...
+
+    def timed_out(self) -> None:
+        """The request has reached its deadline."""
+        ...
+
+    def give_up(self, reason: str, /) -> None:
+        """End the connection, which must not be used any more."""
+        ...
+
+    async def flush(self) -> None:
+        """Send what is queued before the caller goes on to something that takes long."""
+        ...
 
 
 class Request(Waiter):
@@ -73,7 +101,7 @@ class Request(Waiter):
         self.query = query
         self.timeout = timeout
         self.queue: dict[Due, int] | None = None
-        self.connection: Connection | None = None
+        self.connection: RequestConnection | None = None
         self.stream_id = 0
         self.binder = binder
         self.values = values
@@ -107,7 +135,7 @@ class Request(Waiter):
         """Whether the server may have carried it out, although no answer came."""
         return self.stream_id != 0 and read_verb(self.query) not in READING
 
-    def settle(self, event: Any, connection: Connection) -> None:
+    def settle(self, event: Any, connection: RequestConnection) -> None:
         """Another attempt was answered first, on this connection: the one under way is given up."""
         if not self.done:
             self._leave()
@@ -154,7 +182,7 @@ class Request(Waiter):
             self._leave()
             if self.connection is not None:
                 self.connection.timed_out()
-            where = "" if self.connection is None else f" from {self.connection.endpoint}"
+            where = "" if self.connection is None else f" from {self.connection.name}"
             error = RequestTimeout(
                 f"no answer{where} within {self.timeout:g} s: {shown(self.query)}"
             )
@@ -162,7 +190,7 @@ class Request(Waiter):
             error.query = self.query
             error.maybe_applied = self.maybe_applied()
             if self.connection is not None:
-                error.host = str(self.connection.endpoint)
+                error.host = self.connection.name
             self.fail(error)
 
     def _leave(self) -> None:

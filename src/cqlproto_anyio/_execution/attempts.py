@@ -14,6 +14,7 @@ from cqlproto.enums import ErrorCode
 from cqlproto.messages.errors import Error
 from cqlproto.messages.results import SetKeyspace
 from cqlproto_anyio._execution.speculation import Race
+from cqlproto_anyio._network.connection import Connection
 from cqlproto_anyio._outcome import may_have_applied, may_repeat
 from cqlproto_anyio._statements.preparer import SILENT, refused_everywhere
 from cqlproto_anyio._text import read_statement, shown
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from cqlproto.messages.results import Column
     from cqlproto_anyio._eventloop.request import Request
     from cqlproto_anyio._execution.context import SessionContext
-    from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio._network.pool import Pool
     from cqlproto_anyio._settings.resolved import Settings
     from cqlproto_anyio._statements.statement import Statement
@@ -348,13 +348,13 @@ class Attempts:
                 message = outcome.message
                 if outcome.notes is not None:
                     self.runtime.take_notes(self.query, self.statement, outcome, host_of(request))
+                connection = request.connection
+                assert isinstance(connection, Connection)
                 if type(message) is not Error:
                     if type(message) is SetKeyspace:
                         self._refuse_keyspace(request)
-                    self.answered_by = request.connection
+                    self.answered_by = connection
                     return outcome
-                connection = request.connection
-                assert connection is not None
                 error = self.error(message, request)
                 if outcome.notes is not None:
                     error.tracing_id, error.warnings, _ = outcome.notes
@@ -408,7 +408,9 @@ class Attempts:
             pause = self.new_request(self.query)
             await self.runtime.supervisor.pause(pause, decision.wait(random()))
         connection = request.connection
-        if decision.next_host or connection is None or connection.lost is not None:
+        if not isinstance(connection, Connection) or connection.lost is not None:
+            connection = None
+        if decision.next_host or connection is None:
             connection = self.next_connection()
             if connection is None and decision.delay:
                 # what passes with time is worth another try where it was tried before
@@ -516,5 +518,5 @@ class Attempts:
 
 def host_of(request: Request) -> str:
     """Return where a request was submitted."""
-    connection: Connection | None = request.connection
+    connection = request.connection
     return "" if connection is None else connection.name

@@ -79,7 +79,7 @@ class SessionContext:
         self.config = config
         self.keyspace = keyspace
         self.endpoints = endpoints
-        self.request_class = backend.request
+        self.request_class = backend.request_class
         self.tell = active(config.hooks)
         self.warnings = ServerWarnings()
         self.preparations = Preparer(
@@ -88,7 +88,7 @@ class SessionContext:
             timeout=config.control_timeout,
             timer=self.timer,
             other=self._other_connection,
-            request_class=backend.request,
+            request_class=backend.request_class,
             warnings=self.warnings,
         )
         self.statements = self.preparations.statements

@@ -20,17 +20,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import anyio
 
 from cqlproto_anyio._checks.callables import described
-from cqlproto_anyio._eventloop.backend import elsewhere, shielded
 from cqlproto_anyio._eventloop.fork import watch
+from cqlproto_anyio._eventloop.waiter import shielded, wrong_event_loop
 from cqlproto_anyio.exceptions import SessionClosed, copied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from cqlproto_anyio._cluster.cluster import Cluster
-    from cqlproto_anyio._eventloop.backend import Backend, Waiter
+    from cqlproto_anyio._eventloop.backend import Backend
     from cqlproto_anyio._eventloop.request import Request
     from cqlproto_anyio._eventloop.timer import Timer
+    from cqlproto_anyio._eventloop.waiter import Waiter
 
     Task = Callable[..., Coroutine[Any, Any, None]]
 
@@ -66,7 +67,7 @@ class Supervisor:
         self._queued: deque[tuple[Task, tuple[Any, ...]]] = deque()
         self._more: Waiter | None = None  # completed when something is queued
         self._guarded = backend.protected(self._guard)
-        self._connected: Waiter = backend.waiting()
+        self._connected: Waiter = backend.waiter_class()
         self._ended: list[Waiter] | None = []  # those who wait for the end; None after it
 
     # -- start and end
@@ -79,7 +80,7 @@ class Supervisor:
                 made; the background task has ended.
         """
         watch(self)
-        self._task = self._backend.host(self._run, "cqlproto session")
+        self._task = self._backend.start_task(self._run, "cqlproto session")
         try:
             await self._connected
         except BaseException:
@@ -98,11 +99,11 @@ class Supervisor:
             self._released = True
             return
         if not self._backend.is_here():
-            raise elsewhere()
+            raise wrong_event_loop()
         self._released = True
         self._close("the session is closed")
         if self._ended is not None:
-            waiting = self._backend.waiting()
+            waiting = self._backend.waiter_class()
             self._ended.append(waiting)
             await shielded(waiting)
 
@@ -120,7 +121,7 @@ class Supervisor:
             return
         self._released = True
         if self._ended is not None:
-            self._backend.from_any_thread(
+            self._backend.call_from_thread(
                 lambda: self._close("the session was dropped, and never closed")
             )
         filename, line = self._made_at
@@ -181,7 +182,7 @@ class Supervisor:
             while self._queued:
                 function, arguments = self._queued.popleft()
                 self._spawn(function, *arguments)
-            self._more = self._backend.waiting()
+            self._more = self._backend.waiter_class()
             await self._more
 
     def _spawn_soon(self, function: Task, *arguments: Any) -> None:
@@ -245,10 +246,10 @@ class Supervisor:
             UsageError: it is open.
         """
         if self._closed is None:
-            raise elsewhere()
+            raise wrong_event_loop()
         error = self._session_closed()
         if not self._forked:
-            error.add_note(str(elsewhere()))
+            error.add_note(str(wrong_event_loop()))
         raise error
 
     async def pause(self, request: Request, delay: float) -> None:

@@ -24,7 +24,6 @@ from cqlproto._events import (
 )
 from cqlproto.exceptions import MessageTooLarge, ResponseTooLarge
 from cqlproto_anyio._checks.callables import described, throwable
-from cqlproto_anyio._eventloop.transfer import transfer_of
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     ConnectionLost,
@@ -135,7 +134,7 @@ class Connection:
         self._scope: anyio.CancelScope | None = None
         self.data_to_send = core.data_to_send
         self.silent = True  # nothing is queued, as far as the transfer has been told
-        self._transfer = transfer_of(stream, self, backend)
+        self._transfer = backend.transfer(stream, self)
         self._wake = self._transfer.wake
         self.flush = self._transfer.flush
 

@@ -149,7 +149,7 @@ async def _open(
     stream = await open_stream(attempt, tls=tls, connector=config.connector)
     try:
         if tls is None and config.connector is None:
-            stream = await backend.own(stream)
+            stream = await backend.adopt(stream)
         attempt.stage = "handshake"
         attempt.asked = "the transport"
         await _handshake(stream, core, attempt)

@@ -96,6 +96,7 @@ class _Heartbeat(Detached):
     """
 
     __slots__ = ("heartbeats", "rate", "unread")
+    connection: Connection | None
     heartbeats: Heartbeats
     rate: int
     unread: int
@@ -116,6 +117,7 @@ class _Heartbeat(Detached):
 
 
 def _told(request: Detached) -> None:
+    assert isinstance(request, _Heartbeat)
     connection = request.connection
     if connection is None:
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from cqlproto_anyio._checks.callables import Report, contains, described, throwable
-from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop.auto import current_backend
 
 if TYPE_CHECKING:
     import pytest

@@ -9,7 +9,7 @@ import pytest
 
 from cqlproto_anyio._cluster import racing
 from cqlproto_anyio._cluster.racing import Race
-from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop.auto import current_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable

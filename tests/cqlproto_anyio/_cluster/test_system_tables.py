@@ -11,7 +11,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.messages import Query
 from cqlproto_anyio._cluster.system_tables import SystemTables
-from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio._metadata.discovery import HostReader
 from cqlproto_anyio._network.connector import open_connection
 from tests.support.controls import refused

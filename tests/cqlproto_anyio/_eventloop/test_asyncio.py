@@ -16,8 +16,9 @@ import anyio
 import pytest
 
 import cqlproto_anyio as cql
-from cqlproto_anyio._eventloop._asyncio import AsyncioBackend, Receiver, SocketStream
-from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop._asyncio import AsyncioBackend
+from cqlproto_anyio._eventloop._asyncio_socket import Receiver, SocketStream
+from cqlproto_anyio._eventloop.auto import current_backend
 from tests.conftest import UVLOOP
 from tests.support.answers import echo, ints, preparing
 from tests.support.server import (
@@ -228,7 +229,7 @@ async def pair() -> tuple[SocketStream, anyio.abc.SocketStream]:
 
         group.start_soon(accept)
         stream = await anyio.connect_tcp("127.0.0.1", port)
-        owned = await backend.own(stream)
+        owned = await backend.adopt(stream)
     await listener.aclose()
     assert isinstance(owned, SocketStream)
     return owned, others[0]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from cqlproto_anyio._eventloop.backend import current_backend
+from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio._eventloop.timer import Timer
 from tests.support.server import turns, until
 
