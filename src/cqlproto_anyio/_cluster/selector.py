@@ -1,12 +1,13 @@
-"""The connection for a request: the less busy one of two, of those that are nearest to its data.
+"""Selection of a connection: the less busy of two, among those nearest to the request's data.
 
-This is on the way of every request, so nothing is computed that can't change the choice: no token
-is hashed where every host that may be asked holds all the data, and what a statement's route
-depends on is found out once, until hosts come or go. Two connections are compared by what they have
-to do, given-up requests included: a node that has stopped answering is left alone after a few.
+This is on the path of every request, so nothing is computed that can't change the choice. No token
+is hashed where every host in question holds all the data. What a statement's route depends on is
+computed once and kept until hosts or connections change. The load of a connection includes the
+requests that were given up without an answer, so that a node that has stopped answering gets no
+more requests after a few.
 
-Where one node is preferred to another (a rack, the first replica of a conditional statement) the
-router's plan decides, and load doesn't.
+Where one node is preferred to another (by rack, or as the first replica of a lightweight
+transaction) the router's query plan decides and load does not.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from weakref import WeakSet
 
 from cqlproto.exceptions import RemoteProtocolError
 from cqlproto.routing import key_function, murmur3_token
-from cqlproto_anyio._cluster.routes import Route
 from cqlproto_anyio._metadata.tablets import PAYLOAD_KEY, Tablets, read_tablet
-from cqlproto_anyio.policies.routing import Router, distance
+from cqlproto_anyio.policies.routing import Route, Router, distance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Selector"]
 
-# A node that owes so many replies that were given up isn't preferred for being the first replica.
-_SILENT = 8
+# The first replica is not preferred once its connection has so many orphans.
+_MAX_ORPHANS = 8
 
 
 class Source(Protocol):
-    """What a selector chooses from: the cluster."""
+    """What a selector needs of the cluster."""
 
     @property
     def pools(self) -> Mapping[UUID, Pool]: ...
@@ -63,47 +63,47 @@ class Selector:
     """Chooses connections.
 
     Arguments:
-        source: what it chooses from; :meth:`changed` tells that it isn't what it was.
+        source: the cluster; call :meth:`changed` when its hosts or connections change.
 
     Attributes:
-        ready: the connections that a request may use if its data is everywhere; empty if that is to
-            be found out anew.
-        tablets: where the tables of a Scylla cluster are that have tablets.
+        ready: the connections that a request may use whose data is on every host; empty after a
+            change, until :meth:`refresh`.
+        tablets: the known tablets of a Scylla cluster.
     """
 
-    __slots__ = ("_asleep", "_holders", "_router", "_source", "_turn", "ready", "tablets")
+    __slots__ = ("_router", "_routed", "_source", "_turn", "_unneeded", "ready", "tablets")
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._router: Router[Pool] | None = None
-        self._holders: WeakSet[Statement] = WeakSet()  # whose routes hold the router
+        self._routed: WeakSet[Statement] = WeakSet()  # those whose routes refer to the router
         self._turn = random.randrange(1 << 16)
-        self._asleep: frozenset[Pool] = frozenset()  # hosts that nothing was meant for yet
+        self._unneeded: frozenset[Pool] = frozenset()  # local hosts that no request needed yet
         self.ready: tuple[Connection, ...] = ()
         self.tablets = Tablets()
 
     def changed(self) -> None:
-        """Hosts or connections have come or gone.
+        """Drop the router and all routes: hosts or connections have changed.
 
-        Nothing is left of the router: it knows every host and range of the cluster, and statements
-        that are not executed again would keep it.
+        A router is large, since it knows every host and token range. Routes are dropped as well, or
+        a statement that is not executed again would keep the old router alive.
         """
         self.ready = ()
         self._router = None
-        if self._holders:
-            for statement in self._holders:
+        if self._routed:
+            for statement in self._routed:
                 statement.route = None
-            self._holders = WeakSet()
+            self._routed = WeakSet()
 
-    def refreshed(self) -> tuple[Connection, ...]:
-        """Find out which connections any request may use, after something has changed."""
+    def refresh(self) -> tuple[Connection, ...]:
+        """Make a router after a change; set and return :attr:`ready`."""
         source = self._source
         live = {key: pool for key, pool in source.pools.items() if pool.connections}
         router = Router(source.topology, source.routing, source.local_dc, live)
         self._router = router
         pools = router.near or router.remote
         self.ready = tuple([each for pool in pools for each in pool.connections])
-        self._asleep = frozenset(
+        self._unneeded = frozenset(
             [
                 pool
                 for pool in source.pools.values()
@@ -117,30 +117,30 @@ class Selector:
         """Return the connection for a request, or None if there is none.
 
         Arguments:
-            statement: what is executed, if it is prepared.
+            statement: the prepared statement, or None if there is none.
             values: its bound values.
         """
-        ready = self.ready or self.refreshed()
+        ready = self.ready or self.refresh()
         count = len(ready)
         if count < 2:
             if not count:
                 return None
             router = self._router
-            if router is None or len(router.local) < 2:  # not just the only one of its rack
-                if self._asleep:
-                    self._wake(statement, values, None)
+            if router is None or len(router.local) < 2:  # it is not the only one of its rack
+                if self._unneeded:
+                    self._connect_preferred(statement, values, None)
                 return ready[0]
         turn = self._turn = (self._turn + 1) & 0xFFFFFF
-        route: Route | None = None
+        route: Route[Pool] | None = None
         token = None
         if statement is not None:
             route = statement.route
             if route is None or route.router is not self._router:
-                route = self._routed(statement)
+                route = self._make_route(statement)
             if route.key is not None and (key := route.key(values)) is not None:
                 token = murmur3_token(key)
-        if self._asleep:
-            self._wake(statement, values, token)
+        if self._unneeded:
+            self._connect_preferred(statement, values, token)
         if route is not None and token is not None:
             chosen = self._nearest(route, token, turn)
             if chosen is not None:
@@ -152,35 +152,36 @@ class Selector:
             return first
         return second
 
-    def _wake(self, statement: Statement | None, values: Sequence[Any], token: int | None) -> None:
-        """Have the host connected to that this request is meant for; another one serves it.
+    def _connect_preferred(
+        self, statement: Statement | None, values: Sequence[Any], token: int | None
+    ) -> None:
+        """Start connecting to the request's preferred host; this request uses another.
 
         Arguments:
             statement, values: as for :meth:`choose`.
-            token: of the partition; None if it wasn't needed so far.
+            token: the partition's token; None if it was not computed yet.
         """
         source = self._source
         bind = None if statement is None else statement.prepared.bind
-        meant: Pool | None = None
+        preferred: Pool | None = None
         if statement is not None and bind is not None and bind.key_indices:
             if token is None and (key := statement.key(key_function)(values)) is not None:
                 token = murmur3_token(key)
             if token is not None:
                 replicas = source.topology.replicas(bind.columns[0].keyspace, token)
                 pools = [source.pools.get(host.host_id) for host in replicas]
-                meant = next((pool for pool in pools if pool in self._asleep), None)
+                preferred = next((pool for pool in pools if pool in self._unneeded), None)
         else:
             pools = list(source.pools.values())
-            meant = pools[random.randrange(len(pools))]
-        if meant is not None and meant in self._asleep:
-            source.wake(meant)
+            preferred = pools[random.randrange(len(pools))]
+        if preferred is not None and preferred in self._unneeded:
+            source.wake(preferred)
 
-    def _nearest(self, route: Route, token: int, turn: int) -> Connection | None:
-        """Return a connection to a replica, the one with less to do of two."""
+    def _nearest(self, route: Route[Pool], token: int, turn: int) -> Connection | None:
+        """Return a connection to a replica, the less busy of two."""
         shards: Mapping[UUID, int] | None = None
-        if route.has_tablets and (held := self._held(route, token)):
-            shards = held
-            replicas = route.router.pools(held)
+        if route.has_tablets and (shards := self._tablet_replicas(route, token)):
+            replicas = route.router.pools(shards)
         else:
             replicas = route.replicas(route.keyspace, token)
         count = len(replicas)
@@ -188,7 +189,7 @@ class Selector:
             return replicas[0].pick(token, shards) if count else None
         if route.primary_first:
             return self._first(replicas, token, shards)
-        # most pools have one connection, and a call costs more than to look
+        # most pools have one connection: checking is cheaper than the call of pick()
         turn %= count
         pool = replicas[turn]
         connections = pool.connections
@@ -205,12 +206,12 @@ class Selector:
     def _first(
         self, replicas: Sequence[Pool], token: int, shards: Mapping[UUID, int] | None
     ) -> Connection | None:
-        """Return a connection to the first replica that hasn't stopped answering."""
+        """Return a connection to the first replica that answers its requests."""
         first: Connection | None = None
         for pool in replicas:
             connection = pool.pick(token, shards)
             if connection is not None:
-                if connection.orphans < _SILENT:
+                if connection.orphans < _MAX_ORPHANS:
                     return connection
                 first = first or connection
         return first
@@ -218,41 +219,44 @@ class Selector:
     def plan(
         self, statement: Statement | None, values: Sequence[Any], tried: Iterable[Pool]
     ) -> Iterator[Connection]:
-        """Yield connections to the hosts that were not tried yet, in the order of preference.
+        """Yield a connection to each host of the query plan that was not tried yet.
 
         Arguments:
             statement, values: as for :meth:`choose`.
-            tried: the hosts that were.
+            tried: the pools of the hosts that were tried.
         """
         if not self.ready:
-            self.refreshed()
+            self.refresh()
         router = self._router
         if router is None:
             return
         keyspace = token = shards = replicas = None
         primary_first = False
         if statement is not None:
-            route: Route | None = statement.route
+            route: Route[Pool] | None = statement.route
             if route is None or route.router is not router:
-                route = self._routed(statement)
+                route = self._make_route(statement)
             key = None if route.key is None else route.key(values)
             if key is not None:
                 keyspace, token = route.keyspace, murmur3_token(key)
                 primary_first = route.primary_first
-                if route.has_tablets and (shards := self._held(route, token)):
+                if route.has_tablets and (shards := self._tablet_replicas(route, token)):
                     replicas = router.pools(shards)
         self._turn += 1
-        passed = set(tried)
+        skipped = set(tried)
         for pool in router.plan(
             keyspace, token, turn=self._turn, primary_first=primary_first, replicas=replicas
         ):
-            if pool not in passed:
+            if pool not in skipped:
                 connection = pool.pick(token, shards)
                 if connection is not None:
                     yield connection
 
-    def _routed(self, statement: Statement) -> Route:
-        """Find out how a statement is routed, until something changes."""
+    def _make_route(self, statement: Statement) -> Route[Pool]:
+        """Set and return the route of a statement, which holds until hosts or connections change.
+
+        It has no key if no host can be preferred for the partition: then no token is hashed.
+        """
         router = self._router
         assert router is not None
         bind = statement.prepared.bind
@@ -283,17 +287,22 @@ class Selector:
             has_tablets=has_tablets,
         )
         statement.route = route
-        self._holders.add(statement)
+        self._routed.add(statement)
         return route
 
     # -- tablets
 
-    def _held(self, route: Route, token: int) -> dict[UUID, int]:
-        """Return who holds a token's tablet, as far as that was learned: hosts and their shards."""
+    def _tablet_replicas(self, route: Route[Pool], token: int) -> dict[UUID, int]:
+        """Return the shard of each host that holds a token's tablet; empty if it isn't known."""
         return dict(self.tablets.replicas(route.keyspace, route.table, token))
 
     def learn(self, statement: Statement, event: ResponseReceived) -> None:
-        """Take what a reply says of the tablet that a request should have gone to."""
+        """Learn from a reply which tablet holds the partition, if the node says so in its payload.
+
+        Arguments:
+            statement: what was executed.
+            event: the reply.
+        """
         data = (event.payload or {}).get(PAYLOAD_KEY)
         columns = statement.prepared.bind.columns
         if data is None or not columns:
@@ -301,8 +310,8 @@ class Selector:
         keyspace, table = columns[0].keyspace, columns[0].table
         try:
             tablet = read_tablet(data)
-        except RemoteProtocolError:  # of no use; the reply that it came with is as good as ever
+        except RemoteProtocolError:  # a malformed payload; the reply itself is usable
             return
         if (keyspace, table) not in self.tablets:
-            self.changed()  # routes were made without
+            self.changed()  # the routes were made without tablets
         self.tablets.learn(keyspace, table, tablet)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cqlproto.enums import ProtocolVersion
     from cqlproto.messages.results import Column, ResultMetadata
     from cqlproto_anyio._settings.resolved import Settings, Wire
+    from cqlproto_anyio.policies.routing import Route
 
 __all__ = ["Prepared", "Statement", "refuse_use"]
 
@@ -101,7 +102,8 @@ class Statement:
         sound_until: until when a value that doesn't fit its marker is certainly wrong, in seconds
             of the session's clock. Later, the marker's type may have changed instead.
         binders: a binder per combination of options; None as a key is never found.
-        route: the selector's :class:`Route` of it, or None until the first execution.
+        route: how the selector routes it; None until the first execution, and when hosts or
+            connections have changed.
     """
 
     __slots__ = (
@@ -153,7 +155,7 @@ class Statement:
         self._markers = markers = Markers(self.query, self.prepared.bind.columns, self.version)
         self.values: Callable[[Parameters], Sequence[Any]] = markers.values
         self.direct = markers.direct
-        self.route: Any = None  # a Route, in a package above this one
+        self.route: Route[Any] | None = None
         self._key: KeyFunction | None = None
 
     def outdate(self) -> None:

@@ -22,12 +22,13 @@ from cqlproto_anyio._metadata.topology import Host
 from cqlproto_anyio.exceptions import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
     from uuid import UUID
 
     from cqlproto_anyio._metadata.topology import Placement, Ring, Topology
 
-__all__ = ["Distance", "Router", "Routing", "distance"]
+__all__ = ["Distance", "Route", "Router", "Routing", "distance"]
 
 P = TypeVar("P")
 
@@ -383,6 +384,42 @@ class Router(Generic[P]):
             near = self._near
             live.sort(key=lambda host_id: host_id not in near)
         return tuple([by_host[host_id] for host_id in live])
+
+
+class Route(Generic[P]):
+    """How a statement is routed, as long as hosts and connections are the same.
+
+    Arguments:
+        router: the router that it was made with.
+        keyspace: the keyspace of the statement's table.
+        table: the table's name.
+        key: returns the partition key of bound values; None where no host can be preferred for it.
+        replicas: the router's method that returns the pools to choose from: any of them, or the
+            first.
+        primary_first: whether the first replica is preferred to the others.
+        has_tablets: whether tablets of the table are known. They come before ``replicas``.
+    """
+
+    __slots__ = ("has_tablets", "key", "keyspace", "primary_first", "replicas", "router", "table")
+
+    def __init__(
+        self,
+        router: Router[P],
+        keyspace: str,
+        table: str,
+        key: Callable[[Sequence[Any]], bytes | None] | None,
+        replicas: Callable[[str, int], tuple[P, ...]],
+        *,
+        primary_first: bool,
+        has_tablets: bool,
+    ) -> None:
+        self.router = router
+        self.keyspace = keyspace
+        self.table = table
+        self.key = key
+        self.replicas = replicas
+        self.primary_first = primary_first
+        self.has_tablets = has_tablets
 
 
 def _rotated(pools: tuple[P, ...], start: int, end: int, turn: int) -> Iterator[P]:

@@ -306,15 +306,15 @@ async def test_a_first_replica_that_is_silent_is_passed_over() -> None:
         await session.execute(LWT, (key, 1))
         cluster.answer = answer
         async with anyio.create_task_group() as group:
-            for count in range(1, choosing._SILENT + 1):
+            for count in range(1, choosing._MAX_ORPHANS + 1):
                 call = start(group, lambda: session.execute(LWT, (key, 1)))
                 await until(lambda: len(cluster.waiting) == count)  # noqa: B023
                 call.scope.cancel()
         assert {request.host for request in cluster.waiting} == {first}
-        await until(lambda: stats_of(session, first).orphans == choosing._SILENT)
+        await until(lambda: stats_of(session, first).orphans == choosing._MAX_ORPHANS)
         for _ in range(5):
             await session.execute(LWT, (key, 1))  # by the second
-        assert len(cluster.waiting) == choosing._SILENT
+        assert len(cluster.waiting) == choosing._MAX_ORPHANS
         # it answers after all, and is preferred again
         for request in cluster.waiting:
             request.reply(VOID)
