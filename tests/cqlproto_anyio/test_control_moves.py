@@ -163,7 +163,7 @@ async def test_a_node_that_dies_while_it_is_read(caplog: pytest.LogCaptureFixtur
             return None
 
         cluster.answers[LOCAL] = die
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: fixture.owner.all("connected")[1:])
         assert fixture.here is cluster.hosts[1]
         assert "doesn't tell" not in caplog.text
@@ -208,7 +208,7 @@ async def test_a_reading_that_fails_is_tried_again(caplog: pytest.LogCaptureFixt
 
         cluster.answers[LOCAL] = answer
         cluster.add()
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: fixture.owner.all("topology"))
         assert len(fixture.control.topology.hosts) == 3
         assert len(fixture.opened) == 1
@@ -220,7 +220,7 @@ async def test_a_node_that_goes_on_talking_nonsense_is_left() -> None:
     async with controlling(cluster) as fixture:
         cluster.hosts[0].tell(host_id=None)
         cluster.add()
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: fixture.owner.all("connected")[1:])
         assert fixture.here is cluster.hosts[1]
         # once as it began, then as often as it has patience, then once as a contact point
@@ -250,7 +250,7 @@ async def test_a_reading_that_gets_no_answer_moves_it() -> None:
         cluster.answers[KEYSPACES] = lambda request: (
             None if request.host is cluster.hosts[0] else cluster.system_answer(request)
         )
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: fixture.owner.all("connected")[1:])
         assert fixture.here is cluster.hosts[1]
         # as it began, in vain, in vain as a contact point, and at the other host
@@ -326,7 +326,7 @@ async def test_a_thousand_hosts() -> None:
     async with controlling(cluster) as fixture:
         assert len(fixture.control.topology.hosts) == 1000
         before = fixture.control.topology
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: cluster.reads[KEYSPACES] == 2)
         await turns()
         assert fixture.control.topology is before

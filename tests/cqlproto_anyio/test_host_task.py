@@ -62,7 +62,7 @@ def in_the_control_task(session: cql.Session, patch: pytest.MonkeyPatch) -> None
     patch.setattr(ControlConnection, "_failed", fails)
     control = session._runtime.cluster.control
     assert control is not None
-    control.refresh_soon()
+    control._wake.set()
 
 
 def in_opening(session: cql.Session, patch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -13,7 +14,7 @@ import pytest
 
 from cqlproto import ProtocolVersion
 from cqlproto.enums import ErrorCode
-from cqlproto.messages import Column, Error, ResultMetadata, Rows
+from cqlproto.messages import Column, Error, ResultMetadata, Rows, TopologyChange
 from cqlproto_anyio._cluster import control_connection as control_module
 from cqlproto_anyio._cluster.control_connection import ControlConnection
 from cqlproto_anyio._eventloop.auto import current_backend
@@ -153,6 +154,11 @@ class Fixture:
         host = self.cluster.at(endpoint.address, endpoint.port)
         assert host is not None
         return host
+
+    def refresh_soon(self) -> None:
+        """Let it read the hosts and keyspaces again, as after an event about a host."""
+        event = TopologyChange("NEW_NODE", (ip_address("192.0.2.1"), 9042))
+        self.control._on_event(event)
 
     def names(self) -> set[str]:
         return {str(host.endpoint) for host in self.control.topology.hosts.values()}

@@ -233,11 +233,6 @@ class ControlConnection:
         if tables is not None:
             tables.connection.close(SessionClosed("the session is closed"))
 
-    def refresh_soon(self) -> None:
-        """Read the hosts and keyspaces again, in about a second."""
-        self._schedule.hosts.ask(self._clock())
-        self._wake.set()
-
     async def agree(self, timeout: float, connection: Connection | None = None) -> bool:
         """Wait until the hosts that are up have the same schema.
 

@@ -119,7 +119,7 @@ async def test_what_a_node_does_not_tell_is_unknown(
         assert str(one.endpoint) in fixture.names()
         assert fixture.here is one
         assert len(fixture.names()) == (1 if table == PEERS_V2 else 2)
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: cluster.reads[table] >= 2)
         await turns()
         warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
@@ -129,7 +129,7 @@ async def test_what_a_node_does_not_tell_is_unknown(
         cluster.tell_schema("UPDATED", "ks")
         await until(lambda: cluster.reads[KEYSPACES] >= 3)
         del cluster.answers[table]
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: fixture.control.topology.keyspaces == cluster.keyspaces)
         await until(lambda: set(fixture.control.topology.hosts) == {one.host_id, two.host_id})
         assert fixture.owner.all("lost") == []
@@ -182,7 +182,7 @@ async def test_a_node_that_does_not_know_itself(column: str) -> None:
         assert host.tokens == tuple(sorted(one.tokens))
         one.told.clear()
         one.change()
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: set(fixture.control.topology.hosts) == {one.host_id, two.host_id})
 
 
@@ -190,7 +190,7 @@ async def test_what_was_told_once_must_be_told_again() -> None:
     cluster = FakeCluster(2)
     async with controlling(cluster) as fixture:
         cluster.answers[PEERS_V2] = refused
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: fixture.owner.all("lost"))
         assert "not for you" in str(fixture.owner.all("lost")[0])
         await until(lambda: fixture.owner.all("connected")[1:])
@@ -259,7 +259,7 @@ async def test_older_nodes(version: ProtocolVersion) -> None:
     async with controlling(cluster) as fixture:
         assert fixture.names() == {str(host) for host in cluster.hosts}
         assert cluster.reads["system.peers"] == 1
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: cluster.reads["system.peers"] == 2)
         assert cluster.reads[PEERS_V2] == 0
         assert await fixture.control.agree(2)
@@ -289,7 +289,7 @@ async def test_a_table_of_peers_that_vanishes() -> None:
     del cluster.tables[PEERS_V2]
     async with controlling(cluster) as fixture:
         columns = cluster.tables.pop("system.peers")
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: fixture.owner.all("lost"))
         assert "unconfigured table peers" in str(fixture.owner.all("lost")[0])
         cluster.tables["system.peers"] = columns
@@ -424,12 +424,12 @@ async def test_what_has_not_changed_is_not_told() -> None:
     async with controlling(cluster) as fixture:
         before = fixture.control.topology
         cluster.set_schema_version()
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: cluster.reads[KEYSPACES] == 2)
         await turns()
         assert fixture.control.topology is before
         cluster.hosts[1].change(rack="elsewhere")
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: fixture.owner.all("topology"))
         [after] = fixture.owner.all("topology")
         one, two, three = (host.host_id for host in cluster.hosts)
@@ -460,7 +460,7 @@ async def test_another_partitioner_is_another_topology() -> None:
     async with controlling(cluster) as fixture:
         cluster.partitioner = "org.apache.cassandra.dht.RandomPartitioner"
         cluster.hosts[0].change()
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: fixture.owner.all("topology"))
         assert fixture.control.topology.partitioner == cluster.partitioner
 
@@ -542,7 +542,7 @@ async def test_rows_that_make_no_sense_are_noted_once_and_read_again_soon(
     joining.tell(tokens=None)
     async with controlling(cluster) as fixture:
         assert len(fixture.control.topology.hosts) == 2
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: cluster.reads[PEERS_V2] == 2)
         joining.told.clear()
         joining.change()
@@ -557,7 +557,7 @@ async def test_a_row_that_is_half_written_keeps_its_host(caplog: pytest.LogCaptu
     async with controlling(cluster) as fixture:
         before = fixture.control.topology
         cluster.hosts[1].tell(tokens=None, rack=None)
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: "what was known of it is used" in caplog.text)
         await turns()
         assert fixture.control.topology is before
@@ -573,10 +573,10 @@ async def test_notes_are_not_remembered_without_end(
     async with controlling(cluster) as fixture:
         odd = cluster.hosts[1]
         odd.tell(rack=None)
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: f"the peer {odd} has no rack, tokens" in caplog.text)
         odd.tell(rack="r")
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: caplog.text.count(f"the peer {odd} has no tokens") == 2)
         assert caplog.text.count(f"the peer {cluster.hosts[2]} has no tokens") == 1
 
@@ -589,7 +589,7 @@ async def test_an_owner_that_fails_does_not_end_it(caplog: pytest.LogCaptureFixt
         cluster.tell_schema("CREATED", "ks", "t")
         await until(lambda: len(fixture.owner.told) == 3)
         cluster.remove(cluster.hosts[2])
-        fixture.control.refresh_soon()
+        fixture.refresh_soon()
         await until(lambda: fixture.owner.all("topology"))
         fixture.here.kill()
         await until(lambda: len(fixture.owner.all("connected")) == 2)
