@@ -39,3 +39,10 @@ def test_the_paths_exist() -> None:
     folders = "bench|changelog.d|docs|examples|src|tests"
     for path in re.findall(rf"`((?:{folders})/[\w./-]*)`", TEXT):
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/design.md"])
+def test_the_named_sources_exist(page: str) -> None:
+    sources = [path.as_posix() for path in [*ROOT.glob("src/**/*.py"), *ROOT.glob("tests/**/*.py")]]
+    for name in re.findall(r"`([\w/]+\.py)`", (ROOT / page).read_text()):
+        assert any(source.endswith(f"/{name}") for source in sources), name
