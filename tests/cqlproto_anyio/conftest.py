@@ -1,12 +1,37 @@
-"""Versions, and the two kinds of sessions, as axes of the client's tests."""
+"""The client's tests run on virtual time; versions and kinds of sessions are axes of theirs."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
-from tests.support import server
+from cqlproto_anyio._execution import supervisor
+from tests.support import clock, server
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests of this folder run on virtual time, unless they are marked otherwise."""
+    for item in items:
+        parameters = getattr(item, "callspec", None) and item.callspec.params  # type: ignore[attr-defined]
+        if not parameters or _HERE not in item.path.parents:
+            continue
+        if item.get_closest_marker("real_clock") is None:
+            usual = parameters.get("anyio_backend")
+            if usual is not None:
+                parameters["anyio_backend"] = clock.virtual(usual)
+
+
+@pytest.fixture(autouse=True)
+def _virtual_wall_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the wall clock, of which write timestamps are made, follow the virtual one."""
+    if request.node.get_closest_marker("real_clock") is None:
+        monkeypatch.setattr(supervisor, "time_ns", clock.time_ns)
+
 
 
 class Listening(cql.Hooks):
