@@ -33,7 +33,6 @@ def _virtual_wall_clock(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
         monkeypatch.setattr(supervisor, "time_ns", clock.time_ns)
 
 
-
 class Listening(cql.Hooks):
     """Hears of requests and does nothing about them."""
 

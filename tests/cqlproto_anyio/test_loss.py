@@ -3,7 +3,6 @@ request finds another connection."""
 
 from __future__ import annotations
 
-import time
 import traceback
 from typing import TYPE_CHECKING
 
@@ -94,7 +93,7 @@ async def test_every_request_learns_it(way: str) -> None:
         server.answer = preparing(server)
         await session.prepare(SELECT)
         await session.prepare(INSERT)
-        started = time.monotonic()
+        started = anyio.current_time()
         async with anyio.create_task_group() as group:
             reads = [start(group, lambda: session.execute(SELECT, (1,))) for _ in range(20)]
             writes = [start(group, lambda: session.execute(INSERT, (1,))) for _ in range(20)]
@@ -103,7 +102,7 @@ async def test_every_request_learns_it(way: str) -> None:
             preparing_another = start(group, lambda: session.prepare("SELECT w FROM t"))
             await turns()
             breaks(server.peers[0])
-        assert time.monotonic() - started < 5
+        assert anyio.current_time() - started < 0.1
         for outcome in [*reads, *writes, *queued, preparing_another]:
             lost = outcome.error
             assert type(lost) is cql.ConnectionLost
@@ -237,7 +236,7 @@ async def test_the_deadline_covers_reconnecting() -> None:
         await session.prepare(SELECT)
         server.hold()
         await server.cut(session)
-        started = time.monotonic()
+        started = anyio.current_time()
         calls = [
             lambda: session.execute(SELECT, (1,), timeout=0.1),
             lambda: session.execute("SELECT w FROM t WHERE k = ?", (1,), timeout=0.1),
@@ -247,7 +246,7 @@ async def test_the_deadline_covers_reconnecting() -> None:
         ]
         async with anyio.create_task_group() as group:
             outcomes = [start(group, call) for call in calls]
-        assert time.monotonic() - started < 3
+        assert anyio.current_time() - started == pytest.approx(0.1)
         for outcome in outcomes:
             assert isinstance(outcome.error, cql.RequestTimeout)
             assert outcome.error.maybe_applied is False

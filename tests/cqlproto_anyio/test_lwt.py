@@ -4,7 +4,6 @@ one that loses replies.
 
 from __future__ import annotations
 
-import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -123,17 +122,17 @@ async def test_without_an_answer_a_no_is_believed_after_the_grace(
     make: Callable[[], cql.CQLError],
 ) -> None:
     session = Scripted(None)
-    started = time.monotonic()
+    started = anyio.current_time()
     assert await settled(session, make(), grace=0.2) is False
-    assert 0.19 < time.monotonic() - started < 2
+    assert 0.2 <= anyio.current_time() - started < 0.5  # a pause, of random length, ends it
     assert len(session.asked) >= 2
 
 
 async def test_without_an_answer_a_yes_is_believed_at_once() -> None:
     session = Scripted(ME)
-    started = time.monotonic()
+    started = anyio.current_time()
     assert await settled(session, lost()) is True
-    assert time.monotonic() - started < 1
+    assert anyio.current_time() == started
     assert len(session.asked) == 1
 
 
@@ -280,10 +279,10 @@ async def test_when_readings_hang_the_time_is_bounded() -> None:
     error = lost()
     error.__cause__ = cause = OSError("reset")
     session = Scripted(anyio.sleep_forever)
-    started = time.monotonic()
+    started = anyio.current_time()
     with pytest.raises(cql.ConnectionLost) as info:
         await settled(session, error, timeout=0.1, grace=0.1)
-    assert 0.19 < time.monotonic() - started < 2
+    assert anyio.current_time() - started == pytest.approx(0.2)
     assert info.value is error
     assert error.__cause__ is cause
     assert "no answer came" in error.__notes__[0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import ssl
 import subprocess
-import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -157,10 +156,10 @@ async def works(points: str | list[str], **arguments: Any) -> None:
 
 
 async def failure(point: str, **arguments: Any) -> cql.ConnectionFailed:
-    started = time.monotonic()
+    started = anyio.current_time()
     with pytest.raises(cql.ConnectionFailed) as info:
         await works(point, **arguments)
-    assert time.monotonic() - started < 4  # it was told, and has not waited for a time limit
+    assert anyio.current_time() - started < 1  # it was told, and has not waited for a time limit
     return info.value
 
 
@@ -246,7 +245,7 @@ async def test_what_the_system_trusts(
 async def opened(point: str, context: ssl.SSLContext, server_name: str | None) -> TLSStream:
     address, _, port = point.rpartition(":")
     endpoint = cql.Endpoint(address, int(port), server_name)
-    attempt = Attempt(endpoint, time.monotonic)
+    attempt = Attempt(endpoint, anyio.current_time)
     with anyio.fail_after(5):
         stream = await open_stream(attempt, tls=context, connector=None)
     assert isinstance(stream, TLSStream)

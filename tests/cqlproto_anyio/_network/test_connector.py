@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import ipaddress
 import socket
-import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +44,11 @@ SECRET = "hunter2-in-the-clear"
 async def failing(**arguments: Any) -> BaseException:
     """Return what connecting raises."""
     arguments.setdefault("config", cql.Config(discovery=False, connect_timeout=5))
-    started = time.monotonic()
+    started = anyio.current_time()
     with pytest.raises(Exception) as info:  # what it is, the caller says
         async with cql.connect(**arguments):
             pass
-    took = time.monotonic() - started
+    took = anyio.current_time() - started
     raised = info.value
     if isinstance(raised, cql.ConnectionFailed):
         assert 0 <= raised.elapsed <= took
@@ -161,9 +160,9 @@ async def test_what_is_not_cassandra(serve: Any, kind: type, told: str) -> None:
 
 @pytest.mark.parametrize("serve", [silent, trickling])
 async def test_a_silent_server_ends_within_the_timeout(serve: Any) -> None:
-    started = time.monotonic()
+    started = anyio.current_time()
     raised = await talking(serve, config=cql.Config(discovery=False, connect_timeout=0.2))
-    assert time.monotonic() - started < 10  # on a busy machine; the error says 0.2
+    assert anyio.current_time() - started == pytest.approx(0.2)
     assert described(raised)[:2] == (cql.ConnectionFailed, "handshake")
     assert "nothing happened within 0.2 s" in str(raised)
 
