@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
-from cqlproto_anyio._execution import supervisor
+from cqlproto_anyio.policies.timestamps import Timestamps
 from tests.support import clock, server
 
 _HERE = Path(__file__).parent
@@ -29,8 +31,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _virtual_wall_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the wall clock, of which write timestamps are made, follow the virtual one."""
-    if request.node.get_closest_marker("real_clock") is None:
-        monkeypatch.setattr(supervisor, "time_ns", clock.time_ns)
+    if request.node.get_closest_marker("real_clock") is not None:
+        return
+    make = Timestamps.__init__
+
+    def make_virtual(self: Timestamps, time_ns: Any, *rest: Any) -> None:
+        make(self, clock.time_ns if time_ns is time.time_ns else time_ns, *rest)
+
+    monkeypatch.setattr(Timestamps, "__init__", make_virtual)
 
 
 class Listening(cql.Hooks):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from cqlproto import ProtocolVersion
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import Batch, Error, Execute, Query
 from cqlproto_anyio._execution import context as context_module
+from tests.support.clock import time_ns
 from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.faults import Fault, Script, failure, success
@@ -81,7 +81,7 @@ async def test_writes_have_one_and_nothing_else_has(version: ProtocolVersion) ->
             for _ in range(2):  # prepared first, then the short way
                 for call in WRITES.values():
                     cluster.seen = []
-                    before = time.time_ns() // 1000
+                    before = time_ns() // 1000
                     await call(session, idempotent=idempotent)
                     found = set(stamps(cluster))
                     # a host that doesn't know the statement is told, and asked again
@@ -89,7 +89,7 @@ async def test_writes_have_one_and_nothing_else_has(version: ProtocolVersion) ->
                     for stamp in sorted(stamp for stamp in found if stamp is not None):
                         assert stamp > last
                         last = stamp
-                        assert before - 1000 <= stamp <= time.time_ns() // 1000 + 1000
+                        assert before - 1000 <= stamp <= time_ns() // 1000 + 1000
                 for call in OTHERS.values():
                     cluster.seen = []
                     await call(session, idempotent=idempotent)

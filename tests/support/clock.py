@@ -74,7 +74,7 @@ class _CountsThreads:
         """Whether a thread runs something whose result the loop waits for."""
         return self._functions > 0 or any(
             isinstance(thread, WorkerThread)
-            and thread.loop is self
+            and id(thread.loop) == id(self)
             and thread not in thread.idle_workers
             for thread in threading.enumerate()
         )
@@ -124,7 +124,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         return ready
 
 
-class VirtualLoop(_CountsThreads, asyncio.SelectorEventLoop):
+class VirtualLoop(_CountsThreads, asyncio.SelectorEventLoop):  # type: ignore[misc]
     """asyncio's loop on virtual time.
 
     Attributes:
@@ -145,7 +145,10 @@ class VirtualLoop(_CountsThreads, asyncio.SelectorEventLoop):
 # -- asyncio with uvloop
 
 
-class VirtualUvloop(_CountsThreads, uvloop.Loop):
+_UvloopLoop: Any = uvloop.Loop  # mypy finds fault with how it overrides AbstractEventLoop
+
+
+class VirtualUvloop(_CountsThreads, _UvloopLoop):  # type: ignore[misc]
     """uvloop's loop on virtual time.
 
     libuv decides by itself when it sleeps, so the timers are kept here. While there is one, a
@@ -171,7 +174,8 @@ class VirtualUvloop(_CountsThreads, uvloop.Loop):
 
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
         self._quiet = 0
-        return super().call_soon(callback, *args, context=context)
+        handle: asyncio.Handle = super().call_soon(callback, *args, context=context)
+        return handle
 
     def call_later(
         self, delay: float, callback: Any, *args: Any, context: Any = None
@@ -263,7 +267,7 @@ def _sockets_are_ready() -> bool:
     if not told.tasks_waiting_read and not told.tasks_waiting_write:
         return False
     # asking epoll itself would take its events from trio
-    epoll = trio._core._run.GLOBAL_RUN_CONTEXT.runner.io_manager._epoll  # type: ignore[attr-defined]
+    epoll = trio._core._run.GLOBAL_RUN_CONTEXT.runner.io_manager._epoll
     return bool(select.select([epoll], [], [], SILENCE)[0])
 
 
