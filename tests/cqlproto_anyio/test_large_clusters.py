@@ -70,6 +70,7 @@ async def asking(session: cql.Session, keys: random.Random) -> None:
     while True:
         key = keys.getrandbits(31)
         assert (await session.execute(SELECT, (key,), idempotent=True)).one().v == key
+        await anyio.sleep(0.001)
 
 
 @pytest.mark.parametrize("connections", [1, 3])

@@ -368,6 +368,7 @@ async def test_a_transport(raised: str, steps: str) -> None:
             cluster.hosts[1].cut()
         while not switch.count:
             await session.execute(SELECT, (1,), timeout=5)
+            await anyio.sleep(0.001)
         await serves(session)
         switch.on = False
         await serves(session, cluster.hosts)

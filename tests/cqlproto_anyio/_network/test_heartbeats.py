@@ -82,13 +82,11 @@ async def test_busy_connections_are_not_asked() -> None:
     [host] = cluster.hosts
     async with session_on(cluster, discovery=False, heartbeat_interval=0.3) as session:
         await connected(session, cluster.hosts)
-        began = anyio.current_time()
-        while anyio.current_time() < began + 1.0:
+        for _ in range(10):
             await session.execute("SELECT v FROM ks.t")
-        busy = host.beats
-        # on a machine that stops for long enough one may come
-        assert busy <= 1
-        await until(lambda: host.beats >= busy + 2)
+            await anyio.sleep(0.1)
+        assert host.beats == 0
+        await until(lambda: host.beats >= 2)
 
 
 async def test_a_node_that_is_slow_is_not_dead() -> None:
@@ -156,7 +154,7 @@ async def test_the_session_closes_while_heartbeats_are_out() -> None:
         await until(lambda: session.statistics().in_flight >= 3)
         await turns(20)
         began = anyio.current_time()
-    assert anyio.current_time() - began < 5
+    assert anyio.current_time() - began < 0.1
 
 
 # -- bytes are no sign of life, replies are
@@ -262,7 +260,7 @@ async def test_a_long_reply_may_take_long_as_long_as_it_comes(size: int) -> None
     [host] = cluster.hosts
     cluster.answer = lambda request: None
     with pytest.MonkeyPatch.context() as patch:
-        # far below what comes, so that a machine under load is no silent server
+        # far below what comes
         patch.setattr(heartbeats, "LEAST_RATE", 100)
         patch.setattr("cqlproto_anyio._network.pool.LEAST_RATE", 100)
         patch.setattr("cqlproto_anyio._network.pool.LEAST_SKIPPED_RATE", 1000)
