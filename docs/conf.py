@@ -59,7 +59,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(typing|typing_extensions|uuid)\..*"),
     ("py:exc", "InvalidArgument"),  # Hypothesis's
     # The proxy's own, and the fields of a profile, which its class documents.
-    ("py:class", r"re\.Pattern|.*\.relay\.Statements|.*\.profile\._Fields"),
+    ("py:class", r"re\.Pattern|.*\.relay\.Statements|.*\.profile\._Fields|.*\._ErrorMessage"),
     # Type variables.
     ("py:(class|obj)", r"(cqlproto(_anyio)?\..*\.)?[A-Z](_co)?"),
 ]
