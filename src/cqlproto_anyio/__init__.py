@@ -116,7 +116,7 @@ __all__ = [
 ]
 __all__ += exceptions.__all__
 
-# Loaded when they are asked for: few programs need them, and all would pay.
+# Imported on first use: few programs need them, and importing them takes time.
 _LATER = {
     "Trace": "tracing",
     "TraceEvent": "tracing",

@@ -1,14 +1,12 @@
-"""What can be told of a statement from its text, by a tokenizer that knows what is a comment or a
-string.
+"""What the text of a statement says, found by a tokenizer that skips comments and strings.
 
-Four things are needed and no reply of the server says them: whether it is a USE (which a shared
-connection can't have), whether it only reads, whether it is conditional, and whether its bind
-markers are all named.
+The client needs to know four things that no reply of the server says: whether a statement is a USE
+(which a shared connection can't execute), whether it only reads, whether it is conditional, and
+whether all of its bind markers are named.
 
-Texts may be megabytes long, and this runs on the event loop for each call. The first word is read
-from the start of the text, and says what else is needed: of a SELECT nothing, of an UPDATE two
-words. A word is looked for by one match of a regular expression, however many tokens come before
-it. What was found is kept, for as many characters of text as are worth it.
+Texts may be megabytes long, and this runs on the event loop for each call. The first word decides
+what else is needed: nothing for a SELECT, the presence of two words for an UPDATE. One match of a
+regular expression searches for a word, however many tokens precede it. Results are cached.
 """
 
 from __future__ import annotations
@@ -33,9 +31,9 @@ __all__ = [
     "tokens",
 ]
 
-# No alternative can match the empty string or back-track into another, so scanning is linear. A
-# string or comment that isn't closed runs to the end of the text. The possessive loops keep no
-# state per character, which would be gigabytes for a literal of some megabytes.
+# No alternative matches the empty string or backtracks into another, so scanning is linear. A
+# string or comment that isn't closed runs to the end of the text. Possessive quantifiers keep no
+# state per character, which would take gigabytes for a literal of some megabytes.
 _TOKEN = re.compile(
     r"""
       (?P<space>\s+)
@@ -52,7 +50,7 @@ _TOKEN = re.compile(
 
 
 READING = frozenset({"SELECT", "LIST", "DESCRIBE", "DESC"})
-"""The first words of statements that can't change anything."""
+"""The first words of statements that only read."""
 
 _COMMENT = r"--[^\r\n]*+|//[^\r\n]*+|/\*(?:[^*]++|\*(?!/))*+(?:\*/|\Z)"
 _FIRST_WORD = re.compile(rf"(?:[\s;]++|{_COMMENT})*+([A-Za-z][A-Za-z0-9_]*+)?")
@@ -63,8 +61,8 @@ def _finder(token: str, start: str, words: str) -> re.Pattern[str]:
 
     Arguments:
         token: the pattern of the token.
-        start: the special characters among those that it begins with.
-        words: the pattern of words other than the token.
+        start: the special characters that the token may begin with.
+        words: the pattern of all words but the token.
     """
     return re.compile(
         rf"""
@@ -99,10 +97,10 @@ class StatementText(NamedTuple):
     """What a statement's text says.
 
     Attributes:
-        verb: its first word, in upper case; empty if there is none.
-        conditional: whether the word IF stands in an INSERT, UPDATE, DELETE or BATCH.
+        verb: the first word, in upper case; empty if there is none.
+        conditional: whether it is an INSERT, UPDATE, DELETE or BATCH with the word IF.
         several: whether it may write to several partitions: a BATCH, or an UPDATE or DELETE with
-            the word IN. A coordinator begins with the first before it has looked at the last.
+            the word IN. If it fails, some of them may have been written.
     """
 
     verb: str
@@ -111,20 +109,20 @@ class StatementText(NamedTuple):
 
     @property
     def reads(self) -> bool:
-        """Whether it can't change anything."""
+        """Whether it only reads."""
         return self.verb in READING
 
     @property
     def stamped(self) -> bool:
-        """Whether a timestamp of the client's belongs to it.
+        """Whether the client may set its timestamp: it is a write, and not conditional.
 
-        It writes, and not by Paxos, whose rounds have their own.
+        Paxos makes the timestamps of conditional writes.
         """
         return self.verb in ("INSERT", "UPDATE", "DELETE", "BEGIN") and not self.conditional
 
 
 def tokens(text: str) -> Iterator[tuple[str, str]]:
-    """Yield (kind, text) of each token but spaces and comments.
+    """Yield the (kind, text) of each token, without spaces and comments.
 
     The kinds are ``string``, ``name`` (quoted), ``word``, ``number``, ``marker`` and ``other``.
     """
@@ -138,9 +136,9 @@ _SHOWN = 80
 
 
 def shown(text: str) -> str:
-    """Return a statement's text for messages: on one line, short, without the strings in it.
+    """Return a statement's text for messages: one short line, with string literals blanked.
 
-    A string may be a password (``CREATE ROLE .. WITH PASSWORD = '..'``) or somebody's data.
+    A literal may be a password (``CREATE ROLE .. WITH PASSWORD = '..'``) or personal data.
     """
     line = " ".join(_TOKEN.sub(_blanked, text[: 4 * _SHOWN]).split())
     return line if len(line) <= _SHOWN else line[: _SHOWN - 3] + "..."
@@ -152,15 +150,16 @@ def _blanked(match: re.Match[str]) -> str:
     return " " if match.lastgroup == "comment" else match.group()
 
 
-# Texts up to so many characters are kept by number; longer ones as long as all of them together
-# have no more than so many. One with values in it may be long, and seldom comes twice.
-_SHORT = 1024
-_MOST_LONG = 4 * 1024 * 1024
-_LONGEST = _MOST_LONG // 8
+# The cache of short texts is bounded by their number, that of long ones by their total length.
+# Even longer texts have values in them and seldom come twice, so they are not cached.
+_MAX_SHORT = 1024
+_MAX_TOTAL = 4 * 1024 * 1024
+_MAX_LONG = _MAX_TOTAL // 8
 
 
-class _Kept:
-    """What was found in long texts that came lately, for all sessions in all threads."""
+class _LongTexts:
+    """Cache of what long texts say, for the sessions of all threads; the least recently used go
+    first."""
 
     def __init__(self) -> None:
         self._found: OrderedDict[str, StatementText] = OrderedDict()
@@ -168,7 +167,7 @@ class _Kept:
         self.characters = 0
 
     def read(self, text: str) -> StatementText:
-        """Return what a text says."""
+        """Return what a text says, from the cache if possible."""
         with self._lock:
             found = self._found.get(text)
             if found is not None:
@@ -179,20 +178,20 @@ class _Kept:
             if text not in self._found:
                 self._found[text] = found
                 self.characters += len(text)
-            while self.characters > _MOST_LONG:
+            while self.characters > _MAX_TOTAL:
                 self.characters -= len(self._found.popitem(last=False)[0])
         return found
 
 
-_kept = _Kept()
+_long_texts = _LongTexts()
 
 
 def read_statement(text: str) -> StatementText:
     """Return what the text of a statement says."""
     length = len(text)
-    if length <= _SHORT:
+    if length <= _MAX_SHORT:
         return _read_short(text)
-    return _kept.read(text) if length <= _LONGEST else _read(text)
+    return _long_texts.read(text) if length <= _MAX_LONG else _read(text)
 
 
 def read_verb(text: str) -> str:
@@ -207,9 +206,9 @@ def has_names_only(text: str) -> bool:
 
 
 def marker_names(text: str) -> set[str]:
-    """Return the names that bind markers have of their own, as the server folds them.
+    """Return the names of ``:name`` markers; those without quotes in lower case, as on the server.
 
-    A name behind a colon in a literal may be among them.
+    May include a name after a colon that is no marker, as in a map literal ``{a:now()}``.
     """
     if ":" not in text:
         return set()

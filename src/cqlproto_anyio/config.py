@@ -1,4 +1,4 @@
-"""How a session connects and works: frozen values, no behaviour."""
+"""The configuration of a session, and credentials."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cqlproto_anyio._checks.values import (
     described,
     integer,
     number,
-    plain_function,
     policy,
     seconds,
     shown,
     string_map,
     switch,
+    synchronous,
 )
 from cqlproto_anyio.endpoint import Endpoint
 from cqlproto_anyio.exceptions import ConfigError
@@ -41,7 +41,7 @@ class Auth(Protocol):
     """Makes an authenticator for each new connection."""
 
     async def authenticator(self, endpoint: Endpoint) -> Authenticator:
-        """Return the client's side of the SASL exchange with this node."""
+        """Return the client side of a SASL exchange with this node."""
         ...
 
 
@@ -53,8 +53,8 @@ class PlainAuth:
 
     Arguments:
         username: the role's name.
-        password: the password, or a function, plain or async, that returns it. A function is called
-            for each new connection, so that a rotated password is picked up.
+        password: the password, or a function or coroutine function that returns it. A function is
+            called for each new connection, so that a rotated password is picked up.
     """
 
     __slots__ = ("_password", "username")
@@ -67,14 +67,18 @@ class PlainAuth:
         return f"PlainAuth({self.username!r}, ...)"
 
     async def authenticator(self, endpoint: Endpoint) -> Authenticator:
-        """Ask for the password, if it is a function, and return SASL PLAIN with it."""
+        """Return the client side of SASL PLAIN; call the password if it is a function.
+
+        Raises:
+            ConfigError: the password is not a str.
+        """
         password: Any = self._password
         if callable(password):
             password = password()
             if inspect.isawaitable(password):
                 password = await password
         if not isinstance(password, str):
-            raise ConfigError(f"the password is a {type(password).__name__}, not a str")
+            raise ConfigError(f"the password must be a str, got a {type(password).__name__}")
         return PlainAuthenticator(self.username, password)
 
 
@@ -105,56 +109,58 @@ _MOST = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """How a session works, beyond what its requests ask for.
+    """The configuration of a session; the options of requests are in :class:`Profile`.
 
     Attributes:
-        connect_timeout: how long making one connection may take, in seconds: resolving, TCP, TLS,
-            the handshake and choosing the keyspace.
-        start_timeout: how long ``connect`` may take in all, in seconds, whatever the contact points
-            do: resolving them, finding one that answers, reading what the cluster is, and the first
-            connection for requests. None for three times ``connect_timeout`` and
-            ``control_timeout`` together, which is 30 s unless they are changed.
+        connect_timeout: how long opening one connection may take, in seconds: resolving, TCP, TLS,
+            the handshake and setting the keyspace.
+        start_timeout: how long ``connect`` may take in all, in seconds: resolving the contact
+            points, finding one that answers, reading the topology, and opening the first connection
+            for requests. None is three times the sum of ``connect_timeout`` and
+            ``control_timeout``, 30 s by default.
         close_timeout: how long closing may take, in seconds.
-        compression: ``"lz4"``, ``"snappy"`` or None. v5 knows no Snappy: with it, v4 is the highest
-            version that is asked for.
-        protocol_version: the only version to speak; None takes the highest that the server does,
-            from v5 down.
-        discovery: whether to ask the cluster for its other nodes, and to listen for their coming
-            and going, on a connection of its own; False takes the contact points for all there is.
-        eager: whether to connect to all nodes of the local data centre from the start, in the
-            background; False connects to a node when the first request is meant for it.
-        connections_per_host: how many connections a node gets.
-        max_connections_per_host: up to how many it gets, under load, or to have one for each shard
-            of a Scylla node. None for 4 under load, or ``connections_per_host`` if that is more,
-            and for one for each shard up to 256.
-        grow_at: how many requests in flight on a connection make another one be opened.
-        max_connecting: how many connections of the session may be in the making at a time.
-        max_in_flight: how many requests may be under way on a connection.
-        max_orphans: how many of a connection's requests may have been given up while their replies
-            are due; with more, it is replaced.
-        max_waiting: how many more may wait for their turn before Overloaded is raised.
-        max_unsent: how many bytes may wait to be written, before requests have to wait.
-        max_prepared: how many prepared statements are kept; the least recently used one goes first.
+        compression: ``"lz4"``, ``"snappy"`` or None. Protocol v5 has no Snappy: with it, the
+            session uses v4 at most.
+        protocol_version: the only version to use; None uses the highest that the server supports,
+            up to v5.
+        discovery: whether to open a control connection, read the cluster's nodes over it, and
+            listen for changes; False uses the contact points as the only nodes.
+        eager: whether to connect to all nodes of the local data centre at the start, in the
+            background; False connects to a node when it is first selected for a request.
+        connections_per_host: the number of connections to each node.
+        max_connections_per_host: the maximum number of connections to a node, under load, or to
+            have one for each shard of a Scylla node. None is 4 under load, or
+            ``connections_per_host`` if that is more, and one for each of up to 256 shards.
+        grow_at: the number of requests in flight on a connection at which another one is opened.
+        max_connecting: the maximum number of connections that the session opens at the same time.
+        max_in_flight: the maximum number of requests in flight on a connection.
+        max_orphans: the maximum number of abandoned requests of a connection whose replies have not
+            come yet; with more of them, the connection is replaced.
+        max_waiting: the maximum number of requests that wait for a connection or a stream id;
+            beyond it, Overloaded is raised.
+        max_unsent: the number of unsent bytes of a connection at which requests have to wait.
+        max_prepared: the maximum number of cached prepared statements; the least recently used one
+            is evicted first.
         routing: which nodes are preferred for a request.
-        reconnection: how long to wait between attempts to reach a node that is down.
-        heartbeat_interval: after how many seconds without a reply a connection is asked whether it
-            lives.
-        heartbeat_timeout: how long the answer may take, in seconds. A reply that is still coming,
-            with 64 KiB a second or more, is waited for.
-        refresh_interval: after how many seconds the nodes are read again although no event came.
-        control_timeout: how long a request of the session's own may take, in seconds: one on the
-            control connection, or a PREPARE. A node that is silent for a tenth of that is no longer
-            the only one that is asked to prepare a statement.
-        schema_agreement_timeout: how long a statement that changes the schema waits for the nodes
-            to agree on it, in seconds, after it has succeeded; 0 does not wait.
-        client_timestamps: whether writes carry a timestamp of the session's, which only ever grows,
-            so that two writes of one program can't be ordered otherwise by nodes whose clocks
-            differ; False leaves it to the nodes. ``Profile.timestamp`` comes first.
-        translate: changes the address that a node announces, or that a contact point has, into the
-            one to connect to. A contact point for which it raises is used as it was named.
-        hooks: called when requests end, nodes come and go, connections open and break.
-        limits: what the protocol core accepts and sends.
-        connector: opens the transport to a node, in place of TCP and TLS.
+        reconnection: how long to wait between attempts to connect to a node that is down.
+        heartbeat_interval: after how many seconds without a reply a heartbeat is sent over a
+            connection.
+        heartbeat_timeout: how long the answer to a heartbeat may take, in seconds; longer while a
+            reply is arriving with 64 KiB a second or more.
+        refresh_interval: after how many seconds without an event the nodes are read again.
+        control_timeout: how long the session's own requests may take, in seconds: those on the
+            control connection, and PREPARE. If a node doesn't answer PREPARE within a tenth of
+            this time, another node is asked too.
+        schema_agreement_timeout: how long a statement that has changed the schema waits for the
+            nodes to agree on it, in seconds; 0 does not wait.
+        client_timestamps: whether the session makes the timestamps of writes. They always increase,
+            so the writes of a session apply in order, although the nodes' clocks differ; False
+            leaves timestamps to the nodes. ``Profile.timestamp`` takes precedence.
+        translate: maps the address of a node or contact point to the one to connect to. If it
+            raises for a contact point, the address is used as it is.
+        hooks: called when requests end, nodes join or leave, connections open or break.
+        limits: the limits of the protocol core.
+        connector: opens the transport to a node, instead of TCP and TLS.
         application_name: shown in the server's list of clients.
         application_version: shown in the server's list of clients.
         startup_options: more options for STARTUP.
@@ -206,13 +212,14 @@ class Config:
             if name == "max_connections_per_host" and self.max_connections_per_host is None:
                 continue
             self._keep(
-                name, integer(name, getattr(self, name), least, _MOST, f"an int from {least}")
+                name,
+                integer(name, getattr(self, name), least, _MOST, f"an int of at least {least}"),
             )
         most = self.max_connections_per_host
         if most is not None and self.connections_per_host > most:
             raise ConfigError(
-                f"connections_per_host is {self.connections_per_host}, more than"
-                f" max_connections_per_host, which is {most}"
+                f"connections_per_host must be at most max_connections_per_host ({most}),"
+                f" got {self.connections_per_host}"
             )
         self._check_objects()
         for name in ("application_name", "application_version"):
@@ -222,13 +229,13 @@ class Config:
         self._keep("startup_options", string_map("startup_options", self.startup_options, str))
         if self.max_in_flight > self.limits.max_streams:
             raise ConfigError(
-                f"max_in_flight is {self.max_in_flight}, more than the"
-                f" {self.limits.max_streams} streams of a connection"
+                f"max_in_flight must be at most limits.max_streams ({self.limits.max_streams}),"
+                f" got {self.max_in_flight}"
             )
         self._check_protocol()
 
     def _keep(self, name: str, value: object) -> None:
-        """Set a field to its value, converted."""
+        """Set a field of the frozen dataclass to its converted value."""
         object.__setattr__(self, name, value)
 
     def _check_objects(self) -> None:
@@ -238,9 +245,9 @@ class Config:
             name = f"limits.{each.name}"
             integer(name, getattr(self.limits, each.name), 1, _MOST, "an int of at least 1")
         if self.connector is not None and not callable(self.connector):
-            raise ConfigError(f"connector must be a function, got {described(self.connector)}")
+            raise ConfigError(f"connector must be a callable, got {described(self.connector)}")
         if self.translate is not None:
-            plain_function("translate", self.translate)
+            synchronous("translate", self.translate)
         if not isinstance(self.routing, Routing):
             raise ConfigError(f"routing must be a Routing, got {described(self.routing)}")
         policy("reconnection", self.reconnection, "delay")
@@ -263,25 +270,28 @@ class Config:
                 )
             self._keep("protocol_version", ProtocolVersion(version))
         if compression == "snappy" and not self.highest_version.has_snappy:
-            raise ConfigError(f"protocol v{version:d} knows no snappy compression, but lz4")
+            raise ConfigError(
+                "compression must be 'lz4' or None with protocol v5, got 'snappy':"
+                " pass protocol_version=4, or leave it out"
+            )
 
     @property
     def start_limit(self) -> float:
-        """How long connecting may take in all, in seconds."""
+        """How long ``connect`` may take in all, in seconds."""
         if self.start_timeout is not None:
             return self.start_timeout
         return 3 * (self.connect_timeout + self.control_timeout)
 
     @property
     def most_connections(self) -> int:
-        """Up to how many connections a node gets under load."""
+        """The maximum number of connections to a node under load."""
         if self.max_connections_per_host is not None:
             return self.max_connections_per_host
         return max(4, self.connections_per_host)
 
     @property
     def highest_version(self) -> ProtocolVersion:
-        """The version that a session asks for first."""
+        """The protocol version that the session tries first."""
         if self.protocol_version is not None:
             return self.protocol_version
         with_snappy = self.compression == "snappy"

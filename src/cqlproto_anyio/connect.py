@@ -1,4 +1,4 @@
-"""The way in: ``async with connect(..) as session``."""
+"""``connect``, which opens a session: ``async with connect(..) as session``."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ if TYPE_CHECKING:
 __all__ = ["Connecting", "connect"]
 
 
-# Between two attempts to connect to a cluster that is starting, in seconds.
+# Pauses between attempts to connect to a cluster that is starting, in seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 
 
 class Connecting(AbstractAsyncContextManager[Session], Awaitable[Session]):
-    """What :func:`connect` returns: ``async with`` it, or await it, to connect; once."""
+    """What :func:`connect` returns: use it once, with ``async with`` or ``await``, to connect."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Connecting(AbstractAsyncContextManager[Session], Awaitable[Session]):
 
     async def _connect(self) -> Session:
         if self._entered:
-            raise UsageError("connect() is entered once: call it again for another session")
+            raise UsageError("connect() can be entered once: call it again for another session")
         self._entered = True
         backend = current_backend()
         until = backend.clock() + self._wait
@@ -107,7 +107,7 @@ class Connecting(AbstractAsyncContextManager[Session], Awaitable[Session]):
                     raise
                 _log_waiting(exc)
             pause = backoff(_FIRST_PAUSE, failures, _LONGEST_PAUSE)
-            await anyio.sleep(min(pause, left))  # the last attempt begins when the time is over
+            await anyio.sleep(min(pause, left))  # so the last attempt begins when the time is over
         raise AssertionError("unreachable: count() has no end")
 
     async def _start(self, backend: Backend) -> Session:
@@ -123,7 +123,7 @@ class Connecting(AbstractAsyncContextManager[Session], Awaitable[Session]):
             raise
         return session
 
-    if not TYPE_CHECKING:  # what a type checker finds by itself
+    if not TYPE_CHECKING:  # type checkers report these mistakes themselves
 
         def __getattr__(self, name: str) -> Any:
             if name.startswith("__"):
@@ -141,9 +141,9 @@ class Connecting(AbstractAsyncContextManager[Session], Awaitable[Session]):
 
 
 def _refuse(misplaced: Sequence[object], unknown: Iterable[str]) -> NoReturn:
-    """Raise TypeError for what :func:`connect` doesn't take, as it should be written."""
+    """Raise TypeError for arguments that :func:`connect` doesn't have, with a hint."""
     if misplaced:
-        hint = "port=" if isinstance(misplaced[0], int) else "several hosts are one list"
+        hint = "port=" if isinstance(misplaced[0], int) else "pass several hosts as one list"
         raise TypeError(f"connect() takes the hosts, and all else by name: {hint}")
     name = min(unknown)
     config = [field.name for field in fields(Config)]
@@ -152,12 +152,15 @@ def _refuse(misplaced: Sequence[object], unknown: Iterable[str]) -> NoReturn:
 
 
 def passes_with_time(error: BaseException) -> bool:
-    """Whether an error may be of a cluster that is starting. Wrong credentials, a certificate that
-    isn't trusted, a keyspace that isn't there and a wrong setting are not."""
+    """Return whether waiting may help: the cluster may still be starting.
+
+    It doesn't help against wrong credentials, an untrusted certificate, a missing keyspace or a
+    wrong setting.
+    """
     if isinstance(error, NoHostAvailable):
         return all(map(passes_with_time, error.attempts))
     if isinstance(error, AuthenticationFailed):
-        # a node whose roles can't be read yet says the first; a provider of secrets may start, too
+        # A node that can't read its roles yet says so; a provider of secrets may be starting too.
         is_early = "Unable to perform authentication" in error.reason
         return is_early or isinstance(error.__cause__, OSError)
     if isinstance(error, TLSFailed):
@@ -183,7 +186,7 @@ _PASSING = (
 def _log_waiting(error: CQLError) -> None:
     import logging
 
-    with suppress(BaseException):  # a filter or handler of the program's may raise
+    with suppress(BaseException):  # a user's log filter or handler may raise
         logging.getLogger("cqlproto_anyio").info("waiting for the cluster: %s", error)
 
 
@@ -202,33 +205,33 @@ def connect(
 ) -> Connecting:
     """Connect to a cluster: ``async with connect("db1") as session``.
 
-    Where a block doesn't fit (in a REPL, a notebook, a framework's start-up hook), ``session =
-    await connect("db1")`` opens a session too; ``await session.aclose()`` ends it, or ``async with
-    session``. One that is dropped without gives a ResourceWarning.
+    In a REPL, a notebook or a framework's start-up hook, ``session = await connect("db1")`` opens a
+    session as well. Close it with ``await session.aclose()`` or ``async with session``; a session
+    that is garbage-collected without being closed gives a ResourceWarning.
 
     Arguments:
-        hosts: the contact points, as addresses or names, each with a port of its own if need be
-            (``"db1:9043"``, ``"[::1]:9043"``): one text with commas between them, or a sequence of
-            such texts and of :class:`Endpoint`, which can name what its certificate must bear.
-        port: the port of those without one.
+        hosts: the contact points: addresses or names, with an optional port (``"db1:9043"``,
+            ``"[::1]:9043"``). One string, with commas between several contact points, or a sequence
+            of strings and of :class:`Endpoint`, which can name the host to verify for TLS.
+        port: the port of contact points without one.
         keyspace: the keyspace of unqualified names.
         auth: credentials, such as ``PlainAuth("name", "password")``.
-        tls: True for TLS that verifies certificates and host names as the system is set up to, or a
-            context of one's own.
-        local_dc: the data centre to prefer; others are used as ``Config.routing`` says. It can be
-            left out when all contact points are in one.
-        profile: the defaults of requests.
+        tls: True for TLS that verifies certificates and host names with the system's certificate
+            authorities, or an SSLContext.
+        local_dc: the preferred data centre; ``Config.routing`` says how others are used. May be
+            left out if all contact points are in one data centre.
+        profile: the default options of requests.
         config: everything else.
-        wait: for how many seconds to keep trying while the cluster can't be reached, since it is
-            starting; no attempt begins later than that. What waiting can't mend is raised at once:
-            wrong credentials, a certificate that isn't trusted, a keyspace that isn't there, a
-            wrong setting.
+        wait: for how many seconds to retry while the cluster can't be reached because it is
+            starting; no attempt begins later. Errors that waiting doesn't help against are raised
+            at once: wrong credentials, an untrusted certificate, a missing keyspace, a wrong
+            setting.
 
     Raises:
-        ConfigError: an argument is wrong (at once).
-        ConnectionFailed, NoHostAvailable: no node could be reached (when entered), within
+        ConfigError: an argument is invalid (raised by the call itself).
+        ConnectionFailed, NoHostAvailable: no node could be reached (raised when entered), within
             ``config.connect_timeout`` seconds each and ``config.start_timeout`` in all.
-        DatabaseError: the keyspace can't be used (when entered).
+        DatabaseError: the keyspace can't be used (raised when entered).
     """
     if misplaced or unknown:
         _refuse(misplaced, unknown)

@@ -1,4 +1,4 @@
-"""Where a node listens: the address, the port, and the name in its certificate."""
+"""The address, the port and the TLS name of a node."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["Endpoint"]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a node listens.
+    """The address of a node.
 
     Attributes:
         address: an IP address or a DNS name.
         port: the TCP port.
-        server_name: the name that the node's certificate must bear, if it isn't the address.
+        server_name: the name expected in the node's certificate; None for the address.
     """
 
     address: str

@@ -1,4 +1,4 @@
-"""New timeuuids: for the columns by which rows of a partition are ordered in time."""
+"""New timeuuids, for clustering columns that order rows by time."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _last = 0
 def timeuuid(moment: datetime | None = None) -> UUID:
     """Return a new timeuuid.
 
-    Those that are made without a moment are in the order in which this process has made them, and
-    no two are equal: of the 62 bits besides the time, 61 are random, each time. Nothing in them
-    tells of the machine, as those of :func:`uuid.uuid1` do.
+    Timeuuids of the current time increase in the order in which the process makes them. All are
+    unique: 61 of the 62 bits besides the time are random. Unlike those of :func:`uuid.uuid1`, they
+    don't contain the machine's address.
 
     Arguments:
-        moment: its time, with a time zone; now, if it is None.
+        moment: a datetime with a time zone; None for the current time.
 
     Raises:
         ValueError: the datetime has no time zone, or is out of range.
     """
     global _last
     if moment is None:
-        # A clock that stands still or is set back leaves the order as it is.
+        # Keeps the order if the clock stands still or is set back.
         _last = max(time.time_ns() // 1000, _last + 1)
         moment = _EPOCH + timedelta(microseconds=_last)
     random = int.from_bytes(os.urandom(8))
-    # The lowest bit of the node's first byte says that it is no address of a network card.
+    # The multicast bit marks a node id that is not a network address (RFC 9562 section 6.10).
     node = random >> 16 | 1 << 40
     return timeuuid_of(moment, clock_sequence=random & 0x3FFF, node=node)

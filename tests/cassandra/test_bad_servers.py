@@ -231,7 +231,7 @@ async def test_an_unused_password_does_no_harm(cassandra: Node) -> None:
     [
         ([], 9042, "hosts is empty"),
         ("", 9042, "contact point"),
-        ("db1:port", 9042, "no port number"),
+        ("db1:port", 9042, "must be host or host:port"),
         ("db1", 0, "port must be a TCP port"),
         ("db1", 70_000, "port must be a TCP port"),
         ([5], 9042, "a contact point must be a str or an Endpoint, got a int"),

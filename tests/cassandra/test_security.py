@@ -131,7 +131,7 @@ async def test_a_password_that_cannot_be_had(secure_cassandra: Node) -> None:
     assert "LookupError" in str(error)
     assert "vault" not in str(error)
     assert isinstance(error.__cause__, LookupError)
-    with pytest.raises(cql.ConfigError, match="the password is a NoneType, not a str"):
+    with pytest.raises(cql.ConfigError, match="the password must be a str, got a NoneType"):
         async with connecting(
             secure_cassandra,
             auth=cql.PlainAuth("cassandra", lambda: None),  # type: ignore[arg-type]

@@ -270,7 +270,7 @@ async def test_a_provider_that_returns_something_else(way: str, wrong: Any) -> N
 
     auth = cql.PlainAuth("ann", getattr(Vault(wrong), way))
     async with serving() as server:
-        with pytest.raises(cql.ConfigError, match="the password is a") as info:
+        with pytest.raises(cql.ConfigError, match="the password must be a str, got a") as info:
             async with cql.connect("node", auth=auth, config=server.config()):
                 pass
         shown = traceback.TracebackException.from_exception(info.value, capture_locals=True)

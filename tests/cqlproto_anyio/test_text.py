@@ -1,4 +1,4 @@
-"""What is told of a statement by its text, however it is written."""
+"""What the text of a statement says, however it is written."""
 
 from __future__ import annotations
 
@@ -232,37 +232,37 @@ def test_a_text_takes_a_few_matches_however_long(
     text = f"{verb} x WHERE k IN ({', '.join(map(str, range(literals)))}) -- {time.time_ns()}"
     for _ in range(3):
         read_statement(text)
-    # the first word alone says all of what reads or changes the schema; once read it is kept
+    # for reads and schema changes the first word says all; the result is cached
     assert matches == {"SELECT": 1, "CREATE": 1, "INSERT": 2, "UPDATE": 3}[verb]
 
 
-def test_long_texts_are_kept_up_to_so_many_characters() -> None:
-    kept = cqltext._Kept()
-    length = cqltext._LONGEST
+def test_the_cache_of_long_texts_is_bounded() -> None:
+    cache = cqltext._LongTexts()
+    length = cqltext._MAX_LONG
     texts = [f"UPDATE t SET a = {number}".ljust(length) for number in range(10)]
     for text in texts:
-        assert kept.read(text).verb == "UPDATE"
-        assert kept.read(texts[0]) is kept.read(texts[0])
-        assert kept.characters <= cqltext._MOST_LONG
-        assert kept.characters == sum(map(len, kept._found))
-    assert texts[0] in kept._found
-    assert texts[1] not in kept._found
-    before = cqltext._kept.characters
+        assert cache.read(text).verb == "UPDATE"
+        assert cache.read(texts[0]) is cache.read(texts[0])
+        assert cache.characters <= cqltext._MAX_TOTAL
+        assert cache.characters == sum(map(len, cache._found))
+    assert texts[0] in cache._found
+    assert texts[1] not in cache._found
+    before = cqltext._long_texts.characters
     assert read_statement("DELETE" + " " * length).verb == "DELETE"
-    assert cqltext._kept.characters == before  # too long to be kept at all
+    assert cqltext._long_texts.characters == before  # too long for the cache
 
 
-def test_threads_share_what_is_kept() -> None:
-    kept = cqltext._Kept()
-    texts = [f"UPDATE t SET a = {number}".ljust(cqltext._LONGEST) for number in range(9)]
+def test_threads_share_the_cache() -> None:
+    cache = cqltext._LongTexts()
+    texts = [f"UPDATE t SET a = {number}".ljust(cqltext._MAX_LONG) for number in range(9)]
 
     def read(_: int) -> None:
         for text in texts:
-            assert kept.read(text).verb == "UPDATE"
+            assert cache.read(text).verb == "UPDATE"
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(read, range(4)))
-    assert kept.characters == sum(map(len, kept._found)) <= cqltext._MOST_LONG
+    assert cache.characters == sum(map(len, cache._found)) <= cqltext._MAX_TOTAL
 
 
 @pytest.mark.parametrize(

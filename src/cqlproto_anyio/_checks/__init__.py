@@ -1,1 +1,1 @@
-"""Checks of what users pass: values of arguments, and callables that may raise anything."""
+"""Checks of the values that users pass, and handling of errors that their functions raise."""

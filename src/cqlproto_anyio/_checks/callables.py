@@ -1,9 +1,9 @@
-"""What is done where code of the user's raises and no caller of its own is there to be told.
+"""Errors of user code that has no caller to raise them to.
 
 Hooks, policies, connectors and credential providers run in the session's tasks and in callbacks of
-the event loop. What they raise, SystemExit and CancelledError included, fails what they were asked
-for, and nothing else: it is logged here, and its place is taken by a default or by an error of the
-one connection attempt.
+the event loop. Whatever they raise, SystemExit and CancelledError included, is logged and affects
+only the operation they were called for: a default is used instead, or the one connection attempt
+fails.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ __all__ = ["Report", "contains", "described", "throwable"]
 
 
 class Report:
-    """Logs what a function of the user's raises: the first, second, fourth, eighth .. time, since
-    one that fails each time would drown everything else in the log.
+    """Logs the errors that a user's function raises.
+
+    The first, second, fourth, eighth .. error is logged, so that a function that always fails
+    doesn't flood the log.
 
     Arguments:
-        name: what to call it.
+        name: the name of the function in the log.
     """
 
     __slots__ = ("_failures", "_name")
@@ -28,11 +30,11 @@ class Report:
         self._failures = 0
 
     def __call__(self, error: BaseException) -> None:
-        """Log what was raised, with its traceback; never raises."""
+        """Log an error with its traceback; never raise."""
         self._failures += 1
         if self._failures & (self._failures - 1) == 0:
-            with suppress(BaseException):  # a filter or handler of the program's may raise as well
-                import logging  # loaded by the first failure alone
+            with suppress(BaseException):  # a user's log filter or handler may raise
+                import logging  # only if something fails: it takes time to import
 
                 logging.getLogger("cqlproto_anyio").error(
                     "%s raised, %d times so far", self._name, self._failures, exc_info=error
@@ -40,7 +42,7 @@ class Report:
 
 
 def described(error: BaseException) -> str:
-    """Return an exception's class and text, for a message."""
+    """Return the class and the text of an exception, for an error message."""
     try:
         text = str(error)
     except BaseException:  # its own __str__ raises
@@ -49,8 +51,11 @@ def described(error: BaseException) -> str:
 
 
 def throwable(error: BaseException) -> BaseException:
-    """Return what can be raised in a task that waits: the error, but for what ends coroutines and
-    generators without being seen by them."""
+    """Return an error that can be raised in a waiting task.
+
+    GeneratorExit, StopIteration and StopAsyncIteration would end the task's coroutine or generator;
+    they are wrapped in a RuntimeError.
+    """
     if not isinstance(error, (GeneratorExit, StopIteration, StopAsyncIteration)):
         return error
     wrapped = RuntimeError(f"{type(error).__name__} was raised")
@@ -59,7 +64,7 @@ def throwable(error: BaseException) -> BaseException:
 
 
 def contains(error: BaseException, kind: type[BaseException]) -> bool:
-    """Whether an error is of a kind, or a group that holds one."""
+    """Return whether an error is of a class, or a group with such an error in it."""
     if isinstance(error, BaseExceptionGroup):
         return any(contains(each, kind) for each in error.exceptions)
     return isinstance(error, kind)

@@ -1,10 +1,10 @@
 """Checks of the values that a program passes in.
 
-Each function returns the value, converted to the usual class where that loses nothing, or raises
-ConfigError, which names the argument, what it must be, and what it was given. A value that compares
-equal to a valid one is not valid for that reason: ``True`` is no timeout, ``Consistency.ONE`` no
-number of rows. What can't be written on the wire, or would overflow a clock, is refused here,
-before anything is sent.
+Each function returns the value, converted to the built-in class if nothing is lost by that. For an
+invalid value it raises ConfigError: ``X must be A, got B``. A value of another type is invalid even
+if it compares equal to a valid one: ``True`` is not a timeout, ``Consistency.ONE`` is not a number
+of rows. Values that can't be sent, or that would overflow a clock, are refused here, before a
+request is made.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from enum import Enum
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 from cqlproto.enums import Consistency
 from cqlproto.wire import MAX_SHORT
@@ -29,20 +29,22 @@ __all__ = [
     "keyspace_name",
     "level",
     "number",
-    "plain_function",
     "policy",
     "seconds",
     "shown",
     "string_map",
     "switch",
+    "synchronous",
 ]
+
+T = TypeVar("T")
 
 _LONGEST_SHOWN = 80
 _SERIAL_LEVELS = (Consistency.SERIAL, Consistency.LOCAL_SERIAL)
 
 
 def shown(value: object) -> str:
-    """Return what an error says of a value: its repr, unless that is long or can't be made."""
+    """Return the repr of a value for an error message; its class if the repr is long or raises."""
     try:
         text = repr(value)
     except Exception:  # an int of more than 4300 digits, a class of the program's
@@ -53,26 +55,26 @@ def shown(value: object) -> str:
 
 
 def described(value: object) -> str:
-    """Return what an error says of an object that has no short repr: its class."""
+    """Return the class of an object, for an error message."""
     if isinstance(value, type):
-        return f"the class {value.__name__}: make one, with brackets"
+        return f"the class {value.__name__}: pass an instance, {value.__name__}(..)"
     return f"a {type(value).__name__}"
 
 
 def number(name: str, value: Any, least: float, most: float, what: str) -> float:
-    """Return a number from ``least`` to ``most``; infinity is one, NaN is none.
+    """Return a number from ``least`` to ``most``, which may be infinity, but not NaN.
 
     Arguments:
-        name: of the argument.
+        name: the name of the argument.
         value: what was passed.
-        least, most: the bounds, both allowed.
-        what: what the argument must be, for the error.
+        least, most: the bounds, both included.
+        what: what the argument must be, for the message.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: the value is something else.
     """
     kind = type(value)
-    found = value
+    found: float = value
     if kind is not float and kind is not int:
         if not isinstance(value, Real) or isinstance(value, (bool, Enum)):
             raise ConfigError(f"{name} must be {what}, got {shown(value)}")
@@ -82,14 +84,14 @@ def number(name: str, value: Any, least: float, most: float, what: str) -> float
             raise ConfigError(f"{name} must be {what}, got {shown(value)}") from None
     if not least <= found <= most or (type(found) is int and found > sys.float_info.max):
         raise ConfigError(f"{name} must be {what}, got {shown(value)}")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 _LEAST_SECONDS = math.nextafter(0.0, 1.0)
 
 
 def seconds(name: str, value: Any, what: str = "a positive number of seconds") -> float:
-    """Return a time that is longer than 0 seconds; raises ConfigError for anything else."""
+    """Return a number of seconds above 0; raise ConfigError for anything else."""
     return number(name, value, _LEAST_SECONDS, math.inf, what)
 
 
@@ -97,9 +99,9 @@ def integer(name: str, value: Any, least: int, most: int | None, what: str) -> i
     """Return an int from ``least`` to ``most``, or without an upper bound.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: the value is something else.
     """
-    found = value
+    found: int = value
     if type(value) is not int:
         if not isinstance(value, Integral) or isinstance(value, (bool, Enum)):
             raise ConfigError(f"{name} must be {what}, got {shown(value)}")
@@ -109,30 +111,30 @@ def integer(name: str, value: Any, least: int, most: int | None, what: str) -> i
             raise ConfigError(f"{name} must be {what}, got {shown(value)}") from None
     if found < least or (most is not None and found > most):
         raise ConfigError(f"{name} must be {what}, got {shown(value)}")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def switch(name: str, value: object) -> bool:
-    """Return True or False; raises ConfigError for what is only true or false, such as 1."""
+    """Return True or False; raise ConfigError for anything else, such as 1."""
     if value is True or value is False:
         return value
     raise ConfigError(f"{name} must be True or False, got {shown(value)}")
 
 
 def level(name: str, value: object, *, serial: bool = False) -> Consistency:
-    """Return a consistency level, given as one or by its name in any case.
+    """Return a consistency level, which may be given by its name, in upper or lower case.
 
     Arguments:
-        name: of the argument.
+        name: the name of the argument.
         value: what was passed.
-        serial: whether it must be one of an LWT's Paxos phase.
+        serial: whether it must be SERIAL or LOCAL_SERIAL.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: the value is not such a level.
     """
     if type(value) is Consistency:
         found: Consistency | None = value
-    elif isinstance(value, str) and str.isascii(value):  # others may have such an upper case
+    elif isinstance(value, str) and str.isascii(value):  # the upper case of "ſerial" is SERIAL
         found = Consistency.__members__.get(str.upper(value))
     else:
         found = None
@@ -147,34 +149,34 @@ def level(name: str, value: object, *, serial: bool = False) -> Consistency:
     return found
 
 
-def policy(name: str, value: Any, method: str) -> Any:
-    """Return an object with this method; raises ConfigError for a class, or anything else."""
+def policy(name: str, value: T, method: str) -> T:
+    """Return an object that has the method; raise ConfigError for a class, or anything else."""
     function = getattr(value, method, None)
     if isinstance(value, type) or not callable(function):
         raise ConfigError(f"{name} must have a method {method}(), got {described(value)}")
     if inspect.iscoroutinefunction(function):
-        raise ConfigError(f"{name}.{method} must be a plain function, not a coroutine function")
+        raise ConfigError(f"{name}.{method} must be synchronous, got a coroutine function")
     return value
 
 
-def plain_function(name: str, value: object) -> None:
-    """Raise ConfigError for what can't be called, or would have to be awaited."""
+def synchronous(name: str, value: object) -> None:
+    """Raise ConfigError unless the value can be called without awaiting the result."""
     if not callable(value):
-        raise ConfigError(f"{name} must be a function, got {described(value)}")
+        raise ConfigError(f"{name} must be a synchronous callable, got {described(value)}")
     calls = (value, type(value).__call__)
     if any(map(inspect.iscoroutinefunction, calls)):
-        raise ConfigError(f"{name} must be a plain function, not a coroutine function")
+        raise ConfigError(f"{name} must be a synchronous callable, got a coroutine function")
 
 
 def keyspace_name(name: str, value: object) -> str:
-    """Return the name of a keyspace: a str that can be one, on any server.
+    """Return the name of a keyspace.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: no server accepts it as one.
     """
     if not isinstance(value, str):
         raise ConfigError(f"{name} must be a keyspace's name, got {shown(value)}")
-    value = str.__str__(value)  # of a subclass
+    value = str.__str__(value)  # a str, if it is of a subclass
     if not value or not value.isprintable():
         raise ConfigError(
             f"{name} must be a keyspace's name, not empty and without control characters,"
@@ -186,18 +188,18 @@ def keyspace_name(name: str, value: object) -> str:
 
 
 def _fits_string(value: str) -> bool:
-    """Whether it can be a [string] (v4 section 3)."""
+    """Return whether the value fits a [string] (v4 section 3)."""
     try:
         return len(str.encode(value)) <= MAX_SHORT
     except UnicodeEncodeError:  # half of a surrogate pair
         return False
 
 
-def string_map(name: str, value: Any, kind: type) -> dict[str, Any]:
-    """Return a copy of a mapping of str to this class: what its owner changes later is not sent.
+def string_map(name: str, value: object, kind: type[T]) -> dict[str, T]:
+    """Return a copy of a mapping of str to a class, str or bytes.
 
     Raises:
-        ConfigError: it is something else, or can't be written.
+        ConfigError: the value is something else, or too long to be sent.
     """
     what = f"a mapping of str to {kind.__name__}"
     if not isinstance(value, Mapping):
@@ -213,16 +215,16 @@ def string_map(name: str, value: Any, kind: type) -> dict[str, Any]:
             raise ConfigError(f"{name} must be {what}, got {shown(key)} to a {type(item).__name__}")
         if not _fits_string(key) or (isinstance(item, str) and not _fits_string(item)):
             raise ConfigError(
-                f"{name}: {shown(key)} or its value is longer than {MAX_SHORT} bytes of UTF-8, or"
-                " has half of a surrogate pair"
+                f"{name}: {shown(key)} and its value must be at most {MAX_SHORT} bytes of UTF-8"
+                " each, without lone surrogates"
             )
     return copy
 
 
 def checked_endpoint(endpoint: object) -> Endpoint:
-    """Return an endpoint that can be connected to; raises ConfigError for anything else."""
+    """Return an endpoint that can be connected to; raise ConfigError for anything else."""
     if not isinstance(endpoint, Endpoint):
-        raise ConfigError(f"a {type(endpoint).__name__} is no Endpoint")
+        raise ConfigError(f"an endpoint must be an Endpoint, got {described(endpoint)}")
     if not isinstance(endpoint.address, str) or not endpoint.address:
         raise ConfigError(f"{shown(endpoint)}: address must be a name or an IP address")
     integer("port", endpoint.port, 1, 65_535, "a TCP port from 1 to 65535")

@@ -1,2 +1,1 @@
-"""What a session and its requests are asked to do: ``connect``'s arguments, profiles, and both
-resolved."""
+"""The arguments of ``connect``, profiles, and the resolved options of a call."""

@@ -1,4 +1,4 @@
-"""What :func:`connect` is given: checked before it fails somewhere inside, and read."""
+"""Checks of the arguments of :func:`connect`, and parsing of contact points."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from cqlproto_anyio.exceptions import ConfigError
 __all__ = ["check_arguments", "contact_points", "parse_endpoint"]
 
 
-_PASS = {
-    "hosts": ": pass a name or an address, or a list of them",
-    "auth": ': pass cql.PlainAuth("name", password)',
-    "tls": ": pass True, or an ssl.SSLContext",
-    "local_dc": ": pass the data centre's name",
-    "profile": ": pass cql.Profile(..)",
-    "config": ": pass cql.Config(..)",
+# What to pass instead of a value of the wrong type.
+_EXPECTED = {
+    "hosts": "pass a name or an address, or a list of them",
+    "auth": 'pass cql.PlainAuth("name", password)',
+    "tls": "pass True, or an ssl.SSLContext",
+    "local_dc": "pass the name of a data centre",
+    "profile": "pass cql.Profile(..)",
+    "config": "pass cql.Config(..)",
 }
 
 
@@ -35,7 +36,7 @@ def check_arguments(
     config: object,
     wait: object = 0.0,
 ) -> None:
-    """Raise ConfigError for what :func:`connect` can't take, before it fails somewhere inside."""
+    """Raise ConfigError for an argument that :func:`connect` doesn't accept."""
     import ssl
 
     texts = (str, type(None))
@@ -50,7 +51,7 @@ def check_arguments(
         if not fits:
             shown = "the class" if isinstance(value, type) else "a"
             kind = value.__name__ if isinstance(value, type) else type(value).__name__
-            raise ConfigError(f"{name} can't be {shown} {kind}{_PASS[name]}")
+            raise ConfigError(f"{name} can't be {shown} {kind}: {_EXPECTED[name]}")
     integer("port", port, 1, 65_535, "a TCP port from 1 to 65535")
     if keyspace is not None:
         keyspace_name("keyspace", keyspace)
@@ -65,14 +66,17 @@ def _is_bytes(value: object) -> bool:
     return isinstance(value, (bytes, bytearray, memoryview))
 
 
-def contact_points(hosts: object, port: int) -> list[Endpoint]:
-    """Return the contact points that :func:`connect` is given: texts, with commas between several,
-    and endpoints.
+def contact_points(hosts: str | Endpoint | Iterable[object], port: int) -> list[Endpoint]:
+    """Return the contact points, without duplicates.
+
+    Arguments:
+        hosts: the first argument of :func:`connect`.
+        port: the TCP port of those that don't name one.
 
     Raises:
-        ConfigError: there are none, or one is wrong.
+        ConfigError: there are none, or one is invalid.
     """
-    each = [hosts] if isinstance(hosts, (str, Endpoint)) else list(hosts)  # type: ignore[call-overload]
+    each = [hosts] if isinstance(hosts, (str, Endpoint)) else list(hosts)
     found: dict[Endpoint, None] = {}
     for item in each:
         if isinstance(item, Endpoint):
@@ -89,25 +93,27 @@ def contact_points(hosts: object, port: int) -> list[Endpoint]:
 
 
 def parse_endpoint(name: str, port: int) -> Endpoint:
-    """Read ``host``, ``host:port``, ``::1`` or ``[::1]:port``.
+    """Parse ``host``, ``host:port``, ``::1`` or ``[::1]:port``.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: the text is none of these.
     """
     address, text = name, ""
     if "/" in name:
-        raise ConfigError(f"{name!r} is no contact point but a URL: write host or host:port")
+        raise ConfigError(f"a contact point must be host or host:port, got the URL {name!r}")
     if name.startswith("["):
         address, closed, text = name[1:].partition("]")
         if not closed or (text and not text.startswith(":")):
-            raise ConfigError(f"{name!r} is no contact point")
+            raise ConfigError(f"a contact point must be [address]:port, got {name!r}")
         text = text[1:]
     elif name.count(":") == 1:
         address, _, text = name.partition(":")
     if text:
         if not text.isascii() or not text.isdigit():
-            raise ConfigError(f"{name!r} has no port number after the colon")
+            raise ConfigError(f"a contact point must be host or host:port, got {name!r}")
         port = int(text)
-    if not address or not isinstance(port, int) or not 0 < port < 65536:
-        raise ConfigError(f"{name!r} with port {port!r} is no contact point")
+    if not address:
+        raise ConfigError(f"a contact point must be host or host:port, got {name!r}")
+    if not 0 < port < 65536:
+        raise ConfigError(f"the port of a contact point must be 1 to 65535, got {name!r}")
     return Endpoint(address, port)

@@ -1,9 +1,9 @@
-"""What requests ask for: the options, and profiles that hold some of them.
+"""The options of requests, and profiles, which are named sets of options.
 
-A :class:`Profile` holds the options that it was given, and no others: it lies over the session's
-profile, and a call's keywords lie over it. The defaults are its class attributes, so that every
-field can be read; ``vars(profile)`` is what was given. Values are checked and converted here, once,
-when they are given: whatever is read from a profile can be sent.
+A :class:`Profile` has only the options it was given: they override those of the session's profile,
+and a call's keywords override the profile. The defaults are class attributes, so every field can be
+read; ``vars(profile)`` has only what was given. Values are checked and converted once, when a
+profile is made or a call begins.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["DEFAULTS", "ConsistencyName", "Options", "Profile", "SerialName", "c
 
 _MAX_PAGE_SIZE = 0x7FFFFFFF
 
-# Any case will do at run time; a type checker knows these two.
+# At run time any case is accepted; type checkers accept these two.
 SerialName = Literal["SERIAL", "LOCAL_SERIAL", "serial", "local_serial"]
 ConsistencyName = Literal[
     "ANY",
@@ -79,7 +79,7 @@ class _Fields(TypedDict, total=False):
 
 
 class Options(_Fields, total=False):
-    """The keywords of every verb; :class:`Profile` says what they mean."""
+    """The options that every method of a session takes; :class:`Profile` explains them."""
 
     profile: Profile | None
 
@@ -103,7 +103,7 @@ def _max_rows(name: str, value: Any) -> int:
 
 
 def _timestamp(name: str, value: Any) -> int:
-    # The lowest number is left out: servers keep it for "no timestamp" and refuse it.
+    # Servers refuse the lowest number: they use it for "no timestamp".
     most = 2**63 - 1
     what = "a number of microseconds since 1970, an int of 64 bits"
     return integer(name, value, -most, most, what)
@@ -114,6 +114,7 @@ def _now_in_seconds(name: str, value: Any) -> int:
     return integer(name, value, -most, most, "a number of seconds since 1970, an int of 32 bits")
 
 
+# Any, because each option has a type of its own; the fields of Profile declare them.
 _CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "timeout": _timeout,
     "consistency": level,
@@ -134,11 +135,11 @@ _NEVER_NONE = frozenset({"consistency", "max_rows", "idempotent", "retry", "trac
 
 
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options in their usual classes.
+    """Return the options, checked and converted.
 
     Raises:
-        TypeError: there is no such option.
-        ConfigError: an option has no such value.
+        TypeError: there is no option of this name.
+        ConfigError: a value is invalid.
     """
     found = {}
     for name, value in options.items():
@@ -148,46 +149,48 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
         if value is not None or name in _NEVER_NONE:
             value = check(name, value)
         elif name == "keyspace":
-            continue  # the session's, which can't be taken away
+            continue  # None leaves the session's keyspace as it is
         found[name] = value
     return found
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False)
 class Profile:
-    """Some of the options of requests, by name; every field is also a keyword of every verb.
+    """A set of options for requests; every option is also a keyword of every method of a session.
 
-    A profile changes only the options that it was given. The others come from the session's
-    profile, and at last from the defaults below: ``Profile(timeout=30)`` leaves the consistency as
-    it is. Of a field that was not given the default is read. Two profiles are equal if they were
-    given the same.
+    A profile changes only the options it was given. The others come from the session's profile, and
+    otherwise from the defaults below: ``Profile(timeout=30)`` doesn't change the consistency. A
+    field that was not given reads as the default. Profiles are equal if they were given the same
+    options.
 
     Attributes:
         timeout: how long a whole call may take, in seconds, with all its retries and pages; None
             for no deadline. A stream applies it to each page.
         consistency: how many replicas must answer: a :class:`~cqlproto.Consistency`, or its name
             (``"quorum"``).
-        serial_consistency: the level of an LWT's Paxos phase; None leaves it to the server
-            (SERIAL).
-        page_size: how many rows the server sends at a time; None turns paging off, so that it sends
-            all of them in one reply.
-        max_rows: how many rows ``execute`` collects before it gives up with ResultTooLarge.
-        idempotent: whether repeating the statement does no harm; lets it be sent again after it
-            may have been carried out, and to a second node before the first has answered.
-            Statements that only read are idempotent anyway; those with IF never are.
-        retry: what is tried again after which failure; what must not be sent twice never is.
-        speculation: when an idempotent statement that isn't answered yet is sent to another node
-            too; None for never.
-        timestamp: the writes' timestamp, in microseconds since 1970; None leaves it to the session
-            (``Config.client_timestamps``). A statement with IF can't have one.
-        now_in_seconds: the server's idea of now, in seconds since 1970; needs protocol v5.
-        keyspace: the keyspace of unqualified names; None leaves it as it is. Needs protocol v5.
-        trace: whether the server shall trace the request.
+        serial_consistency: the consistency of the Paxos phase of a lightweight transaction; None
+            leaves it to the server (SERIAL).
+        page_size: the number of rows per page; None turns paging off: the server sends all rows in
+            one reply.
+        max_rows: the number of rows above which ``execute`` raises ResultTooLarge.
+        idempotent: whether executing the statement twice has the same effect as once. The client
+            may then send it again although it may have been applied, and send it to a second node
+            before the first has answered. Reads are always idempotent; statements with IF never
+            are.
+        retry: decides which failures are retried. A request that must not be sent twice is never
+            retried.
+        speculation: when to send an idempotent statement to a second node too, because the first
+            has not answered yet; None for never.
+        timestamp: the timestamp of writes, in microseconds since 1970; None leaves it to the
+            session (``Config.client_timestamps``). A statement with IF can't have one.
+        now_in_seconds: the current time for the server, in seconds since 1970; needs protocol v5.
+        keyspace: the keyspace of unqualified names; None is the session's. Needs protocol v5.
+        trace: whether the server traces the request.
         payload: a custom payload for the server; needs protocol v4.
 
     Raises:
-        TypeError: there is no such field.
-        ConfigError: a field can't have such a value.
+        TypeError: there is no option of this name.
+        ConfigError: a value is invalid.
     """
 
     timeout: float | None = 10.0
@@ -222,14 +225,14 @@ class Profile:
         return hash(tuple([(name, given[name]) for name in _HASHED if name in given]))
 
 
-# Policies of a program's own and payloads may have no hash.
+# The user's policies, and payloads, may not be hashable.
 _HASHED = tuple(name for name in _CHECKS if name not in ("retry", "speculation", "payload"))
 
 
 class _GivenFields:
-    """The fields of a dataclass: a profile has those that it was given, the class has all.
+    """``__dataclass_fields__`` of Profile: all fields for the class, the given ones for a profile.
 
-    So ``dataclasses.replace`` keeps open what a profile leaves open.
+    ``dataclasses.replace`` then gives only these to the new profile.
     """
 
     def __init__(self, fields: dict[str, Field[Any]]) -> None:
@@ -241,16 +244,21 @@ class _GivenFields:
         return {name: field for name, field in self._fields.items() if name in vars(profile)}
 
 
+# mypy knows the attribute as a dict and not that a descriptor may stand in its place
 Profile.__dataclass_fields__ = _GivenFields(Profile.__dataclass_fields__)  # type: ignore[assignment]
 DEFAULTS: Final = Profile(**{name: getattr(Profile, name) for name in _CHECKS})
 
 
 def overlaid(base: Profile, options: Mapping[str, Any]) -> Profile:
-    """Return a profile with a call's options over it: its ``profile``, and over that the others.
+    """Return a profile with the options of a call applied.
+
+    Arguments:
+        base: the session's profile.
+        options: the call's keywords; they override its ``profile``, which overrides ``base``.
 
     Raises:
-        TypeError: there is no such option.
-        ConfigError: an option has no such value.
+        TypeError: there is no option of this name.
+        ConfigError: a value is invalid.
     """
     options = dict(options)
     profile = options.pop("profile", None)

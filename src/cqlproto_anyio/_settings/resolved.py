@@ -1,9 +1,9 @@
-"""The options of a call, resolved, in the forms that sending it needs.
+"""The resolved options of a call.
 
-Making :class:`Settings` costs more than a request may, so a session keeps those that it has made.
-What differs from call to call, a timeout or a timestamp, costs a copy (:meth:`Settings.varied`).
-What is packed once for many calls, a statement's binder, is kept by :class:`Wire`: what the calls
-say on the wire.
+Making :class:`Settings` is expensive, so a session caches them. For options that often differ from
+call to call, the timeout and the timestamp, a copy is made (:meth:`Settings.varied`).
+
+A :class:`Wire` is the part of the options that is sent. A statement caches one binder for each.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "Wire", "Wires"]
 
-# How many combinations are kept ready; a program has a handful.
+# Upper bound on the cached combinations; a program has a handful.
 _MAX_WIRES = 256
 
 
 class Wire:
-    """What calls say on the wire besides their statement, values and paging state.
+    """What a request carries besides its statement, values, timestamp and paging state.
 
-    Compared by identity, so that it is a cheap key; :class:`Wires` has one for each combination.
+    :class:`Wires` makes one object for each combination, so it is compared by identity and is a
+    cheap key.
 
     Attributes:
-        parameters: the options, without values, a timestamp and a keyspace: a prepared statement
-            has its own.
+        parameters: the options as they are sent, without values, timestamp and keyspace.
         keyspace: the keyspace of unqualified names, or None.
-        asks_keyspace: whether the options name it, or else ``connect``.
-        stamped: whether the options have a timestamp, which is each call's own.
+        asks_keyspace: whether the options name the keyspace; otherwise ``connect`` does.
+        stamped: whether the options have a timestamp.
     """
 
     __slots__ = ("asks_keyspace", "keyspace", "parameters", "stamped")
@@ -56,20 +56,20 @@ class Wire:
 
 
 class Wires:
-    """The combinations that a session's calls have had lately.
+    """The combinations of options that a session has sent.
 
     Arguments:
-        usual: the keyspace that ``connect`` named, or None.
+        default_keyspace: the keyspace given to ``connect``, or None.
     """
 
-    __slots__ = ("_wires", "usual")
+    __slots__ = ("_wires", "default_keyspace")
 
-    def __init__(self, usual: str | None) -> None:
-        self.usual = usual
+    def __init__(self, default_keyspace: str | None) -> None:
+        self.default_keyspace = default_keyspace
         self._wires: dict[tuple[object, ...], Wire] = {}
 
     def wire(self, profile: Profile) -> Wire:
-        """Return what calls with this profile say."""
+        """Return the combination of a profile."""
         asked = profile.keyspace
         stamped = profile.timestamp is not None
         key = (
@@ -90,7 +90,7 @@ class Wires:
             )
             wire = Wire(
                 parameters,
-                self.usual if asked is None else asked,
+                self.default_keyspace if asked is None else asked,
                 asks_keyspace=asked is not None,
                 stamped=stamped,
             )
@@ -101,25 +101,27 @@ class Wires:
 
 
 class Settings:
-    """A profile with one call's options, in the forms that sending needs.
+    """The options of a call.
 
     Arguments:
-        profile: the options, all of them given.
-        wires: where what they say on the wire is kept.
+        profile: the options, with a value for each.
+        wires: the session's combinations.
         timestamps: makes timestamps for writes, in microseconds since 1970; None leaves them to the
             server.
 
     Attributes:
-        binder_key: of the binder that packs these calls, or None if each call needs its own.
+        wire: the options that are sent.
+        binder_key: the key of a statement's binder for these options; None if the call needs one of
+            its own, because of its timestamp.
+        parameters: ``wire.parameters``.
         keyspace: the keyspace of unqualified names, or None.
-        fast_path: whether the short way through ``execute`` does for them.
-        timestamp: what the options say, or None.
-        timestamps: makes timestamps, or None where the options or the server say them.
-        default_keyspace: whether the keyspace is the one that ``connect`` named.
+        default_keyspace: whether that is the keyspace given to ``connect``.
+        fast_path: whether the fast path of ``execute`` may be used.
+        timestamp: the timestamp option, or None.
+        timestamps: makes timestamps; None if the option or the server does.
     """
 
     __slots__ = (
-        "_direct",
         "binder_key",
         "idempotent",
         "keyspace",
@@ -152,7 +154,7 @@ class Settings:
         self.binder_key = None if wire.stamped else wire
         self.parameters = wire.parameters
         self.keyspace = wire.keyspace
-        self.default_keyspace = self.keyspace == wires.usual
+        self.default_keyspace = self.keyspace == wires.default_keyspace
         self.timeout = profile.timeout
         self.max_rows = profile.max_rows
         self.trace = profile.trace
@@ -162,15 +164,12 @@ class Settings:
         self.idempotent = profile.idempotent
         self.retry = profile.retry
         self.speculation = profile.speculation
-        self._direct = not profile.trace and profile.payload is None and profile.speculation is None
-        self.fast_path = self._takes_fast_path()
-
-    def _takes_fast_path(self) -> bool:
-        # the short way keeps no timestamp, and finds that of an idempotent write by its deadline
-        return self._direct and not (self.idempotent and self.timeout is None)
+        self.fast_path = (
+            not profile.trace and profile.payload is None and profile.speculation is None
+        )
 
     def varied(self, timeout: float | None, timestamp: int | None) -> Settings:
-        """Return the same with another timeout, and another timestamp if there is one."""
+        """Return a copy with another timeout and timestamp."""
         other = Settings.__new__(Settings)
         other.wire = self.wire
         other.binder_key = self.binder_key
@@ -186,17 +185,16 @@ class Settings:
         other.idempotent = self.idempotent
         other.retry = self.retry
         other.speculation = self.speculation
-        other._direct = self._direct
-        other.fast_path = other._takes_fast_path()
+        other.fast_path = self.fast_path
         return other
 
     @property
     def consistency(self) -> Consistency:
-        """How many replicas must answer."""
+        """The consistency level."""
         return self.parameters.consistency
 
     def check(self, version: ProtocolVersion) -> None:
-        """Raise UsageError for an option that the version doesn't know."""
+        """Raise UsageError for an option that the protocol version doesn't have."""
         if self.wire.asks_keyspace and not version.has_keyspace_option:
             raise UsageError(
                 f"keyspace= needs protocol v5, this connection speaks v{version:d}:"
@@ -210,8 +208,8 @@ class Settings:
             raise UsageError(f"payload= needs protocol v4, this connection speaks v{version:d}")
 
     def wire_keyspace(self, version: ProtocolVersion) -> str | None:
-        """Return the keyspace that QUERY, PREPARE and BATCH carry, if the version lets them.
+        """Return the keyspace to send in QUERY, PREPARE and BATCH; None before v5.
 
-        On v3 and v4 the connection has it, by USE.
+        On v3 and v4, USE has set the keyspace of the connection.
         """
         return self.keyspace if version.has_keyspace_option else None

@@ -1,11 +1,11 @@
-"""Log what servers warn of: once per kind, without values.
+"""Logging of server warnings: once per kind, without values.
 
-A warning (a large batch, many tombstones, a query without a partition key) comes with the answer
-and is easily overlooked there. The first of each kind is logged; texts that differ in numbers and
-quoted names alone are of one kind. Servers quote statements with their values in warnings, so what
-is logged has no number, nothing in quotes, and nothing behind WHERE; results have the whole text.
+A warning (a large batch, many tombstones, a query without a partition key) comes with a result,
+where it is easily overlooked. The first warning of each kind is logged; warnings that differ only
+in numbers and quoted text are of one kind. Servers quote statements with their values, so the log
+contains no numbers, no quoted text and nothing after WHERE. Results have the complete text.
 
-The logger is ``cqlproto_anyio.warnings``:
+The logger is ``cqlproto_anyio.warnings``;
 ``logging.getLogger("cqlproto_anyio.warnings").disabled = True`` turns it off.
 """
 
@@ -24,11 +24,11 @@ __all__ = ["ServerWarnings"]
 
 LOGGER = "cqlproto_anyio.warnings"
 
-# A server that makes up new ones is not listened to forever.
+# Upper bound, in case a server keeps sending new kinds.
 MAX_KINDS = 256
 _LONGEST = 500
 
-# What may be a value. The loops are possessive, so that scanning is linear.
+# Anything that may be a value. The quantifiers are possessive, so scanning is linear.
 _CONDITIONS = re.compile(
     r"\b(WHERE\b|VALUES\s*\(|SET\b(?=[^=]{1,100}=)).*", re.DOTALL | re.IGNORECASE
 )
@@ -44,7 +44,7 @@ _VALUE = re.compile(
 
 
 class ServerWarnings:
-    """What a session has logged so far."""
+    """The kinds of warnings that a session has logged."""
 
     __slots__ = ("_kinds",)
 
@@ -52,10 +52,10 @@ class ServerWarnings:
         self._kinds: set[str] = set()
 
     def log(self, warnings: Iterable[str], query: str, host: str) -> None:
-        """Log those of a kind that was not logged before.
+        """Log the warnings whose kind was not logged before.
 
         Arguments:
-            warnings: what came with an answer.
+            warnings: the warnings of a reply.
             query: the statement.
             host: the node, as ``address:port``.
         """
@@ -66,12 +66,12 @@ class ServerWarnings:
             kind = _kind(text)
             if kind not in kinds:
                 kinds.add(kind)
-                with suppress(Exception):  # a filter of the program's may raise
+                with suppress(Exception):  # a user's log filter may raise
                     _log(kind, query, host)
 
 
 def _kind(text: str) -> str:
-    """Return a warning without what may be a value, or differs each time."""
+    """Return a warning without numbers, quoted text and conditions."""
     text = _VALUE.sub(_blanked, _CONDITIONS.sub(r"\1 ..", text[:_LONGEST]))
     return " ".join(text.split())
 
@@ -85,7 +85,7 @@ def _log(kind: str, query: str, host: str) -> None:
     import logging
 
     logging.getLogger(LOGGER).warning(
-        "%s warns: %s (of %s; such a warning is logged once, and results have all as .warnings)",
+        "%s warns: %s (of %s; logged once per kind, results have all as .warnings)",
         host,
         kind,
         shown(query),

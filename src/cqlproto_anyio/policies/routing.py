@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from cqlproto_anyio._checks.values import integer, plain_function, shown, switch
+from cqlproto_anyio._checks.values import integer, shown, switch, synchronous
 from cqlproto_anyio._metadata.topology import Host
 from cqlproto_anyio.exceptions import ConfigError
 
@@ -75,7 +75,7 @@ class Routing:
         object.__setattr__(self, "remote_datacenters", names)
         integer("remote_hosts", self.remote_hosts, 0, None, "an int of at least 0")
         if self.host_filter is not None:
-            plain_function("host_filter", self.host_filter)
+            synchronous("host_filter", self.host_filter)
 
 
 def distance(host: Host, routing: Routing, local_dc: str | None) -> Distance:

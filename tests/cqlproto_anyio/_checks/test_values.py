@@ -1,4 +1,4 @@
-"""Values are converted to their usual class where that loses nothing, and refused by name else."""
+"""Checks of values: they are converted if nothing is lost by that, or refused."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto_anyio._checks import values as checking
 
-HUGE = 10**5000  # has no repr
+HUGE = 10**5000  # repr raises
 
 
 class Number:
-    """Stands for the numbers of other packages, such as numpy's."""
+    """A number of another package, such as numpy."""
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -48,14 +48,14 @@ class Unprintable:
 
 
 class Mute(Exception):
-    """It can't be shown."""
+    """An exception whose repr raises."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no repr")
 
 
 class Unreadable(Mapping[str, str]):
-    """A mapping of a program's own that raises when it is read."""
+    """A mapping whose items can't be read."""
 
     def __init__(self, kind: type[Exception] = RuntimeError) -> None:
         self._kind = kind
@@ -215,5 +215,6 @@ def test_what_errors_show() -> None:
     assert checking.shown(HUGE) == "a int"
     assert checking.shown(Unprintable()) == "a Unprintable"
     assert checking.shown("x" * 100) == f"a str ('{'x' * 39}...)"
-    assert checking.described(cql.DefaultRetry) == "the class DefaultRetry: make one, with brackets"
+    told = "the class DefaultRetry: pass an instance, DefaultRetry(..)"
+    assert checking.described(cql.DefaultRetry) == told
     assert checking.described(5) == "a int"

@@ -163,9 +163,9 @@ UNPRINTABLE: Any = Unprintable()
 @pytest.mark.parametrize(
     ("hosts", "match"),
     [
-        ("", "is no contact point"),
-        ("db1,,db2", "'' with port 9042 is no contact point"),
-        ("db1,", "is no contact point"),
+        ("", "must be host or host:port, got ''"),
+        ("db1,,db2", "must be host or host:port, got ''"),
+        ("db1,", "must be host or host:port, got ''"),
         ([], "hosts is empty"),
         (None, "hosts can't be a NoneType"),
         (b"db1", "hosts can't be a bytes"),

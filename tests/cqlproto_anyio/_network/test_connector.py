@@ -615,9 +615,9 @@ async def test_entering_twice() -> None:
     async with serving() as server:
         connecting = cql.connect("node", config=server.config())
         async with connecting:
-            with pytest.raises(cql.UsageError, match="entered once"):
+            with pytest.raises(cql.UsageError, match="can be entered once"):
                 await connecting.__aenter__()
-        with pytest.raises(cql.UsageError, match="entered once"):
+        with pytest.raises(cql.UsageError, match="can be entered once"):
             await connecting.__aenter__()
         assert len(server.peers) == 1
 

@@ -111,7 +111,7 @@ def test_arguments_by_position() -> None:
     connect: Any = cql.connect
     with pytest.raises(TypeError, match="all else by name: port="):
         connect(["db1"], 9042)
-    with pytest.raises(TypeError, match="several hosts are one list"):
+    with pytest.raises(TypeError, match="pass several hosts as one list"):
         connect("db1", "db2")
 
 
@@ -123,7 +123,7 @@ def test_arguments_by_position() -> None:
         ({"tls": "yes"}, "pass True, or an ssl.SSLContext"),
         ({"config": {}}, "pass cql.Config"),
         ({"profile": cql.Profile}, "the class Profile: pass cql.Profile"),
-        ({"hosts": "cql://db1:9042/ks"}, "a URL: write host or host:port"),
+        ({"hosts": "cql://db1:9042/ks"}, "must be host or host:port, got the URL"),
     ],
 )
 def test_arguments_of_another_type(arguments: dict[str, Any], match: str) -> None:
