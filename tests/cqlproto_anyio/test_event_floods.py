@@ -128,6 +128,6 @@ def test_keyspaces_without_tablets_cost_nothing() -> None:
     assert len(known) == 10
     known.forget_keyspace("ks0")
     known.forget_table("ks1", "t1")
-    known.forget_host(host)
+    known.forget_hosts({host})
     assert len(known) == 0
     assert known._keyspaces == {}

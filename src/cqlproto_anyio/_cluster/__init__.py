@@ -1,1 +1,1 @@
-"""The hosts of a session, the control connection, and the choice of a connection for a request."""
+"""The hosts of a session: control connection, connection pools, selection of a connection."""

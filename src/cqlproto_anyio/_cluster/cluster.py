@@ -19,7 +19,7 @@ from cqlproto_anyio._cluster.control_connection import ControlConnection
 from cqlproto_anyio._cluster.host_pools import HostPools
 from cqlproto_anyio._cluster.selector import Selector
 from cqlproto_anyio._cluster.waiters import Waiters
-from cqlproto_anyio._metadata.discovery import check_local_dc, infer_local_dc, plain_host
+from cqlproto_anyio._metadata.discovery import check_local_dc, host_at, infer_local_dc
 from cqlproto_anyio._metadata.topology import Topology
 from cqlproto_anyio._network.pool import Pool
 from cqlproto_anyio.exceptions import ConfigError, ConnectionFailed, SessionClosed
@@ -200,7 +200,7 @@ class Cluster:
             self._waiters.start_with_one()  # the host that has answered just now
         else:
             translated = Translation(self._config.translate)
-            hosts = [plain_host(translated(endpoint)) for endpoint in self.contact_points]
+            hosts = [host_at(translated(endpoint)) for endpoint in self.contact_points]
             self.topology_changed(Topology(hosts, {}))
         waiting = self._backend.waiter_class()
         self.wait(waiting)

@@ -1,8 +1,8 @@
-"""Contact points: what the user named, resolved to addresses, and the names that those bear.
+"""Contact points: the endpoints that the user named, resolved to addresses.
 
-A name is resolved anew each time, since what stands behind it changes, and to all its addresses: it
-may stand for the whole cluster. An address keeps the name it comes from, for that is what a
-certificate is checked against.
+A name is resolved again each time, since its addresses change, and to all of its addresses, since a
+name may stand for the whole cluster. An address keeps the name that it comes from: the node's
+certificate is checked against the name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ContactPoints", "Translation"]
 
-PATIENCE = 0.5  # how long a name may hold up others that are resolved already, in seconds
+PATIENCE = 0.5  # for how many seconds other names are awaited once one is resolved
 
 
 class ContactPoints:
@@ -36,17 +36,17 @@ class ContactPoints:
         points: as the user named them.
         clock: returns seconds.
         protected: makes a coroutine function one in which Ctrl-C is not raised.
-        timeout: for resolving one, in seconds.
-        resolve: whether names are resolved; a custom connector knows what they mean.
-        translate: asked for each point as it was named, and for each address that a name stands
-            for; None leaves them.
+        timeout: the time limit to resolve one name, in seconds.
+        resolve: whether names are resolved; a custom connector gets them as they are.
+        translate: ``Config.translate``, called with each point as it was named and with each
+            address that a name resolves to; None to leave them as they are.
 
     Attributes:
         endpoints: the addresses, in the order of the points, as of the last time that any point
             could be resolved.
-        late: whether some name was not waited for, the last time.
-        names: the names that addresses bear: of the last resolution, and what :meth:`resolve` was
-            told to keep of those before.
+        late: whether the last :meth:`resolve` returned before some name was resolved.
+        names: the contact points' names by address: those of the last resolution, and those that
+            :meth:`resolve` was told to keep.
     """
 
     def __init__(
@@ -76,14 +76,15 @@ class ContactPoints:
 
         Arguments:
             keep: endpoints whose addresses keep the names they have.
-            patient: wait for all; else, as soon as one is resolved, only a moment for the others.
+            patient: whether to wait for all names; else the others get PATIENCE seconds once one is
+                resolved.
 
         Returns:
-            what failed.
+            the errors of the names that could not be resolved.
         """
         found: list[list[Endpoint]] = [[] for _ in self._points]
         failures: list[ConnectionFailed] = []
-        bugs: list[Exception] = []
+        errors: list[Exception] = []
         left, ended = len(self._points), anyio.Event()
 
         async def resolve(number: int, point: Endpoint) -> None:
@@ -92,8 +93,8 @@ class ContactPoints:
                 found[number] = await self._addresses(point)
             except ConnectionFailed as exc:
                 failures.append(exc)
-            except Exception as exc:  # the group would wrap it
-                bugs.append(exc)
+            except Exception as exc:  # raised below: the task group would wrap it
+                errors.append(exc)
             left -= 1
             ended.set()
 
@@ -112,8 +113,8 @@ class ContactPoints:
             self.late = left > 0 and not patient
             if self.late:
                 group.cancel_scope.cancel()
-        if bugs:
-            raise bugs[0]
+        if errors:
+            raise errors[0]
         endpoints = dict.fromkeys(endpoint for each in found for endpoint in each)
         if endpoints:
             self.endpoints = tuple(endpoints)
@@ -125,6 +126,7 @@ class ContactPoints:
         return failures
 
     async def _addresses(self, named: Endpoint) -> list[Endpoint]:
+        """Return the translated addresses of a contact point."""
         point = self._translated(named)
         if not self._resolves:
             return [point]
@@ -135,7 +137,7 @@ class ContactPoints:
         try:
             with anyio.fail_after(self._timeout):
                 found = await anyio.getaddrinfo(point.address, point.port, type=socket.SOCK_STREAM)
-        except (OSError, ValueError, OverflowError) as exc:  # an impossible name is no OSError
+        except (OSError, ValueError, OverflowError) as exc:  # e.g. an empty label
             told = "no answer in time" if isinstance(exc, TimeoutError) else None
             told = told or getattr(exc, "strerror", None) or str(exc)
             raise ConnectionFailed(
@@ -147,7 +149,7 @@ class ContactPoints:
         name = point.server_name or point.address
         addresses = dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found)
         endpoints = [Endpoint(address, point.port) for address in addresses]
-        if point == named:  # what was translated once is where to go
+        if point == named:  # else it is translated already
             endpoints = [self._translated(endpoint) for endpoint in endpoints]
         return [
             each if each.server_name is not None else Endpoint(each.address, each.port, name)
@@ -156,10 +158,10 @@ class ContactPoints:
 
 
 class Translation:
-    """``Config.translate``, for contact points: where it fails they are used as they were named.
+    """``Config.translate`` for contact points. Where it fails, a point is used as it was named.
 
     Arguments:
-        function: what is asked, or None.
+        function: ``Config.translate``, or None.
     """
 
     __slots__ = ("_function", "_report")
@@ -169,7 +171,7 @@ class Translation:
         self._report = Report("Config.translate, asked for a contact point,")
 
     def __call__(self, endpoint: Endpoint) -> Endpoint:
-        """Return where to go for an endpoint; it keeps its server name, if it gets no other."""
+        """Return the endpoint to connect to; it keeps its server name unless it gets another."""
         if self._function is None:
             return endpoint
         try:
@@ -177,7 +179,7 @@ class Translation:
             if not isinstance(found, Endpoint):
                 raise ConfigError(f"it returned a {type(found).__name__}, not an Endpoint")
             checked_endpoint(found)
-        except BaseException as exc:  # it is not awaited: this is no cancellation
+        except BaseException as exc:  # no cancellation: nothing was awaited
             self._report(exc)
             return endpoint
         if found.server_name is None and endpoint.server_name is not None:

@@ -333,7 +333,7 @@ class ControlConnection:
             now = self._clock()
             self._schedule.postpone_heartbeat(now)
             self._schedule.hosts.ask(now, _delay(self._failures))
-        log(logging.WARNING, f"{tables.connection.name} doesn't tell of the cluster", error)
+        log(logging.WARNING, f"reading the system tables of {tables.connection.name} failed", error)
 
     def _log_notes(self, notes: Sequence[str]) -> None:
         """Log what was wrong with the rows, and read them again before long."""

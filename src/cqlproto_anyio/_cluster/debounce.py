@@ -1,7 +1,8 @@
-"""When to do what was asked for many times: once, when it has been quiet, but not too late.
+"""Debounce: do something once after many requests for it.
 
-A node that joins makes each of its peers tell of it, maybe twice; a rolling restart goes on for an
-hour. Reading the system tables each time would be too much, and waiting for quiet too long.
+A node that joins makes each of its peers send an event, some of them twice, and a rolling restart
+goes on for an hour. To read the system tables for each event would be too much; to wait until no
+more events come would take too long.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ __all__ = ["Debounce"]
 
 
 class Debounce:
-    """Pure: time is an argument, in seconds of any clock.
+    """A debounce timer. Pure: time is an argument, in seconds of any clock.
 
     Arguments:
-        quiet: how long nothing more must have been asked for.
-        most: how long after the first time it is done anyway.
+        quiet: it is due after so many seconds without another request.
+        most: it is due at most so many seconds after the first request.
 
     Attributes:
-        due: when it is to be done; infinite if it isn't.
+        due: when it is due; infinity if nothing was requested.
     """
 
     __slots__ = ("_latest", "_most", "_quiet", "due")
@@ -31,11 +32,11 @@ class Debounce:
         self.due = math.inf
 
     def ask(self, now: float, delay: float | None = None) -> None:
-        """Ask for it.
+        """Add a request.
 
         Arguments:
             now: the time.
-            delay: at the latest so many seconds from now; None to wait for quiet.
+            delay: the latest time, in seconds from now; None for ``most`` from the first request.
         """
         if self._latest == math.inf:
             self._latest = now + self._most
@@ -44,7 +45,7 @@ class Debounce:
         self.due = min(now + self._quiet, self._latest)
 
     def take(self, now: float) -> bool:
-        """Whether it is due; if so it counts as being done, and what is asked from now on anew."""
+        """Return whether it is due; if so, all requests so far count as done."""
         if now < self.due:
             return False
         self._latest = self.due = math.inf

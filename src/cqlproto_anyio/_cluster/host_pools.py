@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cqlproto_anyio._metadata.discovery import made_id
+from cqlproto_anyio._metadata.discovery import generated_id
 from cqlproto_anyio._metadata.topology import Topology
 from cqlproto_anyio.exceptions import ConfigError, NoHostAvailable
 from cqlproto_anyio.policies.checked import CheckedFilter
@@ -75,7 +75,7 @@ class HostPools:
             for host_id, host in topology.hosts.items()
             if distance(host, self.routing, self.local_dc) != "ignored"
         }
-        self._replace_made_ids(used)
+        self._replace_generated_ids(used)
         removed = self._remove(used)
         added = []
         for host_id, host in random.sample(list(used.items()), len(used)):
@@ -89,15 +89,15 @@ class HostPools:
             self._by_endpoint.setdefault(pool.host.endpoint, []).append(pool)
         return added, removed
 
-    def _replace_made_ids(self, used: dict[UUID, Host]) -> None:
-        """Keep the pools of hosts whose id was made from the endpoint and is known now."""
-        for made, pool in list(self.by_id.items()):
+    def _replace_generated_ids(self, used: dict[UUID, Host]) -> None:
+        """Keep the pools of hosts whose id was generated and is known now."""
+        for old_id, pool in list(self.by_id.items()):
             endpoint = pool.host.endpoint
-            if made in used or made != made_id(endpoint):
+            if old_id in used or old_id != generated_id(endpoint):
                 continue
             for host_id, host in used.items():
                 if host.endpoint == endpoint and host_id not in self.by_id:
-                    del self.by_id[made]
+                    del self.by_id[old_id]
                     self.by_id[host_id] = pool
                     break
 

@@ -1,9 +1,9 @@
-"""Trying several nodes, a little apart, until one works.
+"""Attempts at several nodes, started a little apart, until one succeeds.
 
-A node that doesn't answer holds up its own attempt alone: the next one begins a moment later, or as
-soon as an attempt fails. Where everything works there is one attempt and no other. An attempt that
-has got as far as a connection gets more time before another node is asked as well, since reading a
-large cluster takes a while.
+A node that doesn't answer delays its own attempt alone: the next attempt starts after a moment, or
+as soon as one fails, as in "happy eyeballs" (RFC 8305). Where everything works there is a single
+attempt. Once an attempt has a connection it gets more time before the next one starts, since it
+takes a while to read a large cluster.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Race"]
 
-# In seconds. After how long the next attempt begins if there is no progress: while all connect, and
-# while one reads.
+# After how many seconds without progress the next attempt starts: while all attempts connect, and
+# once one of them reads.
 STAGGER, READ_STAGGER = 0.5, 2.0
-# How long a node that tells everything is looked for once there is one that doesn't.
+# For how many seconds a complete outcome is awaited once there is an incomplete one.
 GRACE = 1.0
 
 
 class Outcome(Protocol):
-    """What an attempt gives.
+    """The outcome of an attempt that has succeeded.
 
     Attributes:
-        complete: whether nothing better is to be looked for.
+        complete: whether no other outcome can be better.
     """
 
     @property
     def complete(self) -> bool: ...
 
     def discard(self) -> None:
-        """It isn't wanted."""
+        """Close what the attempt has opened: another outcome is used."""
         ...
 
 
@@ -46,16 +46,16 @@ R = TypeVar("R", bound=Outcome)
 
 
 class Race(Generic[P, R]):
-    """Attempts at places, of which one is to succeed; for one use.
+    """Attempts at several places, of which one must succeed; for one use.
 
     Arguments:
-        attempt: tries a place; it calls the function that it is given when it is connected, and
-            whenever it has got on since. One that is cancelled leaves nothing behind.
+        attempt: tries a place. It calls the function that it is passed once it is connected, and
+            after each progress. If it is cancelled it leaves nothing behind.
         clock: returns seconds.
         protected: makes a coroutine function one in which Ctrl-C is not raised.
         at_once: how many attempts may be under way.
-        serious: which errors end the race, to be raised.
-        failures: where to put what the attempts raise, in the order in which they end.
+        serious: returns whether an error ends the race and is raised.
+        failures: the list that errors are added to, in the order in which the attempts end.
 
     Attributes:
         failures: as given, or a list of its own.
@@ -85,10 +85,10 @@ class Race(Generic[P, R]):
         self._changed = anyio.Event()
 
     async def run(self, places: Iterable[P]) -> R | None:
-        """Return what the first attempt that succeeds gives, or None if none does.
+        """Return the first complete outcome, else the first outcome, or None if there is none.
 
         Raises:
-            What is serious.
+            the first serious error.
         """
         try:
             async with anyio.create_task_group() as group:
@@ -107,27 +107,27 @@ class Race(Generic[P, R]):
 
     async def _start_all(self, group: anyio.abc.TaskGroup, left: deque[P]) -> None:
         """Start attempts until the race is decided."""
-        hurry = True
+        start_now = True
         give_up_at = math.inf
         while (left or self._running) and not self._is_decided():
             now = self._clock()
             if self._found:
-                hurry = True
+                start_now = True
                 give_up_at = min(give_up_at, now + GRACE)
                 if now >= give_up_at:
                     return
-            while left and self._running < self._at_once and (hurry or not self._running):
+            while left and self._running < self._at_once and (start_now or not self._running):
                 self._running += 1
                 self._progress_at = now
                 group.start_soon(self._protected_run, left.popleft())
-                hurry = bool(self._found)
+                start_now = bool(self._found)
             failed = len(self.failures)
             self._changed = anyio.Event()
             full = not left or self._running >= self._at_once
             next_at = math.inf if full else self._next_at()
             with anyio.move_on_after(min(next_at, give_up_at) - now):
                 await self._changed.wait()
-            hurry = len(self.failures) > failed or self._clock() >= self._next_at()
+            start_now = len(self.failures) > failed or self._clock() >= self._next_at()
 
     def _next_at(self) -> float:
         return self._progress_at + (READ_STAGGER if self._reading else STAGGER)

@@ -14,7 +14,7 @@ from cqlproto_anyio._cluster.log import log
 from cqlproto_anyio._metadata.discovery import (
     Addresses,
     HostReader,
-    plain_host,
+    host_at,
     with_hosts,
     with_keyspaces,
 )
@@ -79,7 +79,7 @@ class TopologyReader:
 
     async def read(self, tables: SystemTables) -> Reading:
         """Read hosts and keyspaces; raises what :meth:`SystemTables.cluster` does."""
-        lenient = not tables.tells_itself
+        lenient = not tables.describes_itself
         reading = Reading()
         found, reading.keyspaces, notes = await tables.cluster(
             lambda local: HostReader(
@@ -128,7 +128,7 @@ class TopologyReader:
         if found is None:
             if topology.hosts:
                 return topology
-            return Topology([plain_host(tables.connection.endpoint)], {})
+            return Topology([host_at(tables.connection.endpoint)], {})
         others = []
         if tables.unread & {"local", "peers"}:
             ids = {host.host_id for host in found.hosts}

@@ -1,8 +1,9 @@
-"""Schema agreement: waiting until the nodes have the same schema.
+"""Schema agreement: wait until all nodes have the same schema version.
 
-A change of the schema spreads by gossip, and a node that has not heard of it refuses statements on
-what is new. Its version is in the system tables; what one node says of its peers is enough, once it
-says something of each: a node that has just started serves requests before it has heard of any.
+A change of the schema spreads by gossip, and a node that has not heard of it refuses statements
+that need it. The schema versions are in the system tables. One node's tables are enough if they
+have the version of each node that is up: a node that has just started serves requests before it
+knows its peers.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["agree"]
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.2  # seconds between two looks
-PATIENCE = 5  # how many answers in a row may be of no use
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.2  # seconds between two readings
+PATIENCE = 5  # how many answers in a row may be unusable
 
 
 async def agree(
@@ -33,20 +34,19 @@ async def agree(
     hosts_up: Callable[[], Iterable[UUID]],
     timeout: float,
 ) -> bool:
-    """Wait until the nodes that are up have the schema of the one that is asked.
+    """Wait until the nodes that are up have the schema version of the node that is asked.
 
     Arguments:
-        tables: returns whom to ask now, if anybody.
-        hosts_up: returns the hosts whose schema matters now. One of which the version isn't told
-            has not agreed.
+        tables: returns the system tables to read, or None while there is no connection.
+        hosts_up: returns the hosts that must agree. A host without a version has not agreed.
         timeout: how long to wait, in seconds.
 
     Returns:
-        whether they have it; False at once if the server doesn't tell schema versions, and soon if
-        it answers with something else again and again.
+        whether they have agreed. False at once if the server has no schema versions, and after some
+        readings if its answers are unusable.
     """
-    useless = 0  # answers in a row that tell nothing
-    agreed: object = None  # what they had at the last look, if it was one and the same
+    unusable = 0  # answers in a row
+    agreed: object = None  # the version that all had at the last reading
     with anyio.move_on_after(timeout):
         for reading in count(1):
             before, agreed = agreed, None
@@ -57,15 +57,15 @@ async def agree(
                 except InvalidQuery:
                     return False
                 except (DatabaseError, ProtocolError, ValueConversionError):
-                    useless += 1
-                    if useless == PATIENCE:
+                    unusable += 1
+                    if unusable == PATIENCE:
                         return False
                 except CQLError:
-                    pass  # another node is asked the next time, if this one is gone
+                    pass  # if the connection is lost, another node is asked next time
                 else:
-                    useless = 0
+                    unusable = 0
                     if mine is not None and all(versions.get(each) == mine for each in hosts_up()):
-                        # once more: a node may tell of a change before it tells its new version
+                        # read again: a node may report a change before its new version
                         if mine == before:
                             return True
                         agreed = mine

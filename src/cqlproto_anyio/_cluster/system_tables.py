@@ -1,19 +1,18 @@
-"""What one node says of the cluster: its system tables, read on a connection to it.
+"""The system tables of one node: queries for hosts, keyspaces and schema versions.
 
-Tables are read by pages of a size that is decoded in a few milliseconds, whatever the number of
-hosts, so that requests are never kept waiting for it, or shorter ones if they are longer than
-``Limits.max_response``; and first pages are asked for together, so that a small cluster is read in
-one round trip.
+The pages are small, so that decoding one takes a few milliseconds whatever the number of hosts, and
+requests are not delayed. They get smaller still if one is longer than ``Limits.max_response``. The
+first pages of all tables are requested together: a small cluster is read in one round trip.
 
-``system.peers_v2`` came with Cassandra 4.0 and ``system_schema`` with 3.0. Where the first is not
-known ``system.peers`` is read; where the second isn't, no keyspaces are known, and with them no
+``system.peers_v2`` came with Cassandra 4.0 and ``system_schema`` with 3.0. A node without the first
+is asked for ``system.peers``; of a node without the second no keyspaces are known, and with them no
 replicas.
 
-Proxies, stubs and other databases that speak CQL answer some of these queries by an error, by Void,
-or by rows that say nothing. A table that a node has never told counts as unknown, with a note why.
-A table that it has told before must be readable: otherwise the node is ill.
+Proxies, stubs and other databases that speak CQL answer some of these queries with an error, with
+Void, or with rows that lack columns. A table that a node has never answered counts as unknown, and
+a note says why. If the node has answered it before, the error is raised: the node is in trouble.
 
-Nothing that a server says is read without a bound: pages, rows, bytes and time are counted.
+Nothing that a server sends is read without a limit on pages, rows, bytes and time.
 """
 
 from __future__ import annotations
@@ -56,8 +55,8 @@ __all__ = ["SystemTables"]
 
 Rowdict = dict[str, Any]
 
-# What answers say that are of no use; the connection is as good as ever.
-_USELESS = (DatabaseError, ProtocolError, ValueConversionError, RowMappingError, RequestTimeout)
+# Errors of an unusable answer. The connection itself works.
+_UNUSABLE = (DatabaseError, ProtocolError, ValueConversionError, RowMappingError, RequestTimeout)
 
 EVENTS = ("TOPOLOGY_CHANGE", "STATUS_CHANGE", "SCHEMA_CHANGE")
 
@@ -80,21 +79,23 @@ _OLDER = {PEERS_V2: PEERS, PEER_VERSIONS_V2: PEER_VERSIONS}
 
 
 class SystemTables:
-    """The tables of the node at the other end of a connection.
+    """The system tables of the node at the other end of a connection.
 
-    Every method raises what can go wrong with a request: DatabaseError, RequestTimeout,
-    ConnectionLost, Overloaded; and RemoteProtocolError if the answer isn't what it must be. One
-    that is cancelled leaves nothing behind.
+    Every method raises the errors of a request: DatabaseError, RequestTimeout, ConnectionLost,
+    Overloaded; and RemoteProtocolError if the answer is not what the protocol says. A method that
+    is cancelled leaves nothing behind.
 
     Arguments:
-        connection: to the node; somebody runs it.
+        connection: to the node; a task runs it already.
         backend: what the event loop offers.
-        timeout: for each request, in seconds.
-        tolerant: whether what the node has never told so far counts as unknown; else it is raised.
+        timeout: the timeout of each request, in seconds.
+        tolerant: whether a table that the node has never answered counts as unknown; else the
+            error is raised.
 
     Attributes:
-        unread: what could not be read lately: ``local``, ``peers``, ``keyspaces``, ``events``.
-        answered: called whenever an answer has come.
+        unread: what could not be read the last time: ``local``, ``peers``, ``keyspaces``,
+            ``events``.
+        answered: called after each answer.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class SystemTables:
         self.connection = connection
         self.unread: set[str] = set()
         self.answered: Callable[[], object] = lambda: None
-        self._told: set[str] = set()
+        self._read: set[str] = set()  # tables that the node has answered once
         self._request = backend.request_class
         self._clock = backend.clock
         self._timeout = timeout
@@ -111,7 +112,7 @@ class SystemTables:
         self._has_peers_v2 = True
 
     async def register(self) -> str | None:
-        """Ask for events; what happens from now on is told to the connection's listener.
+        """Register for events; the connection's listener is called with each.
 
         Returns:
             None, or a note if the node refuses or doesn't answer.
@@ -122,7 +123,7 @@ class SystemTables:
             if not self._tolerant:
                 raise
             self.unread.add("events")
-            return f"no events are told, the hosts are read now and then: {exc}"
+            return f"the node sends no events, so the hosts are read periodically: {exc}"
         return None
 
     async def heartbeat(self, timeout: float) -> None:
@@ -135,8 +136,8 @@ class SystemTables:
         """Read the hosts and the keyspaces.
 
         Arguments:
-            begin: makes a reader of the row of ``system.local``, which is empty if that can't be
-                read; what it raises is raised here.
+            begin: returns a reader for the row of ``system.local``, which is empty if it can't be
+                read; what ``begin`` raises is raised.
 
         Returns:
             the hosts; the keyspaces' replication options by name; notes on what can't be read.
@@ -146,15 +147,15 @@ class SystemTables:
         notes: list[str] = []
         try:
             local: list[Rowdict] = []
-            with self._excused("local", "what the node says of itself", notes):
+            with self._tolerated("local", "the datacenter and rack of the node itself are", notes):
                 await self._pages(LOCAL, local.extend, asked[0])
                 if len(local) != 1:
                     raise RemoteProtocolError(f"system.local has {len(local)} rows, not one")
             reader = begin(local[0] if len(local) == 1 else {})
             if not reader.complete:
                 self.unread.add("local")
-                self._told.discard("local")
-            with self._excused("peers", "the other hosts", notes):
+                self._read.discard("local")
+            with self._tolerated("peers", "other hosts are", notes):
                 await self._peers(peers, reader.add, asked[1])
             keyspaces, more = await self.keyspaces(asked[2])
         finally:
@@ -176,40 +177,46 @@ class SystemTables:
         rows: list[Rowdict] = []
         notes: list[str] = []
         try:
-            with self._excused("keyspaces", "the keyspaces and so the replicas", notes):
+            with self._tolerated("keyspaces", "keyspaces and replicas are", notes):
                 await self._pages(KEYSPACES, rows.extend, first)
         except InvalidQuery as exc:
-            return {}, [f"no keyspace is known, so no replicas are: {exc}"]
+            return {}, [f"keyspaces and replicas are unknown: {exc}"]
         if notes:
             return {}, notes
         return read_keyspaces(rows)
 
     @property
-    def tells_itself(self) -> bool:
-        """Whether the node has told once who it is, and must go on to."""
-        return "local" in self._told
+    def describes_itself(self) -> bool:
+        """Whether the node has described itself in ``system.local`` once, and so must again."""
+        return "local" in self._read
 
     @contextmanager
-    def _excused(self, table: str, what: str, notes: list[str]) -> Iterator[None]:
-        """Make a note of a table that can't be read, if this node has never told it."""
+    def _tolerated(self, table: str, unknown: str, notes: list[str]) -> Iterator[None]:
+        """Note a table that can't be read and pass over it, if the node has never answered it.
+
+        Arguments:
+            table: its short name, as in :attr:`unread`.
+            unknown: what is unknown without the table.
+            notes: where the note is added.
+        """
         try:
             yield
-        except _USELESS as exc:
-            known = table in self._told or not self._tolerant
-            ill = known or self.connection.lost is not None
-            # a node that doesn't say anything at all is no node
-            if ill or (table == "local" and isinstance(exc, RequestTimeout)):
+        except _UNUSABLE as exc:
+            required = table in self._read or not self._tolerant
+            failed = required or self.connection.lost is not None
+            # a node that doesn't answer its first query doesn't serve requests either
+            if failed or (table == "local" and isinstance(exc, RequestTimeout)):
                 raise
             if table == "keyspaces" and isinstance(exc, InvalidQuery):  # older than 3.0
                 raise
             self.unread.add(table)
-            notes.append(f"{self.connection.endpoint} doesn't tell {what}: {exc}")
+            notes.append(f"{self.connection.endpoint}: {unknown} unknown: {exc}")
         else:
             self.unread.discard(table)
-            self._told.add(table)
+            self._read.add(table)
 
     async def schema_versions(self) -> tuple[object, dict[UUID, object]]:
-        """Return the node's own schema version, and by their ids those of it and of its peers."""
+        """Return the node's own schema version, and the versions of all nodes by host id."""
         local: list[Rowdict] = []
         peers: list[Rowdict] = []
         await self._pages(LOCAL_VERSION, local.extend)

@@ -1,1 +1,1 @@
-"""What is known of the cluster, as immutable values: hosts, replicas, tablets. No I/O, no clock."""
+"""The cluster as immutable values: hosts, replicas and tablets. No I/O, no clock."""

@@ -1,18 +1,18 @@
-"""From the rows of the system tables to hosts, and from contact points to the local datacenter.
+"""From rows of the system tables to hosts, and from contact points to the local datacenter.
 
-What servers tell of their peers is not to be trusted: rows without an id, a rack or tokens occur
-while nodes join, leave and change their address, addresses are 0.0.0.0, one id comes twice. Such a
-row is left out and a note says why. If it has the id of a host that is known, what it lacks is
-taken from what was known, so that no pool is closed because a row is half written; rows without an
-id are mostly what is left of nodes that are gone.
+What a server says of its peers can't be trusted. While nodes join, leave and change their address
+there are rows without an id, a rack or tokens, addresses of 0.0.0.0, and ids that occur twice. Such
+a row is left out and a note says why. If the row has the id of a known host, the missing columns
+are taken from what was known, so that no pool is closed because a row is half written. Rows without
+an id mostly remain from nodes that are gone.
 
-What the node's row on itself lacks is unknown, if nothing better is to be had: proxies and stubs
-have such rows, or none. The host is there all the same, for it answers. Its id is then made of its
-endpoint, and a datacenter of which the name isn't known counts as the local one.
+Proxies and stubs have incomplete rows on themselves, or none. Their hosts are kept, since they
+answer: missing columns count as unknown, a missing id is generated from the endpoint, and a
+datacenter without a name counts as the local one.
 
-A host's endpoint is what its row says, after translation. Two things are known better: the node
-that is asked is where it was found, and a host at the address of a contact point bears that
-contact point's name, which is what its certificate is for.
+A host's endpoint is the address in its row, after translation, with two exceptions. The node that
+is asked keeps the endpoint where it was reached. A host at the address of a contact point gets the
+contact point's name, since its certificate is checked against that name.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ __all__ = [
     "HostReader",
     "check_local_dc",
     "infer_local_dc",
-    "made_id",
-    "plain_host",
+    "generated_id",
+    "host_at",
     "read_keyspaces",
     "with_hosts",
     "with_keyspaces",
 ]
 
-# Where a node listens, before translation: what its row and the events about it say.
+# The address in a node's row and in events about it, before translation.
 Address = tuple[str, int]
 
 _INTEGER_TOKENS = ("Murmur3Partitioner", "RandomPartitioner")
 _LEFT_OUT = ": it is left out"
 
 
-def made_id(endpoint: Endpoint) -> UUID:
-    """Return the id of a host whose own isn't known."""
+def generated_id(endpoint: Endpoint) -> UUID:
+    """Return an id for a host whose own id is unknown; the same for the same endpoint."""
     return uuid5(NAMESPACE_URL, f"cql://{endpoint}")
 
 
-def plain_host(endpoint: Endpoint) -> Host:
-    """Return a host of which nothing is known but where it is."""
-    return Host(made_id(endpoint), endpoint, "", "")
+def host_at(endpoint: Endpoint) -> Host:
+    """Return a host of which only the endpoint is known."""
+    return Host(generated_id(endpoint), endpoint, "", "")
 
 
 class Addresses:
@@ -81,10 +81,10 @@ class Addresses:
             self._by_ip[ip] = None if ip in self._by_ip else endpoint
 
     def find(self, ip: IPAddress, port: int) -> Endpoint | None:
-        """Return the endpoint of the host that is told about, or None if it isn't known.
+        """Return the endpoint of the host at this address, or None if there is none.
 
-        A server may name another port than the rows do, its port for TLS for one; so where only
-        one host has this IP address, that is the one.
+        An event may name another port than the host's row, for example its port for TLS. So if only
+        one host has the IP address, the port is ignored.
         """
         text = str(ip)
         return self._by_address.get((text, port)) or self._by_ip.get(text)
@@ -92,13 +92,13 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a reading of the system tables gave.
+    """The hosts that one reading of the system tables has found.
 
     Attributes:
-        hosts: the hosts, the one that was asked first; no two have the same id.
+        hosts: the hosts, first the node that was asked; no two have the same id.
         partitioner: the Java class of the cluster's partitioner.
-        addresses: to tell which host an event is about.
-        notes: why which rows were left out or completed.
+        addresses: finds the host that an event is about.
+        notes: which rows were left out or completed, and why.
     """
 
     hosts: tuple[Host, ...]
@@ -110,21 +110,21 @@ class Found:
 class HostReader:
     """Makes hosts of the rows of ``system.local`` and ``system.peers_v2`` or ``system.peers``.
 
-    Rows of peers can be given page by page, so that a large cluster is read in small steps.
+    Rows of peers are added page by page, so that a large cluster is read in small steps.
 
     Arguments:
-        local: the only row of ``system.local``, by column.
-        contact: where the node that was asked was found.
-        translate: from where a peer says it listens to where it is reached; None for as it is.
-        names: the names of contact points by the addresses they were resolved to, for TLS.
+        local: the only row of ``system.local``, by column; empty if it could not be read.
+        contact: the endpoint where the node was reached.
+        translate: ``Config.translate``, from a peer's address to its endpoint; None to leave it.
+        names: the contact points' names by the addresses that they resolve to, for TLS.
         known: the hosts as they were known before, to complete rows.
-        lenient: whether the node's row on itself may lack anything.
+        lenient: whether ``local`` may lack any column.
 
     Attributes:
-        complete: whether that row has the host's id, its datacenter and its rack.
+        complete: whether ``local`` has the host's id, datacenter and rack.
 
     Raises:
-        RemoteProtocolError: it hasn't, and ``lenient`` is False.
+        RemoteProtocolError: ``local`` lacks one of these, and ``lenient`` is False.
     """
 
     def __init__(
@@ -157,16 +157,16 @@ class HostReader:
             raise RemoteProtocolError(self._notes[0].removesuffix(_LEFT_OUT))
         self.complete = False
         self._notes = [each.replace(_LEFT_OUT, ": it is unknown") for each in self._notes if local]
-        host = self._guessed(local, self._named(contact))
+        host = self._incomplete(local, self._named(contact))
         self._hosts[host.host_id] = host
         self._addresses[at] = host.endpoint
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take rows of peers.
+        """Add rows of peers.
 
         Arguments:
-            rows: of either table. Those without a column ``native_address`` are taken for rows of
-                ``system.peers``, which know no port: they have that of the contact point.
+            rows: rows of either table. Those without a column ``native_address`` are rows of
+                ``system.peers``, which have no port: the contact point's port is used.
         """
         for row in rows:
             if "native_address" in row:
@@ -184,14 +184,14 @@ class HostReader:
                 self._take(row, address, endpoint, where, local=False)
 
     def found(self) -> Found:
-        """Return what the rows so far gave."""
+        """Return the hosts of the rows so far."""
         hosts, addresses = tuple(self._hosts.values()), Addresses(dict(self._addresses))
         return Found(hosts, self._partitioner, addresses, tuple(self._notes))
 
-    def _guessed(self, row: Mapping[str, Any], endpoint: Endpoint) -> Host:
-        """Return the node itself, as far as its row, or what was known before, tells of it."""
+    def _incomplete(self, row: Mapping[str, Any], endpoint: Endpoint) -> Host:
+        """Return the node itself, from what its row has and from what was known before."""
         was = [host for host in self._known.values() if host.endpoint == endpoint]
-        known = was[0] if was else plain_host(endpoint)
+        known = was[0] if was else host_at(endpoint)
         host_id = row.get("host_id")
         return Host(
             host_id if isinstance(host_id, UUID) else known.host_id,
@@ -203,36 +203,36 @@ class HostReader:
         )
 
     def _named(self, endpoint: Endpoint) -> Endpoint:
-        """Give an endpoint the name of the contact point that led there, if it has none."""
+        """Return the endpoint with its contact point's name, unless it has a name."""
         name = self._names.get((endpoint.address, endpoint.port))
         if name is None or endpoint.server_name is not None:
             return endpoint
         return Endpoint(endpoint.address, endpoint.port, name)
 
     def _endpoint(self, address: Address, where: str) -> Endpoint | None:
-        """Return where to connect to a peer; None if the user's translation says nothing."""
+        """Return the endpoint of a peer; None, with a note, if ``translate`` fails."""
         endpoint = Endpoint(*address)
         if self._translate is not None:
             try:
                 translated = self._translate(endpoint)
-            except BaseException as exc:  # it is not awaited: this is no cancellation
-                told = f"raised {described(exc)}"
-                self._notes.append(f"{where} is left out: Config.translate {told}")
+            except BaseException as exc:  # no cancellation: nothing was awaited
+                self._leave_out(where, f"raised {described(exc)}")
                 return None
             if not isinstance(translated, Endpoint):
-                told = f"returned a {type(translated).__name__}, not an Endpoint"
-                self._notes.append(f"{where} is left out: Config.translate {told}")
+                self._leave_out(where, f"returned a {type(translated).__name__}, not an Endpoint")
                 return None
             try:
                 endpoint = checked_endpoint(translated)
             except ConfigError as exc:
-                told = f"returned what can't be connected to: {exc}"
-                self._notes.append(f"{where} is left out: Config.translate {told}")
+                self._leave_out(where, f"returned what can't be connected to: {exc}")
                 return None
         return self._named(endpoint)
 
+    def _leave_out(self, where: str, failure: str) -> None:
+        self._notes.append(f"{where} is left out: Config.translate {failure}")
+
     def _tokens(self, row: Mapping[str, Any]) -> tuple[int, ...] | None:
-        """Return a row's tokens in ascending order; None if it has none or they can't be read."""
+        """Return a row's tokens in ascending order; None if there are none or they aren't valid."""
         texts = row.get("tokens")
         if not isinstance(texts, (set, frozenset, list, tuple)):
             return () if "tokens" not in row else None
@@ -252,7 +252,7 @@ class HostReader:
         *,
         local: bool,
     ) -> None:
-        """Make a host of a row, or a note."""
+        """Add the host of a row, or a note why it is left out."""
         host_id = row.get("host_id")
         if not isinstance(host_id, UUID):
             self._notes.append(f"{where} has no host_id{_LEFT_OUT}")
@@ -270,14 +270,14 @@ class HostReader:
         if tokens is None:
             if not local:
                 missing.append("tokens")
-            # a node that only coordinates has none, and is there all the same if it answers
+            # a node that only coordinates has no tokens
             tokens = () if known is None else known.tokens
         if missing:
             lacking = f"{where} has no {', '.join(missing)}"
             if known is None:
                 self._notes.append(f"{lacking}{_LEFT_OUT}")
                 return
-            self._notes.append(f"{lacking}: what was known of it is used")
+            self._notes.append(f"{lacking}: the values known before are used")
         if host_id in self._hosts:
             other = self._hosts[host_id].endpoint
             self._notes.append(f"{where} has the host_id of {other}{_LEFT_OUT}")
@@ -301,7 +301,7 @@ def _text(row: Mapping[str, Any], name: str) -> str:
 
 
 def _ip(row: Mapping[str, Any], *names: str) -> IPAddress | None:
-    """Return the first of the addresses that is one: 0.0.0.0 and :: mean that of the next."""
+    """Return the first of these columns that has an address other than 0.0.0.0 and ::."""
     for name in names:
         value = row.get(name)
         if isinstance(value, (IPv4Address, IPv6Address)) and not value.is_unspecified:
@@ -320,7 +320,7 @@ def read_keyspaces(
     """Return the replication options of keyspaces by name, and notes on what can't be read.
 
     Arguments:
-        rows: those of ``system_schema.keyspaces``: ``keyspace_name``, ``replication``.
+        rows: rows of ``system_schema.keyspaces``, with ``keyspace_name`` and ``replication``.
     """
     keyspaces: dict[str, dict[str, str]] = {}
     notes: list[str] = []
@@ -334,10 +334,10 @@ def read_keyspaces(
 
 
 def with_hosts(topology: Topology, found: Found) -> Topology:
-    """Return the topology with the hosts that were found; the same one if nothing has changed.
+    """Return the topology with the hosts that were found; the same object if nothing has changed.
 
-    Hosts that have not changed are the same objects. The schema version changes with each table,
-    and is not worth a new topology.
+    Hosts that have not changed are the same objects. A new schema version is no change: it comes
+    with each table that is created.
     """
     known = topology.hosts
     hosts = []
@@ -363,7 +363,7 @@ def _same(one: Host, other: Host) -> bool:
 
 
 def with_keyspaces(topology: Topology, keyspaces: Mapping[str, Mapping[str, str]]) -> Topology:
-    """Return the topology with these keyspaces and no others; the same one if it has them."""
+    """Return the topology with exactly these keyspaces; the same object if it has them already."""
     before = topology.keyspaces
     changes: dict[str, Mapping[str, str] | None] = {
         name: options for name, options in keyspaces.items() if before.get(name) != options
@@ -373,40 +373,40 @@ def with_keyspaces(topology: Topology, keyspaces: Mapping[str, Mapping[str, str]
 
 
 def infer_local_dc(topology: Topology, contacts: Sequence[Endpoint]) -> str | None:
-    """Return the datacenter that the contact points are in; None if no host's is known.
+    """Return the datacenter of the contact points; None if no host's datacenter is known.
 
     Arguments:
         topology: the cluster.
-        contacts: the contact points, resolved. Those that no host listens at are ignored: load
-            balancers, and nodes that are no more.
+        contacts: the contact points, resolved. Those that are no host's endpoint are ignored: load
+            balancers, and nodes that are gone.
 
     Raises:
-        ConfigError: they lie in several datacenters, or all of them are ignored and there are
-            several; it says what to pass.
+        ConfigError: the contact points are in several datacenters, or all of them are ignored and
+            there are several; the message says what to pass.
     """
     hosts = {(host.endpoint.address, host.endpoint.port): host for host in topology.hosts.values()}
-    lying: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for contact in contacts:
         host = hosts.get((contact.address, contact.port))
         if host is not None and host.datacenter:
             name = contact.server_name
             shown = f"{contact}" if name is None else f"{name} ({contact})"
-            lying.setdefault(host.datacenter, []).append(shown)
-    if len(lying) == 1:
-        return next(iter(lying))
+            found.setdefault(host.datacenter, []).append(shown)
+    if len(found) == 1:
+        return next(iter(found))
     known = [name for name in topology.datacenters if name]
-    if not lying and len(known) < 2:
+    if not found and len(known) < 2:
         return known[0] if known else None
-    choice = " or ".join(f"local_dc={name!r}" for name in sorted(lying) or known)
-    if lying:
-        where = "; ".join(f"{name!r}: {', '.join(lying[name])}" for name in sorted(lying))
-        raise ConfigError(f"the contact points lie in several datacenters: pass {choice} ({where})")
+    choice = " or ".join(f"local_dc={name!r}" for name in sorted(found) or known)
+    if found:
+        where = "; ".join(f"{name!r}: {', '.join(found[name])}" for name in sorted(found))
+        raise ConfigError(f"the contact points are in several datacenters: pass {choice} ({where})")
     shown = ", ".join(str(contact) for contact in contacts)
-    raise ConfigError(f"none of the contact points is a host's own ({shown}): pass {choice}")
+    raise ConfigError(f"no contact point is a host's address ({shown}): pass {choice}")
 
 
 def check_local_dc(topology: Topology, local_dc: str) -> None:
-    """Raise ConfigError, naming the datacenters there are, if no host can be in this one."""
+    """Raise ConfigError if no host can be in this datacenter."""
     if local_dc not in topology.datacenters and "" not in topology.datacenters:
         there = ", ".join(repr(name) for name in topology.datacenters)
         raise ConfigError(f"no host is in local_dc={local_dc!r}; the datacenters are: {there}")

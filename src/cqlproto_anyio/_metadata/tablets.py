@@ -1,12 +1,13 @@
-"""Scylla's tablets: which replicas, and which of their shards, hold a range of one table.
+"""Scylla's tablets: the replicas, and their shards, of each token range of a table.
 
-A table with tablets has ranges and replicas of its own, and they move, so nothing can be computed
-from the hosts' tokens. Instead a node that is asked for a partition of which it is no replica sends
-along, in the reply's custom payload, the tablet that the partition is in. A client that said in
-STARTUP that it understands this learns a table's tablets one by one, by its mistakes, and a tablet
-that it has just learned is right where an older one overlaps it.
+A table with tablets has token ranges and replicas of its own. They move, so they can't be computed
+from the hosts' tokens. Instead, a node that is asked for a partition and is no replica of it adds
+the partition's tablet to the custom payload of its reply, for clients that set an option in
+STARTUP. So a client learns the tablets one by one, from requests to the wrong node. A tablet that
+was just learned replaces older ones that overlap it.
 
-What is kept is bounded, and what is wrong costs one detour, so that forgetting is always safe.
+The number of tablets is limited. A tablet that is missing or outdated costs one forwarded request,
+so it is always safe to forget one.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["EXTENSION", "PAYLOAD_KEY", "Tablet", "Tablets", "read_tablet"]
 
 EXTENSION = "TABLETS_ROUTING_V1"
-"""The key in SUPPORTED of servers that have tablets, and in STARTUP of clients that want them."""
+"""The option in SUPPORTED of servers with tablets, and in STARTUP of clients that use them."""
 
 PAYLOAD_KEY = "tablets-routing-v1"
 """The key of a tablet in a reply's custom payload."""
 
-# In bytes: some hundred replicas, more than any range has.
+# In bytes: about a hundred replicas, more than any tablet has.
 _LONGEST = 4096
 
 _LONG = NATIVE_TYPES["bigint"]
@@ -40,12 +41,12 @@ _decode = decoder(TupleType((_LONG, _LONG, ListType(_REPLICA))))
 
 @dataclass(frozen=True, slots=True)
 class Tablet:
-    """A range of a table's tokens and who holds it.
+    """A range of a table's tokens and its replicas.
 
     Attributes:
-        first: the token after which it begins.
-        last: the last token in it.
-        replicas: the ids of the hosts that hold it, and the shard of each that does.
+        first: the token after which the range starts.
+        last: the last token in the range.
+        replicas: the id of each host that has a replica, and the shard that has it.
     """
 
     first: int
@@ -60,7 +61,7 @@ def read_tablet(data: bytes) -> Tablet:
         data: the payload's value: a ``tuple<bigint, bigint, list<tuple<uuid, int>>>``.
 
     Raises:
-        RemoteProtocolError: it isn't one, or it has no token or no replica.
+        RemoteProtocolError: it is malformed, or has no token or no replica.
     """
     if len(data) > _LONGEST:
         raise RemoteProtocolError(f"a malformed tablet: it has {len(data):,} bytes")
@@ -80,12 +81,12 @@ def read_tablet(data: bytes) -> Tablet:
 
 
 def _is_whole(parts: Any, count: int) -> bool:
-    """Return whether a decoded tuple has all its parts: it may be short, null, or of no bytes."""
+    """Return whether a decoded tuple has this many parts, none of which is null or empty."""
     return type(parts) is tuple and len(parts) == count and None not in parts and EMPTY not in parts
 
 
 class _Table:
-    """The known tablets of a table, in order; none overlaps another."""
+    """The known tablets of a table, in order, without overlaps."""
 
     __slots__ = ("lasts", "tablets")
 
@@ -95,7 +96,7 @@ class _Table:
 
     def put(self, tablet: Tablet) -> None:
         """Add a tablet and drop those that overlap it."""
-        # Those that end after it begins, as far as they begin before it ends.
+        # from the first that ends after this one starts, to the last that starts before it ends
         start = bisect_right(self.lasts, tablet.first)
         end = start
         while end < len(self.tablets) and self.tablets[end].first < tablet.last:
@@ -105,19 +106,19 @@ class _Table:
 
 
 class Tablets:
-    """What is known of the tablets of all tables.
+    """The known tablets of all tables.
 
     Arguments:
-        limit: how many tablets are kept at most. When there are more, the tables that have learned
-            nothing for longest are forgotten first.
+        limit: how many tablets are kept. Beyond that, the table that has learned nothing for the
+            longest time is forgotten.
     """
 
     def __init__(self, limit: int = 100_000) -> None:
         self._limit = limit
         self._tables: dict[tuple[str, str], _Table] = {}
-        self._keyspaces: dict[str, set[str]] = {}  # their tables that are known
+        self._keyspaces: dict[str, set[str]] = {}  # the tables by keyspace
         self._count = 0
-        # One object for equal replicas, which neighbours often have.
+        # neighbouring tablets often have equal replicas: they share one object
         self._replicas: dict[tuple[tuple[UUID, int], ...], tuple[tuple[UUID, int], ...]] = {}
 
     def __len__(self) -> int:
@@ -125,19 +126,19 @@ class Tablets:
         return self._count
 
     def __contains__(self, table: tuple[str, str]) -> bool:
-        """Return whether tablets of a table are known, which is named by keyspace and name."""
+        """Return whether tablets of a table, given as (keyspace, name), are known."""
         return table in self._tables
 
     def learn(self, keyspace: str, table: str, tablet: Tablet) -> None:
-        """Take in a tablet, in place of those of the table that overlap it.
+        """Add a tablet in place of those that overlap it.
 
         Arguments:
             keyspace: the table's keyspace.
             table: its name.
-            tablet: what the server sent.
+            tablet: the tablet that a node has sent.
         """
         key = keyspace, table
-        # Put back at the end: the tables are in the order in which they last learned.
+        # moved to the end: the tables are in the order in which they last learned
         found = self._tables.pop(key, None) or _Table()
         self._tables[key] = found
         self._keyspaces.setdefault(keyspace, set()).add(table)
@@ -148,7 +149,7 @@ class Tablets:
             self._forget(next(iter(self._tables)))
 
     def replicas(self, keyspace: str, table: str, token: int) -> tuple[tuple[UUID, int], ...]:
-        """Return who holds a token of a table.
+        """Return the replicas of a token of a table.
 
         Arguments:
             keyspace: the table's keyspace.
@@ -156,7 +157,7 @@ class Tablets:
             token: the partition's token.
 
         Returns:
-            the ids of the hosts and the shard of each; empty if the tablet isn't known.
+            the id and the shard of each; empty if the tablet is unknown.
         """
         found = self._tables.get((keyspace, table))
         if found is None:
@@ -168,20 +169,16 @@ class Tablets:
         return tablet.replicas if tablet.first < token else ()
 
     def forget_table(self, keyspace: str, table: str) -> None:
-        """Drop what is known of a table, because it is gone or was made anew."""
+        """Forget a table that was dropped or created again."""
         self._forget((keyspace, table))
 
     def forget_keyspace(self, keyspace: str) -> None:
-        """Drop what is known of all tables of a keyspace."""
+        """Forget all tables of a keyspace."""
         for table in tuple(self._keyspaces.get(keyspace, ())):
             self._forget((keyspace, table))
 
-    def forget_host(self, host_id: UUID) -> None:
-        """Drop the tablets of which a host is a replica, because it is gone."""
-        self.forget_hosts({host_id})
-
     def forget_hosts(self, host_ids: Set[UUID]) -> None:
-        """Drop the tablets of which one of these hosts is a replica, because it is gone."""
+        """Forget the tablets with a replica on one of these hosts, which have left the cluster."""
         if not host_ids:
             return
         for key, table in list(self._tables.items()):

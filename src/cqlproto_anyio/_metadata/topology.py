@@ -1,27 +1,27 @@
-"""The cluster as one immutable value: its hosts, their tokens, and who holds what.
+"""The cluster as one immutable value: its hosts, their tokens and the replicas of each token.
 
-A :class:`Topology` is made anew when hosts change and shares what it can when only keyspaces do.
-Making one sorts nothing: a ring is sorted once, when the first replicas are wanted, and replicas
-are found per range of tokens, when the first token in it comes. That matters: 1,000 hosts of 256
-tokens have 256,000 ranges, of which a program may touch few.
+A new :class:`Topology` is made when hosts change; one with other keyspaces shares what it can with
+the old one. Nothing is sorted then: a ring is sorted once, when replicas are first looked up, and
+the replicas of a token range are found when the first token in it is. This matters: 1,000 hosts of
+256 tokens have 256,000 ranges, and a program may use few of them.
 
-Replicas are placed as Cassandra places them, from the token upwards:
+Replicas are placed as Cassandra places them, walking up the ring from the token:
 
 SimpleStrategy            the next hosts of the whole ring
-NetworkTopologyStrategy   for each datacenter on its own the next hosts of its ring, one of each
-                          rack first: a host of a rack that has one already counts only as far as
-                          there are fewer racks than replicas
+NetworkTopologyStrategy   in each datacenter on its own, the next hosts of its ring, one of each
+                          rack first: another host of the same rack is taken only if there are fewer
+                          racks than replicas
 EverywhereStrategy        all hosts
 
-So a :class:`Placement` is known by a ring (a datacenter's, or the whole) and how many replicas,
-whatever keyspaces share it. Of transient replication (``3/1``) the full replicas are returned: they
-come first. LocalStrategy has no replicas that a client could choose, and strategies that aren't
-known have none that it could know.
+So a :class:`Placement` depends on a ring (of one datacenter, or of all) and a number of replicas,
+and keyspaces with the same two share it. Of transient replication (``3/1``) the full replicas are
+returned, which come first. LocalStrategy has no replicas that a client could choose. Of unknown
+strategies no replicas are known.
 
-A ring is two parallel sequences, of tokens and of small numbers of hosts, which are compared faster
-than hosts. A token's range is found by its highest bits, which name a bucket, and by searching what
-is in that: tokens are spread evenly, so that is one or two, where a search of the whole ring would
-wait for memory at most of its eighteen steps.
+A ring is two parallel arrays, of tokens and of host numbers, since numbers are compared faster than
+hosts. The highest bits of a token name a bucket, and only the tokens in that bucket are searched.
+Tokens are spread evenly, so a bucket has one or two; a binary search of the whole ring takes
+eighteen steps, most of which wait for memory.
 """
 
 from __future__ import annotations
@@ -38,16 +38,15 @@ from uuid import UUID
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    # What configures a session builds upon this module.
     from cqlproto_anyio.endpoint import Endpoint  # noqa: TC004  # a dataclass reads no annotations
 
 __all__ = ["MURMUR3", "Host", "Placement", "Ring", "Topology"]
 
 MURMUR3 = "org.apache.cassandra.dht.Murmur3Partitioner"
 
-# How many references to hosts one placement keeps: 100,000 ranges of 3 replicas take some 10 MB.
-_KEPT = 500_000
-# What a kept range costs besides its replicas, in references.
+# The cache of a placement, in references to hosts: 100,000 ranges of 3 replicas take some 10 MB.
+_MAX_CACHED = 500_000
+# The cost of a cached range besides its replicas, in references.
 _COST = 2
 
 _FACTOR = re.compile(r"([0-9]{1,9})(?:/([0-9]{1,9}))?")
@@ -58,14 +57,14 @@ class Host:
     """A node of the cluster, as another node or itself describes it.
 
     Attributes:
-        host_id: what it is known by, whatever its address.
+        host_id: its id, which stays when its address changes.
         endpoint: where to connect to it.
         datacenter: its datacenter.
         rack: its rack.
-        tokens: the ends of the ranges that it is the first replica of; empty for a node that holds
-            no data, or whose partitioner's tokens aren't integers.
-        release_version: of its software, such as "5.0.5".
-        schema_version: the schema that it last said it has.
+        tokens: the ends of the ranges that it is the first replica of. Empty for a node without
+            data, and if the partitioner's tokens aren't integers.
+        release_version: the version of its software, such as "5.0.5".
+        schema_version: the version of its schema when it was last read.
     """
 
     host_id: UUID
@@ -77,30 +76,30 @@ class Host:
     schema_version: UUID | None = None
 
     def __hash__(self) -> int:
-        """Hash the id alone: hosts have many tokens."""
+        """Hash the id alone, since a host may have many tokens."""
         return hash(self.host_id)
 
 
 class Ring:
-    """Tokens in order and who has them, of one datacenter or of all.
+    """The tokens of one datacenter or of all, in order, and the hosts that own them.
 
-    A token's range is ``bisect_left(tokens, token, starts[b], starts[b + 1])`` where ``b`` is
-    ``(token >> shift) + half``: the first whose end isn't below the token. Past the last one it's
-    the first again.
+    The range of a token is ``bisect_left(tokens, token, starts[b], starts[b + 1])`` where ``b`` is
+    ``(token >> shift) + half``: the first range that ends at or after the token. Tokens past the
+    last one are in the first range.
 
     Arguments:
         hosts: all hosts of the cluster.
-        datacenter: whose hosts' tokens count, or None for all.
+        datacenter: the datacenter, or None for all.
 
     Attributes:
         tokens: the ends of the ranges, in ascending order.
-        starts: where in ``tokens`` each bucket begins, and where the last one ends.
-        shift: by how many bits a token is longer than the number of a bucket.
+        starts: the index in ``tokens`` where each bucket starts, and where the last one ends.
+        shift: the bits of a token below those that name its bucket.
         half: half the number of buckets.
-        owners: the numbers of their hosts, in parallel.
-        racks: the number of each host's rack, by the host's number.
+        owners: for each of ``tokens``, the number of the host that owns it.
+        racks: for each host number, the number of the host's rack.
         size: how many hosts have tokens.
-        rack_count: how many racks these are in.
+        rack_count: how many racks these hosts are in.
     """
 
     __slots__ = (
@@ -112,12 +111,12 @@ class Ring:
         numbers: dict[str, int] = {}
         self.racks: list[int] = []
         for number, host in enumerate(hosts):
-            # By name alone: racks count only in the ring of one datacenter.
+            # by name alone, since racks are used in the ring of one datacenter only
             self.racks.append(numbers.setdefault(host.rack, len(numbers)))
             if datacenter is None or host.datacenter == datacenter:
-                # A token that two hosts claim is that of the later one.
+                # if two hosts have the same token, the later one owns it
                 owner_of.update(dict.fromkeys(host.tokens, number))
-        # A token beyond 64 bits is none of Murmur3's.
+        # Murmur3 tokens have 64 bits
         tokens = sorted([token for token in owner_of if -(1 << 63) <= token < 1 << 63])
         self.owners: list[int] = [owner_of[token] for token in tokens]
         bits = len(tokens).bit_length()
@@ -126,7 +125,7 @@ class Ring:
         sizes = [0] * (1 << bits)
         for token in tokens:
             sizes[(token >> shift) + half] += 1
-        # Arrays: what a search looks at lies together.
+        # arrays, so that the tokens of a bucket are adjacent in memory
         self.starts = array("I", accumulate(sizes, initial=0))
         self.tokens = array("q", tokens)
         members = set(self.owners)
@@ -134,30 +133,30 @@ class Ring:
         self.rack_count = len({self.racks[number] for number in members})
 
     def index(self, token: int) -> int:
-        """Return the number of the range that a token is in; 0 if there are no tokens."""
+        """Return the number of a token's range; 0 if there are no tokens."""
         bucket = (token >> self.shift) + self.half
         index = bisect_left(self.tokens, token, self.starts[bucket], self.starts[bucket + 1])
         return index if index < len(self.tokens) else 0
 
 
 class Placement:
-    """The replicas of one ring, found range by range.
+    """The replicas of each range of a ring, found when they are first looked up.
 
     Arguments:
         hosts: all hosts of the cluster, by number.
-        ring: whose tokens count.
-        copies: how many replicas there are of each range, transient ones included.
+        ring: the ring.
+        copies: how many replicas each range has, transient ones included.
         full: how many of them are full replicas.
-        by_rack: whether racks count.
+        by_rack: whether replicas are spread over racks.
 
     Attributes:
         ring: as given.
-        count: how many replicas each range has.
+        count: how many full replicas each range has.
         everywhere: whether every host that has tokens in this ring is a replica of every range.
     """
 
     __slots__ = (
-        "_hosts", "_kept", "_rack_repeats", "_room", "count", "everywhere", "ring",
+        "_cached", "_hosts", "_rack_repeats", "_room", "count", "everywhere", "ring",
     )  # fmt: skip
 
     def __init__(
@@ -166,8 +165,8 @@ class Placement:
         self._hosts = hosts
         self.ring = ring
         self._rack_repeats = copies - ring.rack_count if by_rack else copies
-        self._kept: dict[int, tuple[Host, ...]] = {}
-        self._room = _KEPT
+        self._cached: dict[int, tuple[Host, ...]] = {}
+        self._room = _MAX_CACHED
         self.count = min(full, ring.size)
         self.everywhere = self.count == ring.size
 
@@ -177,17 +176,22 @@ class Placement:
         Arguments:
             index: the number of the range, from 0.
         """
-        found = self._kept.get(index)
+        found = self._cached.get(index)
         if found is None:
             found = self._find(index)
             self._room -= len(found) + _COST
             if self._room < 0:
-                self._kept.clear()
-                self._room = _KEPT
-            self._kept[index] = found
+                self._cached.clear()
+                self._room = _MAX_CACHED
+            self._cached[index] = found
         return found
 
     def _find(self, index: int) -> tuple[Host, ...]:
+        """Walk up the ring from a range and collect its replicas.
+
+        A host in a rack that has a replica already is taken only while ``repeats`` is above 0: the
+        other replicas must be left for racks without one. The walk ends after one round at most.
+        """
         count = self.count
         if not count:
             return ()
@@ -196,19 +200,17 @@ class Placement:
         repeats = self._rack_repeats
         found: list[int] = []
         seen_racks: set[int] = set()
-        met: set[int] = set()
+        seen: set[int] = set()
         size = len(owners)
         at = index
-        # Every host that has tokens is met on the way round, so it ends; those passed over are for
-        # lack of room: as many racks as copies are still to come.
         for _ in range(size):
             owner = owners[at]
             at += 1
             if at == size:
                 at = 0
-            if owner in met:
+            if owner in seen:
                 continue
-            met.add(owner)
+            seen.add(owner)
             rack = racks[owner]
             if rack in seen_racks:
                 if repeats <= 0:
@@ -226,9 +228,9 @@ class Topology:
     """The hosts of a cluster and the replicas of each token; immutable.
 
     Arguments:
-        hosts: the hosts; of two with one id the last counts.
-        keyspaces: their names and replication options, as ``system_schema.keyspaces`` has them.
-        partitioner: the Java class. With another than Murmur3Partitioner no replicas are known.
+        hosts: the hosts; if two have the same id the last is used.
+        keyspaces: the replication options by keyspace, as in ``system_schema.keyspaces``.
+        partitioner: the Java class. Replicas are known for Murmur3Partitioner only.
 
     Attributes:
         hosts: the hosts, by their id.
@@ -258,9 +260,9 @@ class Topology:
         self._numbered = tuple(by_id.values())
         self._rings: dict[str | None, Ring] = {}
         self._placements: dict[tuple[str | None, int, int], Placement] = {}
-        self._take(keyspaces)
+        self._set_keyspaces(keyspaces)
 
-    def _take(self, keyspaces: Mapping[str, Mapping[str, str]]) -> None:
+    def _set_keyspaces(self, keyspaces: Mapping[str, Mapping[str, str]]) -> None:
         self.keyspaces = MappingProxyType(dict(keyspaces))
         self._by_keyspace: dict[str, Mapping[str | None, Placement]] = {}
 
@@ -268,18 +270,19 @@ class Topology:
         return f"<Topology: {len(self.hosts)} hosts, {len(self.keyspaces)} keyspaces>"
 
     def with_keyspaces(self, changes: Mapping[str, Mapping[str, str] | None]) -> Topology:
-        """Return the same hosts with other keyspaces; rings and known replicas are shared.
+        """Return a topology with the same hosts, rings and replicas, and other keyspaces.
 
         Arguments:
-            changes: the replication options of keyspaces that are new or have changed, None for
-                those that are gone.
+            changes: the replication options of keyspaces that are new or have changed, and None for
+                those that were dropped.
         """
         changed = Topology.__new__(Topology)
         for name in ("hosts", "partitioner", "datacenters", "_numbered", "_rings", "_placements"):
             setattr(changed, name, getattr(self, name))
         merged = {**self.keyspaces, **changes}
-        changed._take({name: options for name, options in merged.items() if options is not None})
-        if len(self._placements) > 1000:  # what nobody asks for any more
+        kept = {name: options for name, options in merged.items() if options is not None}
+        changed._set_keyspaces(kept)
+        if len(self._placements) > 1000:  # most are of keyspaces that were altered
             changed._placements = {}
         return changed
 
@@ -296,9 +299,8 @@ class Topology:
             token: the partition's token.
 
         Returns:
-            the primary replica first, then the others of its datacenter, in the order of the ring,
-            then those of other datacenters. Empty if the keyspace isn't known or its replicas
-            can't be.
+            the primary replica, then the others of its datacenter in the order of the ring, then
+            those of other datacenters. Empty if the keyspace or its replicas are unknown.
         """
         placements = self.placements(keyspace)
         if len(placements) == 1:
@@ -309,18 +311,18 @@ class Topology:
             if placement.count:
                 ring = placement.ring
                 index = ring.index(token)
-                # How far up the ring the range ends, which is where its first replica's token is.
+                # the distance from the token to the token of its first replica
                 distance = (ring.tokens[index] - token) % (1 << 64)
                 found.append((distance, order, placement.replicas(index)))
         found.sort()
         return tuple([host for _, _, replicas in found for host in replicas])
 
     def placements(self, keyspace: str) -> Mapping[str | None, Placement]:
-        """Return where the replicas of a keyspace are.
+        """Return the placements of a keyspace's replicas.
 
         Returns:
-            one placement for each datacenter that has replicas, by its name; or a single one, by
-            None, of the whole ring; or none, if the keyspace isn't known or its replicas can't be.
+            a placement for each datacenter with replicas, by its name; or a single one of the whole
+            ring, by None; or none if the keyspace or its replicas are unknown.
         """
         found = self._by_keyspace.get(keyspace)
         if found is None:
@@ -367,10 +369,10 @@ class Topology:
 
 
 def _copies(text: str) -> tuple[int, int] | None:
-    """Read a replication factor: ``3``, or ``3/1``, of which one is transient.
+    """Parse a replication factor: ``3``, or ``3/1`` where one of the three is transient.
 
     Returns:
-        how many replicas there are and how many of them are full, or None.
+        the number of replicas and how many of them are full; None if it is invalid.
     """
     match = _FACTOR.fullmatch(text.strip())
     if match is None:

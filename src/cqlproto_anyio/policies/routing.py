@@ -1,13 +1,13 @@
-"""Which host a request goes to: what the user wants, and the order that follows from it.
+"""Routing: which hosts requests go to, and in which order.
 
-:class:`Routing` says what is wanted. A :class:`Router` combines it with what the cluster is and
-which hosts can be reached now into an order of their pools: first the replicas of the partition,
-then the other hosts of the local datacenter, at last a few of other datacenters, if they may be
-used at all. It never changes: when a pool comes or goes another is made, which costs little, since
-replicas are looked up when they are needed and kept by the topology.
+:class:`Routing` is what the user wants. A :class:`Router` applies it to the hosts of the cluster
+that can be reached now: first the replicas of the partition, then the other hosts of the local
+datacenter, then a few hosts of other datacenters, if those may be used at all. A router never
+changes. When connections come or go a new one is made, which is cheap: replicas are looked up when
+they are needed, and the topology keeps them.
 
-What is asked per request is :meth:`Router.replicas`: a search among the few tokens of a bucket and
-one look in a list. What a pool is doesn't matter here; they are only put in order.
+The hot path is :meth:`Router.replicas`: a binary search among the few tokens of a bucket, and one
+list lookup. A router only puts pools in order; it doesn't matter to it what a pool is.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ P = TypeVar("P")
 
 Distance = Literal["local", "remote", "ignored"]
 
-# What a router keeps at most, in references: 256,000 ranges of 3 replicas take 1,000,000.
-_KEPT = 2_000_000
+# The cache of a router, in references to pools: 256,000 ranges of 3 replicas take 1,000,000.
+_MAX_CACHED = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class Routing:
 
     Attributes:
         token_aware: whether a request whose partition is known goes to its replicas first.
-        rack: the rack whose hosts of the local datacenter come first, such as the client's own
+        rack: the rack of the local datacenter whose hosts come first, such as the client's own
             availability zone; None for no preference.
         remote_datacenters: the other datacenters that may be used, in this order, when no host of
-            the local one is left. A consistency such as LOCAL_QUORUM means theirs then.
-        remote_hosts: how many hosts of each of them are used at most.
-        host_filter: takes a host and returns whether it may be used; None lets all be.
+            the local one is left. A consistency such as LOCAL_QUORUM then means the other one.
+        remote_hosts: how many hosts of each of them are used.
+        host_filter: takes a host and returns whether it may be used; None to use all.
 
     Raises:
-        ConfigError: an attribute has no such value.
+        ConfigError: an attribute is invalid.
     """
 
     token_aware: bool = True
@@ -79,32 +79,32 @@ class Routing:
 
 
 def distance(host: Host, routing: Routing, local_dc: str | None) -> Distance:
-    """Return whether a host is to be used first, when no other is left, or never.
+    """Return whether a host is used first, only when no local host is left, or never.
 
     Arguments:
         host: the host.
-        routing: what is wanted.
-        local_dc: the local datacenter; None if all are.
+        routing: the user's choice.
+        local_dc: the local datacenter; None if all are local.
     """
     if routing.host_filter is not None and not routing.host_filter(host):
         return "ignored"
     if local_dc is None or host.datacenter == local_dc or not host.datacenter:
-        return "local"  # which one it is in may not be known
+        return "local"  # also if its datacenter is unknown
     if host.datacenter in routing.remote_datacenters and routing.remote_hosts > 0:
         return "remote"
     return "ignored"
 
 
 class _Table(Generic[P]):
-    """What a router knows of a keyspace.
+    """The replicas of a keyspace, as pools.
 
     Attributes:
-        tokens, starts, shift, half: the ring's.
-        cells: the replicas of each range, None until they are needed; one more than there are
-            tokens, for what is past the last: it belongs to the first range.
-        find: returns the hosts that have a range, by its number.
-        needed: whether a token decides who is asked.
-        orders: whether a token decides who is asked first, when that must be the primary replica.
+        tokens, starts, shift, half: those of the :class:`Ring`.
+        cells: the replicas of each range; None until they are needed. There is one more than there
+            are tokens, for tokens past the last one, which are in the first range.
+        find: returns the replicas of a range, given its number, as hosts.
+        needed: whether the choice of a host depends on the token.
+        orders: whether it does when the primary replica comes first.
     """
 
     __slots__ = ("cells", "find", "half", "needed", "orders", "shift", "starts", "tokens")
@@ -127,19 +127,19 @@ class _Table(Generic[P]):
 
 
 class Router(Generic[P]):
-    """An order of pools for each request; immutable but for what it keeps.
+    """The query plan of each request, as pools. Immutable but for its cache.
 
     Arguments:
         topology: the cluster.
-        routing: what is wanted.
-        local_dc: the local datacenter; None if all are.
-        live: the pools that can be used now, by the id of their host. Their order is the order
-            that is rotated, and decides which remote hosts are used.
+        routing: the user's choice.
+        local_dc: the local datacenter; None if all are local.
+        live: the pools that can be used now, by host id. Query plans are rotations of this order,
+            and the first remote hosts in it are used.
 
     Attributes:
         local: the pools of the local datacenter, those of the preferred rack first.
-        near: those of them among which a request without a token may be sent to any: the pools of
-            the preferred rack, or all if it has none.
+        near: the pools that a request without a token may use alike: those of the preferred rack,
+            or all of ``local`` if it has none.
         remote: the pools of other datacenters that may be used, in order.
     """
 
@@ -185,19 +185,19 @@ class Router(Generic[P]):
         self.near: tuple[P, ...] = tuple(near) or self.local
         self.remote: tuple[P, ...] = tuple([pool for pools in remote.values() for pool in pools])
         self._tables: dict[str, _Table[P]] = {}
-        self._room = _KEPT
+        self._room = _MAX_CACHED
 
-    # --- what is asked for each request -----------------------------------------------------------
+    # --- per request ------------------------------------------------------------------------------
 
     def needs_token(self, keyspace: str | None, *, primary_first: bool = False) -> bool:
-        """Return whether a partition's token can make a difference to where a request goes.
+        """Return whether the choice of a host may depend on the partition's token.
 
-        It can't if routing isn't token aware, fewer than two local hosts are left, the keyspace or
-        its replicas aren't known, the local datacenter has none, or every local host has all.
+        It doesn't if routing isn't token aware, fewer than two local hosts are left, the keyspace
+        or its replicas are unknown, the local datacenter has none, or each local host has all.
 
         Arguments:
-            keyspace: of the partition; None if it isn't known.
-            primary_first: whether the order of the replicas counts.
+            keyspace: the partition's keyspace; None if it is unknown.
+            primary_first: whether the order of the replicas matters.
         """
         if keyspace is None:
             return False
@@ -213,7 +213,7 @@ class Router(Generic[P]):
 
         Returns:
             those of the preferred rack first, each group in the order of the ring; empty if there
-            are none, or they aren't known.
+            are none or they are unknown.
         """
         table = self._tables.get(keyspace) or self._table(keyspace)
         if table is None:
@@ -225,7 +225,7 @@ class Router(Generic[P]):
         return found if found is not None else self._fill(table, index)
 
     def nearest(self, keyspace: str, token: int) -> tuple[P, ...]:
-        """Return those of a partition's replicas among which a request may be sent to any.
+        """Return the replicas of a partition that a request may use alike.
 
         Arguments:
             keyspace: the partition's keyspace.
@@ -233,7 +233,7 @@ class Router(Generic[P]):
 
         Returns:
             the replicas in the preferred rack, or all if there are none, in the order of the ring;
-            empty where :meth:`replicas` is.
+            empty if :meth:`replicas` returns none.
         """
         found = self.replicas(keyspace, token)
         near = self._near_pools
@@ -244,8 +244,8 @@ class Router(Generic[P]):
     def primaries(self, keyspace: str, token: int) -> tuple[P, ...]:
         """Return the pools of the local, live replicas of a partition, whatever their rack.
 
-        Lightweight transactions of one partition disturb each other least when all clients ask the
-        same replica: the first of these.
+        Lightweight transactions on one partition conflict least when all clients send them to the
+        same replica, the first of these.
 
         Arguments:
             keyspace: the partition's keyspace.
@@ -280,17 +280,17 @@ class Router(Generic[P]):
         primary_first: bool = False,
         replicas: tuple[P, ...] | None = None,
     ) -> Iterator[P]:
-        """Yield the pools to try, in order, none twice.
+        """Yield the pools of a query plan, none twice.
 
-        First the partition's replicas, then other local hosts, those of the preferred rack before
-        the rest each time, then remote ones. What isn't asked for isn't computed.
+        First come the partition's replicas, then other local hosts, both with the preferred rack
+        first, then remote hosts. The plan is computed as far as it is consumed.
 
         Arguments:
             keyspace: the partition's keyspace, or None.
-            token: its token, or None if it isn't known.
-            turn: a number that goes up by one with each request, to spread them.
-            primary_first: whether the replicas come as :meth:`primaries` has them.
-            replicas: the replicas, where the token's range doesn't decide them; see :meth:`pools`.
+            token: its token, or None if it is unknown.
+            turn: a number that grows by one with each request, to spread requests over hosts.
+            primary_first: whether the replicas come in the order of :meth:`primaries`.
+            replicas: the replicas, if the token range doesn't determine them; see :meth:`pools`.
         """
         if replicas is None:
             if token is None or keyspace is None or not self._token_aware:
@@ -319,10 +319,10 @@ class Router(Generic[P]):
                 yield pool
         yield from self.remote
 
-    # --- what is found out once -------------------------------------------------------------------
+    # --- once per keyspace or range ---------------------------------------------------------------
 
     def _table(self, keyspace: str) -> _Table[P] | None:
-        """Return what is known of a keyspace and keep it; None if nothing is."""
+        """Return and cache the replicas of a keyspace; None if they are unknown."""
         placements = self._topology.placements(keyspace)
         if self._local_dc is not None:
             name = self._local_dc if None not in placements else None
@@ -341,14 +341,14 @@ class Router(Generic[P]):
         self._room -= len(table.cells)
         if self._room < 0:
             self._tables.clear()
-            self._room = _KEPT - len(table.cells)
+            self._room = _MAX_CACHED - len(table.cells)
         self._tables[keyspace] = table
         return table
 
     def _ranges(
         self, keyspace: str, placements: Mapping[str | None, Placement]
     ) -> tuple[Ring, Callable[[int], Iterable[Host]]]:
-        """Return the ring of a keyspace's ranges, and what finds the replicas of one of them."""
+        """Return the ring of a keyspace, and a function from a range's number to its replicas."""
         topology = self._topology
         if len(placements) == 1:
             (placement,) = placements.values()
@@ -358,7 +358,7 @@ class Router(Generic[P]):
         return ring, lambda index: topology.replicas(keyspace, tokens[index])
 
     def _has_all(self, placements: Mapping[str | None, Placement]) -> bool:
-        """Return whether every local host that is left is a replica of every range."""
+        """Return whether every live local host is a replica of every range."""
         if not all(placement.everywhere for placement in placements.values()):
             return False
         hosts = [self._topology.hosts[host_id] for host_id in self._by_host]
@@ -367,13 +367,13 @@ class Router(Generic[P]):
         )
 
     def _fill(self, table: _Table[P], index: int) -> tuple[P, ...]:
-        """Find the replicas of a range and keep them."""
+        """Find and cache the replicas of a range."""
         first = index if index < len(table.tokens) else 0
         found = self._ordered([host.host_id for host in table.find(first)])
         self._room -= len(found) + 1
         if self._room < 0:
             self._tables.clear()
-            self._room = _KEPT
+            self._room = _MAX_CACHED
         table.cells[index] = found
         return found
 
@@ -423,7 +423,7 @@ class Route(Generic[P]):
 
 
 def _rotated(pools: tuple[P, ...], start: int, end: int, turn: int) -> Iterator[P]:
-    """Yield a part of some pools, beginning within it where it is one's turn."""
+    """Yield the pools from ``start`` to ``end``, rotated by ``turn``."""
     count = end - start
     for at in range(turn, turn + count):
         yield pools[start + at % count]

@@ -129,7 +129,9 @@ def test_what_a_known_host_lacks_is_taken_from_what_was_known(column: str) -> No
     two = found.hosts[1]
     assert two.release_version == "6.0"
     assert (two.datacenter, two.rack, two.tokens) == ("eu", "b", (2,))
-    assert found.notes == (f"the peer 10.0.0.2:9042 has no {column}: what was known of it is used",)
+    assert found.notes == (
+        f"the peer 10.0.0.2:9042 has no {column}: the values known before are used",
+    )
 
 
 def test_what_is_left_of_a_node_that_is_gone_does_not_keep_it() -> None:
@@ -329,7 +331,7 @@ def test_contact_points_in_several_datacenters() -> None:
     with pytest.raises(ConfigError) as info:
         infer_local_dc(known, [*at(3, 9, 2), Endpoint("10.0.0.1", 9042, "db1")])
     assert str(info.value) == (
-        "the contact points lie in several datacenters: pass local_dc='eu' or local_dc='us'"
+        "the contact points are in several datacenters: pass local_dc='eu' or local_dc='us'"
         " ('eu': 10.0.0.3:9042, db1 (10.0.0.1:9042); 'us': 10.0.0.2:9042)"
     )
 
@@ -339,7 +341,7 @@ def test_contact_points_that_are_no_host() -> None:
     with pytest.raises(ConfigError) as info:
         infer_local_dc(topology(one="eu", two="us"), at(7, 8))
     assert str(info.value) == (
-        "none of the contact points is a host's own (10.0.0.7:9042, 10.0.0.8:9042):"
+        "no contact point is a host's address (10.0.0.7:9042, 10.0.0.8:9042):"
         " pass local_dc='eu' or local_dc='us'"
     )
 

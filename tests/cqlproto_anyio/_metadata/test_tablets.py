@@ -131,7 +131,7 @@ class Remembering(RuleBasedStateMachine):
 
     @rule(host=st.sampled_from(HOSTS))
     def forget_host(self, host: UUID) -> None:
-        self.tablets.forget_host(host)
+        self.tablets.forget_hosts({host})
         for noted in self.model.values():
             for token, tablet in list(noted.items()):
                 if host in [held for held, _ in tablet.replicas]:

@@ -71,12 +71,12 @@ def test_replicas_are_the_same_when_asked_again(hosts: list[Host], options: dict
 @given(clusters(), replication_options())
 def test_what_is_kept_is_bounded(hosts: list[Host], options: dict[str, str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(topology_module, "_KEPT", 6)
+        patch.setattr(topology_module, "_MAX_CACHED", 6)
         topology = Topology(hosts, {"ks": options})
         for token in worth_asking(hosts) * 2:
             assert list(topology.replicas("ks", token)) == expected(hosts, options, token)
         for placement in topology.placements("ks").values():
-            kept = placement._kept.values()
+            kept = placement._cached.values()
             assert sum(map(len, kept)) <= 6 + len(hosts)
 
 

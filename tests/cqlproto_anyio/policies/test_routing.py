@@ -224,7 +224,7 @@ def test_replicas_that_are_alike(case: Case) -> None:
 @given(cases(), st.integers(0, 60))
 def test_what_is_kept_is_bounded(case: Case, most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(routing_module, "_KEPT", most)
+        patch.setattr(routing_module, "_MAX_CACHED", most)
         router = Router(case.topology, case.routing, case.local_dc, case.pools)
         for token in worth_asking(case.hosts) * 2:
             expected = case.by_rack(case.local_replicas(token))
