@@ -20,7 +20,7 @@ from cqlproto_anyio.session import Session
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from cqlproto_anyio._execution.call import BatchCall
+    from cqlproto_anyio._execution.batch import BatchCall
     from cqlproto_anyio._settings.resolved import Settings
 
 __all__ = ["ObservedSession"]

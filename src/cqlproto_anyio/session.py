@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cqlproto.messages.results import Rows, Void
 from cqlproto.rows import Row
-from cqlproto_anyio._execution.attempts import host_of
-from cqlproto_anyio._execution.call import BatchCall, Call, tell_whose
+from cqlproto_anyio._execution.batch import BatchCall
+from cqlproto_anyio._execution.call import Call
 from cqlproto_anyio._execution.paging import RowStream
-from cqlproto_anyio._network.connection import Connection
+from cqlproto_anyio._execution.replies import locate
 from cqlproto_anyio._settings.profile import DEFAULTS, Options, Profile, checked, overlaid
 from cqlproto_anyio._settings.resolved import Settings
 from cqlproto_anyio._statements.parameters import Parameters, Partial
@@ -23,6 +23,7 @@ from cqlproto_anyio._statements.statement import Prepared, Statement, refuse_use
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     RemoteProtocolError,
+    RowMappingError,
     UsageError,
     ValueConversionError,
 )
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from cqlproto.enums import ProtocolVersion
     from cqlproto_anyio._eventloop.request import Request
+    from cqlproto_anyio._execution.attempts import Outcome
     from cqlproto_anyio._execution.context import SessionContext
     from cqlproto_anyio.executor import BatchItem, BatchName, Target
     from cqlproto_anyio.statistics import Statistics
@@ -188,19 +190,22 @@ class Session:
             statement = runtime.statements.get(key) if known else None
             target = Row if row is None else row
         if statement is None or not statement.fast_path or not settings.fast_path:
-            return await self._execute(query, parameters, row, settings)
+            return await self._execute(Call(runtime, query, parameters, row, settings))
         if type(parameters) is tuple and len(parameters) == statement.direct:
             values: Sequence[Any] = parameters
         else:
             try:
                 values = statement.values(parameters)
             except ValueConversionError as exc:
-                return await self._doubt(exc, query, parameters, row, settings, statement)
+                call = Call(runtime, query, parameters, row, settings, statement, exc)
+                return await self._execute(call)
         connection = self._choose(statement, values)
         if connection is None or connection.version is not statement.version:
-            return await self._execute(query, values, row, settings)  # read, and arranged
+            return await self._execute(Call(runtime, query, values, row, settings))
         binder = statement.binders.get(settings.binder_key) or statement.binder(settings)
-        request = runtime.request_class(statement.query, settings.timeout, binder, values)
+        request = runtime.request_class(
+            statement.query, settings.timeout, binder, values, statement, settings
+        )
         try:
             connection.submit(request)
             if request.stream_id:
@@ -210,15 +215,14 @@ class Session:
                 timer.rearm()
             event = await request
         except (ConnectionFailed, RemoteProtocolError) as exc:
-            call = self._call(query, row, settings, statement, values, request)
-            event = await call.answer(request, exc, None)
-            return await call.collect(event, host_of(request))
+            return await self._resume(request, exc, target)
         except ValueConversionError as exc:
-            return await self._doubt(exc, query, parameters, row, settings, statement)
+            call = Call(runtime, query, parameters, row, settings, statement, exc)
+            return await self._execute(call)
         except ClockBehind:
-            return await self._execute(query, values, row, settings)
+            return await self._execute(Call(runtime, query, values, row, settings))
         if event.notes is not None:
-            runtime.take_notes(statement.query, statement, event, connection.name)
+            runtime.take_notes(request, event)
         message = event.message
         kind = type(message)
         if kind is Void:
@@ -234,58 +238,20 @@ class Session:
                 if decode is not None and message.row_count <= settings.max_rows:
                     try:
                         rows = decode(message)
-                    except RemoteProtocolError as exc:
-                        applied = not statement.text.reads
-                        tell_whose(exc, statement.query, connection.name, maybe_applied=applied)
+                    except (RemoteProtocolError, RowMappingError) as exc:
+                        locate(exc, request)
                         raise
                     return Result(rows, columns, event, connection.name)
-        call = self._call(query, row, settings, statement, values, request)
-        event = await call.answer(request, event, None)
-        return await call.collect(event, host_of(request))
+        return await self._resume(request, event, target)
 
-    def _call(
-        self,
-        query: Any,
-        row: Any,
-        settings: Settings,
-        statement: Statement,
-        values: Sequence[Any],
-        request: Request,
-    ) -> Call:
-        """Go the long way on from a request that was sent the short way."""
-        call = Call(self._runtime, query, values, row, settings)
-        call.take(statement, values)
-        call.deadline = request.deadline
-        call.started(request)
-        if isinstance(request.connection, Connection):
-            call.mark_tried(request.connection)
-        return call
+    async def _resume(self, request: Request, outcome: Outcome, target: Any) -> Result[Any]:
+        """Go on with a request that was sent, where its outcome isn't a result of one page."""
+        call = Call.resumed(self._runtime, request, target)
+        return await call.collect(await call.answer(request, outcome, None))
 
-    async def _doubt(
-        self,
-        error: ValueConversionError,
-        query: Any,
-        parameters: Any,
-        row: Any,
-        settings: Settings,
-        statement: Statement,
-    ) -> Result[Any]:
-        """Go the long way with a value that doesn't fit its marker, which may be of old: nobody has
-        to have told of a type that was altered."""
-        call = Call(self._runtime, query, parameters, row, settings, error)
-        call.doubt(statement)
-        await call.ready()
-        event, host = await call.fetch()
-        return await call.collect(event, host)
-
-    async def _execute(
-        self, query: Any, parameters: Any, row: Any, settings: Settings
-    ) -> Result[Any]:
+    async def _execute(self, call: Call) -> Result[Any]:
         self._runtime.supervisor.check_here()
-        call = Call(self._runtime, query, parameters, row, settings)
-        await call.ready()
-        event, host = await call.fetch()
-        return await call.collect(event, host)
+        return await call.execute()
 
     @overload
     async def page(

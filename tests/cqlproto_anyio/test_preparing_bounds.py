@@ -330,21 +330,33 @@ async def test_what_three_hosts_refuse_is_wrong(again: bool) -> None:
         await settled(session)
 
 
-async def test_all_hosts_but_one_are_gone() -> None:
-    """As many are asked as it takes."""
+@pytest.mark.parametrize("attempts", [4, 7])
+async def test_all_hosts_but_one_are_gone(attempts: int) -> None:
+    """The retry policy bounds how many hosts are asked; it may allow all of them."""
     cluster = FakeCluster(7)
-    async with session_on(cluster, reconnection=STAY_DOWN) as session:
+    policy = cql.DefaultRetry(max_attempts=attempts)
+    asked: list[FakeHost] = []
+    async with session_on(
+        cluster, reconnection=STAY_DOWN, profile=cql.Profile(retry=policy)
+    ) as session:
         await connected(session, cluster.hosts)
-        good = cluster.hosts[3]
 
         def cut(request: FakeRequest) -> Response | None:
-            if request.host is not good:
+            asked.append(request.host)
+            if len(asked) < 7:
                 request.connection.cut()
                 return VOID
             return None
 
         with preparing(cluster, cut):
-            await session.prepare(SELECT)
+            if attempts == 7:
+                await session.prepare(SELECT)
+            else:
+                with pytest.raises(cql.NoHostAvailable) as caught:
+                    await session.prepare(SELECT)
+                hosts = [getattr(each, "host", None) for each in caught.value.attempts]
+                assert hosts == [*map(str, asked)]
+        assert len(asked) == len(set(asked)) == attempts
         await settled(session)
 
 

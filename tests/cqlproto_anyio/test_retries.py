@@ -21,9 +21,9 @@ from tests.support.faults import Fault, Script, failure, preparing, settled
 from tests.support.server import idle, start, until
 
 if TYPE_CHECKING:
-    from cqlproto.messages import Error
+    from cqlproto.messages import Error, Prepare, Response
     from cqlproto_anyio.exceptions import CQLError
-    from tests.support.fakecluster import FakeRequest
+    from tests.support.fakecluster import FakeHost, FakeRequest
 
 pytestmark = pytest.mark.uvloop
 
@@ -225,6 +225,113 @@ async def test_a_host_that_cannot_prepare_is_passed_over() -> None:
         assert refused
         assert set(script.hosts) == {cluster.hosts[0]}
         assert script.applied == 12
+
+
+VERBS = ["prepare", "execute", "page", "stream", "batch"]
+
+
+async def prepare_by(session: cql.Session, verb: str, policy: Any) -> None:
+    """Have a statement prepared by a verb, under a retry policy."""
+    if verb == "prepare":
+        await session.using(retry=policy).prepare(SELECT)
+    elif verb == "execute":
+        await session.execute(SELECT, (1,), retry=policy)
+    elif verb == "page":
+        await session.page(SELECT, (1,), retry=policy)
+    elif verb == "stream":
+        assert [row async for row in session.stream(SELECT, (1,), retry=policy)]
+    else:
+        await session.batch([(INSERT, (1, 2))], retry=policy)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_the_policy_is_asked_when_prepare_fails(verb: str) -> None:
+    """It decides on the host, as for any other request: the same one, then the next one."""
+    cluster = FakeCluster(3)
+    faults = [REFUSED, OVERLOADED]
+    asked: list[FakeHost] = []
+
+    def refuse(request: FakeRequest) -> Error | None:
+        asked.append(request.host)
+        return faults.pop(0).message() if faults else None
+
+    policy = Recording((SAME, NEXT))
+    async with session_on(cluster) as session:
+        await connected(session, cluster.hosts)
+        with preparing(cluster, refuse):
+            await prepare_by(session, verb, policy)
+        reads = verb != "batch"
+        assert policy.asked[:2] == [
+            (cql.IsBootstrapping, 1, False, reads),
+            (cql.ServerOverloaded, 2, False, reads),
+        ]
+        first, second, third = asked[:3]
+        assert first is second
+        assert second is not third
+        await settled(session)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_the_policy_gives_up_when_a_connection_breaks_on_prepare(verb: str) -> None:
+    cluster = FakeCluster(3)
+    asked: list[FakeHost] = []
+
+    def cut(request: FakeRequest) -> Error:
+        asked.append(request.host)
+        request.connection.cut()
+        return REFUSED.message()
+
+    policy = Recording(())
+    async with session_on(cluster) as session:
+        await connected(session, cluster.hosts)
+        with preparing(cluster, cut), pytest.raises(cql.ConnectionLost) as caught:
+            await prepare_by(session, verb, policy)
+        assert policy.asked == [(cql.ConnectionLost, 1, False, verb != "batch")]
+        assert len(asked) == 1
+        assert caught.value.maybe_applied is False
+        await settled(session)
+
+
+async def test_a_policy_that_raises_when_prepare_fails_is_the_callers() -> None:
+    class Faulty:
+        def decide(self, error: CQLError, **facts: Any) -> Retry | None:
+            raise ZeroDivisionError("faulty policy")
+
+    cluster = FakeCluster(2)
+    async with session_on(cluster) as session:
+        await connected(session, cluster.hosts)
+        with (
+            preparing(cluster, lambda request: REFUSED.message()),
+            pytest.raises(ZeroDivisionError),
+        ):
+            await session.execute(SELECT, (1,), retry=Faulty())
+        await settled(session)
+
+
+async def test_callers_who_share_a_prepare_follow_their_own_policies() -> None:
+    """One gives up and the other one goes on; the statement is prepared for that one."""
+    cluster = FakeCluster(2)
+    held: list[FakeRequest] = []
+    usual = cluster._prepare
+
+    def hold(request: FakeRequest, message: Prepare) -> Response | None:
+        held.append(request)
+        return None if len(held) == 1 else usual(request, message)
+
+    async with session_on(cluster) as session, anyio.create_task_group() as group:
+        await connected(session, cluster.hosts)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cluster, "_prepare", hold)
+            stops = start(group, lambda: session.execute(SELECT, (1,), retry=cql.NoRetry()))
+            goes_on = start(group, lambda: session.execute(SELECT, (2,), retry=Recording((NEXT,))))
+            await until(lambda: held)
+            held[0].connection.cut()
+            await until(lambda: stops.done and goes_on.done)
+        assert isinstance(stops.error, cql.ConnectionLost)
+        assert goes_on.result.one().v == 2
+        assert len(held) == 2
+        assert held[0].host is not held[1].host
+        await settled(session)
 
 
 async def test_another_host_prepares_though_it_is_busier() -> None:

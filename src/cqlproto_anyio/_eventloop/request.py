@@ -64,6 +64,8 @@ class Request(Waiter):
         deadline: when it must be answered, in seconds of the session's clock.
         connection: where it was submitted last.
         stream_id: its stream id there, 0 unless it may have reached the server.
+        statement: the prepared statement that it executes, or None.
+        settings: the options of its call, or None where it belongs to no call.
         stamp: the timestamp that it was sent with the short way; not set where it had to wait for
             its turn first.
         queue: what keeps it until it is due, if it has a deadline: ``Deadlines`` says.
@@ -78,7 +80,9 @@ class Request(Waiter):
         "payload",
         "query",
         "queue",
+        "settings",
         "stamp",
+        "statement",
         "stream_id",
         "timeout",
         "trace",
@@ -94,12 +98,16 @@ class Request(Waiter):
         timeout: float | None,
         binder: FrameBinder | None = None,
         values: Sequence[Any] = (),
+        statement: Any = None,  # its class stands above this module
+        settings: Settings | None = None,
     ) -> None:
         self._waiter = None
         self.done = False
         self.error = None
         self.query = query
         self.timeout = timeout
+        self.statement = statement
+        self.settings = settings
         self.queue: dict[Due, int] | None = None
         self.connection: RequestConnection | None = None
         self.stream_id = 0
@@ -115,9 +123,9 @@ class Request(Waiter):
         self,
         message: messages.Request,
         metadata: ResultMetadata | None = None,
-        settings: Settings | None = None,
     ) -> None:
-        """Send any message."""
+        """Send any message, with the tracing flag and the payload of the settings."""
+        settings = self.settings
         self.binder = None
         self.message = message
         self.metadata = metadata
@@ -130,6 +138,11 @@ class Request(Waiter):
         self.done = False
         self.error = None
         self.stream_id = 0
+
+    @property
+    def host(self) -> str:
+        """The node that it was submitted to last, as ``address:port``; empty if there is none."""
+        return "" if self.connection is None else self.connection.name
 
     def maybe_applied(self) -> bool:
         """Whether the server may have carried it out, although no answer came."""

@@ -1,40 +1,33 @@
-"""Making attempts: at one host after another, as far as that is safe, within one deadline.
+"""The attempts of one request: sent to one host after the other until one answers.
 
-Whether another attempt is safe is settled first, and not by a policy: what may have been applied is
-only sent again if it is idempotent. Whether it helps, the profile's retry policy says. Where it
-goes is the next host of the plan. UNPREPARED is no failure: the host is told of the statement.
+:mod:`walk` decides where the next attempt goes. A host that answers UNPREPARED hasn't failed: it is
+sent the statement, and then the request again.
 """
 
 from __future__ import annotations
 
-from random import random
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from cqlproto.enums import ErrorCode
 from cqlproto.messages.errors import Error
 from cqlproto.messages.results import SetKeyspace
+from cqlproto_anyio._execution.preparing import Preparation
 from cqlproto_anyio._execution.speculation import Race
+from cqlproto_anyio._execution.walk import MAX_REFUSALS, Walk
 from cqlproto_anyio._network.connection import Connection
-from cqlproto_anyio._outcome import may_have_applied, may_repeat
-from cqlproto_anyio._statements.preparer import SILENT, refused_everywhere
+from cqlproto_anyio._outcome import may_have_applied
+from cqlproto_anyio._statements.preparer import SILENT
 from cqlproto_anyio._text import read_statement, shown
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     CQLError,
     DatabaseError,
-    NoHostAvailable,
-    Overloaded,
     ParameterError,
     RemoteProtocolError,
-    ResponseTooLarge,
-    SessionClosed,
     UsageError,
     ValueConversionError,
-    copied,
     database_error,
 )
-from cqlproto_anyio.policies import Retry
-from cqlproto_anyio.policies.checked import checked_retry
 from cqlproto_anyio.policies.timestamps import ClockBehind
 
 if TYPE_CHECKING:
@@ -44,62 +37,36 @@ if TYPE_CHECKING:
     from cqlproto.messages.results import Column
     from cqlproto_anyio._eventloop.request import Request
     from cqlproto_anyio._execution.context import SessionContext
-    from cqlproto_anyio._network.pool import Pool
     from cqlproto_anyio._settings.resolved import Settings
     from cqlproto_anyio._statements.statement import Statement
 
-__all__ = ["MAX_PREPARATIONS", "Attempts", "Outcome", "host_of"]
+__all__ = ["MAX_PREPARATIONS", "Attempts", "Outcome"]
 
-# What has come of an attempt: an answer, which may be an ERROR, or a failure that is the host's.
+# The result of an attempt: an answer, which may be an ERROR, or a failure of the host.
 Outcome: TypeAlias = "ResponseReceived | CQLError"
 
-# A node that forgets a statement as soon as it is prepared (its cache is too small) is not asked
-# forever.
+# How often a statement is prepared at a host that keeps forgetting it, for its cache is too small.
 MAX_PREPARATIONS = 3
-# For how long the markers of a statement are trusted that has just been prepared anew in vain
-# because a value didn't fit, in seconds.
+# After a statement was prepared anew because a value didn't fit, and its markers were the same: for
+# how long further values that don't fit are refused without that, in seconds.
 _SOUND = 1.0
 
 
-class Attempts:
-    """What calls of every kind share: a deadline, and attempts at one host after the other.
+class Attempts(Walk):
+    """A call that sends requests.
 
     Attributes:
-        failures: what the attempts so far have failed with.
-        statement: the prepared statement that decides on the route, or None.
-        values: its values.
-        answered_by: the connection that the answer came on.
-        change: what has changed of the markers during the call, or None.
-        conditional: whether it is a lightweight transaction.
+        answered: the request that was answered last.
+        change: how the statement's markers have changed during the call, or None.
         unstamped: whether the clock is too far behind the session's timestamps to make another.
     """
 
-    query: str
-    conditional: bool
-    reads: bool
+    answered: Request
 
     def __init__(self, runtime: SessionContext, settings: Settings) -> None:
-        self.runtime = runtime
-        self.settings = settings
-        self.statement: Statement | None = None
-        self.values: Sequence[Any] = ()
-        self.failures: list[CQLError] = []
-        self.answered_by: Connection | None = None
+        super().__init__(runtime, settings)
         self.unstamped = False
-        self._tried: set[Pool] = set()
-        self._left_behind = False  # an attempt was given up that may have been applied
-        self.change: str | None = None  # what has changed of markers
-        self.restart()
-
-    def restart(self) -> None:
-        """Let the time that the call may take begin now."""
-        self.deadline = self.runtime.timer.deadline(self.settings.timeout)
-
-    def new_request(self, query: str) -> Request:
-        """Return a request of this call, due when the call is."""
-        request = self.runtime.request_class(query, self.settings.timeout)
-        request.deadline = self.deadline
-        return request
+        self.change: str | None = None
 
     def fill(self, request: Request, paging_state: bytes | None, connection: Connection) -> None:
         """Say what to send over a connection."""
@@ -121,61 +88,29 @@ class Attempts:
 
     # -- preparing
 
-    async def learn(self, query: str, connection: Connection, renew: Statement | None) -> Statement:
-        """Return a statement, prepared at any host, beginning with the one given.
+    async def learn(self, connection: Connection, renew: Statement | None) -> Statement:
+        """Return the call's statement, prepared at any host; raises what :class:`Preparation` does.
 
-        Raises:
-            DatabaseError: hosts refuse it.
-            RequestTimeout, ConnectionFailed, NoHostAvailable, SessionClosed: no answer came.
+        Arguments:
+            connection: where to begin.
+            renew: the statement, if it is known and has to be prepared anew.
         """
-        try:
-            told = await self.runtime.preparations.prepared(
-                query, self.settings, self.deadline, connection, renew
-            )
-        except CQLError as exc:
-            self.attach_attempts(exc)
-            raise
-        for error, where in told.failed:
-            if isinstance(error, CQLError):
-                self.mark_tried(where)
-                self.failures.append(copied(error))
-        if told.statement is not None:
-            return told.statement
-        self.check_open()
-        error = copied(told.error)
-        if isinstance(error, CQLError) and self.failures:
-            raise self._summary(error) from error.__cause__
-        raise error
+        return await Preparation(self, self.query).run(connection, renew)
 
-    async def teach(self, query: str, statement: Statement, connection: Connection) -> None:
-        """Let a host know a statement that it has forgotten, or never knew.
-
-        Raises:
-            DatabaseError, RemoteProtocolError: it refuses it, or makes no sense.
-            RequestTimeout, ConnectionFailed, SessionClosed: it doesn't answer.
-        """
-        told = await self.runtime.preparations.prepared(
-            query, self.settings, self.deadline, connection, statement, here=True
-        )
-        if told.message is None:
-            error = copied(told.error)
-            raise error from error.__cause__
-        if statement.prepared.statement_id != told.message.statement_id:
-            # another host has said otherwise meanwhile
-            self.runtime.preparations.renew(statement, told.message)
+    async def teach(self, statement: Statement, connection: Connection) -> None:
+        """Prepare a statement at the host that doesn't know it."""
+        await Preparation(self, statement.query, shared=False).teach(statement, connection)
 
     async def renew(self, statement: Statement) -> bool:
-        """Prepare a statement anew that a value didn't fit; return whether its markers are others.
+        """Prepare a statement anew that a value didn't fit; return whether its markers changed.
 
-        Nobody may have told that a type was altered. A value that is wrong costs this too, so it is
-        done once in a while.
+        A type may have been altered without an event that says so. A value that is simply wrong
+        causes this as well, so it is done once in a while.
         """
         bind = statement.prepared.bind
+        preparation = Preparation(self, statement.query, shared=False)
         try:
-            connection = await self.connection()
-            await self.runtime.preparations.prepared(
-                statement.query, self.settings, self.deadline, connection, statement
-            )
+            await preparation.run(await self.connection(), statement)
         except CQLError:
             return False
         if statement.prepared.bind.columns != bind.columns:
@@ -184,7 +119,7 @@ class Attempts:
         return False
 
     def tell_change(self, statement: Statement, markers: Sequence[Column]) -> bool:
-        """Remember what has changed of a statement's markers, for errors; whether anything has."""
+        """Return whether a statement's markers have changed; keep how, for errors."""
         now = statement.prepared.bind.columns
         if now is markers or now == markers:
             return False
@@ -198,43 +133,24 @@ class Attempts:
         )
         return True
 
-    # -- where to
+    def attach_attempts(self, error: CQLError) -> None:
+        if self.change is not None and isinstance(error, (ParameterError, ValueConversionError)):
+            error.add_note(self.change)
+        super().attach_attempts(error)
 
-    async def connection(self) -> Connection:
-        """Return the connection for the first attempt, made if there is none."""
-        return await self.runtime.any_connection(
-            self.query, self.settings.timeout, self.deadline, self.statement, self.values
-        )
-
-    def next_connection(self) -> Connection | None:
-        """Return a connection to the best host that wasn't tried yet, or None."""
-        plan = self.runtime.cluster.selector.plan(self.statement, self.values, self._tried)
-        return next(plan, None)
+    # -- attempts
 
     def submit(self, request: Request, connection: Connection) -> None:
-        """Send a request that is filled; raises what :meth:`Connection.submit` does."""
+        """Send a request that was filled; raises what :meth:`Connection.submit` does."""
         self.mark_tried(connection)
         connection.submit(request)
         self.runtime.timer.keep_deadline(request)
-
-    def forget_attempts(self) -> None:
-        """Another page begins: every host may be tried for it."""
-        self._tried.clear()
-        self.failures.clear()
-
-    def mark_tried(self, connection: Connection) -> None:
-        """This connection's host is tried now."""
-        pool = self.runtime.cluster.pool_of(connection)
-        if pool is not None:
-            self._tried.add(pool)
-
-    # -- attempts
 
     async def first(self, request: Request, paging_state: bytes | None) -> Outcome:
         """Make the first attempt; what is returned goes to :meth:`answer`."""
         try:
             if self.conditional and self.settings.timestamps is not None:
-                await self.runtime.outlast_writes(self.new_request(self.query))
+                await self.runtime.outlast_writes(self.new_request())
             try:
                 return await self._attempt(request, paging_state, await self.connection())
             except ValueConversionError:
@@ -292,7 +208,7 @@ class Attempts:
         try:
             event = await race.run()
         finally:
-            self._left_behind = self._left_behind or race.left_behind
+            self.left_behind = self.left_behind or race.left_behind
         return event
 
     def _other_connection(self) -> Connection | None:
@@ -307,7 +223,7 @@ class Attempts:
     def _is_last(self, what: Error | CQLError, request: Request) -> bool:
         """Whether a failure is worth another attempt, but every host was asked already."""
         error = self.error(what, request) if isinstance(what, Error) else what
-        decision = self._decide(error, len(self.failures) + 1)
+        decision = self.decide(error, len(self.failures) + 1)
         if decision is None or decision.delay:
             return False
         connection = request.connection
@@ -347,14 +263,14 @@ class Attempts:
             else:
                 message = outcome.message
                 if outcome.notes is not None:
-                    self.runtime.take_notes(self.query, self.statement, outcome, host_of(request))
-                connection = request.connection
-                assert isinstance(connection, Connection)
+                    self.runtime.take_notes(request, outcome)
                 if type(message) is not Error:
                     if type(message) is SetKeyspace:
                         self._refuse_keyspace(request)
-                    self.answered_by = connection
+                    self.answered = request
                     return outcome
+                connection = request.connection
+                assert isinstance(connection, Connection)
                 error = self.error(message, request)
                 if outcome.notes is not None:
                     error.tracing_id, error.warnings, _ = outcome.notes
@@ -366,7 +282,6 @@ class Attempts:
                             outcome = await self._attempt(request, paging_state, connection)
                             continue
                     except (ConnectionFailed, DatabaseError, RemoteProtocolError) as exc:
-                        # it is of no more use than one that is lost
                         if self._may_yet_answer(exc, connection):
                             preparations = 0
                             continue
@@ -376,116 +291,18 @@ class Attempts:
                     request.again()
                     outcome = await self._attempt(request, paging_state, connection)
                     continue
-            connection = await self._after(
-                error, request, elsewhere=refused and refusals < MAX_PREPARATIONS
+            connection = await self.after(
+                error, request.connection, elsewhere=refused and refusals < MAX_REFUSALS
             )
+            self.runtime.retries += 1
+            request.again()
             preparations = 0  # it may be another host, which doesn't know the statement either
             outcome = await self._attempt(request, paging_state, connection)
 
     def _may_yet_answer(self, error: CQLError, connection: Connection) -> bool:
-        """Whether the only host there is was too slow to prepare, with time left for it."""
+        """Whether the only host was too slow to prepare a statement, and the call has time left."""
         silent = isinstance(error, ConnectionFailed) and error.stage == SILENT
         return silent and connection.lost is None and self.next_connection() is None
-
-    async def _after(
-        self, error: CQLError, request: Request, *, elsewhere: bool = False
-    ) -> Connection:
-        """Return where to try again after a failure, or raise what the call ends with.
-
-        Arguments:
-            error: what the attempt has failed with.
-            request: what was sent.
-            elsewhere: whether a host has only refused to prepare the statement: another one may
-                know what this one hasn't heard of yet, whatever the policy.
-        """
-        self.failures.append(error)
-        decision = self._decide(error, len(self.failures))
-        if decision is None and elsewhere and not refused_everywhere(error):
-            decision = Retry(next_host=True)
-        if decision is None:
-            raise self._summary(error) from error.__cause__
-        if decision.delay:
-            pause = self.new_request(self.query)
-            await self.runtime.supervisor.pause(pause, decision.wait(random()))
-        connection = request.connection
-        if not isinstance(connection, Connection) or connection.lost is not None:
-            connection = None
-        if decision.next_host or connection is None:
-            connection = self.next_connection()
-            if connection is None and decision.delay:
-                # what passes with time is worth another try where it was tried before
-                self._tried.clear()
-                connection = self.next_connection()
-            several = len(self.runtime.cluster.pools) > 1  # the only one has just broken
-            if connection is None and several and isinstance(error, ConnectionFailed):
-                connection = await self._made_anew()
-        if connection is None:
-            self.check_open()
-            raise self._summary(error) from error.__cause__
-        self.runtime.retries += 1
-        request.again()
-        return connection
-
-    def check_open(self) -> None:
-        """Raise SessionClosed where no host is left because the session was closed meanwhile."""
-        try:
-            self.runtime.supervisor.check_open()
-        except SessionClosed as exc:
-            self.attach_attempts(exc)
-            raise
-
-    async def _made_anew(self) -> Connection | None:
-        """Return a connection to any host, all having been lost, as soon as one is made.
-
-        None if none can be: what the attempts have failed with says more than that.
-        """
-        self._tried.clear()
-        try:
-            return await self.connection()
-        except ConnectionFailed:
-            return None
-
-    def _decide(self, error: CQLError, attempt: int) -> Retry | None:
-        """Return what to do about a failure: what the policy says, where that is safe."""
-        settings = self.settings
-        if isinstance(error, ResponseTooLarge):  # it would be everywhere
-            return None
-        if not may_repeat(error, idempotent=settings.idempotent, conditional=self.conditional):
-            return None
-        try:
-            decision = settings.retry.decide(
-                error, attempt=attempt, idempotent=settings.idempotent, reads=self.reads
-            )
-            return checked_retry(decision)
-        except BaseException as exc:  # the caller's, who sees what it was asked about as well
-            raise exc from error
-
-    def _summary(self, error: CQLError) -> CQLError:
-        """Return what the call ends with, after all its attempts."""
-        failures = self.failures
-        error.maybe_applied = error.maybe_applied or self._left_behind
-        if len(failures) == 1:
-            return error
-        maybe_applied = self._left_behind or any(each.maybe_applied for each in failures)
-        if all(isinstance(each, ConnectionFailed) for each in failures):
-            error = NoHostAvailable(failures)
-        error.attempts = tuple(failures)
-        error.maybe_applied = maybe_applied
-        return error
-
-    def attach_attempts(self, error: CQLError) -> None:
-        """Let an error that ends the call in another way tell of the attempts before it."""
-        failures = self.failures
-        if self.change is not None and isinstance(error, (ParameterError, ValueConversionError)):
-            error.add_note(self.change)
-        error.maybe_applied = error.maybe_applied or self._left_behind
-        if failures and error not in failures and error.attempts != tuple(failures):
-            never = (NoHostAvailable, Overloaded)
-            was_tried = error.host is not None and not isinstance(error, never)
-            error.attempts = (*failures, *((error,) if was_tried else error.attempts))
-            error.maybe_applied = error.maybe_applied or any(
-                each.maybe_applied for each in failures
-            )
 
     @property
     def idempotent(self) -> bool:
@@ -499,7 +316,7 @@ class Attempts:
 
     def error(self, message: Error, request: Request) -> DatabaseError:
         """Return the exception for a server's ERROR."""
-        error = database_error(message, host=host_of(request), query=request.query)
+        error = database_error(message, host=request.host, query=request.query)
         error.maybe_applied = may_have_applied(
             message.code, read_statement(request.query), message.fields
         )
@@ -511,12 +328,6 @@ class Attempts:
         if request.connection is not None:
             request.connection.give_up(reason)
         error = UsageError(reason)
-        error.host = host_of(request)
+        error.host = request.host
         error.maybe_applied = not self.reads
         raise error
-
-
-def host_of(request: Request) -> str:
-    """Return where a request was submitted."""
-    connection = request.connection
-    return "" if connection is None else connection.name

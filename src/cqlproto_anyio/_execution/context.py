@@ -161,21 +161,17 @@ class SessionContext:
 
     # -- replies
 
-    def take_notes(
-        self, query: str, statement: Statement | None, event: ResponseReceived, host: str
-    ) -> None:
+    def take_notes(self, request: Request, event: ResponseReceived) -> None:
         """Take what a reply brings besides its message: warnings, and the tablet of the row.
 
         Arguments:
-            query: the statement's text.
-            statement: the prepared statement, or None.
+            request: what the reply answers.
             event: the reply.
-            host: the node that sent it, as ``address:port``.
         """
         if event.warnings:
-            self.warnings.log(event.warnings, query, host)
-        if statement is not None:
-            self.cluster.selector.learn(statement, event)
+            self.warnings.log(event.warnings, request.query, request.host)
+        if request.statement is not None:
+            self.cluster.selector.learn(request.statement, event)
 
     def _schema_changed(self, change: SchemaChange) -> None:
         self.preparations.outdate(change.keyspace)

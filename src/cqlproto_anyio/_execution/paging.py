@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import anyio.lowlevel
-
 from cqlproto.messages.results import Rows
-from cqlproto_anyio._execution.attempts import host_of
-from cqlproto_anyio._execution.call import columns_of
-from cqlproto_anyio.exceptions import CQLError, UsageError
+from cqlproto_anyio._statements.pages import Pages
+from cqlproto_anyio.exceptions import UsageError
 from cqlproto_anyio.results import Notes, Page
 
 if TYPE_CHECKING:
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from cqlproto.messages.results import Column
-    from cqlproto_anyio._eventloop.request import Request
     from cqlproto_anyio._execution.call import Call
 
 __all__ = ["PageStream", "RowStream"]
@@ -86,8 +82,7 @@ class PageStream(_Described, Generic[R]):
     __slots__ = (
         "_call",
         "_failure",
-        "_next",
-        "_paging_state",
+        "_fetched",
         "_reading",
         "_started",
         "_traceback",
@@ -96,14 +91,14 @@ class PageStream(_Described, Generic[R]):
 
     def __init__(self, call: Call) -> None:
         self._call = call
+        call.timeout_per_page = True
+        self._fetched: Pages[R] = Pages(call)
         self.observer: Callable[[Coroutine[Any, Any, Page[R]]], Awaitable[Page[R]]] | None = None
         self._seen = _Seen()
         self._started = False
         self._reading = False
         self._failure: Exception | None = None
         self._traceback: TracebackType | None = None
-        self._next: Request | None = None
-        self._paging_state: bytes | None = None
 
     def __aiter__(self) -> PageStream[R]:
         return self
@@ -138,7 +133,7 @@ class PageStream(_Described, Generic[R]):
     def _is_over(self) -> bool:
         """Whether the last page was read; raises what the stream has failed with."""
         self._check()
-        return self._started and self._next is None
+        return self._started and self._fetched.request is None
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -150,89 +145,37 @@ class PageStream(_Described, Generic[R]):
         if self._failure is None:
             self._failure = error
             self._traceback = error.__traceback__
-        request, self._next = self._next, None
-        if request is not None:
-            request.abandon()
+        self._fetched.abandon()
 
     async def _page(self) -> Page[R]:
-        call = self._call
+        call, fetched = self._call, self._fetched
         if not self._started:
             self._started = True
             call.restart()
             await call.ready()
             self._check()
-            await self._ask(None)
-        request = self._next
-        assert request is not None
-        if request.done or self._next_is_unsent():
-            # what may have to be sent now doesn't pay for the time that the caller took
-            call.restart()
-            request.deadline = call.deadline
-        paging_state = self._paging_state
-        if self._next_is_unsent():
-            outcome = await call.first(request, paging_state)
-            event = await call.answer(request, outcome, paging_state)
-        else:
-            if request.done:
-                await anyio.lowlevel.checkpoint()  # or a fast server would starve other tasks
-            event, _ = await call.obtain(request, paging_state)
-        host, failures = host_of(request), tuple(call.failures)
-        if paging_state is None and type(event.message) is not Rows:
-            self._next = None
-            self._seen.notes.add(event)
-            return Page([], (), event, host, None)
-        message = call.page_of(event)
-        if message.paging_state is None:
-            self._next = None
-        else:
-            await self._ask(message.paging_state)
-        rows: list[R] = call.rows(message)
-        self._seen.columns = columns_of(message)
+            await fetched.begin()
+        rows = await fetched.fetch()
+        event, host = fetched.event, call.answered.host
+        if type(event.message) is Rows and event.message.metadata is not None:
+            self._seen.columns = event.message.metadata.columns
         self._seen.notes.add(event)
         page = Page(rows, self._seen.columns, event, host, None)
-        page._failures = failures
+        page._failures = call.page_failures
         return page
-
-    def _next_is_unsent(self) -> bool:
-        return self._next is not None and self._next.connection is None and not self._next.done
-
-    async def _ask(self, paging_state: bytes | None) -> None:
-        """Send the request for a page, if that takes no waiting; the deadline is the page's own.
-
-        It leaves now: whoever goes through the rows of a page never lets the event loop have a
-        turn.
-        """
-        call = self._call
-        runtime = call.runtime
-        call.restart()
-        self._paging_state = paging_state
-        call.forget_attempts()
-        request = call.new_request(call.query)
-        connection = runtime.cluster.selector.choose(call.statement, call.values)
-        if connection is None:
-            self._next = request
-            return
-        self._next = request
-        try:
-            call.fill(request, paging_state, connection)
-            call.submit(request, connection)
-        except CQLError:
-            # the page in hand comes first; asked for again, this raises where it belongs
-            request.connection = None
-            return
-        await connection.flush()
 
     async def aclose(self) -> None:
         """Give up the page that was asked for ahead; the stream is over.
 
         Reading on raises UsageError, unless the stream was read to its end.
         """
-        if not self._started or self._reading or self._next is not None:
+        fetched = self._fetched
+        if not self._started or self._reading or fetched.request is not None:
             self._call.runtime.supervisor.check_here()
             closed = UsageError("the stream was closed before its end")
             if self._failure is None:
                 self._failure = closed
-            request, self._next = self._next, None
+            request, fetched.request = fetched.request, None
             if request is not None:
                 request.give_up(closed)
 

@@ -152,7 +152,8 @@ class Race:
             self._wait(_SOON)
             return
         self._left -= 1
-        other = Detached(self._request.query, None)
+        request = self._request
+        other = Detached(request.query, None, None, (), request.statement, request.settings)
         other.call(self._arrived)
         if self._submit(other, connection):
             self._others.append(other)

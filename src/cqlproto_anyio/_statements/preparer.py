@@ -6,9 +6,8 @@ then. So a host that comes back is told what it is asked for, when it is asked, 
 
 One preparation (a *flight*) serves all who ask meanwhile, and has bounds of its own, which no later
 caller extends: a host that is silent for a while is no longer the only one that is asked, and after
-``control_timeout`` the flight ends. Who has time left then begins another one. A host that fails or
-refuses is followed by the next, since hosts may differ: one may be down, or not have heard of a
-table yet.
+``control_timeout`` the flight ends. If it fails, each caller decides by its own retry policy
+whether to go on at another host; the first one that does begins the next flight.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ SILENT = "prepare"
 # A silent host is waited for alone for this part of the flight's time; then for twice as long
 # together with another host, and so on: at most four hosts are asked in one flight.
 _PATIENCE = 0.1
-# How many hosts may refuse a statement before it is taken for wrong.
-_MOST_REFUSALS = 3
+# Failures after which the other hosts that were asked may still prepare the statement.
+_PASSING = (ConnectionFailed, DatabaseError, Overloaded, RemoteProtocolError)
 
 # What a flight does, by what is prepared and, where a host is to learn of it anew, its connection.
 FlightKey = tuple["Key", "Connection | None"]
@@ -200,26 +199,10 @@ class Preparer:
             RequestTimeout: the deadline has passed.
         """
         keyspace = settings.keyspace if renew is None else renew.keyspace
+        if renew is None and (statement := self.known(query, keyspace)) is not None:
+            return Told((), statement, statement.prepared)
         key = self.key(query, keyspace)
-        failed: tuple[tuple[Exception, Connection], ...] = ()
-        while True:
-            if renew is None and (statement := self.known(query, keyspace)) is not None:
-                return Told(failed, statement, statement.prepared)
-            try:
-                told = await self._join(key, query, settings, deadline, connection, here=here)
-            except RequestTimeout as exc:
-                if before := [*[error for error, _ in failed], *exc.attempts]:
-                    exc.attempts = (*before, exc)
-                raise
-            failed += told.failed
-            if told.statement is not None or here or not told.is_silent:
-                return Told(failed, told.statement, told.message)
-            # who has time left asks again, all hosts if need be
-            failed = failed[-_MOST_REFUSALS:]
-            following = self.other([each for _, each in told.failed]) or self.other(())
-            if following is None:
-                return Told(failed)
-            connection = following
+        return await self._join(key, query, settings, deadline, connection, here=here)
 
     async def _join(
         self,
@@ -300,7 +283,6 @@ class _Flight:
         "_owner",
         "_patience",
         "_query",
-        "_refusals",
         "_requests",
         "_started",
         "asked",
@@ -317,7 +299,6 @@ class _Flight:
         self._patience = owner.timeout * _PATIENCE
         self._alarm = owner.timer.alarm(self._impatient)
         self._requests: dict[Detached, Connection] = {}
-        self._refusals = 0
         self._changes = owner.changes
         self._ended = False
         self.waiters: dict[Request, None] = {}
@@ -327,7 +308,8 @@ class _Flight:
     def begin(self, connection: Connection) -> None:
         """Ask the first host."""
         self._ask(connection)
-        self._go_on()
+        if not self._requests and not self._ended:
+            self._end(Told(self.failed))
 
     def _ask(self, connection: Connection) -> None:
         """Send PREPARE over a connection."""
@@ -370,35 +352,13 @@ class _Flight:
             for connection in self._requests.values():
                 if connection.owner is not None:
                     connection.owner.doubtful(connection, skipping=False)
-            self._ask(following)
-            self._go_on()
-
-    def _go_on(self) -> None:
-        """Ask hosts until one is being asked; end it if there is none left."""
-        while not self._ended and not self._requests:
-            following = None if self._is_decided() else self._owner.other(self.asked)
-            if following is None:
-                self._end(Told(self.failed))
-            else:
+            if not self._ended:
                 self._ask(following)
-
-    def _is_decided(self) -> bool:
-        """Return whether other hosts would do no better, or aren't to be asked."""
-        error = self.failed[-1][0]
-        passing = (ConnectionFailed, DatabaseError, Overloaded, RemoteProtocolError)
-        return (
-            self._at[1] is not None
-            or self._refusals >= _MOST_REFUSALS
-            or not isinstance(error, passing)
-            or refused_everywhere(error)
-            or self._owner.timer.clock() >= self._started + self._owner.timeout
-        )
 
     def _note(self, error: Exception, connection: Connection) -> None:
         if isinstance(error, CQLError):
             error.maybe_applied = False  # what failed was PREPARE
         self.failed.append((error, connection))
-        self._refusals += isinstance(error, (DatabaseError, RemoteProtocolError))
 
     def _arrived(self, request: Detached) -> None:
         connection = self._requests.pop(request, None)
@@ -429,10 +389,8 @@ class _Flight:
                 error = RemoteProtocolError(f"{type(message).__name__} came in answer to PREPARE")
                 error.host = connection.name
         self._note(error, connection)
-        if self._is_decided() and not isinstance(error, ConnectionFailed):
+        if not self._requests or not isinstance(error, _PASSING) or refused_everywhere(error):
             self._end(Told(self.failed))
-        else:
-            self._go_on()
 
     def _end(self, told: Told) -> None:
         """Tell those who wait, and give up what is still under way."""
