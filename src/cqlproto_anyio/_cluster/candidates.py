@@ -112,6 +112,7 @@ class CandidateSearch:
     ) -> None:
         self.failures: list[Exception] = []
         self._backend = backend
+        self._timer = timer
         self._clock = timer.clock
         self._config = config
         self._open = open
@@ -179,7 +180,11 @@ class CandidateSearch:
         connection = await self._open(endpoint)
         progress()
         tables = SystemTables(
-            connection, self._backend, self._config.control_timeout, tolerant=True
+            connection,
+            self._backend.request_class,
+            self._timer,
+            self._config.control_timeout,
+            tolerant=True,
         )
         tables.answered = progress
         candidate = Candidate(tables, asked, self._clock())

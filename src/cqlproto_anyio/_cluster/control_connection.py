@@ -133,6 +133,7 @@ class ControlConnection:
         start: Callable[[Callable[[], Coroutine[Any, Any, None]]], object],
     ) -> None:
         self._backend = backend
+        self._timer = timer
         self._clock = timer.clock
         self._config = config
         self._owner = owner
@@ -247,7 +248,12 @@ class ControlConnection:
         """
         changed = None
         if connection is not None:
-            changed = SystemTables(connection, self._backend, self._config.control_timeout)
+            changed = SystemTables(
+                connection,
+                self._backend.request_class,
+                self._timer,
+                self._config.control_timeout,
+            )
 
         def tables() -> SystemTables | None:
             if self._closed:

@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import anyio
 import anyio.lowlevel
 
 from cqlproto.enums import Consistency
@@ -35,6 +34,7 @@ from cqlproto.exceptions import (
 from cqlproto.messages import Error, Options, Query, QueryParameters, Register, Rows
 from cqlproto.rows import decode_rows
 from cqlproto_anyio._metadata.discovery import read_keyspaces
+from cqlproto_anyio._statements.pages import Pages
 from cqlproto_anyio.exceptions import (
     DatabaseError,
     InvalidQuery,
@@ -46,8 +46,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cqlproto import messages
-    from cqlproto_anyio._eventloop.backend import Backend
+    from cqlproto._events import ResponseReceived
     from cqlproto_anyio._eventloop.request import Request
+    from cqlproto_anyio._eventloop.timer import Timer
     from cqlproto_anyio._metadata.discovery import Found, HostReader
     from cqlproto_anyio._network.connection import Connection
 
@@ -87,7 +88,8 @@ class SystemTables:
 
     Arguments:
         connection: to the node; a task runs it already.
-        backend: what the event loop offers.
+        request_class: the class of requests.
+        timer: of the session.
         timeout: the timeout of each request, in seconds.
         tolerant: whether a table that the node has never answered counts as unknown; else the
             error is raised.
@@ -99,15 +101,21 @@ class SystemTables:
     """
 
     def __init__(
-        self, connection: Connection, backend: Backend, timeout: float, *, tolerant: bool = False
+        self,
+        connection: Connection,
+        request_class: type[Request],
+        timer: Timer,
+        timeout: float,
+        *,
+        tolerant: bool = False,
     ) -> None:
         self.connection = connection
         self.unread: set[str] = set()
         self.answered: Callable[[], object] = lambda: None
         self._read: set[str] = set()  # tables that the node has answered once
-        self._request = backend.request_class
-        self._clock = backend.clock
-        self._timeout = timeout
+        self._request_class = request_class
+        self.timer = timer
+        self.timeout = timeout
         self._tolerant = tolerant
         self._has_peers_v2 = True
 
@@ -118,7 +126,7 @@ class SystemTables:
             None, or a note if the node refuses or doesn't answer.
         """
         try:
-            await self._answer(self._submit(Register(EVENTS), "REGISTER"), self._timeout)
+            await self.receive(self._submit(Register(EVENTS), "REGISTER"), self.timeout)
         except (DatabaseError, RequestTimeout) as exc:
             if not self._tolerant:
                 raise
@@ -128,7 +136,7 @@ class SystemTables:
 
     async def heartbeat(self, timeout: float) -> None:
         """Wait for the node to answer an OPTIONS request, so many seconds at most."""
-        await self._answer(self._submit(Options(), "OPTIONS"), timeout)
+        await self.receive(self._submit(Options(), "OPTIONS"), timeout)
 
     async def cluster(
         self, begin: Callable[[Rowdict], HostReader]
@@ -143,7 +151,7 @@ class SystemTables:
             the hosts; the keyspaces' replication options by name; notes on what can't be read.
         """
         peers = PEERS_V2 if self._has_peers_v2 else PEERS
-        asked = [self._ask(query, None) for query in (LOCAL, peers, KEYSPACES)]
+        asked = [self.send(query, None) for query in (LOCAL, peers, KEYSPACES)]
         notes: list[str] = []
         try:
             local: list[Rowdict] = []
@@ -250,64 +258,98 @@ class SystemTables:
         first: Request | None = None,
     ) -> None:
         """Give the rows of a query, as dicts, to a function, page by page."""
-        request = first or self._ask(query, None)
-        deadline = self._clock() + MAX_TIME * self._timeout
-        state, size = None, PAGE_SIZE
-        rows_left, bytes_left = MAX_ROWS, MAX_BYTES
-        for _ in range(MAX_PAGES):
-            timeout = min(self._timeout, max(deadline - self._clock(), 0.001))
-            try:
-                message = await self._answer(request, timeout)
-            except ResponseTooLarge:
-                if size == 1:
-                    raise
-                size = max(size // 8, 1)
-                request = self._ask(query, state, size)
-                continue
-            if not isinstance(message, Rows):
-                raise RemoteProtocolError(f"{query} was answered by {type(message).__name__}")
-            if message.metadata is None or not message.metadata.columns:
-                raise RemoteProtocolError(f"{query} was answered by rows without columns")
-            rows_left -= message.row_count
-            bytes_left -= len(message.body) - message.offset
-            if rows_left < 0 or bytes_left < 0:
-                raise RemoteProtocolError(
-                    f"{query} gives more than {MAX_ROWS:,} rows or {MAX_BYTES:,} bytes"
-                )
-            rows = decode_rows(message, dict)
-            await anyio.lowlevel.checkpoint()  # the other half of the work follows
-            take(rows)
-            if message.paging_state is None:
-                return
-            if not rows and message.paging_state == state:
-                raise RemoteProtocolError(f"{query} has no end: an empty page leads to itself")
-            state = message.paging_state
-            request = self._ask(query, state, size)
-        request.abandon()
-        raise RemoteProtocolError(f"{query} has no end")
+        pages = Pages(_Query(self, query), request=first)
+        try:
+            if first is None:
+                await pages.begin()
+            while pages.request is not None:
+                rows = await pages.fetch()
+                await anyio.lowlevel.checkpoint()  # the other half of the work follows
+                take(rows)
+        finally:
+            pages.abandon()
 
-    def _ask(self, query: str, state: bytes | None, size: int = PAGE_SIZE) -> Request:
+    def send(self, query: str, state: bytes | None, size: int = PAGE_SIZE) -> Request:
+        """Send the request for a page of a query."""
         parameters = QueryParameters(Consistency.ONE, page_size=size, paging_state=state)
         return self._submit(Query(query, parameters), query)
 
     def _submit(self, message: messages.Request, text: str) -> Request:
-        request = self._request(text, None)
+        request = self._request_class(text, None)
         request.carry(message)
         self.connection.submit(request)
         return request
 
-    async def _answer(self, request: Request, timeout: float) -> object:
+    async def receive(self, request: Request, timeout: float) -> ResponseReceived:
+        """Return the reply to a request; raise the error that it holds."""
+        if not request.done:
+            request.timeout = timeout
+            request.deadline = self.timer.deadline(timeout)
+            self.timer.keep_deadline(request)
         try:
-            with anyio.fail_after(timeout):
-                message = (await request).message
-        except TimeoutError:
-            error = RequestTimeout(
-                f"no answer from {self.connection.endpoint} within {timeout:g} s: {request.query}"
-            )
-            error.timeout = timeout
-            error.host = self.connection.name
-            raise error from None
+            event: ResponseReceived = await request
+        except RequestTimeout as exc:
+            exc.maybe_applied = False  # whatever was asked, it changes nothing
+            raise
         self.answered()
-        if isinstance(message, Error):
-            raise database_error(message, host=self.connection.name, query=request.query)
+        if isinstance(event.message, Error):
+            raise database_error(event.message, host=self.connection.name, query=request.query)
+        return event
+
+
+class _Query:
+    """The pages of one system table, within limits.
+
+    Arguments:
+        tables: sends the requests.
+        query: the query.
+    """
+
+    def __init__(self, tables: SystemTables, query: str) -> None:
+        self._tables = tables
+        self._query = query
+        self._deadline = tables.timer.deadline(MAX_TIME * tables.timeout)
+        self._size = PAGE_SIZE
+        self._paging_state: bytes | None = None  # of the page that was received last
+        self._pages_left, self._rows_left, self._bytes_left = MAX_PAGES, MAX_ROWS, MAX_BYTES
+
+    async def send(self, paging_state: bytes | None) -> Request:
+        return self._tables.send(self._query, paging_state, self._size)
+
+    async def receive(self, request: Request, paging_state: bytes | None) -> ResponseReceived:
+        """Return a page; a page that is too long is requested again with fewer rows."""
+        tables = self._tables
+        while True:
+            left = max(self._deadline - tables.timer.clock(), 0.001)
+            try:
+                return await tables.receive(request, min(tables.timeout, left))
+            except ResponseTooLarge:
+                if self._size == 1:
+                    raise
+                self._size = max(self._size // 8, 1)
+                request = tables.send(self._query, paging_state, self._size)
+
+    def accept(self, event: ResponseReceived, *, first: bool) -> Rows:
+        query, message = self._query, event.message
+        if not isinstance(message, Rows):
+            raise RemoteProtocolError(f"{query} was answered by {type(message).__name__}")
+        if message.metadata is None or not message.metadata.columns:
+            raise RemoteProtocolError(f"{query} was answered by rows without columns")
+        self._pages_left -= 1
+        self._rows_left -= message.row_count
+        self._bytes_left -= len(message.body) - message.offset
+        if self._rows_left < 0 or self._bytes_left < 0:
+            raise RemoteProtocolError(
+                f"{query} gives more than {MAX_ROWS:,} rows or {MAX_BYTES:,} bytes"
+            )
+        following = message.paging_state
+        if following is not None:
+            if not message.row_count and following == self._paging_state:
+                raise RemoteProtocolError(f"{query} has no end: an empty page leads to itself")
+            if not self._pages_left:
+                raise RemoteProtocolError(f"{query} has no end")
+        self._paging_state = following
         return message
+
+    def decode(self, message: Rows) -> list[Rowdict]:
+        return decode_rows(message, dict)

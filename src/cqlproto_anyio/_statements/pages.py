@@ -53,6 +53,7 @@ class Pages(Generic[R]):
     Arguments:
         source: requests and reads the pages.
         most: how many rows are wanted; no further page is requested once there are more.
+        request: the request for the first page, if it was sent already.
 
     Attributes:
         request: the request for the next page, or None.
@@ -64,11 +65,13 @@ class Pages(Generic[R]):
 
     event: ResponseReceived
 
-    def __init__(self, source: PageSource[R], most: float = math.inf) -> None:
+    def __init__(
+        self, source: PageSource[R], most: float = math.inf, request: Request | None = None
+    ) -> None:
         self._source = source
         self._most = most
         self._paging_state: bytes | None = None
-        self.request: Request | None = None
+        self.request = request
         self.count = 0
 
     async def begin(self) -> None:

@@ -12,6 +12,7 @@ import cqlproto_anyio as cql
 from cqlproto.messages import Query
 from cqlproto_anyio._cluster.system_tables import SystemTables
 from cqlproto_anyio._eventloop.auto import current_backend
+from cqlproto_anyio._eventloop.timer import Timer
 from cqlproto_anyio._metadata.discovery import HostReader
 from cqlproto_anyio._network.connector import open_connection
 from tests.support.controls import refused
@@ -32,9 +33,10 @@ pytestmark = pytest.mark.uvloop
 async def reading(cluster: FakeCluster, timeout: float = 5.0) -> AsyncIterator[SystemTables]:
     """The tables of the cluster's first host."""
     config = cluster.config()
+    backend = current_backend()
     connection = await open_connection(
         cluster.hosts[0].endpoint,
-        backend=current_backend(),
+        backend=backend,
         config=config,
         version=config.highest_version,
         auth=None,
@@ -43,7 +45,9 @@ async def reading(cluster: FakeCluster, timeout: float = 5.0) -> AsyncIterator[S
     )
     async with anyio.create_task_group() as group:
         group.start_soon(connection.run)
-        yield SystemTables(connection, current_backend(), timeout)
+        timer = Timer(backend.clock)
+        group.start_soon(timer.run)
+        yield SystemTables(connection, backend.request_class, timer, timeout)
         group.cancel_scope.cancel()
     assert not cluster.connections
 
