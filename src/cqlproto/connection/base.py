@@ -1,4 +1,4 @@
-"""What both ends of a connection share."""
+"""The base of both ends of a connection: limits, buffers and fatal errors."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from cqlproto._events import Event
     from cqlproto.compression import Compressor
 
-__all__ = ["EVENT_STREAM", "SPOKEN", "Connection", "Limits", "named_compressor"]
+__all__ = ["EVENT_STREAM", "VERSIONS", "Connection", "Limits", "named_compressor"]
 
-SPOKEN = tuple(ProtocolVersion)
+VERSIONS = tuple(ProtocolVersion)
 EVENT_STREAM = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a connection accepts and sends.
+    """Limits of a connection.
 
     Attributes:
-        max_response: the longest body to accept, in bytes, before and after decompression.
-            Responses are not bounded by the server's own frame limit. A longer one fails its
-            request alone.
-        max_request: the longest frame to send, in bytes; a server refuses more than 16 MiB unless
-            it is configured otherwise.
-        max_streams: how many requests may be in flight, at most 32,767: stream 0 is kept for the
-            handshake.
+        max_response: the longest response body to accept, in bytes, before and after
+            decompression. The server's own frame limit does not bound its responses. A longer
+            response fails only its request.
+        max_request: the longest frame to send, in bytes. Servers refuse more than 16 MiB unless
+            they are configured otherwise.
+        max_streams: the maximum number of requests in flight, 1 to 32,767; stream 0 is reserved
+            for the handshake.
     """
 
     max_response: int = 256 * 1024 * 1024
@@ -46,20 +46,21 @@ def named_compressor(name: str, version: ProtocolVersion) -> Compressor:
     """Return the compressor that STARTUP names.
 
     Raises:
-        LocalProtocolError: it is unknown, the version doesn't allow it, or its codec is missing.
+        LocalProtocolError: the name is unknown, the version doesn't support it, or its codec is
+            not installed.
     """
     if name == "snappy" and not version.has_snappy:
-        raise LocalProtocolError(f"v{version:d} knows no compression but lz4: snappy was asked for")
+        raise LocalProtocolError(f"compression must be lz4 on v{version:d}, got snappy")
     return compressor(name)
 
 
 class Connection:
-    """What both ends share: buffers, frames and the error that ends everything.
+    """Base of both ends: buffers, frames and fatal errors.
 
     Attributes:
-        state: where the connection stands.
-        unsent: about how many bytes wait for :meth:`data_to_send`: before compression, and those of
-            requests that were abandoned included. Both are to be read only.
+        state: the state of the connection; read-only.
+        unsent: about how many bytes are queued for :meth:`data_to_send`, before compression and
+            including abandoned requests; read-only.
     """
 
     __slots__ = (
@@ -91,10 +92,10 @@ class Connection:
         self._compressor: Compressor | None = None  # of frames, on v3 and v4
         self._segment_compressor: Compressor | None = None  # on v5
         self._segmented = False
-        self._sealed = b""  # what was said before segments began
+        self._sealed = b""  # frames queued before segments began
         self._error: RemoteProtocolError | None = None
         self._eof = False
-        self._out: dict[int, bytes] = {}  # the client's by stream id, to drop abandoned requests
+        self._out: dict[int, bytes] = {}  # a client's by stream id, to drop abandoned requests
         self.unsent = 0
         self.state = State.NEW
 
@@ -105,35 +106,35 @@ class Connection:
 
     @property
     def unread(self) -> int:
-        """How many bytes have come of what is not complete yet: a frame or a segment."""
+        """How many bytes of an incomplete frame or segment have been received."""
         return self._reader.pending
 
     def receive_data(self, data: bytes) -> None:
-        """Keep bytes that came from the peer; :meth:`next_event` parses them.
+        """Buffer bytes from the peer; :meth:`next_event` parses them.
 
         Raises:
-            LocalProtocolError: the end was reported before.
+            LocalProtocolError: :meth:`receive_eof` was called before.
         """
         if self._eof:
-            raise LocalProtocolError("data after receive_eof()")
+            raise LocalProtocolError("receive_data() must not be called after receive_eof()")
         self._reader.feed(data)
 
     def receive_eof(self) -> None:
-        """The peer will send nothing more; ConnectionEnded follows what came before."""
+        """Record that the peer sends nothing more; ConnectionEnded is the last event."""
         self._eof = True
 
     def next_event(self) -> Event | None:
-        """Return the next event, or None until more bytes come.
+        """Return the next event, or None until more bytes arrive.
 
         Raises:
-            RemoteProtocolError: the peer broke the protocol, so that nobody can say where the next
-                frame begins or whom it is for. What came before was delivered; asked again, it is
-                raised again.
+            RemoteProtocolError: the peer broke the protocol in a way that makes the rest of the
+                stream unreadable. All events before the error were returned; later calls raise it
+                again.
         """
         raise NotImplementedError
 
     def data_to_send(self) -> bytes:
-        """Return all bytes that are to go to the peer now, at most once."""
+        """Return all queued bytes for the peer, and remove them from the queue."""
         out = self._out
         if self._segmented and out:
             data = write_segments(out.values(), self._segment_compressor)
@@ -147,7 +148,7 @@ class Connection:
         return data
 
     def _begin_segments(self, compressor: Compressor | None) -> None:
-        """Let everything from here on travel in segments, both ways (v5 section 2.3.1)."""
+        """Use segments from here on, in both directions (v5 section 2.3.1)."""
         self._sealed = b"".join(self._out.values())
         self._out.clear()
         self._segmented = True
@@ -166,7 +167,7 @@ class Connection:
         """Return the body decompressed; v5 ignores the flag (v5 section 2.4.1.2)."""
         if flags & FLAG_COMPRESSED and not self._version.has_segments:
             if self._compressor is None:
-                raise RemoteProtocolError("a compressed frame, and no compression was agreed on")
+                raise RemoteProtocolError("a compressed frame, but no compression was negotiated")
             return self._compressor.decompress(body, self._max_body)
         return body
 
@@ -179,7 +180,7 @@ class Connection:
         return write_frame(version, flags, stream, opcode, body)
 
     def _end(self) -> ConnectionEnded | None:
-        """Return the event of the end, once, when nothing is left to parse."""
+        """Return ConnectionEnded once, when nothing is left to parse."""
         if not self._eof or self.state is State.CLOSED:
             return None
         self.state = State.CLOSED

@@ -1,12 +1,11 @@
-"""The client's end: it runs the handshake by itself and hands out stream ids.
+"""The client's end of a connection: it runs the handshake and turns what it receives into events.
 
-An id is free again when its reply has come, never before: a request that nobody waits for any more
-keeps its id as an *orphan*, so that a late reply cannot be taken for another's (v4 section 2.3).
+Sending requests is in ``streams``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn
 
 from cqlproto._events import (
     HandshakeCompleted,
@@ -17,8 +16,9 @@ from cqlproto._events import (
 )
 from cqlproto._state import EXPECTATIONS, OPENS_SEGMENTS, ORPHAN, Expectation, State
 from cqlproto.compression import TooLong
-from cqlproto.connection.base import EVENT_STREAM, SPOKEN, Connection, Limits, named_compressor
+from cqlproto.connection.base import EVENT_STREAM, VERSIONS, Limits, named_compressor
 from cqlproto.connection.handshake import ClientHandshake
+from cqlproto.connection.streams import RequestConnection
 from cqlproto.enums import (
     FLAG_PAYLOAD,
     FLAG_TRACING,
@@ -29,12 +29,11 @@ from cqlproto.enums import (
 )
 from cqlproto.exceptions import (
     LocalProtocolError,
-    MessageTooLarge,
     RemoteProtocolError,
     ResponseTooLarge,
 )
-from cqlproto.frames import HEADER_SIZE, SKIPPED
-from cqlproto.messages import read_prefix, read_response, write_request_prefix
+from cqlproto.frames import SKIPPED
+from cqlproto.messages import read_prefix, read_response
 from cqlproto.messages.errors import Error
 from cqlproto.messages.events import Event as EventMessage
 from cqlproto.messages.results import VOID, VOID_BODY, read_result
@@ -44,56 +43,38 @@ if TYPE_CHECKING:
 
     from cqlproto._events import Event
     from cqlproto.connection.sasl import Authenticator
-    from cqlproto.messages import Request, Response
+    from cqlproto.messages import Response
     from cqlproto.messages.requests import AuthResponse, Options, Startup
     from cqlproto.messages.results import Result
 
-__all__ = ["ClientConnection", "FrameBinder"]
+__all__ = ["ClientConnection"]
 
-MAX_STREAMS = 0x7FFF
-
-# Looked up once: a member of an enum costs more than what it is compared with.
+# Looked up once: an attribute of an enum costs more than the comparison.
 _READY = State.READY
-_EXECUTE = Opcode.EXECUTE.value
 _RESULT = Opcode.RESULT.value
 
 
-class FrameBinder(Protocol):
-    """What :meth:`ClientConnection.send_bound` needs; :class:`cqlproto.rows.Binder` is one."""
-
-    @property
-    def expectation(self) -> Expectation: ...
-
-    def frame(self, stream_id: int, values: Sequence[Any], /) -> bytes: ...
-
-
-class ClientConnection(Connection):
-    """The client's end.
+class ClientConnection(RequestConnection):
+    """The client's end of a connection.
 
     Arguments:
-        version: the protocol version to ask for. A server that doesn't speak it fails the
-            handshake, and :attr:`HandshakeFailed.next_version` says which one to try next, on a new
+        version: the protocol version to request. If the server does not support it, the handshake
+            fails, and :attr:`HandshakeFailed.next_version` is the version to try next, on a new
             connection.
-        compression: ``"lz4"``, ``"snappy"`` (not on v5) or None. A server that lacks it fails the
-            handshake.
-        authenticator: answers AUTHENTICATE; one that asks, with none here, fails the handshake.
+        compression: ``"lz4"``, ``"snappy"`` (not on v5) or None. If the server does not support it,
+            the handshake fails.
+        authenticator: answers AUTHENTICATE. Without one, the handshake fails if the server requests
+            authentication.
         options: more options for STARTUP, such as DRIVER_NAME.
-        extensions: options for STARTUP that only a server gets whose SUPPORTED names them.
+        extensions: options for STARTUP that are sent only if the server's SUPPORTED lists them.
         limits: sizes and counts.
 
     Raises:
-        LocalProtocolError: the version isn't spoken, it doesn't know the compression, the
-            compression's package isn't installed, or there can't be so many streams.
+        LocalProtocolError: the version is not supported, it does not support the compression, the
+            compression's package is not installed, or ``limits.max_streams`` is out of range.
     """
 
-    __slots__ = (
-        "_free",
-        "_handshake",
-        "_next_id",
-        "_orphans",
-        "_pending",
-        "_version_byte",
-    )
+    __slots__ = ("_handshake", "_version_byte")
 
     def __init__(
         self,
@@ -105,13 +86,10 @@ class ClientConnection(Connection):
         extensions: Mapping[str, str] | None = None,
         limits: Limits | None = None,
     ) -> None:
-        if version not in SPOKEN:
-            raise LocalProtocolError(f"protocol version {version} is not spoken, v3 to v5 are")
+        if version not in VERSIONS:
+            raise LocalProtocolError(f"version must be v3 to v5, got {version}")
         version = ProtocolVersion(version)
-        limits = limits or Limits()
-        if not 1 <= limits.max_streams <= MAX_STREAMS:
-            raise LocalProtocolError(f"{limits.max_streams} streams, 1 to {MAX_STREAMS} can be")
-        super().__init__(version, limits, limits.max_response, responses=True)
+        super().__init__(version, limits or Limits())
         self._handshake = ClientHandshake(
             version,
             named_compressor(compression, version) if compression else None,
@@ -119,162 +97,22 @@ class ClientConnection(Connection):
             dict(options or {}),
             dict(extensions or {}),
         )
-        self._pending: dict[int, Expectation] = {}
-        self._free: list[int] = []
-        self._next_id = 1
-        self._orphans = 0
         self._version_byte = version | RESPONSE_BIT
-
-    # -- sending
 
     @property
     def supported(self) -> Mapping[str, Sequence[str]]:
-        """The options of SUPPORTED (v4 section 4.2.4); empty until it has come."""
+        """The options of SUPPORTED (v4 section 4.2.4); empty until it has arrived."""
         return self._handshake.supported
 
-    @property
-    def in_flight(self) -> int:
-        """How many stream ids are taken, orphans included."""
-        return len(self._pending)
-
-    @property
-    def orphans(self) -> int:
-        """How many stream ids wait for a reply that nobody wants any more."""
-        return self._orphans
-
-    @property
-    def available(self) -> int:
-        """How many more requests can be sent now."""
-        return self._limits.max_streams - len(self._pending)
-
     def initiate(self) -> None:
-        """Begin the handshake; its end is HandshakeCompleted or HandshakeFailed.
+        """Begin the handshake, which ends with HandshakeCompleted or HandshakeFailed.
 
         Raises:
-            LocalProtocolError: it was begun before.
+            LocalProtocolError: the handshake was begun before.
         """
         if self.state is not State.NEW:
-            raise LocalProtocolError("initiate() was called before")
+            raise LocalProtocolError("initiate() must be called once: it was called before")
         self._send_handshake(self._handshake.begin())
-
-    def send(
-        self,
-        message: Request,
-        *,
-        metadata: Any = None,
-        trace: bool = False,
-        payload: Mapping[str, bytes | None] | None = None,
-    ) -> int:
-        """Queue a request.
-
-        Arguments:
-            message: the request.
-            metadata: for Execute, what PREPARED said of the rows to come: rows that carry the same
-                need not be parsed for it, and rows that carry none are read by it.
-            trace: ask the server for a trace (v4 section 2.2).
-            payload: a custom payload, for servers that have a use for it.
-
-        Returns:
-            the stream id.
-
-        Raises:
-            LocalProtocolError: the handshake isn't complete, no stream id is free, or the message
-                can't be written in this version or is too long. Nothing was queued.
-        """
-        opcode = Opcode(message.opcode)
-        expectation = EXPECTATIONS.get(opcode)
-        if expectation is None:
-            raise LocalProtocolError(f"{opcode.name} is no request")
-        if opcode in (Opcode.STARTUP, Opcode.AUTH_RESPONSE):
-            raise LocalProtocolError(f"{opcode.name} belongs to the handshake")
-        body = bytearray()
-        flags = 0
-        if trace:
-            flags |= FLAG_TRACING
-        flags |= write_request_prefix(body, self._version, payload)
-        message.write_body(body, self._version)
-        stream_id = self._allocate()
-        try:
-            size = len(body) + HEADER_SIZE
-            if size > self._limits.max_request:
-                raise MessageTooLarge(size, self._limits.max_request)
-            frame = self._pack(self._version, flags, stream_id, opcode, bytes(body))
-        except BaseException:
-            self._free.append(stream_id)
-            raise
-        self._out[stream_id] = frame
-        self.unsent += size
-        if metadata is not None:
-            expectation = Expectation(opcode, metadata)
-        self._pending[stream_id] = expectation
-        return stream_id
-
-    def send_bound(self, binder: FrameBinder, values: Sequence[Any]) -> int:
-        """Queue the execution of a prepared statement: the hot path.
-
-        Arguments:
-            binder: packs the frame.
-            values: one value per bind marker.
-
-        Returns:
-            the stream id.
-
-        Raises:
-            LocalProtocolError: as :meth:`send`, or the number of values is wrong.
-            ValueConversionError: a value doesn't fit its column.
-        """
-        ready = self._free and self.state is _READY
-        stream_id = self._free.pop() if ready else self._allocate()
-        try:
-            frame = binder.frame(stream_id, values)
-            size = len(frame)
-            if size > self._limits.max_request:
-                raise MessageTooLarge(size, self._limits.max_request)
-            if self._compressor is not None:
-                frame = self._pack(self._version, 0, stream_id, _EXECUTE, frame[HEADER_SIZE:])
-        except BaseException:
-            self._free.append(stream_id)
-            raise
-        self._out[stream_id] = frame
-        self.unsent += size
-        self._pending[stream_id] = binder.expectation
-        return stream_id
-
-    def abandon(self, stream_id: int) -> bool:
-        """Nobody waits for this reply any more.
-
-        A request that is still queued is dropped and its id is free at once. Otherwise the id is
-        orphaned: taken until the reply comes, which is then discarded. An id that isn't in flight
-        is ignored, for the reply may have come just now.
-
-        Returns:
-            whether the request may have reached the server.
-        """
-        expectation = self._pending.get(stream_id)
-        if expectation is None or expectation is ORPHAN:
-            return True
-        if self._out.pop(stream_id, None) is not None:
-            del self._pending[stream_id]
-            self._free.append(stream_id)
-            if not self._out:
-                self.unsent = 0
-            return False
-        self._pending[stream_id] = ORPHAN
-        self._orphans += 1
-        return True
-
-    def _allocate(self) -> int:
-        if self.state is not State.READY:
-            raise LocalProtocolError(f"the connection is not ready: {self.state.value}")
-        if self._free:
-            return self._free.pop()
-        stream_id = self._next_id
-        if stream_id > self._limits.max_streams:
-            raise LocalProtocolError(f"all {self._limits.max_streams} stream ids are in use")
-        self._next_id = stream_id + 1
-        return stream_id
-
-    # -- receiving
 
     def next_event(self) -> Event | None:
         if self._error is not None:
@@ -301,7 +139,7 @@ class ClientConnection(Connection):
                 try:
                     if flags or opcode != _RESULT:
                         return self._response(expectation, flags, stream_id, opcode, body)
-                    # the hot path: a plain RESULT
+                    # the hot path: a RESULT without flags
                     message: Result
                     if body == VOID_BODY:
                         message = VOID
@@ -310,7 +148,7 @@ class ClientConnection(Connection):
                     if type(message) not in expectation.results:
                         raise _misplaced(message, expectation)
                 except RemoteProtocolError as exc:
-                    # the frame was whole, so the next one can be read
+                    # the frame was whole, so the next one is readable
                     return ResponseUnreadable(stream_id, exc.with_traceback(None))
                 return ResponseReceived(stream_id, message)
         except RemoteProtocolError as exc:
@@ -321,7 +159,8 @@ class ClientConnection(Connection):
     ) -> ResponseReceived:
         if opcode not in expectation.replies:
             raise RemoteProtocolError(
-                f"opcode 0x{opcode:02x} answers {expectation.opcode.name} on stream {stream_id}"
+                f"opcode 0x{opcode:02x} must not answer {expectation.opcode.name}"
+                f" (stream {stream_id})"
             )
         prefix = None
         position = 0
@@ -347,14 +186,14 @@ class ClientConnection(Connection):
     def _unusual(
         self, version: int, flags: int, stream_id: int, opcode: int, body: bytes
     ) -> Event | None:
-        """Everything but a reply to a request of the caller's."""
+        """Handle a frame that is not a response to a request of the caller."""
         if version & SKIPPED:
             return self._announced(version ^ SKIPPED, stream_id, opcode, body)
         if self.state is not _READY:
             return self._handshake_reply(version, flags, stream_id, opcode, body)
         if version != self._version_byte and opcode != Opcode.ERROR:
             raise RemoteProtocolError(
-                f"a frame of version 0x{version:02x} on a connection of v{self._version}"
+                f"a response must have version v{self._version}, got version 0x{version:02x}"
             )
         body = self._body(flags, body)
         _, warnings, _, position = read_prefix(body, flags, self._version)
@@ -365,13 +204,13 @@ class ClientConnection(Connection):
             assert isinstance(message, EventMessage)
             return PushReceived(message.event)
         raise RemoteProtocolError(
-            f"opcode 0x{opcode:02x} on stream {stream_id}, where nothing was asked"
+            f"opcode 0x{opcode:02x} on stream {stream_id}, where no request is in flight"
         )
 
     def _announced(
         self, version: int, stream_id: int, opcode: int, length: bytes
     ) -> ResponseUnreadable | None:
-        """A frame is too long and will be skipped; its request is answered by that."""
+        """Report a response that is too long and will be skipped."""
         size = int.from_bytes(length, "big")
         expectation = self._pending.get(stream_id)
         if (
@@ -379,10 +218,10 @@ class ClientConnection(Connection):
             or self.state is not _READY
             or version != self._version_byte
             or (expectation is not ORPHAN and opcode not in expectation.replies)
-        ):  # it may be no header at all
+        ):  # these bytes may not be a header
             raise RemoteProtocolError(
-                f"a frame body of {size} bytes is announced on stream {stream_id}, at most"
-                f" {self._max_body} are accepted"
+                f"a frame body must be at most {self._max_body} bytes, the header announces {size}"
+                f" on stream {stream_id}"
             )
         if expectation is ORPHAN:
             return None
@@ -391,7 +230,7 @@ class ClientConnection(Connection):
         return ResponseUnreadable(stream_id, ResponseTooLarge(size, self._max_body))
 
     def _raise_remote(self, message: object) -> NoReturn:
-        """The server complains about the connection, not about one request."""
+        """Raise the error of an ERROR that concerns the connection, not one request."""
         assert isinstance(message, Error)
         raise RemoteProtocolError(
             f"the server ended the connection: {message.message} (0x{message.code:04x})",
@@ -403,17 +242,18 @@ class ClientConnection(Connection):
     def _handshake_reply(
         self, version: int, flags: int, stream_id: int, opcode: int, body: bytes
     ) -> Event | None:
-        """Hand a reply to the handshake, and send what it answers."""
+        """Pass a reply to the handshake, and queue its next message."""
         body = self._body(flags, body)
-        # A server may refuse a version in a version of its own choice, or say in it what it offers:
-        # these two messages are the same in all of them.
+        # A server may send these two in another version than the requested one; their layout is the
+        # same in all versions.
         if version != self._version_byte and opcode not in (Opcode.ERROR, Opcode.SUPPORTED):
             raise RemoteProtocolError(
-                f"a reply of version 0x{version:02x} in a handshake of v{self._version}"
+                f"a reply of the handshake must have version v{self._version}, got version"
+                f" 0x{version:02x}"
             )
         if stream_id != 0 or not self._handshake.expects(opcode):
             raise RemoteProtocolError(
-                f"opcode 0x{opcode:02x} on stream {stream_id} while the handshake is"
+                f"opcode 0x{opcode:02x} on stream {stream_id} must not follow: the handshake is"
                 f" at {self.state.value!r}"
             )
         _, _, _, position = read_prefix(body, flags, self._version)
@@ -439,9 +279,11 @@ class ClientConnection(Connection):
         self._pending[0] = EXPECTATIONS[opcode]
         self.state = self._handshake.state
         if opcode is Opcode.STARTUP and not self._version.has_segments:
-            # READY itself comes compressed (v4 section 5)
+            # READY itself is compressed (v4 section 5)
             self._compressor = self._handshake.compression
 
 
 def _misplaced(message: object, expectation: Expectation) -> RemoteProtocolError:
-    return RemoteProtocolError(f"{type(message).__name__} answers {expectation.opcode.name}")
+    return RemoteProtocolError(
+        f"{type(message).__name__} must not answer {expectation.opcode.name}"
+    )

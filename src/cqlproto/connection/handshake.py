@@ -1,6 +1,6 @@
-"""The client's part of the handshake: given a reply, what is said next or what became of it.
+"""The client's part of the handshake: takes a reply, returns the next message or the outcome.
 
-The table in ``_state`` decides; this carries out its actions (v4 sections 4.1.1 and 4.1.2).
+The table in ``_state`` decides; this module carries out its actions (v4 sections 4.1.1 and 4.1.2).
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientHandshake"]
 
-# SASL mechanisms need a handful; a server that never has enough must not keep a client busy.
+# SASL mechanisms need a handful of challenges; the limit ends an exchange without end.
 MAX_CHALLENGES = 100
 
 
 class ClientHandshake:
-    """Where the handshake stands, and how it goes on.
+    """The state of the handshake.
 
     Arguments:
-        version: the protocol version that is asked for.
-        compression: what shall be agreed on, or None.
+        version: the requested protocol version.
+        compression: the requested compression, or None.
         authenticator: answers AUTHENTICATE, or None.
         options: more options for STARTUP.
-        extensions: options for STARTUP that are left out unless SUPPORTED names them too.
+        extensions: options for STARTUP that are sent only if SUPPORTED lists them.
 
     Attributes:
-        supported: the options of SUPPORTED, once they have come.
+        supported: the options of SUPPORTED; empty until it has arrived.
     """
 
     __slots__ = (
@@ -76,14 +76,14 @@ class ClientHandshake:
         return Options()
 
     def expects(self, opcode: int) -> bool:
-        """Whether a reply of this kind may come now."""
+        """Whether the table allows a reply with this opcode now."""
         known = opcode in Opcode._value2member_map_
         return known and (self.state, Opcode(opcode)) in HANDSHAKE
 
     def step(
         self, message: Response
     ) -> Startup | AuthResponse | HandshakeCompleted | HandshakeFailed:
-        """Return what to send next, or how the handshake ended."""
+        """Return the next message to send, or the outcome of the handshake."""
         before = self.state
         action, self.state = HANDSHAKE[before, Opcode(message.opcode)]
         if action is Action.SEND_STARTUP:
@@ -103,7 +103,7 @@ class ClientHandshake:
         if versions and self._version not in versions:
             self.state = State.FAILED
             return HandshakeFailed(
-                f"the server doesn't speak v{self._version:d}, but {_listed(versions)}",
+                f"the server does not support v{self._version:d}, but {_listed(versions)}",
                 version_rejected=True,
                 supported_versions=versions,
                 next_version=_next_version(self._version, versions),
@@ -116,7 +116,7 @@ class ClientHandshake:
             if name not in offered:
                 self.state = State.FAILED
                 return HandshakeFailed(
-                    f"the server doesn't offer {name} compression, but"
+                    f"the server does not support {name} compression, but"
                     f" {', '.join(offered) or 'none'}"
                 )
             options["COMPRESSION"] = name
@@ -127,7 +127,7 @@ class ClientHandshake:
             self.state = State.FAILED
             mechanism = getattr(message, "authenticator", "")
             return HandshakeFailed(
-                f"the server asks for authentication ({mechanism})", authentication=True
+                f"the server requests authentication ({mechanism})", authentication=True
             )
         try:
             if isinstance(message, Authenticate):
@@ -140,7 +140,7 @@ class ClientHandshake:
                     f"the server sent more than {MAX_CHALLENGES} challenges", authentication=True
                 )
             return AuthResponse(self._authenticator.evaluate_challenge(message.token))
-        except BaseException:  # the caller's own, who gets it as it is
+        except BaseException:  # of the caller's authenticator: passed on unchanged
             self.state = State.FAILED
             raise
 
@@ -148,8 +148,8 @@ class ClientHandshake:
 def _failed(error: Error, version: ProtocolVersion, state: State) -> HandshakeFailed:
     if error.code == ErrorCode.PROTOCOL_ERROR:
         supported = _versions_in(error.message)
-        # What refuses OPTIONS, the first message, refuses the version. Later ones have other faults
-        # too, of which only the text tells.
+        # A protocol error on OPTIONS, the first message, refuses the version. A later one may have
+        # another reason; only its text tells.
         if supported or state is State.OPTIONS_SENT or "protocol version" in error.message:
             return HandshakeFailed(
                 error.message,
@@ -169,7 +169,7 @@ def _versions_in(text: str) -> tuple[int, ...]:
 
 
 def _next_version(version: ProtocolVersion, supported: Sequence[int]) -> ProtocolVersion | None:
-    """Return the highest version below this one that is supported; the next one if nobody knows."""
+    """Return the highest supported version below this one; the next lower one if none is known."""
     lower = [known for known in ProtocolVersion if known < version]
     return max((known for known in lower if not supported or known in supported), default=None)
 

@@ -10,8 +10,8 @@ __all__ = ["Authenticator", "PlainAuthenticator"]
 class Authenticator(Protocol):
     """The client's side of a SASL exchange (v4 section 4.1.2); one per connection.
 
-    What a method raises leaves :meth:`ClientConnection.next_event` as it is, and the handshake has
-    failed.
+    If a method raises, :meth:`ClientConnection.next_event` raises the same exception and the
+    handshake has failed.
     """
 
     def initial_response(self, mechanism: str) -> bytes:
@@ -24,7 +24,7 @@ class Authenticator(Protocol):
 
 
 class PlainAuthenticator:
-    """SASL PLAIN: a name and a password, as Cassandra's PasswordAuthenticator wants them."""
+    """SASL PLAIN: a user name and a password, for Cassandra's PasswordAuthenticator."""
 
     __slots__ = ("_password", "_username")
 
@@ -40,5 +40,5 @@ class PlainAuthenticator:
         return f"\0{self._username}\0{self._password}".encode()
 
     def evaluate_challenge(self, challenge: bytes | None) -> bytes:
-        """PLAIN has no challenge; answer with the same token, as other drivers do."""
+        """Return the same token, as other drivers do: PLAIN has no challenge."""
         return self.initial_response("")

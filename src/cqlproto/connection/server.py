@@ -1,4 +1,4 @@
-"""The server's end: it reads requests, writes what it is told to, and never answers by itself."""
+"""The server's end of a connection: it reads requests and never replies by itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cqlproto._events import RequestReceived, RequestUnreadable, UnsupportedVersionReceived
 from cqlproto._state import EXPECTATIONS, OPENS_SEGMENTS, State
-from cqlproto.connection.base import EVENT_STREAM, SPOKEN, Connection, Limits, named_compressor
+from cqlproto.connection.base import EVENT_STREAM, VERSIONS, Connection, Limits, named_compressor
 from cqlproto.enums import FLAG_TRACING, RESPONSE_BIT, ErrorCode, Opcode, ProtocolVersion
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
 from cqlproto.frames import HEADER_SIZE, SKIPPED
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 __all__ = ["ServerConnection", "handshake_reply"]
 
 
-class _Asked(NamedTuple):
-    """A request that isn't answered yet.
+class _Pending(NamedTuple):
+    """A request without a reply yet.
 
     Attributes:
-        opcode: what it is.
-        version: the version that it came in, and its answer leaves in.
-        compression: of the STARTUP that may open the connection, the compression it asks for.
+        opcode: the opcode of the request.
+        version: the version of the request and of its reply.
+        compression: the compression that a STARTUP requests, or None.
     """
 
     opcode: Opcode
@@ -42,36 +42,36 @@ class _Asked(NamedTuple):
 
 
 class ServerConnection(Connection):
-    """The server's end. It never answers by itself, so that proxies and faults can be made of it.
+    """The server's end of a connection. It never replies by itself, so proxies can be built on it.
 
-    An answer has the version of its request. Once STARTUP has been answered by READY or
-    AUTHENTICATE, its version is that of the connection: requests of another are refused, and v5
-    travels in segments. Between a STARTUP of v5 and its answer nothing is parsed, for nobody can
-    know yet how.
+    A reply has the version of its request. Once READY or AUTHENTICATE has answered STARTUP, the
+    version of that STARTUP is the connection's: requests of another version are refused, and v5
+    uses segments. Between a STARTUP of v5 and its reply nothing is parsed, since the reply decides
+    whether segments follow.
 
     Arguments:
-        limits: sizes; ``max_request`` bounds the frames that are received here.
-        versions: the versions that are accepted.
+        limits: sizes; ``max_request`` limits the received frames.
+        versions: the accepted versions.
     """
 
     __slots__ = ("_awaited", "_requests", "_serial", "_skipping", "_started", "_versions")
 
     def __init__(
-        self, *, limits: Limits | None = None, versions: Sequence[ProtocolVersion] = SPOKEN
+        self, *, limits: Limits | None = None, versions: Sequence[ProtocolVersion] = VERSIONS
     ) -> None:
         limits = limits or Limits()
         super().__init__(max(versions), limits, limits.max_request - HEADER_SIZE, responses=False)
-        self._requests: dict[int, _Asked] = {}
+        self._requests: dict[int, _Pending] = {}
         self._versions = {int(version): version for version in versions}
-        self._awaited: int | None = None  # the stream of a STARTUP of v5 that isn't answered yet
+        self._awaited: int | None = None  # the stream id of a STARTUP of v5 without a reply
         self._started = False
-        self._skipping = False  # whether the next frame is what is left of one that was too long
+        self._skipping = False  # whether the next frame is the rest of one that is too long
         self._serial = 0
         self.state = State.READY
 
     @property
     def versions(self) -> Sequence[ProtocolVersion]:
-        """The versions that are accepted."""
+        """The accepted versions."""
         return tuple(self._versions.values())
 
     def next_event(self) -> Event | None:
@@ -94,17 +94,21 @@ class ServerConnection(Connection):
             version ^= SKIPPED
             self._skipping = True
         if stream_id < 0:
-            raise RemoteProtocolError(f"a request on stream {stream_id}")
+            raise RemoteProtocolError(
+                f"the stream id of a request must be at least 0, got {stream_id}"
+            )
         if stream_id in self._requests:
-            raise RemoteProtocolError(f"a request on stream {stream_id}, which is taken")
+            raise RemoteProtocolError(
+                f"a request on stream {stream_id}, where another one is pending"
+            )
         if self._started and version != self._version:
             raise RemoteProtocolError(
-                f"a request of version 0x{version:02x} on a connection of v{self._version:d}"
+                f"a request must have version v{self._version:d}, got version 0x{version:02x}"
             )
-        if self._skipping and not self._started:  # it may be no CQL at all
+        if self._skipping and not self._started:  # these bytes may not be CQL
             raise self._too_long(body)
         if version not in self._versions:
-            self._requests[stream_id] = _Asked(Opcode.OPTIONS, self._version)
+            self._requests[stream_id] = _Pending(Opcode.OPTIONS, self._version)
             return UnsupportedVersionReceived(stream_id, version)
         self._version = self._versions[version]
         try:
@@ -116,14 +120,14 @@ class ServerConnection(Connection):
         except RemoteProtocolError as exc:
             if not self._started:
                 raise
-            self._requests[stream_id] = _Asked(Opcode.OPTIONS, self._version)
+            self._requests[stream_id] = _Pending(Opcode.OPTIONS, self._version)
             return RequestUnreadable(stream_id, exc.with_traceback(None))
         compression = None
         if isinstance(message, Startup) and not self._started:
             compression = self._compression_in(message)
             if self._version.has_segments:
                 self._awaited = stream_id
-        self._requests[stream_id] = _Asked(Opcode(message.opcode), self._version, compression)
+        self._requests[stream_id] = _Pending(Opcode(message.opcode), self._version, compression)
         return RequestReceived(
             stream_id, message, tracing=bool(flags & FLAG_TRACING), payload=payload
         )
@@ -131,19 +135,19 @@ class ServerConnection(Connection):
     def _too_long(self, length: bytes) -> RemoteProtocolError:
         size = int.from_bytes(length, "big")
         return RemoteProtocolError(
-            f"a request of {size:,} bytes, at most {self._max_body:,} are accepted"
+            f"a request must be at most {self._max_body:,} bytes, got {size:,}"
         )
 
     def _compression_in(self, startup: Startup) -> str | None:
-        """Return what STARTUP asks for."""
+        """Return the compression that STARTUP requests."""
         name = startup.options.get("COMPRESSION")
         if name is None:
             return None
-        name = name.lower()  # as servers read it
+        name = name.lower()  # servers ignore case
         if name not in ("lz4", "snappy"):
-            raise RemoteProtocolError(f"unknown compression {name!r}")
+            raise RemoteProtocolError(f"compression must be lz4 or snappy, got {name!r}")
         if name == "snappy" and not self._version.has_snappy:
-            raise RemoteProtocolError(f"snappy compression on v{self._version:d}")
+            raise RemoteProtocolError(f"compression must be lz4 on v{self._version:d}, got snappy")
         return name
 
     def reply(
@@ -155,22 +159,22 @@ class ServerConnection(Connection):
         tracing_id: UUID | None = None,
         payload: Mapping[str, bytes | None] | None = None,
     ) -> None:
-        """Queue the answer to a request.
+        """Queue the reply to a request.
 
         Raises:
-            LocalProtocolError: nothing was asked on this stream, the message can't answer it or be
-                written in this version, or the codec of the compression isn't installed. Nothing
-                was queued, so another answer may be given.
+            LocalProtocolError: no request is pending on this stream, the message can't answer it
+                or be written in this version, or the codec of the compression is not installed.
+                Nothing was queued; another reply is possible.
         """
         asked = self._requests.get(stream_id)
         if asked is None:
-            raise LocalProtocolError(f"nothing was asked on stream {stream_id}")
+            raise LocalProtocolError(f"no request is pending on stream {stream_id}")
         expectation = EXPECTATIONS[asked.opcode]
         legal = message.opcode in expectation.replies
         if message.opcode == Opcode.RESULT:
             legal = type(message) in expectation.results
         if not legal:
-            raise LocalProtocolError(f"{message!r} can't answer {asked.opcode.name}")
+            raise LocalProtocolError(f"{message!r} must not answer {asked.opcode.name}")
         version = asked.version
         body = bytearray()
         flags = write_prefix(body, version, tracing_id, warnings, payload)
@@ -202,7 +206,7 @@ class ServerConnection(Connection):
         self, version: ProtocolVersion, stream_id: int, flags: int, opcode: int, body: bytes
     ) -> None:
         frame = self._pack(version | RESPONSE_BIT, flags, stream_id, opcode, body)
-        self._out[self._serial] = frame  # in order: several may wait for one stream
+        self._out[self._serial] = frame  # a serial number: one stream may have several frames
         self._serial += 1
         self.unsent += len(frame)
 
@@ -213,12 +217,12 @@ def handshake_reply(
     supported: Mapping[str, Sequence[str]],
     verify: Callable[[bytes], bool] | None = None,
 ) -> Response | None:
-    """Return what an ordinary server answers to a request of the handshake, or None to others.
+    """Return an ordinary server's reply to a request of the handshake, or None for other requests.
 
     Arguments:
         request: the request.
-        supported: what SUPPORTED shall list.
-        verify: checks the token of an AUTH_RESPONSE; None for a server that lets everyone in.
+        supported: the options of SUPPORTED.
+        verify: checks the token of an AUTH_RESPONSE; None for a server without authentication.
     """
     if isinstance(request, Options):
         return Supported({name: list(values) for name, values in supported.items()})

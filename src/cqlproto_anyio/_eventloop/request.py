@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cqlproto import messages
-    from cqlproto.connection.client import FrameBinder
+    from cqlproto.connection.streams import FrameBinder
     from cqlproto.messages.results import ResultMetadata
     from cqlproto_anyio._eventloop.deadlines import Due
     from cqlproto_anyio._settings.resolved import Settings

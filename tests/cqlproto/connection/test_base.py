@@ -65,10 +65,10 @@ def test_a_connection_is_one_of_two_ends() -> None:
 def test_compressors_by_name() -> None:
     assert named_compressor("snappy", V4).name == "snappy"
     assert named_compressor("lz4", V5).name == "lz4"
-    with pytest.raises(LocalProtocolError, match="v5 knows no compression but lz4: snappy"):
+    with pytest.raises(LocalProtocolError, match="compression must be lz4 on v5, got snappy"):
         named_compressor("snappy", V5)
     for name in ("zstd", "LZ4", ""):
-        with pytest.raises(LocalProtocolError, match="unknown compression"):
+        with pytest.raises(LocalProtocolError, match="compression must be one of"):
             named_compressor(name, V4)
 
 
@@ -136,7 +136,7 @@ def test_a_response_beyond_the_limit_is_told_by_its_header(agreement: Agreement)
     if agreement.version is V5:
         header = on_wire(agreement, header + bytes(MAX_PAYLOAD))  # in parts: only one has come
         header = header[: -len(on_wire(agreement, bytes(9)))]
-    unreadable(client, header, "131,071 bytes, at most 100")
+    unreadable(client, header, "at most 100 bytes, got 131,071")
     assert client.unread > 0
 
 
@@ -155,7 +155,7 @@ def test_a_request_beyond_the_limit_is_refused(agreement: Agreement) -> None:
             server.receive_data(data)
             assert isinstance(server.next_event(), RequestReceived)
         else:
-            unreadable(server, data, "limit is 991|at most 991")
+            unreadable(server, data, "at most 991")
 
 
 @pytest.mark.parametrize("name", ["lz4", "snappy"])
@@ -199,7 +199,7 @@ def test_a_length_behind_which_nothing_can_follow_allocates_nothing(bomb: str) -
         data = write_frame(version, FLAG_COMPRESSED, 1, Opcode.ERROR, BOMBS[bomb])
         tracemalloc.start()
         try:
-            unreadable(end, data, "a compressed body|a response of 2,147,483,648 bytes")
+            unreadable(end, data, "a (de)?compressed body|got 2,147,483,648")
             assert tracemalloc.get_traced_memory()[1] < 64 * 1024
         finally:
             tracemalloc.stop()
@@ -256,7 +256,7 @@ def test_a_compressed_frame_where_nothing_was_agreed_on(version: ProtocolVersion
     for end, first in ends(Agreement(version)):
         opcode = Opcode.RESULT if isinstance(end, ClientConnection) else Opcode.OPTIONS
         frame = write_frame(first, FLAG_COMPRESSED, 1, opcode, bytes(5))
-        unreadable(end, frame, "no compression was agreed on")
+        unreadable(end, frame, "no compression was negotiated")
 
 
 @on_v5

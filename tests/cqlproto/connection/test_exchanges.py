@@ -172,7 +172,7 @@ def test_what_may_answer_a_request(version: ProtocolVersion, asked: str, name: s
         assert isinstance(event, ResponseReceived)
         assert event.message == response
     else:
-        with pytest.raises(LocalProtocolError, match="can't answer"):
+        with pytest.raises(LocalProtocolError, match="must not answer"):
             pair.server.reply(stream_id, response)
         assert pair.to_client() == []
         # nothing came of it: the right answer may still follow
@@ -181,7 +181,7 @@ def test_what_may_answer_a_request(version: ProtocolVersion, asked: str, name: s
         stream_id = pair.client.send(request)
         pair.to_server()
         frame = response_frame(response, stream_id, version=version)
-        unreadable(pair.client, on_wire(Agreement(version), frame), f"answers {asked}")
+        unreadable(pair.client, on_wire(Agreement(version), frame), f"must not answer {asked}")
         assert pair.client.in_flight == 0
 
 

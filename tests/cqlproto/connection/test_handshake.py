@@ -392,7 +392,7 @@ def test_a_version_that_supported_does_not_list(
     event = client.next_event()
     assert isinstance(event, HandshakeFailed)
     assert (event.supported_versions, event.next_version) == (supported, next_version)
-    assert f"doesn't speak v{version}, but v{supported[0]}" in event.reason
+    assert f"does not support v{version}, but v{supported[0]}" in event.reason
     assert (event.error, event.authentication) == (None, False)
     assert (client.state, client.data_to_send()) == (State.FAILED, b"")
 
@@ -466,7 +466,7 @@ def test_a_compression_that_the_server_lacks(offered: list[str] | None) -> None:
     assert isinstance(event, HandshakeFailed)
     assert event.error is None
     assert not event.authentication
-    assert event.reason.startswith("the server doesn't offer lz4")
+    assert event.reason.startswith("the server does not support lz4")
     assert (offered or ["none"])[0] in event.reason
     assert client.data_to_send() == b""
 
@@ -493,7 +493,7 @@ def test_a_compressed_frame_where_none_was_agreed_on() -> None:
     for state in (State.OPTIONS_SENT, State.STARTUP_SENT):
         client = at(state)
         client.receive_data(write_frame(0x84, FLAG_COMPRESSED, 0, Opcode.READY, bytes(5)))
-        with pytest.raises(RemoteProtocolError, match="no compression was agreed on"):
+        with pytest.raises(RemoteProtocolError, match="no compression was negotiated"):
             client.next_event()
 
 

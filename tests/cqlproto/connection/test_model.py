@@ -334,7 +334,7 @@ class Exchange(RuleBasedStateMachine):
     @rule(stream_id=st.integers(-1, STREAMS + 1))
     def answer_what_was_not_asked(self, stream_id: int) -> None:
         if stream_id not in self.asked:
-            with pytest.raises(LocalProtocolError, match="nothing was asked"):
+            with pytest.raises(LocalProtocolError, match="no request is pending"):
                 self.server.reply(stream_id, VOID)
 
     # -- what holds at any time

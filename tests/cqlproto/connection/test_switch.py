@@ -168,7 +168,7 @@ def test_an_error_does_not_switch_and_ends_the_handshake(agreement: Agreement) -
     client.receive_data(said(RESPONSES["ERROR"]))
     assert len(all_events(client)) == 1
     assert client.state is State.FAILED
-    refused(client, said(READY), "while the handshake is at 'failed'")
+    refused(client, said(READY), "the handshake is at 'failed'")
 
 
 @on_v5
