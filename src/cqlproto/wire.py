@@ -1,9 +1,9 @@
 """The notations of the specification, read and written side by side (v4 section 3).
 
-``read_x`` takes a :class:`Reader` and moves it; ``write_x`` appends to a ``bytearray``. A read past
-the end, a negative count or text that is not UTF-8 is a :class:`RemoteProtocolError`; a value that
-does not fit its notation is a :class:`LocalProtocolError`. Lengths are checked against what is left
-before anything is made of them.
+``read_x`` reads from a :class:`Reader` and advances it; ``write_x`` appends to a ``bytearray``. A
+read past the end, a negative count or text that is not UTF-8 raises :class:`RemoteProtocolError`; a
+value that does not fit its notation raises :class:`LocalProtocolError`. A length is compared with
+the bytes that are left before anything is allocated for it.
 """
 
 from __future__ import annotations
@@ -66,6 +66,10 @@ _SHORT = Struct(">H")
 MAX_SHORT = 0xFFFF
 MAX_INT = 0x7FFFFFFF
 
+# The lengths that stand for null and for UNSET ([value], v4 section 3), as they are written.
+NULL_LENGTH = b"\xff\xff\xff\xff"
+UNSET_LENGTH = b"\xff\xff\xff\xfe"
+
 
 class Unset:
     """The type of :data:`UNSET`: a bound value that leaves the column as it is (v4 section 3)."""
@@ -86,11 +90,11 @@ UNSET = Unset()
 
 
 class Reader:
-    """A position in bytes that came from the peer.
+    """A position in received bytes.
 
     Arguments:
         data: the bytes, usually a frame body.
-        pos: where to start, in bytes.
+        pos: the offset of the first byte to read.
     """
 
     __slots__ = ("data", "end", "pos")
@@ -110,7 +114,7 @@ class Reader:
         pos = self.pos
         if count < 0 or count > self.end - pos:
             raise RemoteProtocolError(
-                f"{count} bytes announced at offset {pos}, {self.end - pos} are left"
+                f"{count} bytes are announced at offset {pos}, {self.end - pos} are left"
             )
         self.pos = pos + count
         return self.data[pos : pos + count]
@@ -119,7 +123,7 @@ class Reader:
         """Return ``count`` if that many items of at least ``size`` bytes can still follow."""
         if count < 0 or count * size > self.end - self.pos:
             raise RemoteProtocolError(
-                f"{count} items announced at offset {self.pos}, {self.remaining} bytes are left"
+                f"{count} items are announced at offset {self.pos}, {self.remaining} bytes are left"
             )
         return count
 
@@ -136,7 +140,7 @@ def read_byte(reader: Reader) -> int:
 
 def write_byte(out: bytearray, value: int) -> None:
     if not 0 <= value <= 0xFF:
-        raise LocalProtocolError(f"{value} does not fit a [byte]")
+        raise LocalProtocolError(f"a [byte] must be 0 to 255, got {value}")
     out.append(value)
 
 
@@ -148,7 +152,7 @@ def read_short(reader: Reader) -> int:
 
 def write_short(out: bytearray, value: int) -> None:
     if not 0 <= value <= MAX_SHORT:
-        raise LocalProtocolError(f"{value} does not fit a [short]")
+        raise LocalProtocolError(f"a [short] must be 0 to {MAX_SHORT}, got {value}")
     out += _SHORT.pack(value)
 
 
@@ -160,7 +164,7 @@ def read_int(reader: Reader) -> int:
 
 def write_int(out: bytearray, value: int) -> None:
     if not -MAX_INT - 1 <= value <= MAX_INT:
-        raise LocalProtocolError(f"{value} does not fit an [int]")
+        raise LocalProtocolError(f"an [int] must fit 32 bits, got {value}")
     out += _INT.pack(value)
 
 
@@ -172,7 +176,7 @@ def read_long(reader: Reader) -> int:
 
 def write_long(out: bytearray, value: int) -> None:
     if not -(1 << 63) <= value < 1 << 63:
-        raise LocalProtocolError(f"{value} does not fit a [long]")
+        raise LocalProtocolError(f"a [long] must fit 64 bits, got {value}")
     out += _LONG.pack(value)
 
 
@@ -180,14 +184,14 @@ def _text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as exc:
-        raise RemoteProtocolError(f"text that is not UTF-8: {exc}") from exc
+        raise RemoteProtocolError(f"text must be UTF-8: {exc}") from exc
 
 
 def _utf8(value: str, what: str) -> bytes:
     try:
         return value.encode()
     except UnicodeEncodeError as exc:
-        raise LocalProtocolError(f"{what} cannot be written as UTF-8: {exc}") from exc
+        raise LocalProtocolError(f"{what} cannot be encoded as UTF-8: {exc}") from exc
 
 
 def read_string(reader: Reader) -> str:
@@ -198,7 +202,7 @@ def read_string(reader: Reader) -> str:
 def write_string(out: bytearray, value: str) -> None:
     data = _utf8(value, "a [string]")
     if len(data) > MAX_SHORT:
-        raise LocalProtocolError(f"a [string] of {len(data)} bytes, at most {MAX_SHORT} fit")
+        raise LocalProtocolError(f"a [string] must be at most {MAX_SHORT} bytes, got {len(data)}")
     out += _SHORT.pack(len(data))
     out += data
 
@@ -231,14 +235,14 @@ def read_bytes(reader: Reader) -> bytes | None:
 
 def write_bytes(out: bytearray, value: bytes | None) -> None:
     if value is None:
-        out += b"\xff\xff\xff\xff"
+        out += NULL_LENGTH
     else:
         write_int(out, len(value))
         out += value
 
 
 def read_value(reader: Reader) -> bytes | None | Unset:
-    """[value]: as [bytes], with -1 for null and -2 for :data:`UNSET`; other negatives are wrong."""
+    """[value]: as [bytes], with -1 for null and -2 for :data:`UNSET`; no other negative length."""
     length = read_int(reader)
     if length >= 0:
         return reader.take(length)
@@ -246,12 +250,12 @@ def read_value(reader: Reader) -> bytes | None | Unset:
         return None
     if length == -2:
         return UNSET
-    raise RemoteProtocolError(f"a [value] of length {length}")
+    raise RemoteProtocolError(f"the length of a [value] must be at least -2, got {length}")
 
 
 def write_value(out: bytearray, value: bytes | None | Unset) -> None:
     if isinstance(value, Unset):
-        out += b"\xff\xff\xff\xfe"
+        out += UNSET_LENGTH
     else:
         write_bytes(out, value)
 
@@ -263,7 +267,9 @@ def read_short_bytes(reader: Reader) -> bytes:
 
 def write_short_bytes(out: bytearray, value: bytes) -> None:
     if len(value) > MAX_SHORT:
-        raise LocalProtocolError(f"[short bytes] of {len(value)} bytes, at most {MAX_SHORT} fit")
+        raise LocalProtocolError(
+            f"[short bytes] must be at most {MAX_SHORT} bytes, got {len(value)}"
+        )
     out += _SHORT.pack(len(value))
     out += value
 
@@ -278,7 +284,7 @@ def read_inetaddr(reader: Reader) -> IPAddress:
         return ipaddress.IPv4Address(reader.take(4))
     if size == 16:
         return ipaddress.IPv6Address(reader.take(16))
-    raise RemoteProtocolError(f"an address of {size} bytes, 4 or 16 are possible")
+    raise RemoteProtocolError(f"an address must be 4 or 16 bytes, got {size}")
 
 
 def write_inetaddr(out: bytearray, value: IPAddress) -> None:

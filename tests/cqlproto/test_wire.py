@@ -210,7 +210,7 @@ def test_any_negative_length_of_bytes_is_null() -> None:
     ],
 )
 def test_a_count_is_checked_before_items_are_read(read: Callable[[Reader], Any]) -> None:
-    with pytest.raises(RemoteProtocolError, match="65535 items announced"):
+    with pytest.raises(RemoteProtocolError, match="65535 items are announced"):
         read(Reader(b"\xff\xff" + b"\0" * 100))
 
 

@@ -1,13 +1,16 @@
-"""CQL types: what they are, how they are named, and how their values become cells and back.
+"""CQL types, their names, and the encoders and decoders of their values.
 
 model        the types, as immutable values
-names        from and to their names: CQL, and the Java classes that servers send
-options      from and to [option], their form on the wire
-values       Python values where the standard library has none that would do
-scalars      encoders and decoders of one cell of each scalar type
-collections  those of all types: :func:`encoder` and :func:`decoder`
+names        types from and to their names: CQL, and the Java classes that servers send
+options      types from and to [option], their form on the wire
+values       Python values for which the standard library has no class
+scalars      the table of scalar types; their families are in ``numeric``, ``strings``,
+             ``temporal`` and ``identifiers``
+collections  lists, sets and maps; tuples and user-defined types are in ``composites``
+vectors      vectors
+codecs       :func:`encoder` and :func:`decoder` of any type
 
-What a type decodes to, and what else it takes; each also takes what it decodes to:
+The Python class that a type decodes to, and other classes that can be bound to it:
 
 ================ ============================= =========================================
 CQL              Python                        also bound
@@ -33,13 +36,14 @@ user-defined     UserValue, a named tuple      mapping, object with fields, tupl
 no bytes         EMPTY; b"" or "" of strings   EMPTY
 ================ ============================= =========================================
 
-Below a set, as a key of a map and in a user-defined value, list is tuple, set frozenset and dict
-FrozenMap. Date, Time, Timestamp and the lossless ones stand for what the usual types cannot hold.
+Below a set, as a key of a map and in a user-defined value, a list is a tuple, a set a frozenset and
+a dict a FrozenMap. Date, Time, Timestamp, LosslessSet and LosslessMap hold values that the standard
+classes cannot.
 """
 
 from __future__ import annotations
 
-from cqlproto.cqltypes.collections import decoder, encoder
+from cqlproto.cqltypes.codecs import decoder, encoder
 from cqlproto.cqltypes.model import (
     MAX_DEPTH,
     NATIVE_TYPES,

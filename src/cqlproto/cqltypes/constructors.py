@@ -1,9 +1,9 @@
-"""Making the objects of the standard library that cells become, as quickly as can be.
+"""Fast constructors for objects of the standard library, such as UUID and date.
 
-A constructor that is called for every cell is what decoding costs, and some check much that is
-known here, or are written in Python. Where there is a quicker way that gives the very same object,
-it is taken; where it rests on an implementation detail that is looked into once, on import, and the
-constructor is used if the detail isn't there. Objects of which there are few are kept.
+Decoding calls a constructor for every cell, and some constructors check what is known here or are
+written in Python. This module makes equal objects faster. Where that relies on an implementation
+detail, the detail is checked once, on import, and the normal constructor is used if it is missing.
+Dates, of which a program uses few, are cached.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
-# A cell has the days since the epoch plus this (v4 section 6.6).
+# The cell of a date is the days since 1970-01-01 plus this (v4 section 6.6).
 DATE_OFFSET = 1 << 31
 
-# Some ninety years of them.
+# Most dates that are cached: about ninety years.
 DATES_KEPT = 1 << 15
 
 
 class _Dates(dict[int, Any]):
-    """The dates by what stands for them in a cell; those that were asked for are kept.
+    """A cache of dates by the number in their cell.
 
-    Looking one up takes a third of the time that making one does, and there are few.
+    Looking a date up takes a third of the time of making one.
     """
 
     def __missing__(self, value: int) -> Any:
@@ -69,7 +69,7 @@ date_of: Mapping[int, Any] = _Dates()
 
 
 def timestamp_of(value: int) -> Any:
-    """Return the point in time that is so many milliseconds after 1970, exactly."""
+    """Return the exact time ``value`` milliseconds after 1970-01-01 00:00 UTC."""
     try:
         return EPOCH + MILLISECOND * value
     except OverflowError:
@@ -77,28 +77,28 @@ def timestamp_of(value: int) -> Any:
 
 
 def time_of(value: int) -> Any:
-    """Return the time of day that is so many nanoseconds after midnight."""
+    """Return the time of day ``value`` nanoseconds after midnight."""
     microseconds, rest = divmod(value, 1000)
     if rest:
         return Time(value)
     seconds, microsecond = divmod(microseconds, 1_000_000)
     try:
         return time(seconds // 3600, seconds // 60 % 60, seconds % 60, microsecond)
-    except (ValueError, OverflowError):  # no hour of a day
+    except (ValueError, OverflowError):  # not within a day
         return Time(value)
 
 
 def blank_class(cls: type[Any], like: Any, *names: str) -> type[Any] | None:
-    """Return a class whose instances become those of ``cls`` once they are filled, or None.
+    """Return a subclass of ``cls`` with settable attributes and an empty constructor, or None.
 
-    A UUID refuses to have its attributes set, and its constructor takes five times as long as
-    making an instance of a subclass that doesn't, filling it and giving it the class UUID. What the
-    attributes are is an implementation detail: this is None where there are others, or where an
-    object that is made so of the attributes of another isn't equal to that.
+    A caller makes an instance, sets its attributes and then its ``__class__`` to ``cls``. For a
+    UUID, whose attributes cannot be set, this takes a fifth of the time of the constructor. The
+    attributes are an implementation detail: the result is None if ``cls`` has other attributes, or
+    if an object made from the attributes of ``like`` is not equal to ``like``.
 
     Arguments:
         cls: a class whose attributes are all in slots.
-        like: one of its instances.
+        like: an instance of the class.
         names: the names of all attributes.
     """
     space = {"__slots__": (), "__init__": object.__init__, "__setattr__": object.__setattr__}
@@ -117,7 +117,7 @@ def blank_class(cls: type[Any], like: Any, *names: str) -> type[Any] | None:
 
 
 def uuid_maker(cls: type[UUID]) -> Callable[[bytes], UUID]:
-    """Return what makes a UUID of 16 bytes, sooner than ``cls(bytes=data)`` if it can be."""
+    """Return a function that makes a UUID from 16 bytes, as ``cls(bytes=data)`` but faster."""
     blank = blank_class(cls, cls(int=1), "int", "is_safe")
     if blank is None:
         return lambda data: cls(bytes=data)
@@ -135,7 +135,7 @@ def uuid_maker(cls: type[UUID]) -> Callable[[bytes], UUID]:
 
 
 def ipv4_maker(cls: type[IPv4Address]) -> Callable[[bytes], Any]:
-    """Return what makes an address of 4 bytes, as ``cls(data)`` does, but sooner if it can be."""
+    """Return a function that makes an address from 4 bytes, as ``cls(data)`` but faster."""
     blank = blank_class(cls, cls(1 << 24), "_ip")
     if blank is None:
         return cls
@@ -151,9 +151,9 @@ def ipv4_maker(cls: type[IPv4Address]) -> Callable[[bytes], Any]:
 
 
 def duration_maker() -> Callable[[int, int, int], Duration]:
-    """Return what makes a Duration of parts that need no check."""
+    """Return a function that makes a Duration without checking its parts."""
     blank = blank_class(Duration, Duration(1, 2, 3), "months", "days", "nanoseconds")
-    assert blank is not None  # the class is our own
+    assert blank is not None  # Duration is a class of this library
 
     def make(months: int, days: int, nanoseconds: int) -> Duration:
         value: Any = blank()

@@ -1,4 +1,4 @@
-"""Exact decimals of any size: from and to whole numbers, and the exponents of their scales."""
+"""Exact decimals of any size: conversion from and to integers, and cached exponents."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ __all__ = [
     "write_varint",
 ]
 
-# Every number is exact in this context: its precision holds any cell, and what would not be exact
-# traps.
+# A context in which every number is exact: its precision holds any cell, and inexact results trap.
 EXACT = Context(
     prec=MAX_PREC,
     Emax=MAX_EMAX,
@@ -40,32 +39,32 @@ EXACT = Context(
 _CHUNK_BITS = 1 << 11
 _CHUNK_DIGITS = 600
 
-# Integers of fewer bytes are few digits to the constructor of Decimal.
+# Below this size in bytes the constructor of Decimal is fast enough.
 SHORT = _CHUNK_BITS // 8
 
-# The longest unscaled value of a decimal that is read or written, in bytes and as digits. From base
-# 2 to base 10 there is no way in linear time: this one takes some 30 ms, one of 16 MB takes 10 s.
+# The longest unscaled value of a decimal that is read or written, in bytes and in digits. There is
+# no conversion from base 2 to base 10 in linear time: this size takes 30 ms, 16 MB would take 10 s.
 MOST_BYTES = 1 << 16
 MOST_DIGITS = 157_827
 
-# How many exponents are kept.
-_KEPT = 256
+# How many exponents are cached.
+_CACHED = 256
 
 
 def write_varint(value: int) -> bytes:
-    """Write two's complement in as few bytes as hold the sign."""
+    """Return the shortest two's complement of an integer, big-endian."""
     bits = (value if value >= 0 else ~value).bit_length()
     return value.to_bytes(bits // 8 + 1, "big", signed=True)
 
 
 @lru_cache(maxsize=32)
 def _power(shift: int) -> Decimal:
-    """Return a power of two; those that halves are made with are few."""
+    """Return a power of two; the halves use only a few of them."""
     return EXACT.power(Decimal(2), Decimal(shift))
 
 
 def to_decimal(value: int) -> Decimal:
-    """Return an int as a Decimal, by halves: the constructor's own way takes quadratic time."""
+    """Return an int as a Decimal, by halves: the constructor takes quadratic time."""
     bits = value.bit_length()
     if bits <= _CHUNK_BITS:
         return Decimal(value)
@@ -90,9 +89,9 @@ def to_integer(value: Decimal) -> int:
 
 
 def digits_of(value: Decimal) -> tuple[int, int]:
-    """Return how many digits a finite Decimal has, and its exponent.
+    """Return the number of digits of a finite Decimal, and its exponent.
 
-    ``as_tuple`` makes an object of each digit, which is left to numbers of few.
+    ``as_tuple`` makes an object for each digit, so it is used for short numbers only.
     """
     text = Decimal.__str__(value)
     if len(text) <= _CHUNK_DIGITS:
@@ -105,10 +104,10 @@ def digits_of(value: Decimal) -> tuple[int, int]:
 
 
 class _Exponents(dict[bytes, Decimal]):
-    """Exponents by the scale that a cell begins with; a column has few."""
+    """A cache of exponents by the scale that a cell begins with; a column has few."""
 
     def __missing__(self, scale: bytes) -> Decimal:
-        if len(self) >= _KEPT:
+        if len(self) >= _CACHED:
             self.clear()
         made = self[scale] = Decimal(-int.from_bytes(scale, signed=True))
         return made

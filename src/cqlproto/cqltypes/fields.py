@@ -1,7 +1,7 @@
-"""The fields of objects that have names: what is bound by name, and how it is read.
+"""The named fields of objects that are bound by name, and how to read them.
 
-A field is called by its own name. Where its class gives it an alias (pydantic, msgspec's
-``rename``, attrs), it is called by that too, unless another field has that name.
+A field has its own name. If its class defines an alias (pydantic, msgspec's ``rename``, attrs), the
+alias is a name too, unless another field has that name.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 __all__ = ["fields_of", "values_of"]
 
-# How many classes are known at a time.
-_KEPT = 1024
+# How many classes are cached.
+_CACHED = 1024
 
 
 def fields_of(value: object) -> tuple[Mapping[str, Any], Callable[[Any], Any]] | None:
-    """Return the names of an object's fields, and what reads them.
+    """Return the names of an object's fields, and a function that reads them.
 
     Arguments:
-        value: a named tuple (a row and the value of a user-defined type are such), an instance of a
-            dataclass, of a pydantic model, of an attrs class or of a msgspec struct, or what has
-            ``keys()`` and items, as rows of other databases have.
+        value: a named tuple (also a row or the value of a user-defined type), an instance of a
+            dataclass, a pydantic model, an attrs class or a msgspec struct, or an object with
+            ``keys()`` and items, such as rows of other databases.
 
     Returns:
         a mapping of each name to a key, and a function from a key to the field's value; None for
@@ -54,8 +54,10 @@ def fields_of(value: object) -> tuple[Mapping[str, Any], Callable[[Any], Any]] |
 
 
 def values_of(value: object) -> tuple[Any, ...]:
-    """Return the values of an object's declared fields in their order, those of a model's extra
-    ones behind them; none for an object of another kind, which a named tuple is too."""
+    """Return the values of an object's declared fields, in order, then those of extra fields.
+
+    An object of another kind, named tuples included, has none.
+    """
     kind: Any = type(value)
     names = _attributes(kind)
     if not names:
@@ -66,17 +68,17 @@ def values_of(value: object) -> tuple[Any, ...]:
     return (*(getattr(value, name) for name in own if name not in computed), *extra.values())
 
 
-@lru_cache(maxsize=_KEPT)
+@lru_cache(maxsize=_CACHED)
 def _positions(names: Any) -> dict[str, int] | None:
-    """Return where the fields of a named tuple are; of two of the same name the first counts."""
+    """Return the positions of a named tuple's fields; of equal names the first counts."""
     if not isinstance(names, tuple):
         return None
     return {name: names.index(name) for name in names}
 
 
-@lru_cache(maxsize=_KEPT)
+@lru_cache(maxsize=_CACHED)
 def _attributes(kind: type) -> dict[str, str]:
-    """Return the attributes of a class's instances, by field and by alias; none for other kinds."""
+    """Return the attribute of each field and alias of a class; empty for other kinds of classes."""
     names: dict[str, str] = {}
     aliases: list[tuple[str, str]] = []
     if is_dataclass(kind):
@@ -98,7 +100,7 @@ def _attributes(kind: type) -> dict[str, str]:
 
 
 def _aliases(field: Any) -> Iterator[str]:
-    """Yield the aliases of a field of pydantic: texts, choices of them, paths of one step."""
+    """Yield the aliases of a pydantic field: strings, choices of them, and paths of one step."""
     for kind in ("serialization_alias", "alias", "validation_alias"):
         alias = getattr(field, kind, None)
         for choice in getattr(alias, "choices", (alias,)):

@@ -1,7 +1,7 @@
-"""CQL types as values: what a column's type is, not how its bytes are read.
+"""CQL types as values.
 
 A type is an immutable, hashable object whose ``str`` is the type in CQL. ``frozen`` is part of a
-type's text in a schema but never travels on the wire, so it does not count when types are compared.
+type's text in a schema but is never sent, so equality ignores it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = [
     "VectorType",
 ]
 
-# How deep types may be nested in one another. What reads, prints, hashes and codes them recurses,
-# and a peer chooses the types, so that this is what keeps it from exhausting the stack.
+# The maximum nesting of types. Reading, printing, hashing and coding a type recurse, and the peer
+# chooses the types: this limit keeps it from exhausting the stack.
 MAX_DEPTH = 64
 
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -43,7 +43,7 @@ def _frozen(text: str, frozen: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CQLType:
-    """The base of all types."""
+    """Base of all types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class NativeType(CQLType):
     """A scalar type, such as ``int`` or ``timeuuid``.
 
     Attributes:
-        name: its name in CQL, in lower case; ``text`` also stands for ``varchar``.
+        name: the name in CQL, in lower case; ``varchar`` is ``text``.
     """
 
     name: str
@@ -62,7 +62,7 @@ class NativeType(CQLType):
 
 @dataclass(frozen=True, slots=True)
 class CustomType(CQLType):
-    """A type known by nothing but the name of its Java class; its values are bytes."""
+    """A type of which only the name of its Java class is known; its values are bytes."""
 
     class_name: str
 
@@ -117,7 +117,7 @@ class TupleType(CQLType):
 
 @dataclass(frozen=True, slots=True)
 class VectorType(CQLType):
-    """``vector<element, dimension>``: a fixed number of elements, none of them null."""
+    """``vector<element, dimension>``: a fixed number of elements without nulls."""
 
     element: CQLType
     dimension: int
@@ -131,9 +131,9 @@ class UserType(CQLType):
     """A user-defined type.
 
     Attributes:
-        keyspace: the keyspace that it belongs to.
-        name: its name, unquoted.
-        fields: the names of its fields and their types, in order.
+        keyspace: the keyspace of the type.
+        name: the name, unquoted.
+        fields: the names and types of the fields, in order.
     """
 
     keyspace: str

@@ -1,12 +1,12 @@
-"""Types by name: the Java classes that servers send, and CQL as their schema tables have it.
+"""The names of types: Java classes, which servers send, and CQL, as in ``system_schema``.
 
-Servers name a type by its Java class where the protocol has no number for it: vectors always,
-durations before v5, some scalars on v3. A class that is known *is* that type; one that is not, or
-whose parameters make no sense, is a CustomType of the whole text, whose values are bytes: a name
-alone is no reason to give up a connection. The names come from a peer, so they are read in one
-pass, and nesting beyond MAX_DEPTH counts as making no sense.
+Servers name a type by its Java class if the protocol has no number for it: vectors always,
+durations before v5, some scalars on v3. A known class becomes its type. An unknown class, or one
+with malformed parameters, becomes a CustomType of the whole text, whose values are bytes, since a
+name alone must not end a connection. The peer chooses the names, so they are read in one pass, and
+nesting beyond MAX_DEPTH counts as malformed.
 
-CQL text comes from ``system_schema``, read by the client itself, so what is wrong there is raised.
+Parsing CQL text instead raises errors.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ _CLASSES = {
 }
 _NATIVE_BY_CLASS = {
     **{name: NATIVE_TYPES[cql] for cql, name in _CLASSES.items()},
-    # Older names of the same cells.
+    # Older names for the same layout.
     "DateType": NATIVE_TYPES["timestamp"],
     "LexicalUUIDType": NATIVE_TYPES["uuid"],
 }
 _WRAPPERS = frozenset({"FrozenType", "ReversedType"})
 
-# How many types one type may consist of, its user-defined types written out. No real one comes
-# near; a few definitions that each use the one before twice would grow beyond any memory.
+# The most parts of a type, those of its user-defined types included. Real types stay far below; a
+# few definitions that each use the previous one twice would otherwise exhaust memory.
 _MAX_PARTS = 100_000
 
 
@@ -82,7 +82,7 @@ def _as_frozen(cql_type: CQLType) -> CQLType:
 
 
 class _Malformed(Exception):
-    """The text is no name of a known class with sensible parameters."""
+    """The text is not a known class with valid parameters."""
 
 
 _CLASS_NAME = re.compile(r"\s*([\w.$]+)\s*")
@@ -90,14 +90,14 @@ _PARENTHESIS = re.compile(r"[()]")
 
 
 def parse_class_name(text: str, *, depth: int = 0) -> CQLType:
-    """Return the type that a Java class name stands for.
+    """Return the type with a Java class name.
 
-    The package may be left out. An unknown class, also as a parameter of a known one, becomes a
-    CustomType; so does the whole text if it makes no sense or is nested too deep.
+    The package may be omitted. An unknown class, also as a parameter of a known one, becomes a
+    CustomType; so does the whole text if it is malformed or nested too deeply.
 
     Arguments:
         text: such as ``org.apache.cassandra.db.marshal.VectorType(FloatType , 2)``.
-        depth: how deep this type itself is nested in another.
+        depth: the nesting depth of this type in another.
     """
     parser = _ClassNameParser(text)
     try:
@@ -106,12 +106,12 @@ def parse_class_name(text: str, *, depth: int = 0) -> CQLType:
             raise _Malformed
     except _Malformed:
         return CustomType(text)
-    # Also without the spaces around it, an unknown name stays as the server wrote it.
+    # An unknown name keeps the spaces that the server wrote around it.
     return CustomType(text) if isinstance(cql_type, CustomType) and "(" not in text else cql_type
 
 
 class _ClassNameParser:
-    """A position in a class name; every method reads one notation and moves it."""
+    """A position in a class name; every method reads one notation and advances."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -217,7 +217,7 @@ class _ClassNameParser:
             raise _Malformed from None
 
     def unknown_type(self, start: int) -> CustomType:
-        """Step over the parameters of an unknown class, whatever they are."""
+        """Skip the parameters of an unknown class."""
         if self.at("("):
             level = 0
             for match in _PARENTHESIS.finditer(self.text, self.pos):
@@ -236,17 +236,17 @@ class _ClassNameParser:
 def class_name(cql_type: CQLType) -> str:
     """Return the Java class name of a type, with its package.
 
-    As the server does, it says FrozenType only for the outermost of nested frozen types.
+    As on the server, only the outermost of nested frozen types is a FrozenType.
 
     Raises:
-        LocalProtocolError: the type is nested too deep, or not one of the model's.
+        LocalProtocolError: the type is nested too deeply, or is not a type of ``model``.
     """
     return _class_name(cql_type, False, 0)
 
 
 def _class_name(cql_type: CQLType, within_frozen: bool, depth: int) -> str:
     if depth > MAX_DEPTH:
-        raise LocalProtocolError(f"a type nested deeper than {MAX_DEPTH}")
+        raise LocalProtocolError(f"a type must be nested at most {MAX_DEPTH} deep")
     if isinstance(cql_type, NativeType) and cql_type.name in _CLASSES:
         return _PACKAGE + _CLASSES[cql_type.name]
     if isinstance(cql_type, CustomType):
@@ -271,7 +271,7 @@ def _class_name(cql_type: CQLType, within_frozen: bool, depth: int) -> str:
         fields = [f",{name.encode().hex()}:{inner(part)}" for name, part in cql_type.fields]
         text = f"UserType({cql_type.keyspace},{cql_type.name.encode().hex()}{''.join(fields)})"
     else:
-        raise LocalProtocolError(f"not a known CQL type: {cql_type!r}")
+        raise LocalProtocolError(f"unknown CQL type: {cql_type!r}")
     return f"{_PACKAGE}FrozenType({_PACKAGE}{text})" if frozen else f"{_PACKAGE}{text}"
 
 
@@ -282,16 +282,16 @@ _NO_TYPES: Mapping[str, UserType] = {}
 
 
 def parse_type(text: str, keyspace: str = "", udts: Mapping[str, UserType] = _NO_TYPES) -> CQLType:
-    """Return the type that a text in CQL stands for.
+    """Return the type that CQL text names.
 
     Arguments:
-        text: such as ``frozen<map<text, list<int>>>``, as ``system_schema`` has it.
-        keyspace: the keyspace that the names of user-defined types belong to.
+        text: such as ``frozen<map<text, list<int>>>``, as in ``system_schema``.
+        keyspace: the keyspace of the user-defined types.
         udts: the user-defined types of that keyspace, by name.
 
     Raises:
-        LocalProtocolError: the text is no type, names a user-defined type that is not in ``udts``,
-            or is nested deeper than ``MAX_DEPTH``.
+        LocalProtocolError: the text is not a type, names a user-defined type that is not in
+            ``udts``, or is nested deeper than ``MAX_DEPTH``.
     """
     parser = _CQLParser(text, keyspace, udts)
     cql_type = parser.read_type(0)
@@ -302,14 +302,17 @@ def parse_type(text: str, keyspace: str = "", udts: Mapping[str, UserType] = _NO
 
 
 def _check_size(cql_type: CQLType, text: str) -> None:
-    """Raise for a type that its user-defined types make too deep or too large."""
+    """Raise if the type, its user-defined types included, is too deep or too large."""
     todo = [(cql_type, 0)]
     seen = 0
     while todo:
         part, depth = todo.pop()
         seen += 1
         if depth > MAX_DEPTH or seen > _MAX_PARTS:
-            raise LocalProtocolError(f"a type nested too deep or too large: {text:.200}")
+            raise LocalProtocolError(
+                f"a type must have at most {_MAX_PARTS} parts, nested at most {MAX_DEPTH} deep, got"
+                f" {text:.200}"
+            )
         inner = depth + 1
         if isinstance(part, ListType | SetType | VectorType):
             todo.append((part.element, inner))
@@ -322,7 +325,7 @@ def _check_size(cql_type: CQLType, text: str) -> None:
 
 
 class _CQLParser:
-    """A position in CQL text; ``word`` is unquoted, in lower case, or None for a quoted name."""
+    """A position in CQL text; every method reads one notation and advances."""
 
     def __init__(self, text: str, keyspace: str, udts: Mapping[str, UserType]) -> None:
         self.text = text
@@ -331,7 +334,7 @@ class _CQLParser:
         self.pos = 0
 
     def fail(self) -> NoReturn:
-        raise LocalProtocolError(f"no CQL type, at offset {self.pos}: {self.text:.200}")
+        raise LocalProtocolError(f"malformed CQL type at offset {self.pos}: {self.text:.200}")
 
     def token(self) -> re.Match[str]:
         match = _TOKEN.match(self.text, self.pos)
@@ -382,7 +385,7 @@ class _CQLParser:
             if word == "varchar":
                 return NATIVE_TYPES["text"]
             if word == "empty":
-                # What the server calls the value column of some tables without one.
+                # The server's name for the type of the value column of some tables without one.
                 return CustomType(_PACKAGE + "EmptyType")
             if word in NATIVE_TYPES and not self.at_dot():
                 return NATIVE_TYPES[word]
@@ -392,7 +395,7 @@ class _CQLParser:
         return self.text.startswith(".", self.pos)
 
     def parameterised(self, word: str, depth: int) -> CQLType:
-        """Read what stands between < and >, and both are."""
+        """Read the parameters of a type, after its ``<``."""
         parts = [self.read_type(depth)]
         if word == "vector":
             self.expect(",")
@@ -421,5 +424,7 @@ class _CQLParser:
             keyspace, name = name, self.name(self.token())
         found = self.udts.get(name) if keyspace == self.keyspace else None
         if found is None:
-            raise LocalProtocolError(f"no such type as {keyspace}.{name} in {self.text:.200}")
+            raise LocalProtocolError(
+                f"unknown user-defined type {keyspace}.{name} in {self.text:.200}"
+            )
         return found

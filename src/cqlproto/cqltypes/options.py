@@ -1,7 +1,7 @@
-"""[option]: a type on the wire, as metadata has it (v4 section 4.2.5.2).
+"""[option]: the form of a type in metadata (v4 section 4.2.5.2).
 
-A type without a number in the version at hand is CUSTOM with its Java class. That goes for reading
-at every version: a CUSTOM whose class is known is that type.
+A type that has no number in a version is written as CUSTOM with its Java class. Reading accepts
+that in every version: a CUSTOM with a known class becomes that type.
 """
 
 from __future__ import annotations
@@ -66,17 +66,17 @@ def read_option(reader: Reader, depth: int = 0) -> CQLType:
     """Read one [option].
 
     Arguments:
-        reader: where it stands.
-        depth: how deep the type itself is nested in another.
+        reader: the reader, at the option.
+        depth: the nesting depth of this type in another.
 
     Raises:
-        RemoteProtocolError: it ends early, has an unknown number, announces more parts than can
-            follow, or is nested deeper than ``MAX_DEPTH``.
+        RemoteProtocolError: the option ends early, has an unknown number, announces more parts
+            than can follow, or is nested deeper than ``MAX_DEPTH``.
     """
     number = read_short(reader)
     native = _NATIVE_BY_ID.get(number)
     if depth > MAX_DEPTH:
-        raise RemoteProtocolError(f"a type nested deeper than {MAX_DEPTH}")
+        raise RemoteProtocolError(f"a type must be nested at most {MAX_DEPTH} deep")
     if native is not None:
         return native
     inner = depth + 1
@@ -97,11 +97,11 @@ def read_option(reader: Reader, depth: int = 0) -> CQLType:
         count = reader.check_count(read_short(reader), 4)
         fields = [(read_string(reader), read_option(reader, inner)) for _ in range(count)]
         return UserType(keyspace, name, tuple(fields))
-    raise RemoteProtocolError(f"an [option] with the unknown number 0x{number:04x}")
+    raise RemoteProtocolError(f"unknown number of an [option]: 0x{number:04x}")
 
 
 def _native_id(name: str, version: ProtocolVersion) -> int:
-    """Return the number of a native type, or that of CUSTOM where the version has none."""
+    """Return the number of a native type, or that of CUSTOM if the version has none."""
     if name in _SMALL and not version.has_small_types:
         return _CUSTOM
     if name == "duration" and not version.has_duration_type:
@@ -115,17 +115,17 @@ def write_option(
     """Write one [option].
 
     Arguments:
-        out: where it is appended.
+        out: the bytes to append to.
         cql_type: the type.
-        version: decides which types have numbers.
-        depth: how deep the type itself is nested in another.
+        version: determines which types have numbers.
+        depth: the nesting depth of this type in another.
 
     Raises:
         LocalProtocolError: the type is nested deeper than ``MAX_DEPTH``, has more parts than a
-            [short] counts, or is not one of the model's.
+            [short] can count, or is not a type of ``model``.
     """
     if depth > MAX_DEPTH:
-        raise LocalProtocolError(f"a type nested deeper than {MAX_DEPTH}")
+        raise LocalProtocolError(f"a type must be nested at most {MAX_DEPTH} deep")
     inner = depth + 1
     if isinstance(cql_type, NativeType) and _native_id(cql_type.name, version):
         write_short(out, _native_id(cql_type.name, version))

@@ -1,8 +1,8 @@
-"""The server's order of cells: where a member of a set or a key of a map stands.
+"""The server's order of cells, for the members of sets and the keys of maps.
 
-:func:`sort_key` returns a function from a cell to something that Python sorts as the server sorts
-cells of that type. An empty cell comes first; a type without an order of its own, such as a custom
-one, sorts by its bytes, unsigned. The cells are our own, so that nothing is checked here.
+:func:`sort_key` returns a function from a cell to a key that Python sorts as the server sorts cells
+of that type. An empty cell comes first; a type without its own order, such as a custom type, sorts
+by its unsigned bytes. Cells are not checked here, since this library has written them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _decimal(data: bytes) -> tuple[bool, Any]:
 
 
 def _real(data: bytes) -> tuple[bool, bool, int]:
-    """Order as Java does: ``-0.0`` before ``0.0``, every NaN after infinity."""
+    """Java's order: ``-0.0`` before ``0.0``, every NaN after infinity."""
     bits = int.from_bytes(data, "big", signed=True)
     decode = SCALARS["float" if len(data) == 4 else "double"].decode
     value = decode(data)
@@ -83,7 +83,7 @@ _NATIVE: dict[str, SortKey] = {
 
 
 def sort_key(cql_type: CQLType) -> SortKey:
-    """Return the function that gives the key by which cells of a type sort."""
+    """Return the sort key of the cells of a type."""
     if isinstance(cql_type, NativeType):
         return _NATIVE.get(cql_type.name, bytes)
     if isinstance(cql_type, ListType | SetType):
@@ -110,7 +110,7 @@ def _cells(data: bytes, pos: int) -> list[bytes | None]:
 
 
 def _sequence_key(keys: list[SortKey]) -> SortKey:
-    """Element by element, the shorter one first if all are equal; the keys take turns."""
+    """Element by element, then the shorter first; a map alternates between two keys."""
 
     def key(data: bytes) -> list[Any]:
         cells = _cells(data, 4)
@@ -121,7 +121,7 @@ def _sequence_key(keys: list[SortKey]) -> SortKey:
 
 
 def _parts_key(keys: list[SortKey]) -> SortKey:
-    """Part by part, a null first."""
+    """Part by part, nulls first."""
 
     def key(data: bytes) -> list[Any]:
         cells = _cells(data, 0)

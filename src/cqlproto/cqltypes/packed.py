@@ -1,9 +1,9 @@
-"""Cells that are packed already: a value that was read once and is sent any number of times.
+"""Values that are already encoded, so that they can be sent any number of times.
 
-A generator can be read only once, and a list may change between two looks at it. What may have to
-be sent again (to a node that doesn't know the statement, to another node, for the next page) is
-packed before it is sent the first time. Every encoder of a type that is not a scalar writes such a
-cell as it is.
+A generator can be read only once, and a list may change between two attempts. A value that may be
+sent again (to a node that does not know the statement, to another node, for the next page) is
+encoded before the first attempt. Every encoder of a type that is not a scalar accepts such a cell
+and writes it unchanged.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["READY", "PackedCell", "ready_cell"]
 
 
 class PackedCell:
-    """A packed value of a type that is not a scalar.
+    """An encoded value of a type that is not a scalar.
 
     Attributes:
-        cell: its bytes, without a length.
-        cql_type: the type that it was packed for.
+        cell: the bytes, without a length.
+        cql_type: the type that the value was encoded for.
     """
 
     __slots__ = ("cell", "cql_type")
@@ -46,23 +46,25 @@ def ready_cell(cql_type: CQLType, value: Any) -> bytes:
     """Return the cell of a value that needs no encoding.
 
     Arguments:
-        cql_type: the type of what it is bound to.
-        value: of one of the classes in ``READY``.
+        cql_type: the type that the value is bound to.
+        value: an instance of a class in ``READY``.
 
     Raises:
-        ValueConversionError: it was packed for another type. Fields that were added to a
-            user-defined type since are null, and a field may have another name.
+        ValueConversionError: the value was encoded for another type. A user-defined type may have
+            got more fields since, which are null, or other field names.
     """
     if not isinstance(value, PackedCell):
         return b""
     if not _is_extension(value.cql_type, cql_type):
-        reason = f"it was packed as {value.cql_type}, and the type has changed: bind it again"
+        reason = (
+            f"the value was encoded for {value.cql_type} and the type has changed: bind it again"
+        )
         raise ValueConversionError(reason, cql_type=str(cql_type), value=value)
     return value.cell
 
 
 def _is_extension(old: CQLType, new: CQLType) -> bool:
-    """Whether every cell of the old type means the same in the new one."""
+    """Whether every cell of the old type is a cell of the new type with the same meaning."""
     if old is new or old == new:
         return True
     if isinstance(old, UserType) and isinstance(new, UserType):

@@ -1,9 +1,9 @@
-"""Timeuuids and points in time: UUIDs of version 1, made and read.
+"""Timeuuids (UUIDs of version 1) from and to datetimes.
 
-A UUID of version 1 counts steps of 100 ns since the calendar's reform of 1582, and has 62 bits more
-that tell those of one step apart (RFC 9562, section 5.1). The server orders timeuuids by time, then
-by these bits as signed bytes, so that those of a millisecond lie between :func:`min_timeuuid` and
-:func:`max_timeuuid`, which are the server's functions of these names.
+A UUID of version 1 counts steps of 100 ns since 1582-10-15; 62 more bits distinguish UUIDs of the
+same step (RFC 9562, section 5.1). The server orders timeuuids by time, then by these bits as signed
+bytes. All timeuuids of a millisecond lie between :func:`min_timeuuid` and :func:`max_timeuuid`,
+which correspond to the server's ``minTimeuuid`` and ``maxTimeuuid``.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ _MOST = 0x7F7F7F7F7F7F7F7F
 
 
 def _make(steps: int, low: int) -> UUID:
-    """Return the UUID of so many steps since 1970 and the lower 64 bits."""
+    """Return the UUID with this number of steps since 1970 and these lower 64 bits."""
     time = steps + _REFORM
     if not 0 <= time < 1 << 60:
-        raise ValueError("a timeuuid must be of the years 1582 to 5236")
+        raise ValueError("the time of a timeuuid must be in the years 1582 to 5236")
     high = (time & 0xFFFFFFFF) << 32 | (time >> 16 & 0xFFFF0000) | 0x1000 | time >> 48
     return UUID(int=high << 64 | low)
 
 
 def _since(moment: datetime) -> timedelta:
     if not isinstance(moment, datetime):
-        raise TypeError(f"a timeuuid is made of a datetime, got {type(moment).__name__}")
+        raise TypeError(f"moment must be a datetime, got {type(moment).__name__}")
     if moment.utcoffset() is None:
-        raise ValueError(f"a datetime without a time zone is no point in time, got {moment!r}")
+        raise ValueError(f"moment must have a time zone, got {moment!r}")
     return moment - EPOCH
 
 
 def timeuuid_of(moment: datetime, *, clock_sequence: int, node: int) -> UUID:
-    """Return the timeuuid of a point in time.
+    """Return the timeuuid of a datetime.
 
     Arguments:
-        moment: with a time zone; its microseconds count.
-        clock_sequence: 14 bits that tell timeuuids of the same time and node apart.
-        node: 48 bits that tell nodes apart, for example random ones.
+        moment: the time, with a time zone; it is kept to the microsecond.
+        clock_sequence: 14 bits that distinguish timeuuids of the same time and node.
+        node: 48 bits that distinguish nodes, for example random ones.
 
     Raises:
         ValueError: an argument is out of range, or the datetime has no time zone.
@@ -59,24 +59,25 @@ def timeuuid_of(moment: datetime, *, clock_sequence: int, node: int) -> UUID:
 
 
 def timeuuid_datetime(value: UUID) -> datetime:
-    """Return the time of a timeuuid, in UTC, in whole microseconds.
+    """Return the time of a timeuuid in UTC, truncated to microseconds.
 
     Raises:
-        ValueError: it is a UUID of another version.
+        TypeError: the value is not a UUID.
+        ValueError: the UUID has another version.
     """
     if not isinstance(value, UUID):
-        raise TypeError(f"a timeuuid is a UUID, got {type(value).__name__}")
-    version = value.int >> 76 & 15  # not UUID.version, which looks at the variant too
+        raise TypeError(f"value must be a UUID, got {type(value).__name__}")
+    version = value.int >> 76 & 15  # UUID.version is None for another variant
     if version != 1:
-        raise ValueError(f"a timeuuid is a UUID of version 1, got {value} of version {version}")
+        raise ValueError(f"value must be a UUID of version 1, got {value} of version {version}")
     return EPOCH + _MICROSECOND * ((value.time - _REFORM) // 10)
 
 
 def min_timeuuid(moment: datetime) -> UUID:
-    """Return the least timeuuid of a millisecond, as the server's ``minTimeuuid`` does.
+    """Return the least timeuuid of a millisecond, as the server's ``minTimeuuid``.
 
     Arguments:
-        moment: with a time zone; what is below a millisecond is cut off.
+        moment: the time, with a time zone; it is truncated to the millisecond.
 
     Raises:
         ValueError: the datetime has no time zone, or is out of range.
@@ -85,8 +86,8 @@ def min_timeuuid(moment: datetime) -> UUID:
 
 
 def max_timeuuid(moment: datetime) -> UUID:
-    """Return the greatest timeuuid of a millisecond, as the server's ``maxTimeuuid`` does.
+    """Return the greatest timeuuid of a millisecond, as the server's ``maxTimeuuid``.
 
-    Arguments and errors are those of :func:`min_timeuuid`.
+    Arguments and errors are the same as for :func:`min_timeuuid`.
     """
     return _make((_since(moment) // _MILLISECOND + 1) * 10_000 - 1, _MOST)

@@ -1,10 +1,10 @@
-"""The values of user-defined types: hashable named tuples, of one class per type.
+"""The values of user-defined types: hashable named tuples, with one class per type.
 
 A field is read as ``value.street``, ``value["street"]`` or ``value[0]``. The classes are made with
-``type()`` from properties, never from generated source, since the names in them come from a server.
-A name that is no identifier, or starts with an underscore, is no attribute and is read as
-``value["name"]``, and so is one called ``keys``, which ``dict(value)`` needs. A field called
-``count`` or ``index`` hides the method of ``tuple`` that nobody wants there.
+``type()`` and properties, never from generated source, since a server chooses the names. A name
+that is not an identifier, starts with an underscore, or is ``keys``, which ``dict(value)`` calls,
+is not an attribute: use ``value["name"]``. A field called ``count`` or ``index`` hides the method
+of ``tuple``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["UserValue", "user_value_class"]
 
-# How many classes are kept. One that was dropped and is needed again is made anew; its values still
-# equal the older ones, since they compare as tuples, and still bind, by name.
-_CLASSES_KEPT = 512
+# How many classes are cached. A class that was dropped is made again when it is used; its values
+# equal the older ones, since they compare as tuples, and both bind by name.
+_CLASSES_CACHED = 512
 
 
 class UserValue(tuple[Any, ...]):
-    """The base of the values of all user-defined types.
+    """Base of the values of all user-defined types.
 
     Attributes:
         _fields: the names of the fields, as in CQL.
@@ -43,12 +43,12 @@ class UserValue(tuple[Any, ...]):
 
     @classmethod
     def _make(cls, values: Iterable[Any]) -> Self:
-        """Return the value of these fields; fields that are left out at the end are null."""
+        """Return the value of these fields; missing fields at the end are null."""
         given = tuple(values)
         missing = len(cls._fields) - len(given)
         if missing < 0:
             raise ValueError(
-                f"{len(given)} values for the {len(cls._fields)} fields of {cls._type_name}"
+                f"{cls._type_name} must have at most {len(cls._fields)} values, got {len(given)}"
             )
         return cls(given + (None,) * missing)
 
@@ -57,7 +57,7 @@ class UserValue(tuple[Any, ...]):
         return self._fields
 
     def __contains__(self, item: object) -> bool:
-        """A str is looked for among the names of the fields, anything else among the values."""
+        """Whether a str is the name of a field, or any other object one of the values."""
         return tuple.__contains__(self._fields if isinstance(item, str) else self, item)
 
     def _asdict(self) -> dict[str, Any]:
@@ -87,13 +87,13 @@ def _getter(position: int) -> Callable[[UserValue], Any]:
     get = tuple.__getitem__
 
     def read(value: UserValue) -> Any:
-        # Not value[position], which would ask whether that is a name.
+        # Not value[position]: __getitem__ below would check for a name first.
         return get(value, position)
 
     return read
 
 
-@lru_cache(maxsize=_CLASSES_KEPT)
+@lru_cache(maxsize=_CLASSES_CACHED)
 def _make_class(keyspace: str, name: str, fields: tuple[str, ...]) -> type[UserValue]:
     namespace: dict[str, Any] = {
         field: property(_getter(position))
@@ -114,11 +114,11 @@ def _make_class(keyspace: str, name: str, fields: tuple[str, ...]) -> type[UserV
 def user_value_class(cql_type: UserType) -> type[UserValue]:
     """Return the class of the values of a user-defined type.
 
-    It is the same for types of the same keyspace, name and field names. Call it with one iterable
-    of all fields, as ``tuple`` is called.
+    Types of the same keyspace, name and field names share a class. Call it, like ``tuple``, with
+    one iterable of all fields.
 
     Arguments:
-        cql_type: the type; the types of its fields do not matter.
+        cql_type: the type; the types of its fields are ignored.
     """
     return _make_class(cql_type.keyspace, cql_type.name, tuple(name for name, _ in cql_type.fields))
 

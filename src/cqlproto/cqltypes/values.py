@@ -1,10 +1,9 @@
-"""The Python values that stand for CQL values where the standard library has none that would do.
+"""Python classes for CQL values that the standard library cannot hold.
 
-Three needs are met here. A cell may hold what a Python type cannot: no bytes at all
-(:data:`EMPTY`), a duration, an instant after year 9999 or a time of day with nanoseconds. A
-container may hold what Python would merge, since ``-0.0 == 0.0`` in Python and not in CQL. And a
-value below a set or as a key of a map must be hashable. All of them are immutable, hashable and
-picklable, and bind again as they came.
+A cell may hold no bytes at all (:data:`EMPTY`), a duration, a time after the year 9999 or a time of
+day with nanoseconds. A collection may hold members that Python merges, since ``-0.0 == 0.0`` in
+Python but not in CQL. A map below a set or as a key of a map must be hashable. All of these values
+are immutable, hashable and picklable, and binding a decoded value writes the same cell.
 
 The values of user-defined types are in :mod:`cqlproto.cqltypes.uservalues`.
 """
@@ -38,9 +37,9 @@ E = TypeVar("E")
 
 
 class Empty:
-    """The type of :data:`EMPTY`: a cell of zero bytes of a type other than a string or a blob.
+    """The type of :data:`EMPTY`: a cell of zero bytes, of a type other than a string or a blob.
 
-    The server stores such cells and keeps them apart from null. It is false in a condition.
+    The server stores such cells and distinguishes them from null. EMPTY is false in a condition.
     """
 
     __slots__ = ()
@@ -62,16 +61,16 @@ EMPTY: Final[Empty] = object.__new__(Empty)
 
 
 def _check(value: object, bits: int, what: str) -> None:
-    """Raise unless ``value`` is an integer of so many bits, sign included."""
+    """Raise unless ``value`` is an int that fits ``bits`` bits, sign included."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{what} must be an int, not {type(value).__name__}")
+        raise TypeError(f"{what} must be an int, got {type(value).__name__}")
     if not -(1 << bits - 1) <= value < 1 << bits - 1:
-        raise ValueError(f"{what} must fit {bits} bits, {shown_value(value)} does not")
+        raise ValueError(f"{what} must fit {bits} bits, got {shown_value(value)}")
 
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """A CQL ``duration``; the three parts are kept apart, since a month has no fixed length.
+    """A CQL ``duration`` of three separate parts, since a month has no fixed length.
 
     Durations have no order, as in CQL.
 
@@ -82,7 +81,7 @@ class Duration:
 
     Raises:
         ValueError: a part is out of range, or the parts have different signs (v5 section 5.8).
-        TypeError: a part is no int.
+        TypeError: a part is not an int.
     """
 
     months: int = 0
@@ -95,7 +94,7 @@ class Duration:
         _check(self.nanoseconds, 64, "nanoseconds")
         parts = (self.months, self.days, self.nanoseconds)
         if min(parts) < 0 < max(parts):
-            raise ValueError(f"the parts of a duration must have one sign, {parts} have two")
+            raise ValueError(f"the parts of a duration must have the same sign, got {parts}")
 
     def __str__(self) -> str:
         """Return the duration as CQL writes it, such as ``1mo2d3ns``."""
@@ -137,7 +136,7 @@ class Date:
 class Time:
     """A CQL ``time`` with a part of a microsecond, which ``datetime.time`` cannot hold.
 
-    A server does not check the range of bound times, so that one outside a day can come back.
+    A server does not check the range of bound times, so it may return one outside a day.
 
     Arguments:
         nanoseconds: since midnight, 64 bits, signed.
@@ -150,9 +149,9 @@ class Time:
 
 
 class FrozenMap(Mapping[K, V]):
-    """A mapping that can be hashed: what a map decodes to below a set or as a key of a map.
+    """A hashable mapping: a map below a set or as a key of a map decodes to it.
 
-    It equals any mapping of equal items.
+    It equals any mapping with equal items.
 
     Arguments:
         items: a mapping, or pairs of keys and values; all must be hashable.
@@ -199,10 +198,10 @@ class FrozenMap(Mapping[K, V]):
 
 
 class LosslessSet(Iterable[E]):
-    """A set some of whose members Python holds equal, such as ``{-0.0, 0.0}``, in the server's
-    order.
+    """A set with members that are equal in Python, such as ``{-0.0, 0.0}``.
 
-    ``in`` compares as Python does. Two are equal if their members are, in the same order.
+    The members are in the server's order. ``in`` compares as Python does. Two sets are equal if
+    their members are, in the same order.
 
     Arguments:
         members: the members, all of them hashable.
@@ -238,11 +237,10 @@ class LosslessSet(Iterable[E]):
 
 
 class LosslessMap(Iterable[K]):
-    """A map some of whose keys Python holds equal, in the server's order.
+    """A map with keys that are equal in Python, in the server's order.
 
-    It reads like a dict as far as that is possible: :meth:`items` gives every pair, and a look-up
-    raises ``KeyError`` for a key that stands for several. Two are equal if their items are, in the
-    same order.
+    :meth:`items` returns every pair. A look-up by key raises ``KeyError`` if several keys are equal
+    to it. Two maps are equal if their items are, in the same order.
 
     Arguments:
         items: pairs of keys and values.
@@ -258,7 +256,7 @@ class LosslessMap(Iterable[K]):
         return self._items
 
     def keys(self) -> tuple[K, ...]:
-        """Return all keys, those that Python holds equal too."""
+        """Return all keys, equal ones included."""
         return tuple(key for key, _ in self._items)
 
     def values(self) -> tuple[Any, ...]:
@@ -268,7 +266,7 @@ class LosslessMap(Iterable[K]):
     def __getitem__(self, key: object) -> Any:
         found = [value for own, value in self._items if own == key]
         if len(found) != 1:
-            reason = f"{key!r} stands for {len(found)} keys; see items()" if found else key
+            reason = f"{key!r} equals {len(found)} keys: use items()" if found else key
             raise KeyError(reason)
         return found[0]
 

@@ -1,15 +1,15 @@
 """Integers of variable length: [unsigned vint] and [vint] (v5 section 3).
 
-The number of leading ones of the first byte is the number of bytes that follow; what is left of the
-first byte are the highest bits. A [vint] is zigzag encoded first, so that small negative numbers
-stay short. Only durations and vectors use them, and both live inside a cell, so these work on a
-cell's bytes and a position instead of a :class:`~cqlproto.wire.Reader`, and raise ValueError for
-their callers to name the type.
+The number of leading one bits of the first byte is the number of bytes that follow; the other bits
+of the first byte are the highest bits of the number. A [vint] is zigzag encoded first, so that
+small negative numbers are short. Only the cells of durations and vectors contain them, so the
+functions take a cell and a position instead of a :class:`~cqlproto.wire.Reader`. They raise
+ValueError, and the caller adds the type.
 """
 
 from __future__ import annotations
 
-__all__ = ["read_unsigned_vint", "read_vint", "write_unsigned_vint", "write_vint"]
+__all__ = ["read_unsigned_vint", "write_unsigned_vint", "write_vint"]
 
 
 def read_unsigned_vint(data: bytes, pos: int) -> tuple[int, int]:
@@ -41,12 +41,6 @@ def write_unsigned_vint(value: int) -> bytes:
     extra = min((value.bit_length() - 1) // 7, 8)
     ones = 0xFF00 >> extra & 0xFF
     return (ones << 8 * extra | value).to_bytes(extra + 1, "big")
-
-
-def read_vint(data: bytes, pos: int) -> tuple[int, int]:
-    """Read one [vint], as :func:`read_unsigned_vint`."""
-    number, pos = read_unsigned_vint(data, pos)
-    return number >> 1 ^ -(number & 1), pos
 
 
 def write_vint(value: int) -> bytes:

@@ -1,12 +1,12 @@
-"""The messages of the protocol, and one table that finds the reader of each.
+"""The messages of the protocol, and the table of their readers.
 
-A frame's body is a prefix, which its flags announce, and a message. :func:`read_prefix` and
-:func:`read_response` read what a server sends, :func:`read_request_prefix` and :func:`read_request`
-what a client sends. Either a message comes out, or
+The body of a frame is a prefix, which the flags announce, and a message. :func:`read_prefix` and
+:func:`read_response` read the body of a response, :func:`read_request_prefix` and
+:func:`read_request` that of a request. They return a message or raise
 :class:`~cqlproto.exceptions.RemoteProtocolError`.
 
-Bytes behind a response are passed over, to make room for what later servers may add (v4 section
-4.2); an ERROR keeps them, in ``extra``. Behind a request they are an error.
+Bytes after a response are ignored, since later servers may add fields (v4 section 4.2); an ERROR
+keeps them in ``extra``. Bytes after a request are an error.
 """
 
 from __future__ import annotations
@@ -133,8 +133,7 @@ _RESPONSE = True
 _RESULT = Opcode.RESULT.value
 
 
-# Every message by opcode and direction, but RESULT, for which read_response has a shorter way;
-# nothing else decides what may be read.
+# The reader of every message by opcode and direction, except for RESULT: read_response handles it.
 _READERS: dict[tuple[int, bool], Callable[[Reader, ProtocolVersion], Request | Response]] = {
     (Opcode.STARTUP, _REQUEST): Startup.read_body,
     (Opcode.OPTIONS, _REQUEST): Options.read_body,
@@ -162,7 +161,7 @@ def _read(
     if read is None:
         if opcode in _OPCODES:
             side = "response" if direction is _RESPONSE else "request"
-            raise RemoteProtocolError(f"{Opcode(opcode).name} is no {side}")
+            raise RemoteProtocolError(f"opcode must be that of a {side}, got {Opcode(opcode).name}")
         raise RemoteProtocolError(f"unknown opcode {opcode:#04x}")
     reader = Reader(body, pos)
     message = read(reader, version)
@@ -172,16 +171,16 @@ def _read(
 
 
 def read_request(opcode: int, body: bytes, pos: int, version: ProtocolVersion) -> Request:
-    """Read what a client says (v4 section 4.1).
+    """Read a request (v4 section 4.1).
 
     Arguments:
-        opcode: of the frame.
-        body: of the frame, decompressed.
-        pos: where the message begins, after the prefix, in bytes.
-        version: of the frame.
+        opcode: the opcode of the frame.
+        body: the body of the frame, decompressed.
+        pos: the offset of the message, after the prefix.
+        version: the version of the frame.
 
     Raises:
-        RemoteProtocolError: an unknown opcode, that of a response, or a malformed body.
+        RemoteProtocolError: the opcode is unknown or that of a response, or the body is malformed.
     """
     return cast("Request", _read(opcode, _REQUEST, body, pos, version))
 
@@ -193,17 +192,17 @@ def read_response(
     version: ProtocolVersion,
     known: ResultMetadata | None = None,
 ) -> Response:
-    """Read what a server says (v4 section 4.2).
+    """Read a response (v4 section 4.2).
 
     Arguments:
-        opcode: of the frame.
-        body: of the frame, decompressed; a :class:`Rows` keeps it, so it is immutable.
-        pos: where the message begins, after the prefix, in bytes.
-        version: of the frame.
+        opcode: the opcode of the frame.
+        body: the body of the frame, decompressed; a :class:`Rows` keeps a reference to it.
+        pos: the offset of the message, after the prefix.
+        version: the version of the frame.
         known: the result metadata that the request was sent with; see :func:`read_result`.
 
     Raises:
-        RemoteProtocolError: an unknown opcode, that of a request, or a malformed body.
+        RemoteProtocolError: the opcode is unknown or that of a request, or the body is malformed.
     """
     if opcode == _RESULT:
         return read_result(body, pos, version, known)
@@ -216,23 +215,23 @@ _NO_PREFIX: tuple[None, tuple[()], None, int] = (None, (), None, 0)
 def read_prefix(
     body: bytes, flags: int, version: ProtocolVersion
 ) -> tuple[UUID | None, Sequence[str], Mapping[str, bytes | None] | None, int]:
-    """Read what stands before a response (v4 section 2.2).
+    """Read the prefix of a response (v4 section 2.2).
 
     Arguments:
-        body: of the frame, decompressed.
-        flags: of the frame's header.
-        version: of the frame.
+        body: the body of the frame, decompressed.
+        flags: the flags of the header.
+        version: the version of the frame.
 
     Returns:
-        The tracing id, the warnings, the custom payload, and where the message begins, in bytes.
+        The tracing id, the warnings, the custom payload, and the offset of the message.
 
     Raises:
-        RemoteProtocolError: a malformed prefix, or flags that the version does not define.
+        RemoteProtocolError: the prefix is malformed, or the version does not define the flags.
     """
     if not flags & (FLAG_TRACING | FLAG_WARNING | FLAG_PAYLOAD):
         return _NO_PREFIX
     if flags & (FLAG_WARNING | FLAG_PAYLOAD) and not version.has_warnings:
-        raise RemoteProtocolError("warnings or a custom payload before v4")
+        raise RemoteProtocolError("warnings and custom payloads need v4")
     reader = Reader(body)
     tracing_id = read_uuid(reader) if flags & FLAG_TRACING else None
     warnings = read_string_list(reader) if flags & FLAG_WARNING else ()
@@ -247,7 +246,7 @@ def write_prefix(
     warnings: Sequence[str] = (),
     payload: Mapping[str, bytes | None] | None = None,
 ) -> int:
-    """Append what stands before a response, and return the header flags that announce it.
+    """Append the prefix of a response, and return the header flags that announce it.
 
     Raises:
         LocalProtocolError: warnings or a payload on v3.
@@ -267,19 +266,18 @@ def write_prefix(
 def read_request_prefix(
     body: bytes, flags: int, version: ProtocolVersion
 ) -> tuple[Mapping[str, bytes | None] | None, int]:
-    """Read what stands before a request: its custom payload (v4 section 2.2).
+    """Read the prefix of a request, its custom payload (v4 section 2.2).
 
     Returns:
-        The payload, and where the message begins, in bytes. A request that asks for tracing carries
-        no id.
+        The payload, and the offset of the message. A request with the tracing flag has no id.
 
     Raises:
-        RemoteProtocolError: a malformed payload, or one before v4.
+        RemoteProtocolError: the payload is malformed, or the version is v3.
     """
     if not flags & FLAG_PAYLOAD:
         return None, 0
     if not version.has_warnings:
-        raise RemoteProtocolError("a custom payload before v4")
+        raise RemoteProtocolError("a custom payload needs v4")
     reader = Reader(body)
     return read_bytes_map(reader), reader.pos
 

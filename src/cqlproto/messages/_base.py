@@ -1,8 +1,8 @@
-"""What all messages share: equality, a repr that keeps secrets, and [consistency].
+"""The base of all messages: equality, a repr that hides secrets, and [consistency].
 
-Messages are made per request and per reply, so they are plain classes with ``__slots__`` and an
-``__init__``: that is about six times cheaper to make than a frozen dataclass. Equality and repr go
-over the slots. A message is never hashable, since it can be changed.
+Messages are made per request and per response, so they are plain classes with ``__slots__`` and an
+``__init__``, which takes a sixth of the time of a frozen dataclass. Equality and repr use the
+slots. Messages are mutable and therefore not hashable.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Message", "Record", "read_consistency", "read_known_consistency", "write_consistency"]
 
-# How much of one field a repr shows: rows and bound values may be megabytes.
+# The most characters that a repr shows of a field: bound values may be megabytes.
 _SHOWN = 200
 
 # Indexed by code: an enum lookup by value costs several times as much.
@@ -27,11 +27,11 @@ _CONSISTENCIES = tuple(Consistency)
 
 
 class Record:
-    """A value that consists of its slots.
+    """A mutable record of its slots.
 
     Attributes:
-        secret: names of slots that repr must not show.
-        ignored: names of slots that do not count for equality and are not shown.
+        secret: the slots that repr must not show.
+        ignored: the slots that equality and repr ignore.
     """
 
     __slots__: tuple[str, ...] = ()
@@ -61,10 +61,10 @@ class Record:
 
 
 class Message(Record):
-    """A message of the protocol, without its frame header.
+    """A message of the protocol, without the frame header.
 
     Attributes:
-        opcode: the opcode of its frame (v4 section 2.4).
+        opcode: the opcode of the frame (v4 section 2.4).
     """
 
     __slots__ = ()
@@ -74,22 +74,22 @@ class Message(Record):
         """Append the body, without the prefix of payload, warnings and tracing id.
 
         Raises:
-            LocalProtocolError: the message cannot be said in this version, or a value does not fit.
+            LocalProtocolError: the version does not support the message, or a value does not fit.
         """
         raise NotImplementedError
 
 
 def read_consistency(reader: Reader) -> Consistency | int:
-    """[consistency]; a level that is not known stays a number, so that an ERROR can be shown."""
+    """[consistency]; an unknown level stays a number, so that an ERROR can be shown."""
     code = read_short(reader)
     return _CONSISTENCIES[code] if code < len(_CONSISTENCIES) else code
 
 
 def read_known_consistency(reader: Reader) -> Consistency:
-    """[consistency]; raises RemoteProtocolError for a level that is not known."""
+    """[consistency]; raises RemoteProtocolError for an unknown level."""
     code = read_short(reader)
     if code >= len(_CONSISTENCIES):
-        raise RemoteProtocolError(f"{code:#06x} is no consistency level")
+        raise RemoteProtocolError(f"unknown consistency level {code:#06x}")
     return _CONSISTENCIES[code]
 
 

@@ -1,19 +1,17 @@
-"""The parameters of QUERY and EXECUTE, and what BATCH shares of them (v4 section 4.1.4).
+"""The parameters of QUERY and EXECUTE, and the options that BATCH shares (v4 section 4.1.4).
 
-For the fast path :func:`pack_parameters_around` gives what stands before and after the bound
-values, which is the same for every call of a statement with the same options; only the values
-between the two are packed per call. Where each call has a timestamp of its own,
-:func:`pack_behind_timestamp` says how much of that stands behind it.
+On the fast path, :func:`pack_parameters_around` returns the bytes before and after the bound
+values. They are the same for every execution of a statement with the same options, so only the
+values are packed per execution. If each execution has its own timestamp,
+:func:`pack_behind_timestamp` returns the bytes after it.
 
-Reading (the server's side) accepts what is well formed, even if a server would refuse it, such as a
-page size of 0; writing refuses what no server accepts. A flag that the version does not define
-makes the rest of a body unreadable and is an error.
+Reading (the server's side) accepts any well-formed parameters, such as a page size of 0, even if a
+server would refuse them; writing refuses what no server accepts. A flag that the version does not
+define makes the rest of a body unreadable and is an error.
 """
 
 from __future__ import annotations
 
-import struct
-from struct import Struct
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from cqlproto.enums import (
@@ -30,6 +28,7 @@ from cqlproto.enums import (
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
 from cqlproto.messages._base import Record, read_known_consistency, write_consistency
 from cqlproto.wire import (
+    MAX_SHORT,
     UNSET,
     Unset,
     read_byte,
@@ -45,6 +44,7 @@ from cqlproto.wire import (
     write_long,
     write_short,
     write_string,
+    write_value,
 )
 
 if TYPE_CHECKING:
@@ -73,10 +73,6 @@ __all__ = [
 # A bound value in wire form: None is null.
 Value: TypeAlias = bytes | Unset | None
 
-_INT = Struct(">i")
-_NULL = b"\xff\xff\xff\xff"
-_UNSET = b"\xff\xff\xff\xfe"
-_MAX_VALUES = 0xFFFF
 
 _ALL_FLAGS = (
     QUERY_VALUES
@@ -102,21 +98,21 @@ class SharedOptions(Protocol):
 
 
 class QueryParameters(Record):
-    """What QUERY and EXECUTE say besides the statement (v4 section 4.1.4).
+    """The parameters of QUERY and EXECUTE (v4 section 4.1.4).
 
     Arguments:
         consistency: how many replicas must answer.
         values: the bound values in wire form; None for null, :data:`~cqlproto.wire.UNSET` (not on
-            v3) for a column left as it is. At most 65535.
-        names: the bind markers' names, as many as values, in the markers' order; None binds by
-            position. Cassandra 6.0-alpha2 takes named values in any other order by position.
-        skip_metadata: ask for Rows without column specifications.
-        page_size: rows per page, at least 1; None asks for all rows at once.
-        paging_state: where to go on, from the page before.
-        serial_consistency: of an LWT's Paxos phase, SERIAL or LOCAL_SERIAL.
+            v3) to leave a column unchanged. At most 65535.
+        names: the names of the bind markers, one per value, in the markers' order; None binds by
+            position. Cassandra 6.0-alpha2 binds named values in any other order by position.
+        skip_metadata: whether Rows may omit the column specifications.
+        page_size: rows per page, at least 1; None requests all rows at once.
+        paging_state: the paging state of the previous page.
+        serial_consistency: the level of an LWT's Paxos phase, SERIAL or LOCAL_SERIAL.
         timestamp: the write time in microseconds since 1970.
-        keyspace: where unqualified tables are looked up (v5).
-        now_in_seconds: what the server takes for the current time (v5).
+        keyspace: the keyspace of unqualified tables (v5).
+        now_in_seconds: the server's current time for this request, in seconds since 1970 (v5).
     """
 
     __slots__ = (
@@ -178,18 +174,9 @@ def read_flags(reader: Reader, version: ProtocolVersion, known: int) -> int:
 
 
 def _write_one(out: bytearray, value: Value, version: ProtocolVersion) -> None:
-    if value is None:
-        out += _NULL
-    elif isinstance(value, Unset):
-        if not version.has_unset:
-            raise LocalProtocolError("a bound value cannot be unset before v4")
-        out += _UNSET
-    else:
-        try:
-            out += _INT.pack(len(value))
-        except struct.error as exc:
-            raise LocalProtocolError(f"a bound value of {len(value)} bytes") from exc
-        out += value
+    if value is UNSET and not version.has_unset:
+        raise LocalProtocolError("UNSET needs v4")
+    write_value(out, value)
 
 
 def write_bound(
@@ -199,15 +186,19 @@ def write_bound(
     version: ProtocolVersion,
 ) -> None:
     """Append <n>[<name_1>]<value_1>..[<name_n>]<value_n>."""
-    if len(values) > _MAX_VALUES:
-        raise LocalProtocolError(f"{len(values)} bound values, at most {_MAX_VALUES} are possible")
+    if len(values) > MAX_SHORT:
+        raise LocalProtocolError(
+            f"a request must have at most {MAX_SHORT} bound values, got {len(values)}"
+        )
     write_short(out, len(values))
     if names is None:
         for value in values:
             _write_one(out, value, version)
         return
     if len(names) != len(values):
-        raise LocalProtocolError(f"{len(names)} names for {len(values)} bound values")
+        raise LocalProtocolError(
+            f"names must be as many as bound values ({len(values)}), got {len(names)}"
+        )
     for name, value in zip(names, values, strict=True):
         write_string(out, name)
         _write_one(out, value, version)
@@ -222,7 +213,7 @@ def read_values(reader: Reader, version: ProtocolVersion) -> list[Value]:
 def _read_one(reader: Reader, version: ProtocolVersion) -> Value:
     value = read_value(reader)
     if value is UNSET and not version.has_unset:
-        raise RemoteProtocolError("an unset value before v4")
+        raise RemoteProtocolError("UNSET needs v4")
     return value
 
 
@@ -233,17 +224,19 @@ def option_flags(
     now_in_seconds: int | None,
     version: ProtocolVersion,
 ) -> int:
-    """The flags of the options that QUERY, EXECUTE and BATCH share, checked."""
+    """Check the options that QUERY, EXECUTE and BATCH share, and return their flags."""
     flags = 0
     if serial_consistency is not None:
         if not serial_consistency.is_serial:
-            raise LocalProtocolError(f"{serial_consistency.name} is not a serial consistency")
+            raise LocalProtocolError(
+                f"serial_consistency must be SERIAL or LOCAL_SERIAL, got {serial_consistency.name}"
+            )
         flags |= QUERY_SERIAL_CONSISTENCY
     if timestamp is not None:
         flags |= QUERY_TIMESTAMP
     if keyspace is not None:
         if not version.has_keyspace_option:
-            raise LocalProtocolError("a keyspace per request needs v5")
+            raise LocalProtocolError("keyspace needs v5")
         flags |= QUERY_KEYSPACE
     if now_in_seconds is not None:
         if not version.has_now_in_seconds:
@@ -292,7 +285,7 @@ def _parameter_flags(params: QueryParameters, version: ProtocolVersion) -> int:
         flags |= QUERY_SKIP_METADATA
     if params.page_size is not None:
         if params.page_size < 1:
-            raise LocalProtocolError(f"a page of {params.page_size} rows")
+            raise LocalProtocolError(f"page_size must be at least 1, got {params.page_size}")
         flags |= QUERY_PAGE_SIZE
     if params.paging_state is not None:
         flags |= QUERY_PAGING_STATE
@@ -312,8 +305,8 @@ def write_parameters(out: bytearray, params: QueryParameters, version: ProtocolV
 
     Raises:
         LocalProtocolError: UNSET on v3, a keyspace or now_in_seconds before v5, more than 65535
-            values, a serial consistency that is none, a page size below 1, names and values that
-            differ in number.
+            values, a serial consistency that is not serial, a page size below 1, or names and
+            values that differ in number.
     """
     flags = _parameter_flags(params, version)
     if params.values is not None:
@@ -321,7 +314,7 @@ def write_parameters(out: bytearray, params: QueryParameters, version: ProtocolV
         if params.names is not None:
             flags |= QUERY_NAMES
     elif params.names is not None:
-        raise LocalProtocolError("names without bound values")
+        raise LocalProtocolError("names need bound values, got none")
     write_consistency(out, params.consistency)
     write_flags(out, flags, version)
     if params.values is not None:
@@ -332,22 +325,22 @@ def write_parameters(out: bytearray, params: QueryParameters, version: ProtocolV
 def pack_parameters_around(
     params: QueryParameters, version: ProtocolVersion
 ) -> tuple[bytes, bytes]:
-    """Pack what stands around bound values that somebody else packs.
+    """Pack the parameters without the bound values, which the caller packs.
 
     Arguments:
-        params: its ``values`` do not matter; it has no ``names``.
+        params: the parameters; ``values`` is ignored, and ``names`` must be None.
         version: the version of the connection.
 
     Returns:
-        What comes before ``<n><value_1>..<value_n>``: consistency and flags, with the flag for
-        values set; and what comes after.
+        The bytes before ``<n><value_1>..<value_n>``: consistency and flags, with the flag for
+        values set; and the bytes after.
 
     Raises:
-        LocalProtocolError: as :func:`write_parameters`; also for names, which would stand between
+        LocalProtocolError: as :func:`write_parameters`; also for names, which are written between
             the values.
     """
     if params.names is not None:
-        raise LocalProtocolError("values packed apart are bound by position, not by name")
+        raise LocalProtocolError("names must be None: a prepared statement binds by position")
     flags = _parameter_flags(params, version) | QUERY_VALUES
     before = bytearray()
     write_consistency(before, params.consistency)
@@ -358,10 +351,10 @@ def pack_parameters_around(
 
 
 def pack_behind_timestamp(params: QueryParameters) -> bytes:
-    """Pack what stands behind the timestamp: the options of v5 (v5 section 4.1.4).
+    """Pack the options after the timestamp, which are those of v5 (v5 section 4.1.4).
 
-    It is the end of what comes after the bound values, which :func:`pack_parameters_around` checks
-    and returns; the eight bytes before it are the timestamp.
+    They end the bytes after the bound values, which :func:`pack_parameters_around` checks and
+    returns; the eight bytes before them are the timestamp.
     """
     behind = bytearray()
     _write_behind_timestamp(behind, params)

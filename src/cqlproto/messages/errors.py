@@ -1,9 +1,8 @@
 """ERROR (v4 sections 4.2.1 and 9, v5 section 8).
 
-One class serves all codes. What follows the text depends on the code and sometimes on the version;
-a table says which fields those are and how each is read and written. Reading is lenient, for an
-error that cannot be shown helps nobody: a code that is not known, bytes after the last field and
-consistency levels that are not known are kept as they are.
+One class serves all codes. The fields after the text depend on the code, and some on the version; a
+table lists them with their readers and writers. Reading is lenient, so that every error can be
+shown: unknown codes, unknown consistency levels and bytes after the last field are kept.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ __all__ = ["Error"]
 
 
 class _Field(NamedTuple):
-    """A field of an ERROR: its name and its notation."""
+    """A field of an ERROR: its name, reader and writer."""
 
     name: str
     read: Callable[[Reader], object]
-    # Each writer takes the one type that its reader returns.
+    # A writer takes the type that the reader returns.
     write: Callable[[bytearray, Any], None]
 
 
@@ -83,7 +82,7 @@ _CONTENTIONS = _Field("contentions", read_short, write_short)
 
 _ANSWERS = (_CONSISTENCY, _RECEIVED, _REQUIRED)
 
-# Fields by code. FAILURES stands for the reasons where the version has them.
+# Fields by code. _REASONS replaces _FAILURES on versions that have reasons.
 _FIELDS: dict[int, tuple[_Field, ...]] = {
     ErrorCode.UNAVAILABLE: (_CONSISTENCY, _REQUIRED, _Field("alive", read_int, write_int)),
     ErrorCode.WRITE_TIMEOUT: (*_ANSWERS, _WRITE_TYPE),
@@ -124,26 +123,26 @@ def _counts_contentions(code: int, fields: Mapping[str, object], version: Protoc
 
 
 class Error(Message):
-    """ERROR: the server refuses or fails a request.
+    """ERROR: the server refused a request or failed to execute it.
 
     Arguments:
-        code: see :class:`~cqlproto.enums.ErrorCode`; others occur.
+        code: see :class:`~cqlproto.enums.ErrorCode`; other codes occur.
         message: the server's text.
-        fields: what the code adds to it:
+        fields: the fields of the code:
 
             - UNAVAILABLE: ``consistency``, ``required``, ``alive``
             - WRITE_TIMEOUT: ``consistency``, ``received``, ``required``, ``write_type``; on v5 also
               ``contentions`` if the write type is CAS
             - READ_TIMEOUT: ``consistency``, ``received``, ``required``, ``data_present``
             - READ_FAILURE: as READ_TIMEOUT, and ``failures``, a number; on v5 also ``reasons``,
-              codes by address, which ``failures`` then counts
+              codes by address, and ``failures`` is their number
             - WRITE_FAILURE: ``consistency``, ``received``, ``required``, ``failures`` and
               ``reasons`` likewise, ``write_type``
             - CAS_WRITE_UNKNOWN: ``consistency``, ``received``, ``required``
             - FUNCTION_FAILURE: ``keyspace``, ``function``, ``argument_types``
             - ALREADY_EXISTS: ``keyspace``, ``table``, empty for a keyspace
             - UNPREPARED: ``statement_id``
-        extra: bytes after all that, which only later versions could explain.
+        extra: the bytes after the last field, which later versions may define.
     """
 
     __slots__ = ("code", "extra", "fields", "message")
@@ -169,7 +168,9 @@ class Error(Message):
         write_string(out, self.message)
         for field in layout:
             if field.name not in self.fields:
-                raise LocalProtocolError(f"error {self.code:#06x} needs the field {field.name!r}")
+                raise LocalProtocolError(
+                    f"error {self.code:#06x} needs the field {field.name!r} in fields"
+                )
             field.write(out, self.fields[field.name])
         out += self.extra
 
@@ -181,7 +182,7 @@ class Error(Message):
             value = fields[field.name] = field.read(reader)
             if isinstance(value, dict):
                 fields["failures"] = len(value)
-        # Some servers leave the contentions out.
+        # Some servers omit the contentions.
         if _counts_contentions(code, fields, version) and reader.remaining >= 2:
             fields["contentions"] = read_short(reader)
         return cls(code, message, fields, reader.take(reader.remaining))

@@ -1,7 +1,7 @@
-"""EVENT: what a server pushes to those who registered (v4 section 4.2.6).
+"""EVENT: the events that a server pushes to clients that registered for them (v4 section 4.2.6).
 
-An event of a kind that is not known, or of a schema change of something unknown, is passed on raw:
-servers of other makes have more of them.
+An unknown kind of event, or a schema change of an unknown target, is returned undecoded as an
+:class:`UnknownEvent`: other servers than Cassandra define more of them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class UnknownEvent(Record):
 
     Arguments:
         kind: the event type.
-        data: everything after it.
+        data: all bytes after the event type.
     """
 
     __slots__ = ("data", "kind")
@@ -83,7 +83,7 @@ class Event(Message):
     """EVENT, which travels on stream -1.
 
     Arguments:
-        event: what has happened.
+        event: the event.
     """
 
     __slots__ = ("event",)

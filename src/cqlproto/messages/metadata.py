@@ -1,8 +1,7 @@
 """The descriptions of columns: of a result, and of bind markers (v4 sections 4.2.5.2, 4.2.5.4).
 
-Metadata of a result is kept together with the bytes that it was read from. A server that sends the
-same again is recognized by comparing bytes, so an unchanged description of columns is never parsed
-twice and stays the same object, with the decoders that were compiled from it.
+The metadata of a result keeps the bytes that it was read from. A later response with the same bytes
+reuses the same object and its compiled decoders, so unchanged metadata is parsed only once.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BindMetadata", "Column", "ResultMetadata", "read_result_metadata"]
 
-# Kind, flags and number of columns, which stand before the descriptions in a reply of rows.
+# Kind, flags and number of columns, which precede the column specifications of a Rows response.
 _ROWS_HEAD = Struct(">iii")
 
 
@@ -36,10 +35,10 @@ class Column:
     """A column of a result or a bind marker (v4 section 4.2.5.2).
 
     Attributes:
-        keyspace: of the table.
-        table: its name.
-        name: the column's name, its alias, or the marker's name.
-        type: its CQL type.
+        keyspace: the keyspace of the table.
+        table: the name of the table.
+        name: the name or alias of the column, or the name of the bind marker.
+        type: the CQL type.
     """
 
     keyspace: str
@@ -89,15 +88,14 @@ def _share_table(columns: Sequence[Column]) -> bool:
 
 
 class ResultMetadata(Record):
-    """The columns of a result, and the bytes that described them.
+    """The columns of a result, and the bytes that they were read from.
 
     Arguments:
-        columns: in the order of a row's values.
-        raw: the table and column specifications exactly as they came, without flags, counts and
-            paging state.
+        columns: the columns, in the order of a row's values.
+        raw: the table and column specifications as received, without flags, counts and paging
+            state.
         global_table: whether ``raw`` names one table for all columns.
-        cache: a place for decoders compiled from ``columns``; it does not count when metadata is
-            compared.
+        cache: the decoders compiled for ``columns``, by row target; equality ignores it.
     """
 
     __slots__ = ("cache", "column_count", "columns", "global_table", "heads", "raw")
@@ -115,8 +113,8 @@ class ResultMetadata(Record):
         self.raw = raw
         self.global_table = global_table
         flags = ROWS_GLOBAL_TABLE if global_table else 0
-        # How the body of a reply of rows begins that describes these columns, or leaves them out.
-        # Servers keep GLOBAL_TABLE set beside NO_METADATA; it says nothing then.
+        # The first bytes of a Rows response with these columns, and of one without metadata, for
+        # which servers may leave GLOBAL_TABLE set.
         self.heads = (
             _ROWS_HEAD.pack(ResultKind.ROWS, flags, len(columns)) + raw,
             *(
@@ -128,10 +126,10 @@ class ResultMetadata(Record):
 
     @classmethod
     def of(cls, columns: Iterable[Column], version: ProtocolVersion) -> Self:
-        """Describe columns as a server would: the table is named once if it is the same for all.
+        """Make metadata as a server does: a table that all columns share is named once.
 
         Raises:
-            LocalProtocolError: a type that the version cannot name.
+            LocalProtocolError: the version has no name for a type.
         """
         columns = tuple(columns)
         global_table = _share_table(columns)
@@ -140,13 +138,13 @@ class ResultMetadata(Record):
         return cls(columns, bytes(raw), global_table)
 
     def matches(self, flags: int, count: int, data: bytes, pos: int) -> bool:
-        """Whether ``data`` says the same at ``pos``, where column specifications begin.
+        """Whether the column specifications at ``data[pos:]`` are those of this metadata.
 
         Arguments:
-            flags: of the reply's metadata; only GLOBAL_TABLE matters.
-            count: its number of columns.
-            data: the body.
-            pos: an offset in bytes.
+            flags: the flags of the response's metadata; only GLOBAL_TABLE matters.
+            count: the number of columns.
+            data: the body of the response.
+            pos: the offset of the column specifications.
         """
         return (
             count == self.column_count
@@ -158,7 +156,7 @@ class ResultMetadata(Record):
 def read_result_metadata(
     reader: Reader, flags: int, count: int, known: ResultMetadata | None
 ) -> ResultMetadata:
-    """Read <global_table_spec> and <col_spec>, or return ``known`` if it says the same.
+    """Read <global_table_spec> and <col_spec>; return ``known`` if it has the same bytes.
 
     Raises:
         RemoteProtocolError: the specifications are malformed.
@@ -176,9 +174,9 @@ class BindMetadata(Record):
     """The bind markers of a prepared statement (v4 section 4.2.5.4).
 
     Arguments:
-        columns: one per marker, in order.
-        key_indices: which markers make up the partition key, in the key's order; empty if not all
-            of it is bound, and always on v3, which does not say.
+        columns: one column per marker, in order.
+        key_indices: the indexes of the markers of the partition key, in the key's order; empty if
+            the key is not fully bound, and always on v3, which lacks them.
     """
 
     __slots__ = ("columns", "key_indices")
@@ -202,11 +200,15 @@ class BindMetadata(Record):
     def read(cls, reader: Reader, version: ProtocolVersion) -> Self:
         flags, count = read_int(reader), read_int(reader)
         if flags & ~ROWS_GLOBAL_TABLE:
-            raise RemoteProtocolError(f"flags {flags:#x} of bind metadata are not defined")
+            raise RemoteProtocolError(
+                f"the metadata of bind markers has undefined flags {flags:#x}"
+            )
         indices: tuple[int, ...] = ()
         if version.has_primary_key_indices:
             key_count = reader.check_count(read_int(reader), 2)
             indices = tuple([read_short(reader) for _ in range(key_count)])
             if any(index >= count for index in indices):
-                raise RemoteProtocolError(f"key indices {indices} among {count} bind markers")
+                raise RemoteProtocolError(
+                    f"partition key indexes must be below {count}, got {indices}"
+                )
         return cls(_read_columns(reader, count, bool(flags & ROWS_GLOBAL_TABLE)), indices)

@@ -1,4 +1,4 @@
-"""What a client says (v4 section 4.1)."""
+"""Requests: the messages of a client (v4 section 4.1)."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from cqlproto.messages._parameters import (
     write_parameters,
 )
 from cqlproto.wire import (
+    MAX_SHORT,
     read_byte,
     read_bytes,
     read_int,
@@ -83,7 +84,6 @@ _BATCH_KINDS = tuple(BatchKind)
 _KIND_QUERY = 0
 _KIND_PREPARED = 1
 
-_MAX_STATEMENTS = 0xFFFF
 _BATCH_FLAGS = QUERY_SERIAL_CONSISTENCY | QUERY_TIMESTAMP
 
 
@@ -109,7 +109,7 @@ class Startup(Message):
 
 
 class Options(Message):
-    """OPTIONS: asks for what STARTUP may contain (v4 section 4.1.3)."""
+    """OPTIONS: requests the options that STARTUP may contain (v4 section 4.1.3)."""
 
     __slots__ = ()
     opcode = Opcode.OPTIONS.value
@@ -123,10 +123,10 @@ class Options(Message):
 
 
 class AuthResponse(Message):
-    """AUTH_RESPONSE: answers a challenge of the server (v4 section 4.1.2).
+    """AUTH_RESPONSE: answers AUTHENTICATE or AUTH_CHALLENGE (v4 section 4.1.2).
 
     Arguments:
-        token: what the authenticator's scheme prescribes; repr does not show it.
+        token: the token of the authenticator; repr does not show it.
     """
 
     __slots__ = ("token",)
@@ -145,7 +145,7 @@ class AuthResponse(Message):
 
 
 class Register(Message):
-    """REGISTER: asks for events (v4 section 4.1.8).
+    """REGISTER: registers for events (v4 section 4.1.8).
 
     Arguments:
         event_types: of TOPOLOGY_CHANGE, STATUS_CHANGE and SCHEMA_CHANGE.
@@ -189,7 +189,7 @@ class Prepare(Message):
 
     Arguments:
         query: the statement.
-        keyspace: where unqualified tables are looked up (v5).
+        keyspace: the keyspace of unqualified tables (v5).
     """
 
     __slots__ = ("keyspace", "query")
@@ -206,7 +206,7 @@ class Prepare(Message):
             if self.keyspace is not None:
                 write_string(out, self.keyspace)
         elif self.keyspace is not None:
-            raise LocalProtocolError("a keyspace per request needs v5")
+            raise LocalProtocolError("keyspace needs v5")
 
     @classmethod
     def read_body(cls, reader: Reader, version: ProtocolVersion) -> Self:
@@ -215,7 +215,7 @@ class Prepare(Message):
             return cls(query)
         flags = read_int(reader)
         if flags & ~PREPARE_KEYSPACE:
-            raise RemoteProtocolError(f"flags {flags:#x} of PREPARE are not defined")
+            raise RemoteProtocolError(f"PREPARE has undefined flags {flags:#x}")
         return cls(query, read_string(reader) if flags else None)
 
 
@@ -223,10 +223,10 @@ class Execute(Message):
     """EXECUTE: runs a prepared statement (v4 section 4.1.6, v5 section 4.1.6).
 
     Arguments:
-        statement_id: from PREPARED.
-        parameters: as of a QUERY.
-        result_metadata_id: from PREPARED or the last METADATA_CHANGED. v5 requires it; the versions
-            before have no place for it and leave it out.
+        statement_id: the id in PREPARED.
+        parameters: as for QUERY.
+        result_metadata_id: the id in PREPARED or in the last METADATA_CHANGED. v5 requires it;
+            earlier versions ignore it.
     """
 
     __slots__ = ("parameters", "result_metadata_id", "statement_id")
@@ -246,7 +246,7 @@ class Execute(Message):
         write_short_bytes(out, self.statement_id)
         if version.has_result_metadata_id:
             if self.result_metadata_id is None:
-                raise LocalProtocolError("EXECUTE needs the id of the result metadata on v5")
+                raise LocalProtocolError("EXECUTE needs result_metadata_id on v5, got None")
             write_short_bytes(out, self.result_metadata_id)
         write_parameters(out, self.parameters, version)
 
@@ -280,7 +280,9 @@ class BatchStatement(Record):
             out.append(_KIND_PREPARED)
             write_short_bytes(out, self.query)
         if isinstance(self.values, dict):
-            raise LocalProtocolError("a batch binds values by position, not by name")
+            raise LocalProtocolError(
+                "values of a batch must be a sequence: it binds by position, not by name"
+            )
         write_bound(out, self.values, None, version)
 
     @classmethod
@@ -292,7 +294,9 @@ class BatchStatement(Record):
         elif kind == _KIND_PREPARED:
             query = read_short_bytes(reader)
         else:
-            raise RemoteProtocolError(f"{kind} is no kind of statement in a batch")
+            raise RemoteProtocolError(
+                f"the kind of a statement in a batch must be 0 or 1, got {kind}"
+            )
         return cls(query, read_values(reader, version))
 
 
@@ -339,9 +343,9 @@ class Batch(Message):
         flags = option_flags(
             self.serial_consistency, self.timestamp, self.keyspace, self.now_in_seconds, version
         )
-        if len(self.statements) > _MAX_STATEMENTS:
+        if len(self.statements) > MAX_SHORT:
             raise LocalProtocolError(
-                f"{len(self.statements)} statements, at most {_MAX_STATEMENTS} fit a batch"
+                f"a batch must have at most {MAX_SHORT} statements, got {len(self.statements)}"
             )
         write_byte(out, self.kind)
         write_short(out, len(self.statements))
@@ -355,7 +359,9 @@ class Batch(Message):
     def read_body(cls, reader: Reader, version: ProtocolVersion) -> Self:
         kind = read_byte(reader)
         if kind >= len(_BATCH_KINDS):
-            raise RemoteProtocolError(f"{kind} is no kind of batch")
+            raise RemoteProtocolError(
+                f"the kind of a batch must be 0 to {len(_BATCH_KINDS) - 1}, got {kind}"
+            )
         # The shortest statement: a kind, an id of no bytes, no values.
         count = reader.check_count(read_short(reader), 5)
         statements = [BatchStatement.read(reader, version) for _ in range(count)]

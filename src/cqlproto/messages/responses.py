@@ -1,4 +1,4 @@
-"""What a server says around the handshake (v4 sections 4.2.2 to 4.2.4, 4.2.7, 4.2.8)."""
+"""The responses of the handshake (v4 sections 4.2.2 to 4.2.4, 4.2.7, 4.2.8)."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ __all__ = [
 
 
 class Ready(Message):
-    """READY: the connection may be used, or events are registered (v4 section 4.2.2).
+    """READY: the connection is ready, or events are registered (v4 section 4.2.2).
 
-    Use :data:`READY`, which reading returns too.
+    Use the instance :data:`READY`; reading returns it too.
     """
 
     __slots__ = ()
@@ -53,10 +53,10 @@ READY = Ready()
 
 
 class Authenticate(Message):
-    """AUTHENTICATE: the server wants credentials (v4 section 4.2.3).
+    """AUTHENTICATE: the server requests authentication (v4 section 4.2.3).
 
     Arguments:
-        authenticator: the name of its Java class, which says what tokens look like.
+        authenticator: the name of its Java class, which determines the format of tokens.
     """
 
     __slots__ = ("authenticator",)
@@ -74,10 +74,10 @@ class Authenticate(Message):
 
 
 class Supported(Message):
-    """SUPPORTED: what STARTUP may contain (v4 section 4.2.4).
+    """SUPPORTED: the options that STARTUP may contain (v4 section 4.2.4).
 
     Arguments:
-        options: the values of each option; keys that nobody knows are kept.
+        options: the values of each option, unknown options included.
     """
 
     __slots__ = ("options",)
@@ -95,10 +95,10 @@ class Supported(Message):
 
 
 class AuthChallenge(Message):
-    """AUTH_CHALLENGE: the server wants another AUTH_RESPONSE (v4 section 4.2.7).
+    """AUTH_CHALLENGE: the server requests another AUTH_RESPONSE (v4 section 4.2.7).
 
     Arguments:
-        token: what the authenticator's scheme prescribes; repr does not show it.
+        token: the token of the authenticator; repr does not show it.
     """
 
     __slots__ = ("token",)
@@ -117,10 +117,10 @@ class AuthChallenge(Message):
 
 
 class AuthSuccess(Message):
-    """AUTH_SUCCESS: the credentials were good (v4 section 4.2.8).
+    """AUTH_SUCCESS: the server accepts the credentials (v4 section 4.2.8).
 
     Arguments:
-        token: what the authenticator's scheme prescribes; repr does not show it.
+        token: the token of the authenticator; repr does not show it.
     """
 
     __slots__ = ("token",)

@@ -1,8 +1,8 @@
-"""What a RESULT says (v4 section 4.2.5), and the columns that it describes.
+"""RESULT: the kinds of results (v4 section 4.2.5).
 
-:func:`read_result` is the hot path of the library, so it is written for speed where it counts: a
-Rows reply without metadata costs one ``unpack_from`` and one object. Rows are not decoded here; a
-:class:`Rows` keeps the bytes and knows where they begin.
+:func:`read_result` is on the hot path and written for speed: a Rows response without metadata takes
+one ``unpack_from`` and one object. It does not decode rows; a :class:`Rows` keeps the body and the
+offset of the rows in it.
 """
 
 from __future__ import annotations
@@ -69,22 +69,22 @@ _KIND_SET_KEYSPACE = ResultKind.SET_KEYSPACE.value
 _KIND_PREPARED = ResultKind.PREPARED.value
 _KIND_SCHEMA_CHANGE = ResultKind.SCHEMA_CHANGE.value
 
-# Of a Rows reply: kind, flags, number of columns, and what is the number of rows if nothing stands
-# between. The shortest reply of rows is as long as this.
+# The head of a Rows response: kind, flags, number of columns, and the number of rows if nothing
+# precedes that. The shortest Rows response has this length.
 _ROWS_HEAD = Struct(">iiii")
 _COUNT = Struct(">i")
 VOID_BODY = b"\0\0\0\x01"
 
-# Servers keep GLOBAL_TABLE set beside NO_METADATA; it says nothing then.
+# Servers may set GLOBAL_TABLE together with NO_METADATA; it has no meaning then.
 _GLOBAL_WITHOUT_METADATA = ROWS_GLOBAL_TABLE | ROWS_NO_METADATA
 _ROWS_FLAGS = ROWS_GLOBAL_TABLE | ROWS_HAS_MORE_PAGES | ROWS_NO_METADATA
 
-# Rows without columns take no bytes, so their number has nothing else to bound it.
+# Rows without columns take no bytes, so this bounds their number.
 _MAX_EMPTY_ROWS = 0xFFFF
 
 
 class Void(Message):
-    """A result that says no more than success (v4 section 4.2.5.1); use :data:`VOID`."""
+    """A result without content (v4 section 4.2.5.1); use the instance :data:`VOID`."""
 
     __slots__ = ()
     opcode = Opcode.RESULT.value
@@ -118,10 +118,10 @@ class Prepared(Message):
     """The result of PREPARE (v4 section 4.2.5.4, v5 section 4.2.5.4).
 
     Arguments:
-        statement_id: for EXECUTE.
-        result_metadata_id: for EXECUTE on v5; None before.
+        statement_id: the id for EXECUTE.
+        result_metadata_id: the id of the result metadata, for EXECUTE on v5; None before v5.
         bind: the bind markers.
-        result: the columns that EXECUTE returns; none for anything but a SELECT.
+        result: the columns of the rows that EXECUTE returns; empty for a statement without rows.
     """
 
     __slots__ = ("bind", "result", "result_metadata_id", "statement_id")
@@ -144,12 +144,12 @@ class Prepared(Message):
         write_short_bytes(out, self.statement_id)
         if version.has_result_metadata_id:
             if self.result_metadata_id is None:
-                raise LocalProtocolError("PREPARED needs the id of the result metadata on v5")
+                raise LocalProtocolError("PREPARED needs result_metadata_id on v5, got None")
             write_short_bytes(out, self.result_metadata_id)
         self.bind.write(out, version)
         result = self.result
         if not result.raw:
-            out += b"\0\0\0\x04\0\0\0\0"  # NO_METADATA and no columns, as servers say it
+            out += b"\0\0\0\x04\0\0\0\0"  # NO_METADATA and no columns, as servers write it
             return
         write_int(out, ROWS_GLOBAL_TABLE if result.global_table else 0)
         write_int(out, result.column_count)
@@ -162,7 +162,9 @@ class Prepared(Message):
         bind = BindMetadata.read(reader, version)
         flags, count = read_int(reader), read_int(reader)
         if flags & ~_GLOBAL_WITHOUT_METADATA:
-            raise RemoteProtocolError(f"flags {flags:#x} in the result metadata of PREPARED")
+            raise RemoteProtocolError(
+                f"the result metadata of PREPARED has undefined flags {flags:#x}"
+            )
         if flags & ROWS_NO_METADATA:
             return cls(statement_id, metadata_id, bind, ResultMetadata((), b"", False))
         result = read_result_metadata(reader, flags, count, None)
@@ -170,13 +172,13 @@ class Prepared(Message):
 
 
 class SchemaChange(Message):
-    """A change of the schema, as a result or within an event (v4 sections 4.2.5.5 and 4.2.6).
+    """A schema change, as a result or in an event (v4 sections 4.2.5.5 and 4.2.6).
 
     Arguments:
         change: CREATED, UPDATED or DROPPED.
         target: KEYSPACE, TABLE, TYPE, FUNCTION or AGGREGATE.
-        keyspace: the keyspace that changed, or of what changed.
-        name: of the table, type, function or aggregate; None for a keyspace.
+        keyspace: the keyspace that changed or contains the target.
+        name: the name of the table, type, function or aggregate; None for a keyspace.
         arguments: the CQL types of a function's or aggregate's arguments; else None.
     """
 
@@ -206,7 +208,7 @@ class SchemaChange(Message):
         """Read <change_type><target><options>; raises RemoteProtocolError."""
         change, target = read_string(reader), read_string(reader)
         if not knows_target(target, version):
-            raise RemoteProtocolError(f"a schema change of unknown target {target!r}")
+            raise RemoteProtocolError(f"unknown target of a schema change: {target!r}")
         keyspace = read_string(reader)
         name = None if target == "KEYSPACE" else read_string(reader)
         arguments = read_string_list(reader) if target in _WITH_ARGUMENTS else None
@@ -217,7 +219,7 @@ _WITH_ARGUMENTS = ("FUNCTION", "AGGREGATE")
 
 
 def knows_target(target: str, version: ProtocolVersion) -> bool:
-    """Whether it is known how a schema change of this target goes on (v4 section 4.2.6)."""
+    """Whether the layout of a schema change of this target is known (v4 section 4.2.6)."""
     if target in _WITH_ARGUMENTS:
         return version.has_function_events
     return target in ("KEYSPACE", "TABLE", "TYPE")
@@ -227,16 +229,18 @@ def write_schema_change(out: bytearray, change: SchemaChange, version: ProtocolV
     """Append <change_type><target><options>.
 
     Raises:
-        LocalProtocolError: a target that the version does not know, or one whose name or arguments
-            are missing or too many.
+        LocalProtocolError: the version does not have the target, or name and arguments do not fit
+            the target.
     """
     target = change.target
     if not knows_target(target, version):
-        raise LocalProtocolError(f"a schema change of {target!r} cannot be said in v{version:d}")
+        raise LocalProtocolError(
+            f"v{version:d} does not have the target {target!r} of a schema change"
+        )
     if (change.name is None) != (target == "KEYSPACE") or (change.arguments is None) != (
         target not in _WITH_ARGUMENTS
     ):
-        raise LocalProtocolError(f"name or arguments do not suit {target}: {change!r}")
+        raise LocalProtocolError(f"name and arguments must fit the target {target}, got {change!r}")
     write_string(out, change.change)
     write_string(out, change.target)
     write_string(out, change.keyspace)
@@ -247,18 +251,18 @@ def write_schema_change(out: bytearray, change: SchemaChange, version: ProtocolV
 
 
 class Rows(Message):
-    """Rows, not yet decoded (v4 section 4.2.5.2, v5 section 4.2.5.2).
+    """A page of rows, not decoded (v4 section 4.2.5.2, v5 section 4.2.5.2).
 
     Arguments:
-        metadata: the columns: as the reply says, or what was known when it comes without. None if
-            the reply comes without metadata and none of as many columns was known; such rows can be
-            passed on, not decoded.
-        row_count: how many rows follow.
-        paging_state: where the next page begins, or None if this is the last one.
-        body: bytes in which the rows stand; the message owns them.
-        offset: where in ``body`` the first row begins.
+        metadata: the columns, from the response or, if it has none, from the request. None if
+            neither has metadata with the response's number of columns; such rows can be relayed
+            but not decoded.
+        row_count: the number of rows.
+        paging_state: the paging state of the next page, or None if this is the last.
+        body: the bytes that contain the rows.
+        offset: the offset of the first row in ``body``.
         metadata_id: the new id of changed metadata (v5), or None.
-        flags: as they came; NO_METADATA tells whether the reply itself described its columns.
+        flags: the flags of the response; NO_METADATA means that it has no metadata of its own.
         column_count: the number of values in a row.
     """
 
@@ -305,15 +309,15 @@ class Rows(Message):
         metadata_id: bytes | None = None,
         skip_metadata: bool = False,
     ) -> Self:
-        """Make a reply, as a server does.
+        """Make a Rows response, as a server does.
 
         Arguments:
             metadata: the columns.
-            row_count: how many rows ``content`` holds.
-            content: the rows: ``row_count`` times as many [bytes] as there are columns.
-            paging_state: where the next page begins, if there is one.
-            metadata_id: the id of metadata that has changed (v5).
-            skip_metadata: leave the columns out, since the client knows them.
+            row_count: the number of rows in ``content``.
+            content: the rows: one [bytes] per row and column.
+            paging_state: the paging state of the next page, or None.
+            metadata_id: the id of changed metadata (v5), or None.
+            skip_metadata: whether to omit the columns, since the client knows them.
         """
         flags = ROWS_GLOBAL_TABLE if metadata.global_table else 0
         if skip_metadata:
@@ -327,7 +331,7 @@ class Rows(Message):
 
     @property
     def content(self) -> bytes:
-        """The rows' bytes alone (a copy)."""
+        """The bytes of the rows (a copy)."""
         return self.body[self.offset :]
 
     def __eq__(self, other: object) -> bool:
@@ -355,11 +359,11 @@ class Rows(Message):
             flags |= ROWS_HAS_MORE_PAGES
         if self.metadata_id is not None:
             if not version.has_result_metadata_id or flags & ROWS_NO_METADATA:
-                raise LocalProtocolError("an id of changed metadata needs v5 and the metadata")
+                raise LocalProtocolError("metadata_id needs v5 and rows with metadata")
             flags |= ROWS_METADATA_CHANGED
         if not flags & ROWS_NO_METADATA:
             if self.metadata is None:
-                raise LocalProtocolError("Rows whose metadata is not known")
+                raise LocalProtocolError("Rows need metadata or the flag NO_METADATA")
             flags &= ~ROWS_GLOBAL_TABLE
             if self.metadata.global_table:
                 flags |= ROWS_GLOBAL_TABLE
@@ -383,14 +387,15 @@ def read_result(
     """Read a RESULT.
 
     Arguments:
-        body: the frame's body; a :class:`Rows` keeps it.
-        pos: where the kind stands, after the prefix, in bytes.
-        version: of the connection.
-        known: the metadata that the request was sent with. It describes rows that come without, and
-            is used again if the reply says the same.
+        body: the body of the frame; a :class:`Rows` keeps a reference to it.
+        pos: the offset of the kind, after the prefix.
+        version: the version of the connection.
+        known: the metadata that the request was sent with. It is used for rows without metadata,
+            and reused for rows with the same metadata.
 
     Raises:
-        RemoteProtocolError: the body is malformed. Bytes after it are passed over (v4 section 4.2).
+        RemoteProtocolError: the body is malformed. Bytes after the message are ignored (v4 section
+            4.2).
     """
     left = len(body) - pos
     if known is not None and body.startswith(known.heads, pos):
@@ -413,20 +418,20 @@ def read_result(
 def _read_rows(
     reader: Reader, flags: int, count: int, version: ProtocolVersion, known: ResultMetadata | None
 ) -> Rows:
-    """Read a Rows reply from behind its flags and number of columns."""
+    """Read a Rows response after its flags and number of columns."""
     allowed = _ROWS_FLAGS | (ROWS_METADATA_CHANGED if version.has_result_metadata_id else 0)
     if flags & ~allowed:
-        raise RemoteProtocolError(f"flags {flags:#x} of Rows are not defined in v{version:d}")
+        raise RemoteProtocolError(f"Rows have flags {flags:#x} that v{version:d} does not define")
     if count < 0:
-        raise RemoteProtocolError(f"Rows of {count} columns")
+        raise RemoteProtocolError(f"the number of columns must be at least 0, got {count}")
     paging_state = metadata_id = None
     if flags & ROWS_HAS_MORE_PAGES:
         paging_state = read_bytes(reader)
         if paging_state is None:
-            raise RemoteProtocolError("more pages are announced without a paging state")
+            raise RemoteProtocolError("Rows with HAS_MORE_PAGES need a paging state, got null")
     if flags & ROWS_METADATA_CHANGED:
         if flags & ROWS_NO_METADATA:
-            raise RemoteProtocolError("changed metadata is announced and left out")
+            raise RemoteProtocolError("Rows with METADATA_CHANGED need metadata, got NO_METADATA")
         metadata_id = read_short_bytes(reader)
     metadata: ResultMetadata | None
     if not flags & ROWS_NO_METADATA:
@@ -437,7 +442,9 @@ def _read_rows(
     if count:
         reader.check_count(row_count, count * 4)
     elif not 0 <= row_count <= _MAX_EMPTY_ROWS:
-        raise RemoteProtocolError(f"{row_count} rows without columns")
+        raise RemoteProtocolError(
+            f"rows without columns must be 0 to {_MAX_EMPTY_ROWS}, got {row_count}"
+        )
     return Rows(
         metadata, row_count, paging_state, reader.data, reader.pos, metadata_id, flags, count
     )
@@ -451,7 +458,7 @@ _OTHERS: dict[int, Callable[[Reader, ProtocolVersion], Result]] = {
 
 
 def _read_other(reader: Reader, version: ProtocolVersion) -> Result:
-    """Read what is not hot: the other kinds, and what is too short to be right."""
+    """Read the other kinds of RESULT, and refuse Rows that are too short."""
     kind = read_int(reader)
     result: Result
     if kind in _OTHERS:
@@ -459,7 +466,7 @@ def _read_other(reader: Reader, version: ProtocolVersion) -> Result:
     elif kind == _KIND_VOID:
         result = VOID
     elif kind == _KIND_ROWS:
-        raise RemoteProtocolError("a Rows result of less than 16 bytes")
+        raise RemoteProtocolError("Rows must be at least 16 bytes")
     else:
-        raise RemoteProtocolError(f"{kind} is no kind of RESULT")
+        raise RemoteProtocolError(f"unknown kind of RESULT: {kind}")
     return result

@@ -57,7 +57,7 @@ def test_the_exponent_is_the_scale_turned_round(scale: int) -> None:
 
 
 def test_exponents_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact, "_KEPT", 8)
+    monkeypatch.setattr(exact, "_CACHED", 8)
     EXPONENTS.clear()
     for scale in range(100):
         assert EXPONENTS[scale.to_bytes(4, "big")] == -scale

@@ -15,7 +15,7 @@ import pytest
 
 from cqlproto.cqltypes import NATIVE_TYPES, UserType, user_value_class
 from cqlproto.cqltypes.fields import fields_of, values_of
-from cqlproto.rows.targets.resolve import row_class
+from cqlproto.rows.targets.row import row_class
 
 INT = NATIVE_TYPES["int"]
 PAIR = UserType("k", "pair", (("a", INT), ("b", INT)))

@@ -162,7 +162,7 @@ def test_nesting_is_bounded(number: bytes) -> None:
     if number == b"\x00\x21":
         end += end * MAX_DEPTH
     assert read(number * MAX_DEPTH + end)
-    with pytest.raises(RemoteProtocolError, match="nested deeper"):
+    with pytest.raises(RemoteProtocolError, match="nested at most 64 deep"):
         read(number * 20_000 + end)
 
 

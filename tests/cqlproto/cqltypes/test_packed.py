@@ -64,7 +64,7 @@ def around(inner: CQLType) -> list[CQLType]:
 )
 def test_a_type_may_have_got_fields_and_other_names_since(old: CQLType, new: CQLType) -> None:
     assert ready_cell(new, PackedCell(b"cell", old)) == b"cell"
-    with pytest.raises(ValueConversionError, match="packed as .*the type has changed: bind it"):
+    with pytest.raises(ValueConversionError, match="encoded for .*the type has changed: bind it"):
         ready_cell(old, PackedCell(b"cell", new))
 
 

@@ -62,12 +62,12 @@ def test_the_time_that_others_read() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "told"),
     [
-        (lambda: min_timeuuid(datetime(2024, 1, 1)), ValueError, "without a time zone"),
+        (lambda: min_timeuuid(datetime(2024, 1, 1)), ValueError, "must have a time zone"),
         (lambda: max_timeuuid(datetime(1500, 1, 1, tzinfo=UTC)), ValueError, "1582 to 5236"),
         (lambda: min_timeuuid(datetime(5237, 1, 1, tzinfo=UTC)), ValueError, "1582 to 5236"),
-        (lambda: min_timeuuid(date(2024, 1, 1)), TypeError, "made of a datetime, got date"),  # type: ignore[arg-type]
+        (lambda: min_timeuuid(date(2024, 1, 1)), TypeError, "must be a datetime, got date"),  # type: ignore[arg-type]
         (lambda: timeuuid_datetime(uuid.uuid4()), ValueError, "version 1, got .* of version 4"),
-        (lambda: timeuuid_datetime("2c5e"), TypeError, "is a UUID, got str"),  # type: ignore[arg-type]
+        (lambda: timeuuid_datetime("2c5e"), TypeError, "must be a UUID, got str"),  # type: ignore[arg-type]
         (
             lambda: timeuuid_of(datetime.now(UTC), clock_sequence=1 << 14, node=0),
             ValueError,

@@ -138,7 +138,7 @@ def test_a_lossless_map_tells_where_a_key_is_not_one() -> None:
     assert str(list(value)) == str(list(value.keys())) == "[-0.0, 0.0, 1.5]"
     assert value.values() == ("minus", "plus", "more")
     assert value.items()[1] == (0.0, "plus")
-    with pytest.raises(KeyError, match="stands for 2 keys"):
+    with pytest.raises(KeyError, match="equals 2 keys"):
         _ = value[0.0]
     with pytest.raises(KeyError, match="7"):
         _ = value[7]

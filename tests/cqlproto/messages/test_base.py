@@ -76,7 +76,7 @@ def test_consistencies(code: int) -> None:
         assert read_known_consistency(Reader(bytes(out))) is level
     else:
         assert type(level) is int
-        with pytest.raises(RemoteProtocolError, match="no consistency level"):
+        with pytest.raises(RemoteProtocolError, match="unknown consistency level"):
             read_known_consistency(Reader(bytes(out)))
 
 

@@ -119,10 +119,14 @@ def test_a_repr_is_of_bounded_length() -> None:
 def test_an_opcode_belongs_to_one_direction(opcode: Opcode) -> None:
     """v4 section 2.4"""
     if opcode in REQUESTS:
-        with pytest.raises(RemoteProtocolError, match=f"{opcode.name} is no response"):
+        with pytest.raises(
+            RemoteProtocolError, match=f"must be that of a response, got {opcode.name}"
+        ):
             read_response(opcode, b"", 0, V4)
     else:
-        with pytest.raises(RemoteProtocolError, match=f"{opcode.name} is no request"):
+        with pytest.raises(
+            RemoteProtocolError, match=f"must be that of a request, got {opcode.name}"
+        ):
             read_request(opcode, b"", 0, V4)
 
 
