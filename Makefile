@@ -8,7 +8,7 @@ CHECKED := $(wildcard src tests examples bench fuzz docs tools)
 # Other CPythons of this machine, for the unit tests.
 OTHERS := $(shell sh tools/find-python.sh --others)
 # What the lowest versions of the packages are tested with: what uses them most, on real sockets too.
-LOWEST := $(addprefix tests/,cqlproto/test_compression.py cqlproto/rows/test_targets.py \
+LOWEST := $(addprefix tests/,cqlproto/test_compression.py cqlproto/rows/targets/test_makers.py \
 	cqlproto/testing/test_init.py $(addprefix cqlproto_anyio/test_,asyncio.py bare_loops.py \
 	connect.py tls.py trio.py))
 

@@ -1,8 +1,12 @@
-"""From the body of a Rows message to Python objects, and from Python values to an EXECUTE.
+"""Decoding Rows messages into Python objects, and packing Python values into EXECUTE frames.
 
-A decoder is made once per (columns, target) and kept with the metadata: that of ``early`` at first,
-one compiled for the column list when enough rows have come. The plain loop of ``reference`` is what
-both are held to, and says what is wrong with rows that are malformed.
+A decoder is made once per column list and row target and cached with the metadata: first that of
+``decoding.table``, and after enough rows one compiled for the column list. Both return what the
+plain loop of ``decoding.reference`` returns, which also raises the errors for malformed rows.
+
+decoding  the decoders
+encoding  Binder, which packs EXECUTE frames
+targets   row makers: what a row becomes
 """
 
 from __future__ import annotations
@@ -12,10 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cqlproto.exceptions import LocalProtocolError
 from cqlproto.rows.decoding.reference import reference_decoder
-from cqlproto.rows.decoding.table import early_decoder
+from cqlproto.rows.decoding.table import table_decoder
 from cqlproto.rows.encoding.binder import Binder
 from cqlproto.rows.targets.failures import refused
-from cqlproto.rows.targets.resolve import Row, RowTarget, row_maker
+from cqlproto.rows.targets.makers import RowTarget, row_maker
+from cqlproto.rows.targets.row import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,11 +41,11 @@ __all__ = [
 
 R = TypeVar("R")
 
-# How many targets one column list keeps its decoders for. Classes made anew for every call would
-# otherwise pile up on the metadata of a statement that lives long.
+# The most row targets whose decoders one column list caches. Otherwise classes that are made for
+# every call would accumulate on the metadata of a long-lived statement.
 MAX_TARGETS = 32
 
-# Compiling costs as much as some hundred rows gain by it.
+# Compiling takes as long as a compiled decoder saves in some hundred rows.
 ROWS_BEFORE_COMPILING = 256
 
 
@@ -59,17 +64,17 @@ def decoder(columns: Sequence[Column], target: Any = Row) -> Callable[[Rows], li
 
     Arguments:
         columns: the columns, in order.
-        target: what a row becomes: :class:`Row`, ``tuple``, ``dict``, a class whose constructor
-            takes the columns by name (dataclass, NamedTuple, msgspec, pydantic, attrs), a
-            TypedDict, ``dict[str, X]``, a class of values such as ``int`` for the only column, or a
-            :class:`RowTarget`. Fields that are annotated with such classes are made of UDTs and
-            tuples.
+        target: the row target: :class:`Row`, ``tuple``, ``dict``, a class whose constructor takes
+            the columns by name (dataclass, NamedTuple, msgspec, pydantic, attrs), a TypedDict,
+            ``dict[str, X]``, a scalar class such as ``int`` for the only column, or a
+            :class:`RowTarget`. UDTs and tuples become objects of such classes if the fields are
+            annotated with them.
 
     Raises:
         RowMappingError: the columns and the target do not fit together.
 
-    The function raises RemoteProtocolError if the body isn't made of such rows, and RowMappingError
-    if the target refuses the values of one.
+    The function raises RemoteProtocolError if the rows are malformed, and RowMappingError if the
+    target refuses the values of a row.
     """
     columns = tuple(columns)
     return _compiled(columns, target, row_maker(columns, target))
@@ -78,8 +83,8 @@ def decoder(columns: Sequence[Column], target: Any = Row) -> Callable[[Rows], li
 def _compiled(
     columns: tuple[Column, ...], target: Any, make: Callable[..., Any]
 ) -> Callable[[Rows], list[Any]]:
-    """Return the decoder that was written for these columns."""
-    from cqlproto.rows.decoding.compiled import compiled_decoder  # many programs never get this far
+    """Return the compiled decoder for these columns."""
+    from cqlproto.rows.decoding.compiled import compiled_decoder  # many programs never need it
 
     return _made_by(compiled_decoder, columns, target, make)
 
@@ -90,7 +95,7 @@ def _made_by(
     target: Any,
     make: Callable[..., Any],
 ) -> Callable[[Rows], list[Any]]:
-    """Return a decoder to a target, of those to tuples and subclasses that a factory makes."""
+    """Return a decoder for any target from a factory of decoders for tuples and Rows."""
     if target is tuple or target is Row:
         return factory(columns, make, reference_decoder(columns, make))
     decode = factory(columns, tuple, reference_decoder(columns))
@@ -106,16 +111,16 @@ def _made_by(
 
 
 def decoder_source(types: Sequence[CQLType]) -> str:
-    """Return the source that is compiled for columns of these types, as a bare tuple."""
-    from cqlproto.rows.decoding import compiled as compile
+    """Return the source that is compiled for columns of these types, for rows that are tuples."""
+    from cqlproto.rows.decoding import compiled
 
-    return compile.decoder_source(types)
+    return compiled.decoder_source(types)
 
 
 class _Tiered:
-    """A decoder that is compiled when enough rows have come to make up for it.
+    """A decoder that is replaced by a compiled one after enough rows.
 
-    It then puts the compiled one in its own place, so that nothing of it is left on the way.
+    It stores the compiled decoder in the metadata's cache in its own place.
     """
 
     __slots__ = ("_early", "_left", "_make", "_metadata", "_target")
@@ -124,7 +129,7 @@ class _Tiered:
         self._metadata = metadata
         self._target = target
         self._make = row_maker(metadata.columns, target)
-        self._early = _made_by(early_decoder, metadata.columns, target, self._make)
+        self._early = _made_by(table_decoder, metadata.columns, target, self._make)
         self._left = ROWS_BEFORE_COMPILING
 
     def __call__(self, rows: Rows) -> list[Any]:
@@ -137,20 +142,22 @@ class _Tiered:
 
 
 def decode_rows(rows: Rows, target: Any = Row) -> list[Any]:
-    """Decode a Rows message, keeping the decoder with its metadata.
+    """Decode a Rows message with a decoder that is cached with its metadata.
 
     Raises:
-        LocalProtocolError: the message came without metadata and none was known.
+        LocalProtocolError: the message has no metadata.
         RowMappingError: the columns and the target do not fit together, or the target refuses the
             values of a row.
-        RemoteProtocolError: the body isn't made of such rows.
+        RemoteProtocolError: the rows are malformed.
     """
     metadata = rows.metadata
     if metadata is None:
-        raise LocalProtocolError("rows without metadata: pass what PREPARE returned")
+        raise LocalProtocolError(
+            "rows have no metadata: pass the result metadata of PREPARED to send()"
+        )
     try:
         decode = metadata.cache.get(target)
-    except TypeError:  # it can't be hashed, so nothing is kept for it
+    except TypeError:  # the target is not hashable, so no decoder is cached
         return decoder(metadata.columns, target)(rows)
     if decode is None:
         if len(metadata.cache) >= MAX_TARGETS:

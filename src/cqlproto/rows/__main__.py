@@ -1,4 +1,4 @@
-"""Shows what is compiled for a list of types: ``python -m cqlproto.rows "int, text"``."""
+"""Prints the source generated for a list of types: ``python -m cqlproto.rows "int, text"``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 from cqlproto.cqltypes import TupleType, parse_type
 from cqlproto.exceptions import LocalProtocolError
 from cqlproto.rows.decoding.compiled import decoder_source
-from cqlproto.rows.encoding.compiled import packer_source
+from cqlproto.rows.encoding.templates import packer_source
 
 
 def main(arguments: list[str]) -> int:
-    """Write the source to the standard output; 2 for arguments that are no types."""
+    """Print the source and return 0, or 2 if the argument is not a list of types."""
     try:
         if len(arguments) != 1:
             raise LocalProtocolError('give the types of the columns, such as "int, text, uuid"')

@@ -9,7 +9,7 @@ import pytest
 
 from cqlproto.cqltypes import NATIVE_TYPES
 from cqlproto.rows import decoder_source
-from cqlproto.rows.encoding.compiled import packer_source
+from cqlproto.rows.encoding.templates import packer_source
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

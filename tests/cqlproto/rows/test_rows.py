@@ -106,7 +106,7 @@ def test_nothing_is_kept_for_a_target_that_cannot_be_a_key() -> None:
 
 
 def test_rows_that_nothing_describes_cannot_be_decoded() -> None:
-    with pytest.raises(LocalProtocolError, match="without metadata"):
+    with pytest.raises(LocalProtocolError, match="have no metadata"):
         decode_rows(Rows(None, 1, None, CONTENT, 0, None, 4, 2))
 
 

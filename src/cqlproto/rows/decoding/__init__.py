@@ -1,3 +1,3 @@
-"""From the body of a page to Python values: a reference decoder, and compiled ones."""
+"""Decoders of rows: a plain one, a table-driven one, and compiled ones."""
 
 __all__: list[str] = []

@@ -1,12 +1,11 @@
 """Compiled decoders of lists, sets and maps, for the cells of compiled rows.
 
-The content of a map is rows of two columns, that of a list or a set rows of one, so it is read as
-rows are: ``row_loop.RowPath`` writes the loop. What is unusual, such as keys that Python holds
-equal, or malformed is given to the plain decoder of the type.
+The content of a map has the layout of rows with two columns, that of a list or a set the layout of
+rows with one, so ``row_loop.RowLoop`` writes these loops too. Malformed cells, and those with keys
+or members that Python holds equal, are decoded by the plain decoder of the type.
 
-Members of sets and keys of maps must be hashable, which takes another decoder for anything but a
-scalar, so types with others are left to the plain decoders altogether. So are lists and sets of
-numbers, for which these have a quicker way.
+Members of sets and keys of maps must be hashable, so types where they are not scalars are left to
+the plain decoders. So are lists and sets of numbers, which the plain decoders read faster.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from cqlproto.cqltypes import CQLType, ListType, MapType, NativeType, SetType
 from cqlproto.cqltypes import decoder as plain_decoder
-from cqlproto.rows.decoding.row_loop import RowPath
+from cqlproto.rows.decoding.row_loop import RowLoop
 from cqlproto.rows.decoding.shapes import NUMBERS, kind_of, targets
 from cqlproto.rows.decoding.support import KEPT, maker_of, readers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cqlproto.cqltypes.scalars import Decoder
+    from cqlproto.cqltypes.conversion import Decoder
 
 __all__ = ["cell_decoder"]
 
@@ -51,7 +50,7 @@ def make_decoder(cells, structs, short, some, start, plain):
     return decode
 """
 
-# Of each container what an empty one is, and how it takes another element.
+# For each container the expression of an empty one and the statement that adds an element.
 _CONTAINERS: dict[type[CQLType], tuple[str, str]] = {
     ListType: ("[]", "result.append(v0)"),
     SetType: ("set()", "result.add(v0)"),
@@ -61,7 +60,7 @@ _CONTAINERS: dict[type[CQLType], tuple[str, str]] = {
 
 @lru_cache(maxsize=KEPT)
 def cell_decoder(cql_type: CQLType) -> Decoder:
-    """Return a function that does what :func:`cqlproto.cqltypes.decoder`'s does, sooner.
+    """Return a function with the result of :func:`cqlproto.cqltypes.decoder`'s, but faster.
 
     Raises:
         LocalProtocolError: the type is nested too deep.
@@ -78,23 +77,25 @@ def cell_decoder(cql_type: CQLType) -> Decoder:
     shape = "".join(map(kind_of, parts))
     if shape in NUMBERS:
         return plain
-    make_decoder, path, start = _maker(_CONTAINERS[type(cql_type)], shape)
-    made: Decoder = make_decoder(*readers_of(path, list(map(cell_decoder, parts))), start, plain)
+    make_decoder, row_loop, start = _maker(_CONTAINERS[type(cql_type)], shape)
+    made: Decoder = make_decoder(
+        *readers_of(row_loop, list(map(cell_decoder, parts))), start, plain
+    )
     return made
 
 
 @lru_cache(maxsize=KEPT)
-def _maker(container: tuple[str, str], shape: str) -> tuple[Callable[..., Decoder], RowPath, Any]:
-    path = RowPath(shape)
-    # The head of the first row is read with the count, if it is read beforehand.
-    head = path.head_targets if path.variable else []
-    start = Struct(f">i{path.head[1:]}" if path.variable else ">i").unpack_from
+def _maker(container: tuple[str, str], shape: str) -> tuple[Callable[..., Decoder], RowLoop, Any]:
+    row_loop = RowLoop(shape)
+    # If the loop expects a row's head to be read beforehand, the first is read with the count.
+    head = row_loop.head_targets if row_loop.variable else []
+    start = Struct(f">i{row_loop.head[1:]}" if row_loop.variable else ">i").unpack_from
     empty, add = container
     source = _SOURCE.format(
-        names=indent(path.names, " " * 4),
+        names=indent(row_loop.names, " " * 4),
         empty=empty,
         first=targets(["count", *head]),
-        loop=indent(path.loop, " " * 16),
+        loop=indent(row_loop.loop, " " * 16),
         add=add,
     )
-    return maker_of(source, f"{empty} of {shape}"), path, start
+    return maker_of(source, f"{empty} of {shape}"), row_loop, start

@@ -1,8 +1,8 @@
-"""The quickest way through a page: when no cell of it varies in size.
+"""Generated code for a page whose cells all have fixed sizes, which decodes it as a whole.
 
-Then all rows have one size. Whether they have is checked for the page at once: the lengths of a
-column stand in every so many bytes, so that slices with a stride take them out and one comparison
-is enough for each of their bytes. What is left is one ``iter_unpack`` that jumps over the lengths.
+All rows then have the same size. The code checks that for the whole page: slices with a stride of
+the row's size extract each byte of a column's lengths, and one comparison checks each slice. Then
+one ``iter_unpack``, which skips the lengths, reads all values.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ return result
 
 
 def page_format(shape: str) -> str:
-    """Return what a row of this shape is read by: its lengths are jumped over."""
+    """Return the struct format of a row of this shape; it skips the lengths."""
     return ">" + "".join(f"4x{FORMATS[kind]}" for kind in shape)
 
 
 def page_source(shape: str, row: str, limit: int) -> str:
-    """Return the lines that return the rows of a page, or go on if it isn't as it should be.
+    """Return the lines that return the rows of a page, or fall through if the check fails.
 
     Arguments:
-        shape: the kinds of the columns, all of fixed size; at least one.
-        row: the expression that makes a row of ``v0`` to ``vn``.
-        limit: of how many rows or fewer this isn't tried.
+        shape: the kinds of the columns, at least one, all of fixed size.
+        row: the expression that makes a row from ``v0`` to ``vn``.
+        limit: the most rows of a page that is not decoded this way.
     """
     size = sum(max(width_of(kind), 0) + 4 for kind in shape)
     checks = []
@@ -65,7 +65,7 @@ def page_source(shape: str, row: str, limit: int) -> str:
 
 
 def _rows(shape: str, row: str) -> str:
-    """The lines that return the rows of a page that is as it should be."""
+    """Return the lines that return the rows of a page that has passed the check."""
     finish = "".join(finished(kind, i, f"v{i}") for i, kind in enumerate(shape))
     if not finish:
         made = "map(make, unpack_page(page))" if row.startswith("make") else "unpack_page(page)"

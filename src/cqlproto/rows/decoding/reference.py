@@ -1,7 +1,7 @@
-"""The plain decoder of rows and the plain packer of values: one loop, one cell at a time.
+"""The plain decoder of rows: one loop, one cell at a time.
 
-This is the oracle that compiled decoders and binders are held to, and what serves until they are
-worth compiling. It is meant to be read.
+It is the reference for all other decoders, which property tests compare with it, and it raises the
+errors for malformed rows. It is written for readability.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def reference_decoder(
 
     Arguments:
         columns: the columns, in order.
-        make: makes the tuple, or one of a subclass, of a row's values.
+        make: makes the tuple, or an instance of a subclass, from a row's values.
 
-    The rows content is row_count times columns [bytes]; a negative length is null (v4 section
-    4.2.5.2). Bytes after the last row are passed over (v4 section 1).
+    The rows are one [bytes] per row and column; a negative length is null (v4 section 4.2.5.2).
+    Bytes after the last row are ignored (v4 section 1).
 
     Raises (the function returned):
         RemoteProtocolError: a cell is cut off, or malformed for its type.
@@ -58,7 +58,7 @@ def reference_decoder(
                     stop = position + length
                     if stop > size:
                         raise RemoteProtocolError(
-                            f"{length} bytes announced, {size - position} are left"
+                            f"{length} bytes are announced, {size - position} are left"
                         )
                     row.append(cell(body[position:stop]))
                     position = stop

@@ -1,12 +1,12 @@
-"""The way through a page row by row, for rows whose size varies or that have nulls.
+"""The generated loop over rows of variable size: it reads neighbouring columns together.
 
-Neighbours are read together. What stands between two columns of variable size is a run: columns of
-fixed size, their lengths before them, and the length of the next column that varies. One
-``unpack_from`` reads the bytes of a short column and the run behind it; the run behind the last one
-goes on to the next row's. A run in which a length isn't the usual is read again, cell by cell.
+A *run* is what stands between two columns of variable size: columns of fixed size, each after its
+length, and the length of the next column of variable size. One ``unpack_from`` reads a short cell
+of variable size and the run after it; the run after the last such cell includes the head of the
+next row. A run with an unexpected length, such as a null, is read again cell by cell.
 
-Reading may go past the last row, so the body has zeros put behind it; a position past its end at
-the end shows that the body was too short.
+Reading may go past the last row, so the body is padded with zeros. A position past the body's end,
+after the loop, shows that the body was too short.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from cqlproto.rows.decoding.shapes import (
     wrapped,
 )
 
-__all__ = ["SHORT", "RowPath"]
+__all__ = ["SHORT", "RowLoop"]
 
-# Columns of variable size that are shorter are read together with the run behind them.
+# Cells of variable size that are shorter are read together with the run after them.
 SHORT = 256
 
 
 class Run(NamedTuple):
-    """Columns of fixed size that stand next to each other, maybe none, and what follows them.
+    """Adjacent columns of fixed size, maybe none, by index.
 
     Attributes:
-        start: the first of them.
-        stop: behind the last of them: the column of variable size, or the end of the row.
+        start: the first column.
+        stop: one past the last column: a column of variable size, or the end of the row.
     """
 
     start: int
@@ -71,20 +71,20 @@ if 0 <= n{i} < 256:
 {advance}"""
 
 
-class RowPath:
-    """The source of the row path of one shape, and what it needs.
+class RowLoop:
+    """The source of the loop over the rows of one shape, and the formats that it reads by.
 
     Arguments:
         shape: the kinds of the columns.
 
     Attributes:
-        head: the format of the struct that reads the run that a row begins with.
-        head_targets: the names of what this reads.
-        behind: for each column of variable size, by index, the format of the run behind it.
-        runs: the runs that are read again cell by cell if need be.
+        head: the format of the struct that reads the first run of a row.
+        head_targets: the names that this struct's values are assigned to.
+        behind: for each column of variable size, by index, the format of the run after it.
+        runs: the runs that may be read again, cell by cell.
         names: the lines that name what the loop uses; see :mod:`cqlproto.rows.decoding.support`.
-        before: the lines in front of the loop over the rows.
-        loop: the lines in the loop, without what is made of a row.
+        before: the lines before the loop over the rows.
+        loop: the lines in the loop, except for the last, which makes the row.
     """
 
     def __init__(self, shape: str) -> None:
@@ -95,7 +95,7 @@ class RowPath:
         first = self.variable[0] if self.variable else len(shape)
         self._first = Run(0, first)
         self.head = f">{self._format(self._first)}"
-        # The next row's head is read before this row is made, so it has names of its own.
+        # The head of the next row is read before this row is made, so its names differ.
         self._head_names = ("m", "h") if self.variable else ("n", "v")
         self.head_targets = self._targets(self._first)
         lines = [self._run(self._first)]
@@ -107,22 +107,22 @@ class RowPath:
         self.names = self._names()
 
     def _names(self) -> str:
-        """Return lines that take apart the arguments of the function around."""
+        """Return the lines that unpack the arguments of ``make_decoder``."""
         names = ['head = structs["head"]']
         names += [f"cell{i} = cells[{i}]" for i, kind in enumerate(self.shape) if kind == "."]
         names += [f"some{n} = some[{n}]" for n in range(len(self.runs))]
         for i in self.variable:
             names += [f"short{i}, fill{i} = short[{i}]", f"run{i} = structs[{i}]"]
-        # Reading goes so far past the end of the last row.
+        # The most bytes that are read past the end of the last row.
         longest = max(map(calcsize, (self.head, *self.behind.values())))
         return "\n".join([*names, f"padding = bytes({longest})"]) + "\n"
 
     def _closed(self, run: Run) -> bool:
-        """Whether the length of a column of variable size follows."""
+        """Whether a column of variable size follows, whose length ends the run."""
         return run.stop < len(self.shape)
 
     def _targets(self, run: Run) -> list[str]:
-        """Return the names of what a run is unpacked to: lengths and, but for nulls, values."""
+        """Return the names that a run is unpacked to: lengths and, except for nulls, values."""
         n, v = self._head_names if run.start == 0 else ("n", "v")
         names = []
         for i in range(run.start, run.stop):
@@ -165,7 +165,7 @@ class RowPath:
         )
 
     def _column(self, i: int, run: Run) -> str:
-        """The lines for a column of variable size and the run behind it."""
+        """The lines for a column of variable size and the run after it."""
         kind = self.shape[i]
         size = calcsize(f">{self._format(run)}")
         rest = self._targets(run)

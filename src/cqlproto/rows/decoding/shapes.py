@@ -1,12 +1,12 @@
-"""How generated code treats a column: one letter per kind, and the lines that finish its value.
+"""The shape of a column list: one letter, its kind, per column; and the code for each kind.
 
-A list of columns is boiled down to its shape, one letter per column. Two lists of the same shape
-have the same source, so nothing but the letters, and integer indexes, ever gets into it.
+Column lists of the same shape have the same source, so the source contains only kinds and integer
+indexes.
 
-Kinds of fixed size: the letters of ``struct`` for numbers and booleans, which need nothing more;
-``U`` a UUID, ``M`` a timestamp (milliseconds), ``D`` a date, ``W`` a time of day (wall clock); and
-``N`` a column that is expected to be null. The others vary in size: ``T`` text, ``A`` ascii, ``B``
-blob, and ``.`` for every type whose cells are given to the decoder of the type.
+Kinds of fixed size: the format characters of ``struct`` for numbers and booleans, which need no
+more code; ``U`` a UUID, ``M`` a timestamp (milliseconds), ``D`` a date, ``W`` a time of day (wall
+clock); and ``N`` a column that is expected to be null. Kinds of variable size: ``T`` text, ``A``
+ascii, ``B`` blob, and ``.`` for every other type, whose decoder reads the cell.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ _KINDS = {
     "uuid": "U",
 }
 
-# Those that need nothing more than struct.
+# Kinds that struct alone decodes.
 NUMBERS = frozenset("bhiqfd")
 
-# Of each kind of fixed size what struct reads it by.
+# The struct format of each kind of fixed size.
 FORMATS = {
     **{code: code for code in (*NUMBERS, "?")},
     "U": "16s",
@@ -60,9 +60,9 @@ FORMATS = {
     "N": "",
 }
 
-# The value {v} is made of {read}, what struct has read; only what differs from that stands here.
+# The lines that make the value {v} from {read}, which struct has read; kinds without need none.
 _FINISH = {
-    # A UUID's own constructor takes five times as long: see blank_class.
+    # The constructor of UUID takes five times as long: see blank_class.
     "U": """\
 value = BlankUUID()
 value.int = from_bytes({read})
@@ -70,7 +70,7 @@ value.is_safe = unknown
 value.__class__ = UUID
 {v} = value
 """,
-    # Adding up what its parts stand for takes less than multiplying a timedelta: see Eras.
+    # Adding timedeltas takes less time than multiplying one: see _Eras.
     "M": """\
 try:
     {v} = ERAS[{read}] + SPANS_24[{read}b] + SPANS_16[{read}c] + SPANS_8[{read}d] + SPANS_0[{read}e]
@@ -89,7 +89,7 @@ _LINE = 72
 
 
 def kind_of(cql_type: CQLType) -> str:
-    """Return the letter of a type."""
+    """Return the kind of a type."""
     name = str(cql_type)
     scalar = SCALARS.get(name)
     if scalar is None:
@@ -98,29 +98,34 @@ def kind_of(cql_type: CQLType) -> str:
 
 
 def is_fixed(kind: str) -> bool:
-    """Whether all cells of a kind have one size."""
+    """Whether all cells of a kind have the same size."""
     return kind in FORMATS
 
 
 def width_of(kind: str) -> int:
-    """Return the size of the cells of a kind of fixed size; -1, as on the wire, for null."""
+    """Return the size in bytes of cells of a kind of fixed size; -1 for null, as on the wire."""
     return -1 if kind == "N" else calcsize(f">{FORMATS[kind]}")
 
 
 def read_names(kind: str, name: str) -> list[str]:
-    """Return the names of all that struct reads of a cell of fixed size; the first is given."""
+    """Return the names of the values that struct reads from a cell of fixed size.
+
+    Arguments:
+        kind: the kind of the column.
+        name: the first name; others are derived from it.
+    """
     if kind == "M":
         return [name, *(f"{name}{part}" for part in "bcde")]
     return [] if kind == "N" else [name]
 
 
 def finished(kind: str, index: int, read: str) -> str:
-    """Return the lines that turn what was read into the value ``v{index}``.
+    """Return the lines that make the value ``v{index}`` from what was read.
 
     Arguments:
-        kind: of the column.
-        index: of the column.
-        read: the name of what was read, or the expression that reads it if its size varies.
+        kind: the kind of the column.
+        index: the index of the column.
+        read: the name of the value that was read, or the expression that reads a cell.
     """
     v = f"v{index}"
     if kind == ".":
@@ -132,14 +137,14 @@ def finished(kind: str, index: int, read: str) -> str:
 
 
 def targets(names: Sequence[str]) -> str:
-    """Return names as what a tuple of as many values is unpacked to, and as such a tuple."""
+    """Return names as the targets of an unpacking assignment, which is also a tuple of them."""
     if len(names) < 2:
         return f"({''.join(f'{name},' for name in names)})"
     return wrapped(", ".join(names))
 
 
 def wrapped(expression: str) -> str:
-    """Return an expression, within parentheses and on several lines if it is long."""
+    """Return an expression; a long one is put in parentheses and on several lines."""
     if len(expression) <= _LINE:
         return expression
     lines = fill(expression, _LINE, initial_indent="    ", subsequent_indent="    ")

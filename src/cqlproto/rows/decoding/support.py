@@ -1,7 +1,7 @@
-"""What generated code runs on: readers of cells, and the functions that finish a value.
+"""What generated code calls: readers of cells, and the functions that make values of some types.
 
-Readers of short cells are made when a cell of such a size comes, and kept for all decoders that
-have the same columns behind it.
+The reader of short cells of one size is made when the first such cell is read, and shared by all
+decoders with the same columns after it.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from cqlproto.rows.decoding.row_loop import SHORT
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cqlproto.cqltypes.scalars import Decoder
-    from cqlproto.rows.decoding.row_loop import RowPath
+    from cqlproto.cqltypes.conversion import Decoder
+    from cqlproto.rows.decoding.row_loop import RowLoop
 
 __all__ = ["length_at", "maker_of", "readers_of"]
 
-# How many makers, and lists of readers of short cells, are kept of each sort.
+# Most compiled sources, and most lists of readers of short cells, that are cached.
 KEPT = 256
 
-# How many eras are kept: some hundred years of them.
+# Most eras that are cached: about a hundred years.
 ERAS_KEPT = 1 << 10
 
 length_at = Struct(">i").unpack_from
 
 
 class _Eras(dict[int, datetime]):
-    """When a timestamp begins by its first four bytes: a point in time every 50 days.
+    """Datetimes by the first four bytes of a timestamp: one every 50 days, an *era*.
 
-    A timestamp is milliseconds, and multiplying a timedelta by them is what takes the time in
-    making a datetime. So timestamps are put together from this and from tables of what the other
-    four bytes stand for. All of it is exact.
+    A timestamp counts milliseconds, and multiplying a timedelta by that count takes most of the
+    time of making a datetime. So a datetime is added up from its era and from one timedelta for
+    each of the other four bytes. The result is exact.
     """
 
     def __missing__(self, key: int) -> datetime:
@@ -61,18 +61,18 @@ class _Eras(dict[int, datetime]):
 
 
 def _spans(bits: int) -> list[timedelta]:
-    """What a byte of a timestamp stands for that has so many bits behind it."""
+    """Return the timedelta for each value of a byte that is shifted left by ``bits``."""
     return [MILLISECOND * (byte << bits) for byte in range(256)]
 
 
 def _late_timestamp(era: int, b: int, c: int, d: int, e: int) -> Any:
-    """Return a timestamp of which an era or a sum was out of range."""
+    """Return the value of a timestamp that ``datetime`` cannot hold."""
     return timestamp_of(era << 32 | b << 24 | c << 16 | d << 8 | e)
 
 
 ERAS = _Eras()
 
-# What the templates use besides the arguments of the function around them.
+# The global names of generated code.
 _GLOBALS = {
     "BlankUUID": BLANK_UUID,
     "EMPTY": EMPTY,
@@ -94,29 +94,32 @@ _GLOBALS = {
 
 
 def maker_of(source: str, shape: str) -> Callable[..., Any]:
-    """Return the function ``make_decoder`` of a source."""
+    """Compile a source and return its function ``make_decoder``."""
     space: dict[str, Any] = dict(_GLOBALS)
     exec(compile(source, f"<decoder of {shape}>", "exec"), space)
     maker: Callable[..., Any] = space["make_decoder"]
     return maker
 
 
-def readers_of(path: RowPath, cells: Sequence[Decoder]) -> tuple[Any, ...]:
-    """Return the first arguments of a maker: cells, structs, short and some.
+def readers_of(row_loop: RowLoop, cells: Sequence[Decoder]) -> tuple[Any, ...]:
+    """Return the first arguments of ``make_decoder``: cells, structs, short and some.
 
     Arguments:
-        path: the row path that is in the source.
+        row_loop: the loop in the source.
         cells: the decoders of the columns' cells.
     """
-    structs = {i: Struct(behind).unpack_from for i, behind in path.behind.items()}
-    short = {i: _short_cells(behind[1:]) for i, behind in path.behind.items()}
-    some = [_some_cells(cells[run.start : run.stop]) for run in path.runs]
-    return cells, {"head": Struct(path.head).unpack_from, **structs}, short, some
+    structs = {i: Struct(behind).unpack_from for i, behind in row_loop.behind.items()}
+    short = {i: _short_cells(behind[1:]) for i, behind in row_loop.behind.items()}
+    some = [_some_cells(cells[run.start : run.stop]) for run in row_loop.runs]
+    return cells, {"head": Struct(row_loop.head).unpack_from, **structs}, short, some
 
 
 @lru_cache(maxsize=KEPT)
 def _short_cells(behind: str) -> tuple[list[Any], Callable[[int], Any]]:
-    """Return what reads a cell of n bytes and the run behind it, by n, and what fills the list."""
+    """Return a list of readers by cell size, and the function that makes a missing one.
+
+    A reader reads a cell of its size and the run after it.
+    """
     readers: list[Any] = [None] * SHORT
 
     def fill(n: int) -> Any:
@@ -127,7 +130,7 @@ def _short_cells(behind: str) -> tuple[list[Any], Callable[[int], Any]]:
 
 
 def _some_cells(cells: Sequence[Decoder]) -> Callable[[bytes, int], list[Any]]:
-    """Return what reads these cells one by one: their values, and the position behind them."""
+    """Return a function that reads these cells one by one: the values, then the position."""
 
     def some(body: bytes, p: int) -> list[Any]:
         values: list[Any] = []

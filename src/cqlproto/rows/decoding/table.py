@@ -1,8 +1,8 @@
-"""The decoder of the first rows: from a table, until enough have come to compile one.
+"""The decoder of the first rows, driven by a table of the columns, before one is compiled.
 
-One loop over the columns, as in the plain decoder, but the length and the value of a cell of fixed
-size are read together, and what is cut off or malformed is given to the plain decoder, the whole
-page. So whatever this returns, the plain one returns too.
+It is a loop over the columns like the plain decoder, but it reads the length and the value of a
+cell of fixed size together. A page that is cut off or malformed is decoded again by the plain
+decoder, which raises the error. So both decoders return the same.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from cqlproto.rows.decoding.shapes import NUMBERS, kind_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cqlproto.cqltypes.scalars import Decoder
+    from cqlproto.cqltypes.conversion import Decoder
     from cqlproto.messages.results import Column, Rows
 
-__all__ = ["early_decoder"]
+__all__ = ["table_decoder"]
 
 _length_at = Struct(">i").unpack_from
 
-# Per kind what struct reads and what finishes that, if it is no number as it is.
+# For each kind of fixed size its struct format and the function that makes the value, if any.
 _FIXED: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
     **{code: (code, None) for code in (*NUMBERS, "?")},
     "D": ("I", date_of.__getitem__),
@@ -35,39 +35,39 @@ _FIXED: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
     "W": ("q", time_of),
 }
 
-# Reading goes so far past the end of a row that is cut off, or has a null at its end.
+# The most bytes that are read past the end of a row that is cut off or ends with a null.
 _PADDING = bytes(20)
 
 _Entry = tuple[int, "Callable[[bytes, int], tuple[Any, ...]]", Any, "Decoder"]
 
 
 def _entry(column: Column) -> _Entry:
-    """Return what a column is read by.
+    """Return the table's entry for a column.
 
-    That is the size of its cells or -2, what reads a length and a cell of that size, what finishes
-    the cell if need be, and the decoder of any cell.
+    It has the size of the column's cells, or -2 if it varies; the function that reads a length, and
+    a cell of that size; the function that makes the value, or None; and the decoder of any cell.
     """
     kind = kind_of(column.type)
     if kind in _FIXED:
         code, finish = _FIXED[kind]
         struct = Struct(f">i{code}")
         return struct.size - 4, struct.unpack_from, finish, cell_decoder(column.type)
-    # bytes.decode is what the decoder of a text calls
+    # the decoder of a text calls bytes.decode
     cell: Decoder = bytes.decode if kind == "T" else cell_decoder(column.type)
     return -2, _length_at, None, cell
 
 
-def early_decoder(
+def table_decoder(
     columns: Sequence[Column],
     make: Callable[[Any], Any],
     plain: Callable[[Rows], list[Any]],
 ) -> Callable[[Rows], list[Any]]:
-    """Return a decoder that needs little to be made.
+    """Return a decoder that is cheap to make.
 
     Arguments:
         columns: the columns, in order.
-        make: makes a row of the list of its values.
-        plain: the decoder that does the same, for what is malformed.
+        make: makes a row from the list of its values.
+        plain: the plain decoder with the same result, for malformed pages.
     """
     table = [_entry(column) for column in columns]
     length_at = _length_at

@@ -1,3 +1,3 @@
-"""From the parameters of a statement to the cells of a frame."""
+"""Packing the values of a prepared statement into EXECUTE frames."""
 
 __all__: list[str] = []

@@ -1,8 +1,8 @@
-"""Binding: Python values in, a whole EXECUTE frame out.
+"""Binder: packs the values of a prepared statement into a whole EXECUTE frame.
 
-What doesn't change between executions of a statement under the same options is packed once: the id
-and the options before the values and after them. An execution adds the values and the header, and
-a timestamp if it shall have one of its own.
+The statement id and the options before and after the values are the same for every execution with
+the same options, so they are packed once. An execution adds the header and the values, and a
+timestamp if each execution has its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cqlproto.rows.encoding.compiled import FRAMES_WHEN_KNOWN, compiled_packer, 
 from cqlproto.rows.encoding.containers import binding_encoder
 from cqlproto.rows.encoding.repeatable import Repeatable
 from cqlproto.rows.encoding.support import about_column, by_position
-from cqlproto.wire import MAX_SHORT, UNSET, write_short_bytes
+from cqlproto.wire import MAX_SHORT, NULL_LENGTH, UNSET, UNSET_LENGTH, write_short_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,24 +35,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Binder"]
 
-_NULL = b"\xff\xff\xff\xff"
-_UNSET = b"\xff\xff\xff\xfe"
 _pack_length = Struct(">i").pack
 _pack_count = Struct(">H").pack
 _pack_timestamp = Struct(">q").pack
 _pack_header = HEADER.pack
 _EXECUTE = Opcode.EXECUTE.value
-_NO_UNSET = "a bound value cannot be unset before v4"
+_NO_UNSET = "UNSET needs v4"
 
-# Compiling costs as much as some hundred frames gain by it.
+# Compiling takes as long as a compiled packer saves in some hundred frames.
 FRAMES_BEFORE_COMPILING = 256
 
 
 def _writer(cql_type: CQLType, encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """Return what writes a value as [bytes]: its length and its cell.
+    """Return a function that writes a value as [bytes]: its length and its cell.
 
-    Numbers of the usual class are packed together with their length; everything else, and whatever
-    doesn't fit, goes through the type's encoder.
+    A number of the usual class is packed together with its length; any other value, and a number
+    that is out of range, goes through the type's encoder.
     """
     scalar = SCALARS.get(str(cql_type))
 
@@ -71,33 +69,33 @@ def _writer(cql_type: CQLType, encode: Callable[[Any], bytes]) -> Callable[[Any]
             try:
                 return pack(width, value)
             except (StructError, OverflowError):
-                pass  # out of range: the encoder says so
+                pass  # out of range: the encoder raises the error
         return write(value)
 
     return write_number
 
 
 class Binder:
-    """Packs the executions of one prepared statement under one set of options.
+    """Packs the executions of a prepared statement with one set of options.
 
     Arguments:
-        prepared: what PREPARE returned.
-        parameters: the options; its values, names and paging state must be left out.
+        prepared: the result of PREPARE.
+        parameters: the options, without values, names and paging state.
         version: the protocol version.
-        timestamps: returns a timestamp, in microseconds since 1970 and of 64 bits; asked once for
-            each frame, which then has this one in place of the options' (v4 section 4.1.4). None
-            leaves it to the options.
+        timestamps: returns a timestamp of 64 bits, in microseconds since 1970. It is called once
+            per frame, and its result replaces the timestamp of the options (v4 section 4.1.4). None
+            uses that of the options.
 
     Attributes:
-        expectation: what will answer, for the connection.
-        frame: takes a stream id and values, returns the EXECUTE frame, uncompressed; raises as
-            :meth:`plain_frame` does. Compiled once it was used often.
-        count: how many values are needed.
-        repeatable: takes values and returns what can be packed any number of times: where the
-            values hold iterators, or may change meanwhile, keep this if the statement may have to
-            be sent again. Raises ValueConversionError.
+        expectation: what may answer a frame, for the connection.
+        frame: takes a stream id and values and returns the EXECUTE frame, uncompressed; raises as
+            :meth:`plain_frame`. It is compiled after many frames.
+        count: the number of bind markers.
+        repeatable: takes values and returns values that can be packed any number of times. Use it
+            if the statement may be sent again and its values may be iterators or change meanwhile.
+            Raises ValueConversionError.
 
-    Values are a sequence with one per bind marker, in the markers' order.
+    Values are a sequence with one value per bind marker, in the markers' order.
     """
 
     __slots__ = (
@@ -145,15 +143,17 @@ class Binder:
         behind = b""
         if timestamps is not None:
             parameters = copy(parameters)
-            parameters.timestamp = 0  # it sets the flag
+            parameters.timestamp = 0  # sets the flag
             behind = pack_behind_timestamp(parameters)
         before, after = pack_parameters_around(parameters, version)
         if timestamps is not None:
             after = after[: len(after) - len(behind) - 8]
         if self.count > MAX_SHORT:
-            raise LocalProtocolError(f"{self.count} bind markers, at most {MAX_SHORT} fit")
+            raise LocalProtocolError(
+                f"a statement must have at most {MAX_SHORT} bind markers, got {self.count}"
+            )
         self._before = bytes(head) + before + _pack_count(self.count)
-        # Between these two stands the timestamp, where each frame has its own.
+        # If each frame has its own timestamp, it is written between _after and _behind.
         self._after = after
         self._behind = behind
         self._timestamps = timestamps
@@ -162,7 +162,7 @@ class Binder:
         self.frame = self._early_frame
 
     def _early_frame(self, stream_id: int, values: Sequence[Any]) -> bytes:
-        """Pack by the plain loop until so many frames make a compiled packer worth its making."""
+        """Pack by the plain loop, until enough frames make compiling a packer worthwhile."""
         self._left -= 1
         if self._left < 0:
             types = [column.type for column in self._columns]
@@ -186,11 +186,11 @@ class Binder:
         return self.plain_frame(stream_id, values)
 
     def plain_frame(self, stream_id: int, values: Sequence[Any]) -> bytes:
-        """Return the same as :attr:`frame`, by the plain loop.
+        """Pack a frame as :attr:`frame` does, by the plain loop.
 
         Raises:
             LocalProtocolError: there are more or fewer values than bind markers, or UNSET on v3.
-            TypeError: the values are no sequence.
+            TypeError: the values are not a sequence.
             ValueConversionError: a value does not fit its column.
         """
         values = self._checked(values)
@@ -200,7 +200,13 @@ class Binder:
         append = pieces.append
         try:
             for write, value in zip(self._writers, values, strict=True):
-                append(_NULL if value is None else _UNSET if value is UNSET else write(value))
+                append(
+                    NULL_LENGTH
+                    if value is None
+                    else UNSET_LENGTH
+                    if value is UNSET
+                    else write(value)
+                )
         except Exception as exc:
             index = len(pieces)
             error = about_column(exc, self._columns[index], values[index])
@@ -212,7 +218,7 @@ class Binder:
         return _pack_header(self._version, 0, stream_id, _EXECUTE, len(body)) + body
 
     def cells(self, values: Sequence[Any]) -> list[bytes | None | Unset]:
-        """Return the values as a message holds them; raises as :meth:`frame` does."""
+        """Return the encoded values, as in a message; raises as :meth:`plain_frame`."""
         values = self._checked(values)
         cells: list[bytes | None | Unset] = []
         append = cells.append
@@ -229,23 +235,25 @@ class Binder:
         if type(values) is not tuple and type(values) is not list:
             values = by_position(values)
         if len(values) != self.count:
-            raise LocalProtocolError(f"{len(values)} values for {self.count} bind markers")
+            raise LocalProtocolError(
+                f"values must be as many as bind markers ({self.count}), got {len(values)}"
+            )
         return values
 
     def _named(self, error: Exception, values: Sequence[Any], failed: int | None) -> Exception:
-        """Name the column whose value a compiled packer could not pack.
+        """Return the error to raise for a compiled packer, with the column's name.
 
-        Scalars are encoded again to find the first that fails, as the plain loop would; what has
-        been read from anything else is gone.
+        Scalars are encoded again to find the first that fails, as the plain loop would. Other
+        values are not encoded again, since they may be iterators that are consumed.
 
         Arguments:
-            error: what was raised.
+            error: the exception that was raised.
             values: the values.
-            failed: the first column without a cell; None if all cells of variable size are made, so
-                that it is one of a fixed size.
+            failed: the index of the first column without a cell; None if all cells of variable size
+                exist, so that a cell of fixed size has failed.
 
         Returns:
-            what to raise: ``error``, if all can be encoded now.
+            the error with the column's name; ``error`` itself if all scalars can be encoded now.
         """
         if not self._has_unset and any(value is UNSET for value in values):
             return LocalProtocolError(_NO_UNSET)
@@ -260,4 +268,4 @@ class Binder:
                 encode(value)
             except Exception as again:
                 return about_column(again, column, value)
-        return error  # a value that changes from one look to the next
+        return error  # a value whose encoding differs from one call to the next

@@ -1,14 +1,14 @@
-"""Encoders of collections for binding, a few times as fast where elements are of the usual class.
+"""Encoders of collections for binding, a few times as fast for elements of the usual classes.
 
-A list of ints that are all of class ``int`` is written by a loop over one struct, texts by a loop
-over ``str.encode``. Whatever is anything else (a null, a number out of range, an
-iterator, elements that are collections, ..) is given to the encoder of the type, which knows what
-to do or what is wrong. Only lists, tuples, sets, frozensets and dicts themselves are looked into
-before: they can be read twice.
+A list of ints that are all of class ``int`` is written by a loop over one struct, a list of texts
+by a loop over ``str.encode``. Any other value (a null, a number out of range, an iterator, nested
+collections) is passed to the encoder of the type, which encodes it or raises the error. Only
+instances of list, tuple, set, frozenset and dict are tried here first, since they can be read
+twice.
 
-The server's order of integers is Python's, and its order of texts, which goes by their bytes, is
-that of their characters. So the members of such sets and the keys of such maps are sorted as they
-are; others are left to the encoder.
+The server orders integers as Python does, and texts by their UTF-8 bytes, which is the order of
+their characters. So members of such sets and keys of such maps are sorted as Python values; others
+are left to the encoder.
 """
 
 from __future__ import annotations
@@ -30,20 +30,19 @@ __all__ = ["binding_encoder"]
 
 _pack_length = Struct(">i").pack
 
-
 _LENGTHS = tuple(map(_pack_length, range(256)))
-# Of what the order is the same here and there.
+# Codes of the types that Python orders as the server does.
 _ORDERED = frozenset("bhiqT")
 
 
 def binding_encoder(cql_type: CQLType) -> Callable[[Any], bytes]:
-    """Return a function that does as :func:`cqlproto.cqltypes.encoder`'s does, faster for some."""
-    return _kept(cql_type, encoder(cql_type))
+    """Return a function with the result of :func:`cqlproto.cqltypes.encoder`'s, faster for some."""
+    return _cached(cql_type, encoder(cql_type))
 
 
 @lru_cache(maxsize=1024)
-def _kept(cql_type: CQLType, plain: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """Types that are equal may have different encoders, which name them as they are."""
+def _cached(cql_type: CQLType, plain: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """The encoder is part of the key: equal types may have encoders that name them differently."""
     if isinstance(cql_type, ListType | SetType):
         return _elements(cql_type, plain)
     if isinstance(cql_type, MapType):
@@ -52,7 +51,7 @@ def _kept(cql_type: CQLType, plain: Callable[[Any], bytes]) -> Callable[[Any], b
 
 
 def _code(cql_type: CQLType) -> str:
-    """Return what struct calls a number's type, and T and U for a text and a UUID, or ""."""
+    """Return the format character of a number's type, ``T`` for text, ``U`` for uuid, or ""."""
     if not isinstance(cql_type, NativeType):
         return ""
     return {"text": "T", "uuid": "U"}.get(cql_type.name) or SCALARS[cql_type.name].code
@@ -71,7 +70,7 @@ def _text_cells(values: Iterable[Any]) -> list[bytes]:
 
 
 def _writer(code: str) -> Callable[[Iterable[Any]], list[bytes]]:
-    """Return what writes elements, each as [bytes]; it raises for what is not usual."""
+    """Return a function that writes elements as [bytes]; it raises for any other class."""
     if code == "T":
         return _text_cells
     if code == "U":
@@ -105,7 +104,7 @@ def _elements(
             return plain(value)
         try:
             cells = write(sorted(value) if is_set else value)
-        except Exception:  # not even all that is in a set can be compared
+        except Exception:  # the members may not even be comparable
             return plain(value)
         return _pack_length(len(cells)) + b"".join(cells)
 
@@ -128,7 +127,7 @@ def _pairs(cql_type: MapType, plain: Callable[[Any], bytes]) -> Callable[[Any], 
             cells = [b""] * (2 * count)
             cells[::2] = write_keys(keys)
             cells[1::2] = write_values([value[key] for key in keys])
-        except Exception:  # not even all that is in a set can be compared
+        except Exception:  # the members may not even be comparable
             return plain(value)
         return _pack_length(count) + b"".join(cells)
 

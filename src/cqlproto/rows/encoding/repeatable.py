@@ -1,10 +1,9 @@
-"""Reading once what a statement is given, however often it is sent.
+"""Values that can be packed any number of times.
 
-A statement may be packed several times: for a node that doesn't know it, for another node, for a
-second attempt meanwhile, for each further page. A generator that is bound to a list has nothing
-left by then, and a list may have changed. So what is bound to a collection, a tuple, a user-defined
-type or a vector is packed before the first time, and its cell stands for it from then on. Scalars
-stay as they are: a statement whose markers are all scalars is not looked at.
+The values of a statement may be packed several times: for a node that does not know the statement,
+for another node, for a speculative attempt, for each further page. By then a generator is consumed,
+and a list may have changed. So a value of a collection, a tuple, a user-defined type or a vector is
+encoded before the first attempt, and its cell replaces it. Scalars are unchanged.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ __all__ = ["Repeatable"]
 
 
 class Repeatable:
-    """Makes the values of a statement such that they can be packed any number of times.
+    """Makes values repeatable: they can then be packed any number of times.
 
-    It is false where there is nothing to do: all bind markers are scalars.
+    It is false if there is nothing to do, since all bind markers are scalars.
 
     Arguments:
         columns: the bind markers, in order.
@@ -47,7 +46,7 @@ class Repeatable:
         return bool(self._containers)
 
     def __call__(self, values: Sequence[Any]) -> Sequence[Any]:
-        """Return the values, with what is bound to other types than scalars packed.
+        """Return the values, those of non-scalar types replaced by their cells.
 
         Arguments:
             values: one value per bind marker.

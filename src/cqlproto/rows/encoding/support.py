@@ -1,4 +1,4 @@
-"""What compiled packers call for: the cells and lengths that take more than an expression."""
+"""Functions that compiled packers call, for cells and lengths that need more than an expression."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from cqlproto.cqltypes.scalars import SCALARS, failed
+from cqlproto.cqltypes.conversion import failed
+from cqlproto.cqltypes.scalars import SCALARS
 from cqlproto.exceptions import LocalProtocolError, ValueConversionError
 
 if TYPE_CHECKING:
@@ -27,28 +28,26 @@ __all__ = [
 _pack_scale = Struct(">i").pack
 _encode_decimal = SCALARS["decimal"].encode
 
-# Numbers of more characters are left to the encoder, which takes no quadratic time.
+# Longer numbers, in characters, are left to the encoder, which avoids quadratic time.
 _SHORT = 40
 
 
 def by_position(values: Any) -> tuple[Any, ...]:
-    """Return a sequence other than a list as a tuple.
+    """Return a sequence as a tuple.
 
     Raises:
-        TypeError: it is none, or a text or bytes, whose elements nobody means to bind one by one.
+        TypeError: the values are not a sequence, or are a str or bytes, which is surely a mistake.
     """
     if isinstance(values, Sequence) and not isinstance(
         values, str | bytes | bytearray | memoryview
     ):
         return tuple(values)
     hint = ": arrange its values by the bind markers" if isinstance(values, Mapping) else ""
-    raise TypeError(
-        f"the values must be a sequence such as a tuple, got {type(values).__name__}{hint}"
-    )
+    raise TypeError(f"values must be a sequence such as a tuple, got {type(values).__name__}{hint}")
 
 
 def about_column(error: Exception, column: Column, value: object) -> ValueConversionError:
-    """Return what an encoder raised as an error about the value of a column."""
+    """Return the exception of an encoder as a ValueConversionError with the column's name."""
     if isinstance(error, ValueConversionError):
         return error.of_column(column.name)
     made = failed(str(column.type), value, error).of_column(column.name)
@@ -57,43 +56,43 @@ def about_column(error: Exception, column: Column, value: object) -> ValueConver
 
 
 def missing_cell(names: Iterable[str], indexes: Iterable[int]) -> int | None:
-    """Return the first index for which there is no cell yet, or None.
+    """Return the first index without a cell, or None.
 
     Arguments:
-        names: the local variables of a packer; the cells are ``c0``, ``c1``, ..
-        indexes: of the columns whose cells are made one after the other.
+        names: the names of a packer's local variables; the cells are ``c0``, ``c1``, ...
+        indexes: the indexes of the columns whose cells are made one after the other.
     """
     return next((index for index in indexes if f"c{index}" not in names), None)
 
 
 def length_of_absent(value: object) -> int:
-    """Return the length that stands for None or UNSET (v4 section 3, [value])."""
+    """Return the length that is written for None or UNSET (v4 section 3, [value])."""
     return -1 if value is None else -2
 
 
 def length_of_null(value: object) -> int:
-    """As :func:`length_of_absent`, where the version has no UNSET.
+    """Return the length that is written for None, in a version without UNSET.
 
     Raises:
-        LocalProtocolError: the value isn't None.
+        LocalProtocolError: the value is UNSET.
     """
     if value is None:
         return -1
-    raise LocalProtocolError("a bound value cannot be unset before v4")
+    raise LocalProtocolError("UNSET needs v4")
 
 
 def write_decimal(value: Decimal) -> bytes:
-    """Return the cell of a decimal; one that is written without an exponent in a short way.
+    """Return the cell of a decimal; faster than the encoder for one without an exponent.
 
     Raises:
-        ValueConversionError: it is no finite number.
+        ValueConversionError: the decimal is not finite.
     """
     text = str(value)
     if len(text) <= _SHORT:
         whole, _, decimals = text.partition(".")
         try:
             unscaled = int(whole + decimals)
-        except ValueError:  # it has an exponent, or is no number
+        except ValueError:  # it has an exponent, or is not finite
             return _encode_decimal(value)
         bits = (unscaled if unscaled >= 0 else ~unscaled).bit_length()
         cell = unscaled.to_bytes(bits // 8 + 1, "big", signed=True)

@@ -1,3 +1,3 @@
-"""Row targets: what is made of the values of a row."""
+"""Row targets: functions that make a row from its values."""
 
 __all__: list[str] = []

@@ -1,8 +1,8 @@
-"""Annotations of classes, resolved: what a field is said to be.
+"""Resolving the annotations of classes.
 
-Annotations may be texts (``from __future__ import annotations``) that name what there is at type
-checking only. So one that can't be resolved is a value like any other here, and matters only to
-those who need it.
+Annotations may be strings (``from __future__ import annotations``) with names that exist only for
+type checkers. So an annotation that can't be resolved becomes an :class:`Unresolved`, and is an
+error only if it is needed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import (
 __all__ = ["Scope", "Stripped", "Unresolved", "hints_of", "plain_hint", "scope_of"]
 
 Scope = Mapping[Any, Any]
-"""What the type variables of a generic class stand for."""
+"""The classes of the type variables of a generic class."""
 
 _WRAPPERS = (Annotated, ClassVar, Final, NotRequired, Required)
 
@@ -40,7 +40,7 @@ class Unresolved(NamedTuple):
 
     Attributes:
         text: the annotation.
-        reason: why.
+        reason: the exception that resolving it raised.
     """
 
     text: str
@@ -48,12 +48,12 @@ class Unresolved(NamedTuple):
 
 
 class Stripped(NamedTuple):
-    """An annotation without what says nothing of the class of a value.
+    """An annotation without Annotated, Optional and other parts that don't name a class.
 
     Attributes:
-        members: the members of a union but None, or the annotation alone.
-        optional: whether None is one of them.
-        scope: what the type variables in them stand for.
+        members: the members of a union except None, or the annotation alone.
+        optional: whether None is a member.
+        scope: the classes of the type variables in the members.
     """
 
     members: tuple[Any, ...]
@@ -65,7 +65,7 @@ def hints_of(owner: Any) -> dict[str, Any]:
     """Return the annotations of a class's fields, or of a function's parameters, by name."""
     try:
         return get_type_hints(owner)
-    except Exception:  # a name that is not there, or anything that evaluating a text can raise
+    except Exception:  # evaluating a string may raise anything, such as NameError
         names = {owner.__name__: owner, **getattr(owner, "__dict__", {})}
     try:
         return get_type_hints(owner, localns=names)
@@ -87,7 +87,7 @@ def _one_by_one(owner: Any, names: dict[str, Any]) -> dict[str, Any]:
 
 
 def scope_of(target: Any, outer: Scope) -> Scope:
-    """Return what the type variables of a class, or of an alias of a generic one, stand for."""
+    """Return the classes of the type variables of a class, or of an alias of a generic class."""
     scope: dict[Any, Any] = {}
     origin = get_origin(target)
     if origin is not None:
@@ -119,7 +119,7 @@ def plain_hint(hint: Any, scope: Scope) -> Stripped:
             hint = (origin or hint).__value__
         elif isinstance(hint, (str, ForwardRef)):
             text = hint if isinstance(hint, str) else hint.__forward_arg__
-            hint = Unresolved(text, "it is a text within another annotation")
+            hint = Unresolved(text, "a string within another annotation")
         else:
             break
     if origin is not Union and origin is not types.UnionType:

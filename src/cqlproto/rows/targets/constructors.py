@@ -1,9 +1,9 @@
-"""What makes an object of values that have names: the columns of a row, the fields of a UDT.
+"""Making objects from named values: the columns of a row, or the fields of a UDT.
 
-Names match the field, or the alias where the class has one (pydantic, msgspec's ``rename``, attrs)
-and the field's name is no column: the rule by which objects bind as well, in
-:mod:`cqlproto.cqltypes.fields`. Names that the class doesn't know are left out; what it needs must
-be there. Nothing here imports any of those libraries.
+A name matches the field of that name, or an alias (pydantic, msgspec's ``rename``, attrs) if the
+field's own name is not a column. Objects are bound by the same rule, in
+:mod:`cqlproto.cqltypes.fields`. Names that the class doesn't have are ignored; required parameters
+must have a value. This module imports none of these libraries.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Parameter",
-    "Used",
+    "UsedParameters",
     "constructor",
     "has_fields",
     "is_typed_dict",
@@ -31,15 +31,15 @@ __all__ = [
 
 
 class Parameter:
-    """What a constructor takes for one field.
+    """A parameter of a constructor, for one field.
 
     Arguments:
         name: the field's name.
-        keys: for each name that it goes by, its own first, the keyword to pass it under.
-        required: whether it has no default.
-        by_position: whether it can be given by position.
-        by_name: whether it can be given by name.
-        hint: the field's annotation where that is known without resolving anything.
+        keys: the keyword argument for each name of the field, its own name first.
+        required: whether the parameter has no default.
+        by_position: whether it can be passed by position.
+        by_name: whether it can be passed by name.
+        hint: the field's annotation, if it is known without resolving annotations.
     """
 
     __slots__ = ("by_name", "by_position", "hint", "keys", "name", "required")
@@ -62,8 +62,8 @@ class Parameter:
         self.hint = hint
 
 
-class Used:
-    """The parameters that get a value, by the value's position.
+class UsedParameters:
+    """The parameters that are passed a value, by the value's position.
 
     Arguments:
         target: the class.
@@ -75,7 +75,7 @@ class Used:
         self._parameters = parameters
 
     def hints(self) -> dict[int, Any]:
-        """Return the annotations of the parameters, by position; Any where there is none."""
+        """Return the annotations of the parameters, by position; Any for one without."""
         target = self._target
         of_fields = hints_of(target) if has_fields(target) or is_typed_dict(target) else {}
         missing = [each for each in self._parameters.values() if each.name not in of_fields]
@@ -92,13 +92,12 @@ def _initializer(target: Any) -> Any:
 
 
 def is_typed_dict(target: Any) -> bool:
-    """Whether it is a TypedDict, of ``typing`` or ``typing_extensions``."""
+    """Whether a target is a TypedDict, of ``typing`` or ``typing_extensions``."""
     return isinstance(target, type) and hasattr(target, "__required_keys__")
 
 
 def has_fields(target: Any) -> bool:
-    """Whether it is a class whose fields are declared: dataclass, pydantic, msgspec, attrs, or a
-    NamedTuple."""
+    """Whether a class declares fields: dataclass, pydantic, msgspec, attrs or NamedTuple."""
     return (
         is_dataclass(target)
         or hasattr(target, "__struct_fields__")
@@ -109,22 +108,22 @@ def has_fields(target: Any) -> bool:
 
 
 def parameters_of(target: Any) -> list[Parameter]:
-    """Return what a class's constructor takes, in its order.
+    """Return the parameters of a class's constructor, in order.
 
     Raises:
-        RowMappingError: that can't be found out.
+        RowMappingError: the constructor has no signature.
     """
     described = _pydantic_fields(target)
     if described is not None:
         return list(_of_pydantic(target, described))
     if is_typed_dict(target):
         return list(_of_typed_dict(target))
-    import inspect  # costs milliseconds, and only classes need it
+    import inspect  # takes milliseconds to import, and only classes need it
 
     try:
         signature = inspect.signature(target)
     except (TypeError, ValueError) as exc:
-        raise RowMappingError("its constructor can't be read") from exc
+        raise RowMappingError("its constructor has no signature") from exc
     fields = _fields_by_keyword(target)
     parameters = []
     for each in signature.parameters.values():
@@ -144,7 +143,7 @@ def parameters_of(target: Any) -> list[Parameter]:
 
 
 def _fields_by_keyword(target: Any) -> dict[str, tuple[str, str]]:
-    """Return the field and its alias for each keyword of a constructor where these may differ."""
+    """Return the field and its alias for each keyword of a constructor, if these may differ."""
     own = getattr(target, "__struct_fields__", ())
     encoded = getattr(target, "__struct_encode_fields__", own)
     fields = {name: (name, alias) for name, alias in zip(own, encoded, strict=True)}
@@ -158,7 +157,7 @@ def _of_typed_dict(target: Any) -> Iterator[Parameter]:
     required = target.__required_keys__
     try:
         hints = get_type_hints(target, include_extras=True)
-    except Exception:  # then what the class itself has found out must do
+    except Exception:  # use what the class itself has resolved
         hints = dict.fromkeys([*required, *target.__optional_keys__])
     for name, hint in hints.items():
         origin = get_origin(hint)
@@ -167,7 +166,7 @@ def _of_typed_dict(target: Any) -> Iterator[Parameter]:
 
 
 def _pydantic_fields(target: Any) -> dict[str, Any] | None:
-    """Return the fields of a model, or of a dataclass of pydantic's, or None for other classes."""
+    """Return the fields of a pydantic model or dataclass, or None for other classes."""
     for table in ("__pydantic_fields__", "model_fields"):
         described = getattr(target, table, None)
         if isinstance(described, dict):
@@ -194,7 +193,7 @@ def _of_pydantic(target: Any, described: Mapping[str, Any]) -> Iterator[Paramete
 
 
 def _aliases(alias: Any) -> Iterator[tuple[str, bool]]:
-    """Yield the names of an alias of pydantic's, and whether each is the first step of a path."""
+    """Yield the names of a pydantic alias, and whether each is the first step of a path."""
     if isinstance(alias, str):
         yield alias, False
     elif hasattr(alias, "path"):
@@ -205,24 +204,24 @@ def _aliases(alias: Any) -> Iterator[tuple[str, bool]]:
 
 
 def refuse_repeated(names: Iterable[str], what: str) -> None:
-    """Raise RowMappingError where a name comes twice, for what has names only."""
+    """Raise RowMappingError if a name occurs twice; ``what`` names the target."""
     repeated = [name for name, count in collections.Counter(names).items() if count > 1]
     if repeated:
         raise RowMappingError(
             f"the column {repeated[0]!r} comes more than once and {what} has names only:"
-            " name one of them by AS"
+            " rename one with AS"
         )
 
 
 def constructor(
     target: Any, names: Sequence[str], what: tuple[str, str]
-) -> tuple[Callable[[Sequence[Any]], Any], Used]:
-    """Return what makes an object of values, and the parameters that it gives them to.
+) -> tuple[Callable[[Sequence[Any]], Any], UsedParameters]:
+    """Return a function that makes an object from values, and the parameters that it uses.
 
     Arguments:
         target: the class.
-        names: the names of the values, in order, none twice.
-        what: what a value and all of them are called in messages, such as column and row.
+        names: the names of the values, in order, without duplicates.
+        what: the words for a value and for all values in messages, such as column and row.
 
     Raises:
         RowMappingError: the class and the names do not fit together.
@@ -238,7 +237,7 @@ def constructor(
         )
     if not taken:
         raise RowMappingError(f"takes none of the {one}s {', '.join(names)}")
-    used = Used(target, {index[name]: each for each, name in taken.items()})
+    used = UsedParameters(target, {index[name]: each for each, name in taken.items()})
     if is_typed_dict(target):
         pairs = [(each.name, index[name]) for each, name in taken.items()]
         return lambda values: {name: values[i] for name, i in pairs}, used
@@ -255,12 +254,14 @@ def constructor(
             rest.append((each.keys[name], index[name]))
         else:
             assert gap is not None
-            raise RowMappingError(f"{each.name} is given by position, and no {one} for {gap.name}")
+            raise RowMappingError(
+                f"{each.name} can only be passed by position, and there is no {one} for {gap.name}"
+            )
     return _calling(target, leading, rest), used
 
 
 def _taken(parameters: Iterable[Parameter], index: Mapping[str, int]) -> dict[Parameter, str]:
-    """Return the name of the value that each parameter takes, for those that take one."""
+    """Return the name of the value for each parameter that has one."""
     parameters = list(parameters)
     own = {each.name for each in parameters}
     taken = {}

@@ -1,8 +1,8 @@
-"""What a row target's own failure is told as: a RowMappingError that names row and column.
+"""RowMappingErrors for exceptions that row targets raise, with the row and the column.
 
 A class may refuse the values of a row: pydantic validates, a dataclass checks in ``__post_init__``,
-a constructor converts. Whoever asked for the row must learn which one it was, and can't be left
-with an exception that means something else on its way, such as a StopIteration.
+a constructor converts. The caller gets an error that names the row, and never an exception with
+another meaning, such as a StopIteration.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
 
 __all__ = ["name_of", "raise_at", "refused"]
 
-# Of more reasons than these, pydantic's error, which is the cause, tells the rest.
+# The most reasons of pydantic that a message lists; the cause has all of them.
 _MOST_REASONS = 3
-# What pydantic says of what is no collection.
+# pydantic's error types for a value that is not a collection.
 _COLLECTIONS = frozenset({"list_type", "set_type", "frozen_set_type", "tuple_type", "dict_type"})
 
 
 def name_of(target: object) -> str:
-    """Return what a row target is called in messages."""
+    """Return the name of a row target in messages."""
     return target.__name__ if isinstance(target, type) else str(target)
 
 
 def refused(
     target: object, columns: Sequence[Column], row: int, error: Exception
 ) -> RowMappingError:
-    """Return the error for a row that its target has refused, with its cause.
+    """Return the error for a row that its target refused, with the cause.
 
     Arguments:
         target: the target.
         columns: the columns of the row.
-        row: its index.
-        error: what making the row has raised.
+        row: the index of the row.
+        error: the exception that making the row raised.
     """
-    if isinstance(error, RowMappingError):  # of a nested value, or a target's own
+    if isinstance(error, RowMappingError):  # of a nested value, or raised by the target
         column, reason = error.column, str(error)
     else:
         column, reason = _reason_of(error)
@@ -61,11 +61,11 @@ def refused(
 
 
 def raise_at(step: str, error: Exception) -> NoReturn:
-    """Raise what was wrong with a part of a value as an error about the whole.
+    """Raise an error about a part of a value as an error about the whole, with the part's place.
 
     Arguments:
-        step: the part: the name of a field, or an index in brackets.
-        error: what is wrong with it.
+        step: the place of the part: the name of a field, or an index in brackets.
+        error: the error about the part.
 
     Raises:
         RowMappingError: always.
@@ -80,9 +80,9 @@ def raise_at(step: str, error: Exception) -> NoReturn:
 
 
 def _reason_of(error: Exception) -> tuple[str | None, str]:
-    """Return which field an exception is about, if it says so, and what is wrong with it.
+    """Return the field that an exception is about, or None, and the reason.
 
-    pydantic's ValidationError does: it lists places and messages.
+    pydantic's ValidationError lists fields and reasons; other exceptions have no field.
     """
     places: list[str] = []
     reasons: list[str] = []
@@ -92,7 +92,7 @@ def _reason_of(error: Exception) -> tuple[str | None, str]:
             reason = f"{each['msg']}{_null_hint(each)}"
             places.append(place)
             reasons.append(f"{place}: {reason}" if place else reason)
-    except Exception:  # it is no such error
+    except Exception:  # it is not a ValidationError
         return None, _described(error)
     if len(reasons) == 1:
         return places[0] or None, reasons[0].removeprefix(f"{places[0]}: ")
@@ -101,7 +101,7 @@ def _reason_of(error: Exception) -> tuple[str | None, str]:
 
 
 def _null_hint(each: Any) -> str:
-    """Return what to do about a null, if pydantic has refused one for its type."""
+    """Return a hint if pydantic refused a null."""
     kind = str(each.get("type"))
     if each.get("input", ...) is not None or not kind.endswith("_type"):
         return ""
@@ -119,7 +119,7 @@ def _described(error: Exception) -> str:
 
 
 def _place(path: Any) -> str:
-    """Return the way to a value as text: ``addresses[1].city``."""
+    """Return the path to a value as text: ``addresses[1].city``."""
     text = ""
     for step in path:
         if isinstance(step, int):

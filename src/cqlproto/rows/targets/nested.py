@@ -1,13 +1,13 @@
-"""Objects within rows: a field that is an object of its own is made from a UDT, or from a tuple.
+"""Objects nested in rows: fields that are made from UDTs, tuples and collections.
 
-Annotations say what is wanted, CQL types what there is. Both are compared once per column list, and
-what comes out is a function for the few columns that need one: a class whose columns are all
-scalars costs nothing more. A UDT becomes an object of the class that its place is annotated with,
-also within collections, Optional and other such objects; containers become those of the annotation
-on the way. What isn't annotated with such a class stays what it is.
+The annotations of a class are compared with the CQL types once per column list. The result is a
+conversion function for each column that needs one; a class whose columns are all scalars has none.
+A UDT or tuple becomes an object of the annotated class, also within collections, Optional and other
+objects; collections become the annotated containers. A value without such an annotation is
+unchanged.
 
-A null is None where the annotation is optional or a collection, and a RowMappingError where an
-object must be.
+A null is None if the annotation is optional or a collection, and a RowMappingError if it is an
+object.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ def object_maker(
     *,
     hashable: bool = False,
 ) -> Convert:
-    """Return the function that makes an object of a tuple of values.
+    """Return the function that makes an object from a tuple of values.
 
     Arguments:
-        target: the class, or an alias of a generic one.
-        fields: names and types of the values, no name twice.
-        what: what a value and all of them are called in messages, such as column and row.
-        scope: what type variables stand for.
-        hashable: whether the values are within a UDT, where all are hashable.
+        target: the class, or an alias of a generic class.
+        fields: the names and types of the values, without duplicate names.
+        what: the words for a value and for all values in messages, such as column and row.
+        scope: the classes of type variables.
+        hashable: whether the values are within a UDT and therefore hashable.
 
     Raises:
         RowMappingError: the class and the values do not fit together; ``column`` says where.
@@ -117,17 +117,17 @@ def object_maker(
 def converter(
     hint: Any, cql_type: CQLType, scope: Scope, *, hashable: bool = False
 ) -> Convert | None:
-    """Return what makes a value of a CQL type into what an annotation says, or None if it is that.
+    """Return the conversion from a CQL type's value to an annotation, or None if none is needed.
 
     Arguments:
         hint: the annotation.
         cql_type: the type of the value.
-        scope: what type variables stand for.
+        scope: the classes of type variables.
         hashable: whether the value is within a set, a UDT or the key of a map.
 
     Raises:
-        RowMappingError: the annotation names a class that can't be made of it, or can't be
-            resolved.
+        RowMappingError: the annotated class can't be made from the value, or the annotation can't
+            be resolved.
     """
     if not _is_compound(cql_type):
         return None
@@ -148,7 +148,7 @@ def _is_compound(cql_type: CQLType) -> bool:
 
 
 def _has_objects(cql_type: CQLType) -> bool:
-    """Whether there is a UDT or a tuple somewhere in it."""
+    """Whether the type contains a UDT or a tuple."""
     if isinstance(cql_type, (UserType, TupleType)):
         return True
     if isinstance(cql_type, MapType):
@@ -159,7 +159,7 @@ def _has_objects(cql_type: CQLType) -> bool:
 
 
 def _of_union(stripped: Stripped, cql_type: CQLType, hashable: bool) -> Convert | None:
-    """Return the function for the first member that can be made of the type, and of the value."""
+    """Return the conversion to the first member of a union that the type and the value fit."""
     failure: RowMappingError | None = None
     candidates: list[tuple[Convert, Mapping[int, tuple[Any, ...]]]] = []
     for member in stripped.members:
@@ -182,7 +182,7 @@ def _of_union(stripped: Stripped, cql_type: CQLType, hashable: bool) -> Convert 
 def _first_of(
     candidates: Sequence[tuple[Convert, Mapping[int, tuple[Any, ...]]]], union: str
 ) -> Convert:
-    """Return what makes of a value what takes it first: by its discriminators, and without fail."""
+    """Return the conversion to the first candidate whose discriminators match and that accepts."""
 
     def convert_first(value: Any) -> Any:
         failure: Exception | None = None
@@ -194,14 +194,16 @@ def _first_of(
                 return convert(value)
             except Exception as exc:
                 failure = failure or exc
-        raise failure or RowMappingError(f"{value!r} is none of {union}")
+        raise failure or RowMappingError(f"must be one of {union}, got {value!r}")
 
     return convert_first
 
 
 def _discriminators(hint: Any, cql_type: CQLType) -> dict[int, tuple[Any, ...]]:
-    """Return the fields of a UDT that tell a class among others, and what is in them: those that
-    the class annotates with Literal, and the tag of a msgspec struct."""
+    """Return the discriminators of a class: the fields of a UDT and the values that they may have.
+
+    They are the fields that the class annotates with Literal, and the tag of a msgspec struct.
+    """
     target: Any = get_origin(hint) or hint
     is_class = isinstance(target, type) and (has_fields(target) or is_typed_dict(target))
     if not is_class or not isinstance(cql_type, UserType):
@@ -225,8 +227,8 @@ def _of_one(hint: Any, cql_type: CQLType, scope: Scope, hashable: bool) -> Conve
         if not _has_objects(cql_type):
             return None
         raise RowMappingError(
-            f"the annotation {hint.text!r} can't be resolved ({hint.reason}): what it names must be"
-            " there at run time, in the module of the class and not under TYPE_CHECKING"
+            f"the annotation {hint.text!r} can't be resolved ({hint.reason}): import its names at"
+            " run time in the module of the class, not under TYPE_CHECKING"
         )
     origin = get_origin(hint) or hint
     if isinstance(cql_type, UserType):
@@ -256,7 +258,7 @@ def _of_user_type(hint: Any, origin: Any, cql_type: UserType, scope: Scope) -> C
         return _object(hint, make)
     if "__init__" not in vars(origin) or inspect.isabstract(origin) or origin in _BUILTINS:
         return None
-    try:  # a class like any other, whose constructor may be made for it
+    try:  # any other class: its constructor may fit
         return _object(hint, object_maker(hint, cql_type.fields, what, scope, hashable=True))
     except RowMappingError:
         return None
@@ -266,7 +268,7 @@ _BUILTINS = (object, list, tuple, set, frozenset, str, bytes, int, float)
 
 
 def _prefix(target: Any, error: RowMappingError) -> None:
-    """Let an error about the fields of a class name the class, unless it is about a nested one."""
+    """Raise an error about the fields of a class with the class's name, unless it is nested."""
     if error.column is not None:
         raise error
     raise RowMappingError(f"{name_of(target)}: {error}") from error.__cause__
@@ -285,7 +287,7 @@ def _object(hint: Any, make: Convert) -> Convert:
 def mapping_maker(
     hint: Any, fields: Sequence[tuple[str, CQLType]], scope: Scope, *, hashable: bool = False
 ) -> Convert:
-    """Return what makes a dict of values by their names: of ``dict[str, X]``."""
+    """Return the function that makes a dict from values, for ``dict[str, X]``."""
     names = [name for name, _ in fields]
     args = get_args(hint)
     converts = []
@@ -317,7 +319,8 @@ def _of_tuple(
         names = [each.name for each in parameters_of(origin) if each.by_position or each.by_name]
         if len(names) < len(types):
             raise RowMappingError(
-                f"{name_of(origin)} has {len(names)} fields, the tuple has {len(types)} elements"
+                f"{name_of(origin)} must have at least {len(types)} fields, one per element of the"
+                f" tuple, got {len(names)}"
             )
         fields = list(zip(names, types, strict=False))
         try:
@@ -333,12 +336,12 @@ def _of_tuple(
 def tuple_maker(
     hint: Any, types: Sequence[CQLType], scope: Scope, *, hashable: bool = False
 ) -> Convert | None:
-    """Return what converts the elements of a tuple: of ``tuple[A, B]`` and ``tuple[X, ...]``."""
+    """Return the conversion of a tuple's elements, for ``tuple[A, B]`` and ``tuple[X, ...]``."""
     args = get_args(hint)
     if len(args) == 2 and args[1] is ...:
         args = (args[0],) * len(types)
     if args and len(args) != len(types):
-        raise RowMappingError(f"{hint} has {len(args)} elements, and there are {len(types)}")
+        raise RowMappingError(f"{hint} must have {len(types)} elements, got {len(args)}")
     converts = []
     for index, (arg, each) in enumerate(zip(args, types, strict=False)):
         try:
@@ -374,7 +377,7 @@ def _of_elements(
     scope: Scope,
     hashable: bool,
 ) -> Convert | None:
-    """Lists, sets and vectors: a container of the annotation's class, of converted elements."""
+    """Return the conversion of a list, set or vector to the annotated container and elements."""
     is_set = isinstance(cql_type, SetType)
     natural: Any = (frozenset if hashable else set) if is_set else (tuple if hashable else list)
     if origin not in COLLECTIONS:
@@ -386,7 +389,7 @@ def _of_elements(
     if args and (origin is not tuple or args[1:] == (...,)):
         convert = converter(args[0], cql_type.element, scope, hashable=inner)
     if convert is None:
-        # other containers of the same kind have the same members
+        # another container of the same kind, with unchanged members
         if kind is natural or kind not in ((set, frozenset) if is_set else (list, tuple)):
             return None
         return container(kind)
@@ -401,14 +404,14 @@ def _of_elements(
         except Exception as exc:
             raise_at(f"[{len(value) - length_hint(left) - 1}]", exc)
         made = kind(members)
-        # objects that Python takes for the same are not merged, as elsewhere
+        # equal members are not merged
         return made if len(made) == len(members) else LosslessSet(members)
 
     return convert_elements
 
 
 def container(kind: type) -> Convert:
-    """Return what puts the members of a value into another container, but for the lossless ones."""
+    """Return the conversion to another container; lossless ones are unchanged."""
 
     def convert(value: Any) -> Any:
         return kind(value) if isinstance(value, (list, tuple, set, frozenset)) else value

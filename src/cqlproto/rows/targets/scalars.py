@@ -1,7 +1,7 @@
 """Rows that are the value of their only column: ``row=int``, ``row=UUID``, an enumeration.
 
-The value is taken as it was decoded, and a null is None. A class that derives from one of Python's
-(an enumeration, an int with methods) is made of the value, for the column's own class is not it.
+The row is the decoded value, or None for a null. A subclass of a standard class (an enumeration, an
+int with methods) is called with the decoded value.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_single", "is_single_target", "refuse_several", "single_maker"]
 
-# What the cells of each type are, and what stands for it where Python's class can't hold the value.
+# The classes of each type's values; the second is for values that the first can't hold.
 _CLASSES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("ascii", "text"), (str,)),
     **dict.fromkeys(("tinyint", "smallint", "int", "bigint", "counter", "varint"), (int,)),
@@ -58,24 +58,24 @@ _OTHERS = (type(None), type(EMPTY), list, set, frozenset, FrozenMap, LosslessMap
 
 
 def is_single(row: object) -> bool:
-    """Whether a row is the value of a column, rather than something with the columns in it."""
+    """Whether a row is the value of a column, not an object with columns."""
     return isinstance(row, (*_BASES, *_OTHERS))
 
 
 def is_single_target(target: type, columns: Sequence[Column]) -> bool:
     """Whether rows of this class are the value of their only column.
 
-    A class that derives from one of Python's may have a constructor that takes several.
+    The constructor of a subclass of a standard class may take several columns.
     """
     return target in _SCALARS or (len(columns) == 1 and issubclass(target, _BASES))
 
 
 def single_maker(columns: Sequence[Column], target: Any) -> Callable[[tuple[Any, ...]], Any]:
-    """Return the function that makes the value of the only column into a row.
+    """Return the row maker for the value of the only column.
 
     Arguments:
         columns: the columns.
-        target: one of Python's classes for CQL values, or a class derived from one.
+        target: a Python class of CQL values, or a subclass of one.
 
     Raises:
         RowMappingError: there are several columns, or their values are of another class.
@@ -93,16 +93,14 @@ def single_maker(columns: Sequence[Column], target: Any) -> Callable[[tuple[Any,
 
         return make
     got = " or ".join(each.__name__ for each in classes) or "another class"
-    raise RowMappingError(f"it is {column.type}, whose values are {got}", column=column.name)
+    raise RowMappingError(f"its type is {column.type}, whose values are {got}", column=column.name)
 
 
 def refuse_several(columns: Sequence[Column]) -> None:
     """Raise RowMappingError unless there is one column."""
     if len(columns) != 1:
         names = ", ".join(column.name for column in columns) or "(none)"
-        raise RowMappingError(
-            f"it takes the only column of a row, and there are {len(columns)}: {names}"
-        )
+        raise RowMappingError(f"the row must have one column, got {len(columns)}: {names}")
 
 
 def _only(values: tuple[Any, ...]) -> Any:

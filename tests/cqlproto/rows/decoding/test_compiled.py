@@ -25,7 +25,7 @@ from cqlproto.rows import (
     decoder_source,
     reference_decoder,
 )
-from cqlproto.rows.decoding import compiled as compile
+from cqlproto.rows.decoding import compiled
 from cqlproto.rows.decoding.compiled import compiled_decoder
 from cqlproto.testing import cql_types
 from tests.cqlproto.rows.decoding.test_reference import cell, column, on_the_wire, rows_of, tables
@@ -172,13 +172,13 @@ def test_whatever_was_null_before(pages: list[tuple[str, int]]) -> None:
 
 def test_decoders_for_what_is_null_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    original = compile._decoder_of
+    original = compiled._decoder_of
 
     def counted(shape: str, *rest: Any) -> Any:
         made.append(shape)
         return original(shape, *rest)
 
-    monkeypatch.setattr(compile, "_decoder_of", counted)
+    monkeypatch.setattr(compiled, "_decoder_of", counted)
     metadata = page_of("vvvv", 0).metadata
     assert metadata is not None
     decode = decoder(metadata.columns, tuple)
@@ -186,12 +186,12 @@ def test_decoders_for_what_is_null_are_few(monkeypatch: pytest.MonkeyPatch) -> N
         for pattern in PATTERNS:
             rows = page_of(pattern, 70)
             assert decode(rows) == reference_decoder(metadata.columns)(rows)
-    assert len(made) == len(set(made)) == 1 + compile.MAX_PATTERNS
+    assert len(made) == len(set(made)) == 1 + compiled.MAX_NULL_PATTERNS
     assert made[:3] == ["iTUi", "iTUN", "iTNi"]
 
 
 def test_one_row_alone_does_not_tell_what_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compile, "ROWS_TO_LOOK", 1)
+    monkeypatch.setattr(compiled, "SAMPLE_EVERY", 1)
     metadata = page_of("vvvv", 0).metadata
     assert metadata is not None
     plain: Any = pytest.fail

@@ -116,7 +116,7 @@ def test_any_negative_length_is_null(length: int) -> None:
 def test_a_length_beyond_the_end() -> None:
     columns = [column("a", BLOB)]
     content = (2**31 - 1).to_bytes(4, "big") + b"x"
-    with pytest.raises(RemoteProtocolError, match="2147483647 bytes announced, 1 are left"):
+    with pytest.raises(RemoteProtocolError, match="2147483647 bytes are announced, 1 are left"):
         reference_decoder(columns)(rows_of(columns, 1, content))
 
 
@@ -207,5 +207,5 @@ def test_rows_without_metadata_are_a_local_error() -> None:
     Rows.of(columns, 1, cell(b"\0\0\0\7"), skip_metadata=True).write_body(body, V4)
     rows = read_result(bytes(body), 0, V4)
     assert isinstance(rows, Rows)
-    with pytest.raises(LocalProtocolError, match="without metadata"):
+    with pytest.raises(LocalProtocolError, match="have no metadata"):
         decode_rows(rows)

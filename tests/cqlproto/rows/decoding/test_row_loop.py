@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cqlproto.rows.decoding.row_loop import RowPath
+from cqlproto.rows.decoding.row_loop import RowLoop
 from tests.support.tables import (
     FIXED,
     VARYING,
@@ -98,11 +98,11 @@ def test_a_length_near_the_greatest() -> None:
 
 
 def test_what_reads_a_shape() -> None:
-    path = RowPath("iTqN.")
-    assert path.head == ">iii"
-    assert path.behind == {1: ">iqii", 4: ">iii"}
-    assert [(run.start, run.stop) for run in path.runs] == [(0, 1), (2, 4)]
-    assert path.before == "m0, h0, m1 = head(body, p)\n"
-    path = RowPath("iq")
-    assert (path.head, path.behind, path.before) == (">iiiq", {}, "")
-    assert RowPath("").head == ">"
+    loop = RowLoop("iTqN.")
+    assert loop.head == ">iii"
+    assert loop.behind == {1: ">iqii", 4: ">iii"}
+    assert [(run.start, run.stop) for run in loop.runs] == [(0, 1), (2, 4)]
+    assert loop.before == "m0, h0, m1 = head(body, p)\n"
+    loop = RowLoop("iq")
+    assert (loop.head, loop.behind, loop.before) == (">iiiq", {}, "")
+    assert RowLoop("").head == ">"

@@ -9,7 +9,7 @@ import pytest
 
 from cqlproto.cqltypes import CustomType, VectorType, encoder, parse_type
 from cqlproto.cqltypes.constructors import uuid_of
-from cqlproto.rows.decoding import shapes as kinds
+from cqlproto.rows.decoding import shapes
 from cqlproto.rows.decoding.shapes import (
     FORMATS,
     finished,
@@ -93,7 +93,7 @@ def test_how_a_value_is_finished() -> None:
 
 
 def test_without_the_short_way_to_a_uuid_it_is_called_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kinds, "BLANK_UUID", None)
+    monkeypatch.setattr(shapes, "BLANK_UUID", None)
     lines = finished("U", 0, "h0")
     space: dict[str, Any] = {"h0": bytes(range(16)), "uuid_of": uuid_of}
     exec(lines, space)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cqlproto.cqltypes import NATIVE_TYPES, Timestamp, decoder
-from cqlproto.rows.decoding import support as tools
-from cqlproto.rows.decoding.row_loop import RowPath
+from cqlproto.rows.decoding import support
+from cqlproto.rows.decoding.row_loop import RowLoop
 from cqlproto.rows.decoding.support import maker_of, readers_of
 from tests.support.tables import both, columns_of, packed, rows_of
 
@@ -36,8 +36,8 @@ def test_timestamps_are_put_together_exactly(value: int) -> None:
 
 
 def test_eras_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools, "ERAS_KEPT", 8)
-    kept: Any = tools.ERAS
+    monkeypatch.setattr(support, "ERAS_KEPT", 8)
+    kept: Any = support.ERAS
     kept.clear()
     columns = columns_of("timestamp")
     for step in range(100):
@@ -47,10 +47,10 @@ def test_eras_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_short_cells_are_read_by_what_is_made_once() -> None:
-    tools._short_cells.cache_clear()
-    path = RowPath("iTi")
+    support._short_cells.cache_clear()
+    row_loop = RowLoop("iTi")
     cells = [decoder(NATIVE_TYPES[name]) for name in ("int", "text", "int")]
-    given_cells, structs, short, some = readers_of(path, cells)
+    given_cells, structs, short, some = readers_of(row_loop, cells)
     assert given_cells is cells
     readers, fill = short[1]
     assert readers == [None] * 256
@@ -61,7 +61,7 @@ def test_short_cells_are_read_by_what_is_made_once() -> None:
     assert read(row + bytes(12), 12) == (b"abc", 4, 5, 0, 0, 0)
     assert some[0](row, 0) == [7, 8]
     assert some[1](b"\xff\xff\xff\xff", 0) == [None, 4]
-    again = readers_of(RowPath("iTi"), cells)[2]
+    again = readers_of(RowLoop("iTi"), cells)[2]
     assert again[1][0] is readers
 
 
@@ -69,4 +69,4 @@ def test_sources_see_no_more_than_they_need() -> None:
     source = "def make_decoder():\n    return sorted(globals())\n"
     names = maker_of(source, "i")()
     assert "length_at" in names
-    assert not {"tools", "Struct", "os", "sys"}.intersection(names)
+    assert not {"support", "Struct", "os", "sys"}.intersection(names)

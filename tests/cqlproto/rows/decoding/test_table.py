@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cqlproto.rows import Row, decode_rows, reference_decoder
-from cqlproto.rows.decoding.table import early_decoder
+from cqlproto.rows.decoding.table import table_decoder
 from tests.support.tables import (
     FIXED,
     VARYING,
@@ -35,7 +35,7 @@ odd = st.none() | st.binary(max_size=20).map(Cell)
 
 def both(columns: Sequence[Column], rows: Rows) -> None:
     plain = reference_decoder(columns)
-    assert outcome(early_decoder(columns, tuple, plain), rows) == outcome(plain, rows)
+    assert outcome(table_decoder(columns, tuple, plain), rows) == outcome(plain, rows)
     assert outcome(decode_rows, rows) == outcome(plain, rows)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import gc
 import sys
 from array import array
@@ -29,11 +28,10 @@ from cqlproto.cqltypes import NATIVE_TYPES, Date, Duration, ListType, Time, Time
 from cqlproto.rows import Binder
 from cqlproto.rows.encoding.binder import FRAMES_BEFORE_COMPILING
 from cqlproto.rows.encoding.compiled import (
-    FRAMES_BEFORE_SECOND,
+    FRAMES_BEFORE_CELL_BY_CELL,
     FRAMES_WHEN_KNOWN,
     MAX_SHAPES,
     is_known,
-    packer_source,
 )
 from cqlproto.testing import cql_types, values_of
 from tests.cqlproto.rows.encoding.test_binder import ONE, V4, options, prepared
@@ -52,7 +50,7 @@ def compiled(binder: Binder, values: Sequence[Any]) -> Binder:
         binder.frame(1, values)
     assert binder.frame is not early
     if any(value is None for value in values):
-        for _ in range(FRAMES_BEFORE_SECOND + 1):
+        for _ in range(FRAMES_BEFORE_CELL_BY_CELL + 1):
             binder.frame(1, values)
     return binder
 
@@ -218,8 +216,6 @@ def test_code_with_a_timestamp_is_apart_from_code_without() -> None:
     without = compiled(Binder(prepared(*types), ONE, V4), values)
     assert is_known(types)
     assert len(with_one.frame(1, values)) == len(without.frame(1, values)) + 8
-    assert "stamp()" in packer_source(types, stamped=True)
-    assert "stamp()" not in packer_source(types)
 
 
 @pytest.mark.parametrize("values", [(1, "x"), (None, "x")])
@@ -249,7 +245,7 @@ def test_unset_is_a_local_error_on_v3() -> None:
     binder = compiled(Binder(prepared(INT, blob, listed), ONE, ProtocolVersion.V3), [None] * 3)
     for first in (1, None, UNSET, "x"):
         for values in ([first, UNSET, [1]], [first, b"", UNSET], [UNSET, b"", first]):
-            with pytest.raises(LocalProtocolError, match="unset before v4"):
+            with pytest.raises(LocalProtocolError, match="UNSET needs v4"):
                 binder.frame(1, values)
     assert binder.frame(1, [None, None, None]) == binder.plain_frame(1, [None, None, None])
 
@@ -264,7 +260,7 @@ def test_decimals_of_any_length() -> None:
 @pytest.mark.parametrize("values", [(), (1,), (1, "a", 2)])
 def test_a_wrong_number_of_values(values: tuple[Any, ...]) -> None:
     binder = compiled_with_nulls(INT, TEXT)
-    with pytest.raises(LocalProtocolError, match=f"{len(values)} values for 2 bind markers"):
+    with pytest.raises(LocalProtocolError, match=f"as many as bind markers .2., got {len(values)}"):
         binder.frame(1, values)
 
 
@@ -351,20 +347,3 @@ def test_any_number_of_markers(width: int) -> None:
     early = Binder(prepared(*types), ONE, V4)
     for _ in range(FRAMES_BEFORE_COMPILING + 3):
         assert early.frame(3, values) == early.plain_frame(3, values)
-
-
-@given(st.lists(cql_types(max_leaves=3), max_size=8), st.booleans())
-def test_the_source_has_nothing_of_what_came_from_outside(types: list[Any], stamped: bool) -> None:
-    tree = ast.parse(packer_source(types, stamped=stamped))
-    names = {node.id.rstrip("0123456789") for node in ast.walk(tree) if type(node) is ast.Name}
-    assert names <= {
-        "start", "version", "opcode", "before", "after", "whole", "packs", "encoders", "singles",
-        "writers", "given", "later", "plain", "named", "absent", "lengths", "pack_length",
-        "missing", "locals", "tuple", "list", "by_position",
-        "pack_header", "write_decimal", "Exception", "UNSET", "Decimal", "IPv", "UUID", "date",
-        "datetime", "time", "utc", "epoch", "day", "stream_id", "values", "frame", "len", "type",
-        "v", "c", "n", "str", "int", "bool", "float", "bytes", "bytearray", "pack", "size",
-        "encode", "write", "single", "since", "body", "error", "stamp", "behind", "last",
-    }  # fmt: skip
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    assert {text for text in texts if isinstance(text, str | bytes)} <= {b"", "big", "ascii"}

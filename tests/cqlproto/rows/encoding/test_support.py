@@ -45,7 +45,7 @@ def test_lengths_of_what_is_not_there() -> None:
     """v4 section 3: [value]"""
     assert (length_of_absent(None), length_of_absent(UNSET)) == (-1, -2)
     assert length_of_null(None) == -1
-    with pytest.raises(LocalProtocolError, match="unset before v4"):
+    with pytest.raises(LocalProtocolError, match="UNSET needs v4"):
         length_of_null(UNSET)
 
 

@@ -121,10 +121,10 @@ def test_what_cannot_be_resolved_harms_nothing_else() -> None:
         (Union[Alias, str], (int, str), True),  # noqa: UP007
         (T, (Any,), False),
         (Bound, (str,), False),
-        ("Decimal", (Unresolved("Decimal", "it is a text within another annotation"),), False),
+        ("Decimal", (Unresolved("Decimal", "a string within another annotation"),), False),
         (
             ForwardRef("Decimal"),
-            (Unresolved("Decimal", "it is a text within another annotation"),),
+            (Unresolved("Decimal", "a string within another annotation"),),
             False,
         ),
     ],

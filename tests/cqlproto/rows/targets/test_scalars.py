@@ -119,9 +119,9 @@ def test_an_enumeration_that_has_no_such_value() -> None:
 @pytest.mark.parametrize(
     ("target", "types", "text"),
     [
-        (int, ("int", "int"), "^it takes the only column of a row, and there are 2: c0, c1"),
-        (int, (), r"and there are 0: \(none\)"),
-        (int, ("text",), "^it is text, whose values are str"),
+        (int, ("int", "int"), "^the row must have one column, got 2: c0, c1"),
+        (int, (), r"got 0: \(none\)"),
+        (int, ("text",), "^its type is text, whose values are str"),
         (str, ("int",), "is int, whose values are int"),
         (date, ("timestamp",), "whose values are datetime or Timestamp"),
         (datetime, ("date",), "whose values are date or Date"),
@@ -132,7 +132,7 @@ def test_an_enumeration_that_has_no_such_value() -> None:
         (str, ("set<text>",), "whose values are set"),
         (str, ("vector<float, 3>",), "whose values are list"),
         (str, ("map<text, int>",), "whose values are another class"),
-        (Name, ("int",), "^it is int"),
+        (Name, ("int",), "^its type is int"),
     ],
 )
 def test_what_does_not_fit(target: type, types: tuple[str, ...], text: str) -> None:
