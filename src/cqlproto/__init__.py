@@ -1,7 +1,7 @@
 """A sans-IO implementation of Cassandra's native protocol.
 
-Bytes in, events out; messages in, bytes out. There is no socket, clock, thread or random number
-here, so it runs on any transport, in any test and under any fuzzer.
+It turns received bytes into events and messages into bytes to send. It uses no socket, clock,
+thread or random number, so it works with any transport and can be tested and fuzzed without one.
 
     >>> from cqlproto import ClientConnection, ServerConnection
     >>> client, server = ClientConnection(), ServerConnection()
@@ -10,8 +10,9 @@ here, so it runs on any transport, in any test and under any fuzzer.
     >>> server.next_event()
     RequestReceived(stream_id=0, message=Options(), tracing=False, payload=None)
 
-Messages are in ``cqlproto.messages``, types and values in ``cqlproto.cqltypes``, rows in
-``cqlproto.rows``, frames for proxies that relay without decoding in ``cqlproto.frames``.
+``cqlproto.messages`` has the messages, ``cqlproto.cqltypes`` types and values, ``cqlproto.rows``
+the decoding of rows and the binding of parameters, and ``cqlproto.frames`` frames, for proxies that
+relay them without decoding.
 """
 
 from __future__ import annotations

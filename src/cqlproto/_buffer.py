@@ -1,8 +1,8 @@
-"""Bytes that came from a peer and have not been used yet.
+"""Received bytes that have not been parsed yet.
 
-What is kept grows with the bytes that came, never with a length that a header announces, and every
-byte is copied a bounded number of times however the stream is cut: the usual read, which ends with
-a whole frame or segment, is parsed where it lies.
+The buffer grows with the bytes that were received, never with a length that a header announces.
+Every byte is copied a bounded number of times however the stream is split. The usual read, which
+ends with a whole frame or segment, is parsed in place.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ __all__ = ["ReadBuffer"]
 
 
 class ReadBuffer:
-    """What :class:`~cqlproto.FrameReader` and :class:`~cqlproto.SegmentReader` are made on.
+    """Base of :class:`~cqlproto.FrameReader` and :class:`~cqlproto.SegmentReader`.
 
-    They parse ``_data`` from ``_pos`` on, and ask :meth:`_refill` when it holds too little.
+    They parse ``_data`` from ``_pos``, and call :meth:`_refill` when it holds too few bytes.
     """
 
     __slots__ = ("_data", "_needed", "_partial", "_pos")
@@ -21,16 +21,16 @@ class ReadBuffer:
     def __init__(self) -> None:
         self._data = b""  # parsed from _pos on
         self._pos = 0
-        self._partial = bytearray()  # what comes after _data and is not yet a whole item
-        self._needed = 1  # so many bytes must be in _partial before parsing makes sense
+        self._partial = bytearray()  # the bytes after _data, not yet a whole item
+        self._needed = 1  # bytes that _partial must hold before parsing can go on
 
     @property
     def pending(self) -> int:
-        """How many bytes are kept that nothing has been made of."""
+        """How many bytes are buffered and not parsed yet."""
         return len(self._data) - self._pos + len(self._partial)
 
     def feed(self, data: bytes) -> None:
-        """Keep ``data``, the next bytes of the stream."""
+        """Buffer ``data``, the next bytes of the stream."""
         if self._pos == len(self._data) and not self._partial:
             self._data = data
             self._pos = 0
@@ -38,7 +38,7 @@ class ReadBuffer:
             self._partial += data
 
     def take_back(self) -> bytes:
-        """Return all bytes that nothing has been made of, and forget them."""
+        """Remove and return all bytes that have not been parsed."""
         rest = self._data[self._pos :] + self._partial
         self._data = b""
         self._pos = 0
@@ -47,7 +47,7 @@ class ReadBuffer:
         return rest
 
     def _refill(self, needed: int) -> bool:
-        """Put what is left of the data before the partial bytes; True if ``needed`` are there."""
+        """Join the rest of ``_data`` and the partial bytes; True if there are ``needed`` bytes."""
         partial = self._partial
         if self._pos < len(self._data):
             partial[:0] = memoryview(self._data)[self._pos :]

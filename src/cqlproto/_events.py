@@ -1,4 +1,4 @@
-"""What a connection reports: past tense, plain slots classes, one object per report."""
+"""The events of a connection: slotted classes, named in the past tense."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-class _Report:
+class _Event:
     __slots__: tuple[str, ...] = ()
     fields: ClassVar[tuple[str, ...]] = ()
 
@@ -38,12 +38,12 @@ class _Report:
         return f"{type(self).__name__}({fields})"
 
 
-class HandshakeCompleted(_Report):
+class HandshakeCompleted(_Event):
     """The server is ready for requests.
 
     Attributes:
         version: the protocol version in use.
-        supported: the options of SUPPORTED, as they came.
+        supported: the options of SUPPORTED, unchanged.
         compression: the name of the compression in use, or None.
     """
 
@@ -60,17 +60,16 @@ class HandshakeCompleted(_Report):
         self.compression = compression
 
 
-class HandshakeFailed(_Report):
+class HandshakeFailed(_Event):
     """The connection never became ready; open another one to try again.
 
     Attributes:
-        reason: what was wrong, as text.
-        error: the server's ERROR, or None where the client found the reason itself.
-        version_rejected: whether the server doesn't speak the version.
-        supported_versions: the versions that such a server says it speaks, betas left out; empty if
-            that could not be read.
-        next_version: the version to ask such a server for next, on a new connection; None if none
-            is left.
+        reason: the reason, as text.
+        error: the server's ERROR, or None if the client found the reason itself.
+        version_rejected: whether the server does not support the version.
+        supported_versions: the versions that the server says it supports, without betas; empty if
+            its list could not be read.
+        next_version: the version to request next, on a new connection; None if none is left.
         authentication: whether credentials were missing or refused.
     """
 
@@ -101,17 +100,17 @@ class HandshakeFailed(_Report):
         self.authentication = authentication
 
 
-class ResponseReceived(_Report):
-    """A request has been answered; its stream id is free again.
+class ResponseReceived(_Event):
+    """The response to a request; its stream id is free again.
 
     Arguments:
         stream_id: what :meth:`ClientConnection.send` returned.
-        message: the answer; an ERROR is a message like any other.
-        notes: what came before the message, if anything did: the next three.
+        message: the response; an ERROR is a message like any other.
+        notes: the tracing id, the warnings and the custom payload; None if there are none.
 
     Attributes:
         stream_id, message, notes: as given.
-        tracing_id: the id of the trace that was asked for, or None.
+        tracing_id: the id of the requested trace, or None.
         warnings: the server's warnings.
         payload: the server's custom payload, or None.
     """
@@ -127,7 +126,7 @@ class ResponseReceived(_Report):
     ) -> None:
         self.stream_id = stream_id
         self.message = message
-        self.notes = notes  # together, for nearly no reply has any
+        self.notes = notes  # one attribute for all three, since responses rarely have any
 
     @property
     def tracing_id(self) -> UUID | None:
@@ -142,13 +141,14 @@ class ResponseReceived(_Report):
         return None if self.notes is None else self.notes[2]
 
 
-class ResponseUnreadable(_Report):
-    """A request has been answered, but not in a way that can be read; the connection goes on.
+class ResponseUnreadable(_Event):
+    """The response to a request is malformed or too long; the connection stays usable.
 
     Arguments:
         stream_id: what :meth:`ClientConnection.send` returned.
-        error: what is wrong with the answer. Of a :class:`ResponseTooLarge` only the length has
-            come: the stream id is an orphan until the rest has. Otherwise the id is free again.
+        error: what is wrong with the response. A :class:`ResponseTooLarge` is reported as soon as
+            the header has arrived: the stream id is an orphan until the whole response has.
+            Otherwise the id is free again.
     """
 
     __slots__ = ("error", "stream_id")
@@ -159,8 +159,8 @@ class ResponseUnreadable(_Report):
         self.error = error
 
 
-class PushReceived(_Report):
-    """The server reports a change that was registered for (v4 section 4.2.6)."""
+class PushReceived(_Event):
+    """An EVENT of a kind that the client registered for (v4 section 4.2.6)."""
 
     __slots__ = ("event",)
 
@@ -168,13 +168,13 @@ class PushReceived(_Report):
         self.event = event
 
 
-class RequestReceived(_Report):
-    """A client asks; the server's side answers by :meth:`ServerConnection.reply`.
+class RequestReceived(_Event):
+    """A request of a client; answer it with :meth:`ServerConnection.reply`.
 
     Attributes:
-        stream_id: what to answer to.
+        stream_id: the stream id to reply on.
         message: the request.
-        tracing: whether a trace is asked for.
+        tracing: whether the client requests a trace.
         payload: the client's custom payload, or None.
     """
 
@@ -194,13 +194,13 @@ class RequestReceived(_Report):
         self.payload = payload
 
 
-class RequestUnreadable(_Report):
-    """A client asks something that can't be read; an ERROR should follow, the connection goes on.
+class RequestUnreadable(_Event):
+    """A request that can't be read; reply with an ERROR. The connection stays usable.
 
     Arguments:
-        stream_id: what to answer to.
-        error: what is wrong: the request is malformed, or longer than ``Limits.max_request``. What
-            is left of such a one is passed over.
+        stream_id: the stream id to reply on.
+        error: what is wrong: the request is malformed, or longer than ``Limits.max_request``. The
+            rest of a request that is too long is discarded as it arrives.
     """
 
     __slots__ = ("error", "stream_id")
@@ -211,12 +211,12 @@ class RequestUnreadable(_Report):
         self.error = error
 
 
-class UnsupportedVersionReceived(_Report):
-    """A client asks in a version that this side does not speak; an ERROR should follow.
+class UnsupportedVersionReceived(_Event):
+    """A request in a version that this side does not accept; reply with an ERROR.
 
     Attributes:
         stream_id: the stream id of the request.
-        version: the version that it came in.
+        version: the version of the request.
     """
 
     __slots__ = ("stream_id", "version")
@@ -226,11 +226,11 @@ class UnsupportedVersionReceived(_Report):
         self.version = version
 
 
-class ConnectionEnded(_Report):
-    """The peer has closed its side.
+class ConnectionEnded(_Event):
+    """The peer has closed its side of the connection.
 
     Attributes:
-        clean: True if it did so between two frames.
+        clean: whether it closed between two frames.
     """
 
     __slots__ = ("clean",)

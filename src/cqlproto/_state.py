@@ -1,10 +1,10 @@
-"""The life of a connection as tables.
+"""The state machine of a connection, as tables.
 
-Three tables say what may happen, and nothing else in the package decides it:
+Three tables say which messages may follow which; no other module decides that:
 
-- :data:`REPLIES`: which messages may answer a request;
-- :data:`RESULTS`: which kinds of RESULT may answer it;
-- :data:`HANDSHAKE`: what the client does next when a reply of the handshake arrives.
+- :data:`REPLIES`: the messages that may answer a request;
+- :data:`RESULTS`: the kinds of RESULT that may answer it;
+- :data:`HANDSHAKE`: the client's next action for each reply of the handshake.
 
 The handshake (v4 sections 2.3 and 4.1.1)::
 
@@ -15,8 +15,9 @@ The handshake (v4 sections 2.3 and 4.1.1)::
                       AUTH_CHALLENGE, AUTH_RESPONSE /----> AUTHENTICATING --AUTH_SUCCESS
                                                     \\--------/
 
-ERROR in any of these ends in FAILED; so does anything that no table allows. On v5 everything that
-follows one of :data:`OPENS_SEGMENTS` travels in segments, in both directions (v5 section 2.3.1).
+ERROR in any of these states leads to FAILED, and so does a message that no table allows. On v5 all
+bytes after a message of :data:`OPENS_SEGMENTS` are in segments, in both directions (v5 section
+2.3.1).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ __all__ = [
 
 
 class State(enum.Enum):
-    """Where a connection stands."""
+    """The state of a connection."""
 
     NEW = "new"
     OPTIONS_SENT = "options sent"
@@ -57,7 +58,7 @@ class State(enum.Enum):
 
 
 class Action(enum.Enum):
-    """What the client does on a reply of the handshake."""
+    """What the client does when a reply of the handshake arrives."""
 
     SEND_STARTUP = "send STARTUP"
     BEGIN_AUTHENTICATION = "send the initial AUTH_RESPONSE"
@@ -83,7 +84,7 @@ HANDSHAKE: Mapping[tuple[State, Opcode], tuple[Action, State]] = {
     (State.AUTHENTICATING, Opcode.ERROR): (Action.FAIL, State.FAILED),
 }
 
-# The replies to STARTUP that say the version is accepted.
+# The replies to STARTUP by which the server accepts the version.
 OPENS_SEGMENTS: frozenset[int] = frozenset({Opcode.READY, Opcode.AUTHENTICATE})
 
 REPLIES: Mapping[Opcode, frozenset[int]] = {
@@ -107,14 +108,14 @@ RESULTS: Mapping[Opcode, frozenset[type[Result]]] = {
 
 
 class Expectation:
-    """What may answer a request that is in flight, and what decodes the answer.
+    """What may answer a request in flight, and the metadata that reads the answer.
 
-    The metadata is captured when the request is *sent*: a statement that is prepared anew meanwhile
-    must not change how an earlier reply is read.
+    The metadata is captured when the request is *sent*: preparing the statement again must not
+    change how earlier replies are read.
 
     Arguments:
         opcode: the opcode of the request.
-        metadata: the metadata that its rows are expected to have, if it is known.
+        metadata: the metadata that the rows of the reply are expected to have, or None.
     """
 
     __slots__ = ("metadata", "opcode", "replies", "results")
@@ -129,9 +130,9 @@ class Expectation:
         return f"Expectation({self.opcode.name}, {self.metadata!r})"
 
 
-# One per opcode is enough where nothing is known about the rows to come.
+# Shared by all requests whose result metadata is not known.
 EXPECTATIONS: Mapping[int, Expectation] = {opcode: Expectation(opcode) for opcode in REPLIES}
 
-# Takes the place of the expectation when nobody waits any more: the stream id stays taken until the
-# reply has come, and the reply goes unread.
+# Replaces the expectation of an abandoned request: its stream id stays taken until the reply
+# arrives, and the reply is discarded unread.
 ORPHAN = Expectation(Opcode.QUERY)

@@ -1,11 +1,11 @@
 """The compression of frame bodies (v4 section 5) and segments (v5 section 2.2): LZ4 and Snappy.
 
-Both forms of a body say how long the plain bytes are; of a segment, its header does. That number
-comes from the peer, so it is checked before anything is allocated: against the caller's limit, and
-against the most that so many compressed bytes can possibly stand for, so that a small frame cannot
-make us reserve a large buffer.
+A compressed body begins with the length of the decompressed bytes; for a segment, its header gives
+it. The peer chooses that number, so it is checked before anything is allocated: against the
+caller's limit, and against the best compression ratio of the format. A small frame cannot make the
+receiver allocate a large buffer.
 
-The codecs are optional dependencies, imported when a compressor is asked for.
+The codecs are optional dependencies, imported when a compressor is made.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ __all__ = ["Compressor", "compressor"]
 _LENGTH = Struct(">I")
 _MAX_LENGTH = 0x7FFFFFFF
 
-# The best that the formats can do: a byte of a run's length stands for 255 bytes in LZ4, a copy of
-# 64 bytes takes three in Snappy.
+# The best ratios of the formats: in LZ4 one byte of a run length stands for 255 bytes, in Snappy
+# three bytes copy 64.
 _LZ4_RATIO = 255
 _SNAPPY_RATIO = 22
 
 
 class TooLong(RemoteProtocolError):
-    """A body would be longer than the limit, decompressed.
+    """The decompressed body would exceed the limit.
 
     Attributes:
-        size: how long it would be, in bytes.
+        size: its length, in bytes.
     """
 
     def __init__(self, size: int, limit: int) -> None:
-        super().__init__(f"a compressed body of {size} bytes, the limit is {limit}")
+        super().__init__(f"a decompressed body must be at most {limit} bytes, got {size}")
         self.size = size
 
 
 class Compressor(Protocol):
-    """What compresses frame bodies, or the payloads of segments."""
+    """Compresses frame bodies, or the payloads of segments."""
 
     @property
     def name(self) -> str:
@@ -59,8 +59,8 @@ class Compressor(Protocol):
         """Decompress a frame body.
 
         Arguments:
-            data: as it came.
-            limit: how many bytes the result may have.
+            data: the compressed bytes.
+            limit: the maximum length of the result, in bytes.
 
         Raises:
             RemoteProtocolError: the data is malformed, or the result would be longer.
@@ -68,7 +68,7 @@ class Compressor(Protocol):
         ...
 
     def compress_block(self, data: bytes) -> bytes:
-        """Compress the payload of a segment, which says elsewhere how long it was.
+        """Compress the payload of a segment, whose header has the decompressed length.
 
         Raises:
             LocalProtocolError: the data is too long for the format.
@@ -79,11 +79,11 @@ class Compressor(Protocol):
         """Decompress the payload of a segment.
 
         Arguments:
-            data: as it came.
-            length: how many bytes the result has.
+            data: the compressed bytes.
+            length: the length of the result, in bytes.
 
         Raises:
-            RemoteProtocolError: it has more or fewer, or the data is malformed.
+            RemoteProtocolError: the result has another length, or the data is malformed.
         """
         ...
 
@@ -93,10 +93,12 @@ def _refuse_length(length: int, limit: int) -> NoReturn:
 
 
 def _refuse_ratio(length: int, most: int) -> NoReturn:
-    raise RemoteProtocolError(f"a compressed body announces {length} bytes, {most} can follow")
+    raise RemoteProtocolError(
+        f"a compressed body announces {length} bytes, its data can hold at most {most}"
+    )
 
 
-# The extra's name, and the package that serves it.
+# The package that implements each compression.
 _PACKAGES = {"lz4": "lz4", "snappy": "cramjam"}
 
 
@@ -110,9 +112,9 @@ def _import(module: str, extra: str) -> Any:
 
 
 class _LZ4:
-    """A block of LZ4 behind the plain length, an [int].
+    """A block of LZ4 after the decompressed length, an [int].
 
-    An empty body is five bytes, the last of them an empty block.
+    An empty body is compressed to five bytes, the last of them an empty block.
     """
 
     name = "lz4"
@@ -129,7 +131,7 @@ class _LZ4:
 
     def decompress(self, data: bytes, limit: int) -> bytes:
         if len(data) < 4:
-            raise RemoteProtocolError(f"an LZ4 body of {len(data)} bytes")
+            raise RemoteProtocolError(f"an LZ4 body must be at least 4 bytes, got {len(data)}")
         length: int = _LENGTH.unpack_from(data)[0]
         if length > limit or length > _MAX_LENGTH:
             _refuse_length(length, min(limit, _MAX_LENGTH))
@@ -139,7 +141,7 @@ class _LZ4:
         try:
             block: bytes = self._compress(data, store_size=False)
         except (self._error, OverflowError) as exc:
-            raise LocalProtocolError(f"{len(data)} bytes are too many for LZ4") from exc
+            raise LocalProtocolError(f"LZ4 cannot compress {len(data)} bytes at once") from exc
         return block
 
     def decompress_block(self, data: bytes | memoryview, length: int) -> bytes:
@@ -150,12 +152,14 @@ class _LZ4:
         except self._error as exc:
             raise RemoteProtocolError(f"malformed LZ4: {exc}") from exc
         if len(plain) != length:
-            raise RemoteProtocolError(f"LZ4 announces {length} bytes, {len(plain)} came")
+            raise RemoteProtocolError(
+                f"an LZ4 block must decompress to {length} bytes, got {len(plain)}"
+            )
         return plain
 
 
 class _Snappy:
-    """Raw Snappy, which begins with the plain length as a varint of at most 32 bits."""
+    """Raw Snappy, which begins with the decompressed length as a varint of at most 32 bits."""
 
     name = "snappy"
 
@@ -172,7 +176,7 @@ class _Snappy:
         try:
             return bytes(self._compress(data))
         except self._errors as exc:
-            raise LocalProtocolError(f"{len(data)} bytes are too many for Snappy") from exc
+            raise LocalProtocolError(f"Snappy cannot compress {len(data)} bytes at once") from exc
 
     def decompress(self, data: bytes, limit: int) -> bytes:
         length = _read_snappy_length(data)
@@ -181,22 +185,24 @@ class _Snappy:
         if length > len(data) * _SNAPPY_RATIO:
             _refuse_ratio(length, len(data) * _SNAPPY_RATIO)
         try:
-            return bytes(self._decompress(data))  # the codec holds it to the length
+            return bytes(self._decompress(data))  # the codec checks the length
         except self._errors as exc:
             raise RemoteProtocolError(f"malformed Snappy: {exc}") from exc
 
     def compress_block(self, data: bytes) -> bytes:
-        return self.compress(data)  # it says its length itself, too
+        return self.compress(data)  # the format includes the length
 
     def decompress_block(self, data: bytes | memoryview, length: int) -> bytes:
         plain = self.decompress(bytes(data), length)
         if len(plain) != length:
-            raise RemoteProtocolError(f"{length} bytes of Snappy are announced, {len(plain)} came")
+            raise RemoteProtocolError(
+                f"a Snappy block must decompress to {length} bytes, got {len(plain)}"
+            )
         return plain
 
 
 def _read_snappy_length(data: bytes) -> int:
-    """The plain length: seven bits a byte, the lowest first, a high bit where more follow."""
+    """Read the decompressed length: seven bits a byte, lowest first; the high bit means more."""
     length = 0
     for index, byte in enumerate(data[:5]):
         length |= (byte & 0x7F) << (7 * index)
@@ -209,14 +215,14 @@ _COMPRESSORS: dict[str, type[_LZ4 | _Snappy]] = {"lz4": _LZ4, "snappy": _Snappy}
 
 
 def compressor(name: str) -> Compressor:
-    """Return the compressor of a name.
+    """Return the compressor with this name.
 
     Arguments:
         name: ``lz4`` or ``snappy``, as in the STARTUP option COMPRESSION.
 
     Raises:
-        LocalProtocolError: an unknown name, or its codec is not installed.
+        LocalProtocolError: the name is unknown, or its codec is not installed.
     """
     if name not in _COMPRESSORS:
-        raise LocalProtocolError(f"unknown compression {name!r}, there are {sorted(_COMPRESSORS)}")
+        raise LocalProtocolError(f"compression must be one of {sorted(_COMPRESSORS)}, got {name!r}")
     return _COMPRESSORS[name]()

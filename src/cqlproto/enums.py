@@ -1,9 +1,9 @@
 """The numbers of the protocol: versions, opcodes, consistencies, error codes, flags.
 
-Versions are asked through named predicates (``version.has_keyspace_option``), never compared with
-numbers, so that every difference between versions has one name and one place. The constants that
-the hot path compares against (opcodes, result kinds, flag bits) are plain integers below: turning a
-wire byte into an enum member costs more than the rest of parsing a header.
+Code asks a version by named predicates (``version.has_keyspace_option``) and never compares it with
+a number, so every difference between versions has one name and one place. The hot path compares
+opcodes, result kinds and flags as plain integers: turning a byte into an enum member costs more
+than the rest of parsing a header.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 
 class ProtocolVersion(enum.IntEnum):
-    """A version of the native protocol that this library speaks."""
+    """A version of the native protocol that this library supports."""
 
     V3 = 3
     V4 = 4
@@ -94,7 +94,7 @@ class ProtocolVersion(enum.IntEnum):
 
     @property
     def has_now_in_seconds(self) -> bool:
-        """Whether QUERY, EXECUTE and BATCH may say what time it is (v5 section 4.1.4)."""
+        """Whether QUERY, EXECUTE and BATCH may set the current time (v5 section 4.1.4)."""
         return self is ProtocolVersion.V5
 
     @property
@@ -119,7 +119,7 @@ class ProtocolVersion(enum.IntEnum):
 
     @property
     def has_snappy(self) -> bool:
-        """Whether Snappy may compress frame bodies; v5 segments know LZ4 only."""
+        """Whether Snappy may compress frame bodies; v5 segments support LZ4 only."""
         return self is not ProtocolVersion.V5
 
 
@@ -161,7 +161,7 @@ _INT_FORMATS = frozenset("bcdnoxX")
 class Consistency(enum.IntEnum):
     """How many replicas must answer ([consistency], v4 section 3).
 
-    A level prints as its name, and ``Consistency("quorum")`` finds it by its name, in any case.
+    ``str`` returns the name of a level, and ``Consistency("quorum")`` looks it up in any case.
     """
 
     ANY = 0x0000
@@ -180,10 +180,12 @@ class Consistency(enum.IntEnum):
     def _missing_(cls, value: object) -> Consistency | None:
         if not isinstance(value, str):
             return None
-        # beyond ASCII there are letters whose upper case is in a name
+        # ASCII only: the upper case of some other letters is ASCII
         found = cls.__members__.get(str.upper(value)) if str.isascii(value) else None
         if found is None:
-            raise ValueError(f"{value!r} is no consistency level: {', '.join(cls.__members__)} are")
+            raise ValueError(
+                f"a consistency level must be one of {', '.join(cls.__members__)}, got {value!r}"
+            )
         return found
 
     def __str__(self) -> str:
@@ -193,7 +195,7 @@ class Consistency(enum.IntEnum):
         return f"Consistency.{self.name}"
 
     def __format__(self, spec: str) -> str:
-        # a format for numbers shows the number of the level
+        # a format code of integers shows the number of the level
         return int.__format__(self, spec) if spec[-1:] in _INT_FORMATS else format(self.name, spec)
 
     @property

@@ -1,15 +1,15 @@
-"""The root of the error tree, and what the core itself raises.
+"""The root of the exception hierarchy, and the exceptions that the core raises.
 
     CQLError
       ProtocolError
-        LocalProtocolError     our caller asked for what the protocol does not allow
-          MessageTooLarge      a message that is longer than is sent
-        RemoteProtocolError    the peer sent what the protocol does not allow
-          ResponseTooLarge     a reply that is longer than is accepted
+        LocalProtocolError     the caller asked for something that the protocol does not allow
+          MessageTooLarge      a message exceeds ``Limits.max_request``
+        RemoteProtocolError    the peer sent something that the protocol does not allow
+          ResponseTooLarge     a response exceeds ``Limits.max_response``
       ValueConversionError     a Python value does not fit its column; also a ValueError
-      RowMappingError          the columns do not fit the class of the rows; also a TypeError
+      RowMappingError          the columns do not fit the row class; also a TypeError
 
-The client adds its own branches (``cqlproto_anyio.exceptions``). An ERROR that a server sends is a
+The client adds its own branches (``cqlproto_anyio.exceptions``). An ERROR from a server is a
 message here, not an exception: a proxy relays it, a client raises it.
 """
 
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-# How much of a value is shown in a message: characters, bits of an int, members of a container.
+# Most of a value that a message shows: characters, bits of an int, members of a container.
 _MOST_SHOWN = 80
 _MOST_BITS = 256
 _MOST_MEMBERS = 100
@@ -40,13 +40,14 @@ _CONTAINERS = frozenset({list, tuple, set, frozenset, dict})
 
 
 class CQLError(Exception):
-    """Anything that this library raises on purpose.
+    """Base of all exceptions of this library.
 
     Attributes:
-        maybe_applied: whether a write may have taken effect although it failed. False means that it
-            certainly has not, so that it may be sent again.
-        host: the node that was talked to, as ``address:port``, or None before one was chosen.
-        attempts: what was tried before giving up, one error per attempt.
+        maybe_applied: whether a write may have taken effect although it failed. If False, it
+            certainly has not, and it is safe to send the request again.
+        host: the node that the request was sent to, as ``address:port``; None before one was
+            chosen.
+        attempts: the errors of all attempts, in order.
     """
 
     maybe_applied: bool = False
@@ -54,7 +55,7 @@ class CQLError(Exception):
     attempts: Sequence[BaseException] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The constructors take more than ``args``, so errors are copied and pickled by their state.
+        # Constructors take more than ``args``, so errors are copied and pickled with their state.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
@@ -66,9 +67,9 @@ def _rebuild(kind: type[CQLError], args: tuple[Any, ...], state: dict[str, Any])
 
 
 def shown_value(value: object) -> str:
-    """Return a value's repr, cut off, whatever the value is; made of no more than is shown of it.
+    """Return a value's repr, shortened; it never raises, and is cheap for large values.
 
-    An int of thousands of digits is shown by its size: its repr takes quadratic time, or raises.
+    A large int is shown by its size: its repr takes quadratic time, or raises.
     """
     try:
         if isinstance(value, int) and value.bit_length() > _MOST_BITS:
@@ -76,10 +77,10 @@ def shown_value(value: object) -> str:
         if isinstance(value, str | bytes | bytearray):
             text = repr(value[:_MOST_SHOWN])
         elif type(value) in _CONTAINERS and len(value) > _MOST_MEMBERS:  # type: ignore[arg-type]
-            text = f"of {len(value):,} elements"  # type: ignore[arg-type]  # as asked just now
+            text = f"of {len(value):,} elements"  # type: ignore[arg-type]  # checked on the line before
         else:
             text = repr(value)
-    except Exception:  # whatever a class of the user's does
+    except Exception:  # a user's class may raise anything
         text = object.__repr__(value)
     return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
 
@@ -94,23 +95,23 @@ class _ErrorMessage(Protocol):
 
 
 class ProtocolError(CQLError):
-    """The protocol was broken, by one side or the other."""
+    """One of the two sides broke the protocol."""
 
 
 class LocalProtocolError(ProtocolError):
-    """The caller asked for something that the protocol does not allow here; nothing was sent."""
+    """The caller asked for something that the protocol does not allow; nothing was sent."""
 
 
 class MessageTooLarge(LocalProtocolError):
-    """The message is longer than the limit; nothing was sent.
+    """The message exceeds ``Limits.max_request``; nothing was sent.
 
     Attributes:
         size: the length of its frame, in bytes.
-        limit: the longest frame that is sent, in bytes.
+        limit: the maximum length, in bytes.
     """
 
     def __init__(self, size: int, limit: int) -> None:
-        super().__init__(f"a message of {size:,} bytes, at most {limit:,} are sent")
+        super().__init__(f"a message must be at most {limit:,} bytes, got {size:,}")
         self.size = size
         self.limit = limit
 
@@ -118,14 +119,14 @@ class MessageTooLarge(LocalProtocolError):
 class RemoteProtocolError(ProtocolError):
     """The peer sent something that the protocol does not allow.
 
-    Raised by ``next_event``, it is the end of the connection. In a
-    :class:`~cqlproto.ResponseUnreadable` or :class:`~cqlproto.RequestUnreadable` it concerns that
-    one message.
+    The connection cannot be used after ``next_event`` has raised it. In a
+    :class:`~cqlproto.ResponseUnreadable` or :class:`~cqlproto.RequestUnreadable` it concerns only
+    that message.
 
     Attributes:
         error: the ERROR message (:class:`cqlproto.messages.Error`) by which the peer reported it,
             or None.
-        query: the statement whose reply it was, or None; filled in by the client.
+        query: the statement of the request, or None; set by the client.
     """
 
     query: str | None = None
@@ -136,19 +137,19 @@ class RemoteProtocolError(ProtocolError):
 
 
 class ResponseTooLarge(RemoteProtocolError):
-    """The reply is longer than ``Limits.max_response``; its body was not kept.
+    """The response exceeds ``Limits.max_response``; its body was discarded.
 
-    Every node would send as much, so the request is not sent again.
+    The client does not retry: another node would send a response of the same size.
 
     Attributes:
         size: the length of its body, in bytes, decompressed.
-        limit: the longest body that is accepted, in bytes.
+        limit: the maximum length, in bytes.
     """
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(
-            f"a response of {size:,} bytes, at most {limit:,} are accepted: lower page_size, or"
-            " pass limits=Limits(max_response=..)"
+            f"a response must be at most {limit:,} bytes, got {size:,}: lower page_size, or pass"
+            " limits=Limits(max_response=..)"
         )
         self.size = size
         self.limit = limit
@@ -158,10 +159,10 @@ class ValueConversionError(CQLError, ValueError):
     """A Python value cannot be written as the CQL type of its column.
 
     Attributes:
-        column: the name of the column or bind marker, or None where there is none.
+        column: the name of the column or bind marker, or None if there is none.
         cql_type: the CQL type as text, such as ``list<int>``.
-        value: the value that did not fit.
-        reason: what was wrong with it.
+        value: the value that does not fit.
+        reason: why it does not fit.
     """
 
     def __init__(
@@ -174,7 +175,7 @@ class ValueConversionError(CQLError, ValueError):
         super().__init__(reason, cql_type, value, column)
 
     def of_column(self, column: str) -> ValueConversionError:
-        """Return the same error, with the same cause, about the value of a column."""
+        """Return the same error, with the same cause and the name of a column."""
         named = ValueConversionError(
             self.reason, cql_type=self.cql_type, value=self.value, column=column
         )
@@ -187,15 +188,15 @@ class ValueConversionError(CQLError, ValueError):
 
 
 class RowMappingError(CQLError, TypeError):
-    """The rows of a result do not fit the row target that was asked for.
+    """The rows of a result do not fit the row target.
 
-    Either their columns do not, which is told before any row is made, or the target has refused the
-    values of a row; what it raised is the cause.
+    Either the columns do not fit, which is found before any row is made, or the target raised an
+    exception for the values of a row; that exception is the cause.
 
     Attributes:
-        column: the column at fault, with the way to the field of a nested value, such as
-            ``address.city``; None where no single one is.
-        row: the index, on its page, of the row whose values were refused, or None.
+        column: the column at fault, with the path to the field of a nested value, such as
+            ``address.city``; None if there is no single one.
+        row: the index, on its page, of the row that the target refused, or None.
     """
 
     def __init__(self, message: str, *, column: str | None = None, row: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Frames: the 9-byte header and the cutting of a byte stream into frames (v4 section 2).
+"""Frames: the 9-byte header, and the readers that split a byte stream into frames (v4 section 2).
 
     0         8        16        24        32         40
     +---------+---------+---------+---------+---------+
@@ -7,13 +7,14 @@
     |                length                 |  body ...
     +---------+---------+---------+---------+
 
-:class:`FrameReader` keeps what has come (``_buffer`` says how) and gives whole frames. A length is
-checked before anything is done about it. A frame that is too long is an error, or is *skipped*: it
-is announced as soon as its header has come, its body is dropped as it comes, and at the end of that
-the frame is given without its body. So its stream id stays taken for as long as it is on its way.
+:class:`FrameReader` buffers received bytes (see ``_buffer``) and returns whole frames. It checks a
+length before it acts on it. A frame that is too long is an error, or is *skipped*: the reader
+announces it when its header arrives, discards its body, and returns the frame without a body once
+all of it has arrived. So its stream id stays taken while it is being received.
 
-Version 5 calls all of this an *envelope*, and what carries envelopes a frame. Here a frame is what
-it was, and the outer thing a segment; :class:`EnvelopeReader` takes frames out of segments.
+Version 5 renames the frame to *envelope* and calls the outer framing, which carries envelopes, a
+frame. Here a frame is the same in all versions, and the outer framing is a *segment*;
+:class:`EnvelopeReader` reads frames from segments.
 """
 
 from __future__ import annotations
@@ -37,22 +38,22 @@ HEADER = Struct(">BBhBi")
 HEADER_SIZE = HEADER.size
 _unpack = HEADER.unpack_from
 
-# Beside the version of a frame that is announced to be skipped. Its body then is the header's
-# length, an [int].
+# Added to the version of a frame that is announced as skipped. Its body then is the length field
+# of its header, an [int].
 SKIPPED = 0x100
-# In place of the direction while a body is skipped: no byte has it, so that none is parsed.
+# Replaces the direction while a body is skipped: no version byte matches, so nothing is parsed.
 _NOWHERE = 1
 
 
 class RawFrame:
-    """A frame whose body has not been looked at.
+    """A frame whose body has not been parsed.
 
     Attributes:
         version: the version byte, with the bit that marks a response.
         flags: the flag bits.
         stream: the stream id, -1 for events.
         opcode: the kind of message.
-        body: the body as it came, compressed if the flags say so.
+        body: the body as received, compressed if the flags say so.
     """
 
     __slots__ = ("body", "flags", "opcode", "stream", "version")
@@ -73,7 +74,7 @@ class RawFrame:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RawFrame) and bytes(self) == bytes(other)
 
-    __hash__ = None  # type: ignore[assignment]  # compared by content, so not a key
+    __hash__ = None  # type: ignore[assignment]  # it is compared by content and can be changed
 
     def __bytes__(self) -> bytes:
         return write_frame(self.version, self.flags, self.stream, self.opcode, self.body)
@@ -86,17 +87,20 @@ def write_frame(version: int, flags: int, stream: int, opcode: int, body: bytes)
         LocalProtocolError: the stream id or the length does not fit the header.
     """
     if not -0x8000 <= stream <= 0x7FFF or len(body) > 0x7FFFFFFF:
-        raise LocalProtocolError(f"a frame of stream {stream} with {len(body)} bytes")
+        raise LocalProtocolError(
+            f"a frame must have a stream id of 16 bits and at most {0x7FFFFFFF} bytes, got stream"
+            f" {stream} and {len(body)} bytes"
+        )
     return HEADER.pack(version, flags, stream, opcode, len(body)) + body
 
 
 class FrameReader(ReadBuffer):
-    """Cuts the bytes from a peer into frames.
+    """Splits the bytes from a peer into frames.
 
     Arguments:
         max_body: the longest body to accept, in bytes.
-        responses: whether the peer is a server; decides the highest bit of the version byte.
-        skips: whether :meth:`take` skips frames that are longer.
+        responses: whether the peer is a server, which sets the highest bit of the version byte.
+        skips: whether :meth:`take` skips longer frames instead of raising.
     """
 
     __slots__ = ("_direction", "_dropped", "_left", "_max_body", "_skipped", "_skips")
@@ -107,28 +111,28 @@ class FrameReader(ReadBuffer):
         self._direction = RESPONSE_BIT if responses else 0
         self._skips = skips
         self._skipped = (0, 0, 0, 0, b"")  # the frame that is being skipped
-        self._left = 0  # so many bytes of it are still to come
-        self._dropped = 0  # so many have come
+        self._left = 0  # how many of its bytes have not arrived
+        self._dropped = 0  # how many have
 
     @property
     def pending(self) -> int:
-        """How many bytes have come that no frame has been made of, the dropped ones included."""
+        """How many received bytes belong to an incomplete frame, discarded ones included."""
         return super().pending + self._dropped
 
     def read(self) -> RawFrame | None:
         """Return the next frame, or None until more bytes come.
 
         Raises:
-            RemoteProtocolError: the bytes are no frame, or one longer than ``max_body``.
+            RemoteProtocolError: the bytes are not a frame, or it is longer than ``max_body``.
         """
         parts = self.take()
         return None if parts is None else RawFrame(*parts)
 
     def take(self) -> tuple[int, int, int, int, bytes] | None:
-        """As :meth:`read`, as (version, flags, stream, opcode, body): cheaper by an object.
+        """Return (version, flags, stream, opcode, body), or None; :meth:`read` without the object.
 
-        A frame that is skipped comes twice: first with ``SKIPPED`` in its version, and without its
-        body when all of that has come.
+        A skipped frame is returned twice: with ``SKIPPED`` in its version when its header arrives,
+        and without a body once all of it has arrived.
         """
         while True:
             data = self._data
@@ -158,7 +162,7 @@ class FrameReader(ReadBuffer):
                 return None
 
     def _take_unusual(self) -> tuple[int, int, int, int, bytes] | None:
-        """Go on where the next bytes are no frame that is wanted."""
+        """Handle bytes that are not a frame of this direction and size."""
         if self._direction == _NOWHERE:
             return self._skip()
         data = self._data[self._pos : self._pos + 80]
@@ -176,7 +180,7 @@ class FrameReader(ReadBuffer):
         return version | SKIPPED, flags, stream, opcode, data[5:9]
 
     def _skip(self) -> tuple[int, int, int, int, bytes] | None:
-        """Drop what has come of a body; return the frame without it, once that was all."""
+        """Discard received bytes of a body; return the frame without it once it is complete."""
         left = self._left
         here = min(left, len(self._data) - self._pos)
         self._pos += here
@@ -195,21 +199,21 @@ class FrameReader(ReadBuffer):
 
 def _too_long(length: int, limit: int) -> RemoteProtocolError:
     return RemoteProtocolError(
-        f"a frame body of {length} bytes is announced, at most {limit} are accepted"
+        f"a frame body must be 0 to {limit} bytes, the header announces {length}"
     )
 
 
 class EnvelopeReader:
-    """Cuts the bytes from a peer into segments, and those into frames (v5 section 2).
+    """Splits the bytes from a peer into segments, and their payloads into frames (v5 section 2).
 
-    A segment that says it is self-contained holds whole frames; the others hold parts of one frame
-    that is too long for one segment.
+    A self-contained segment holds whole frames; any other holds a part of one frame that is too
+    long for a segment.
 
     Arguments:
         max_body: the longest body of a frame to accept, in bytes.
         responses: whether the peer is a server; decides the highest bit of the version byte.
-        compressor: LZ4, if the connection agreed on it.
-        skips: whether :meth:`take` skips frames that are longer.
+        compressor: LZ4, if the handshake agreed on it.
+        skips: whether :meth:`take` skips longer frames instead of raising.
     """
 
     __slots__ = (
@@ -228,7 +232,7 @@ class EnvelopeReader:
         "feed",
     )
 
-    #: Keeps its argument, the next bytes of the stream.
+    #: Buffers its argument, the next bytes of the stream.
     feed: Callable[[bytes], None]
 
     def __init__(
@@ -244,34 +248,34 @@ class EnvelopeReader:
         self._segments = SegmentReader(compressor)
         self._locate = self._segments.locator()
         self.feed = self._segments.feed
-        # of long envelopes
+        # reads long envelopes from their parts
         self._frames = FrameReader(max_body=max_body, responses=responses, skips=skips)
-        self._long = False  # whether there is a part of one
+        self._long = False  # whether a part of a long envelope has arrived
         self._skips = skips
-        self._announced = False  # whether the next envelope was, and is to be skipped now
-        self._payload = b""  # self-contained, with envelopes left from _at to _end
+        self._announced = False  # whether the next envelope was announced and is to be skipped
+        self._payload = b""  # of a self-contained segment; envelopes are left from _at to _end
         self._at = 0
         self._end = 0
         self._error: RemoteProtocolError | None = None
 
     @property
     def pending(self) -> int:
-        """How many bytes have come that no frame has been made of, the dropped ones included."""
+        """How many received bytes belong to an incomplete frame, discarded ones included."""
         return self._segments.pending + self._frames.pending + self._end - self._at
 
     def read(self) -> RawFrame | None:
         """Return the next frame, or None until more bytes come.
 
         Raises:
-            RemoteProtocolError: the bytes are no segment, what it holds is no frame or one longer
-                than ``max_body``, or frames end where segments don't. Asked again, it is raised
-                again.
+            RemoteProtocolError: the bytes are not a segment, its payload is not a frame or one
+                longer than ``max_body``, or frames do not end with their segments. Later calls
+                raise it again.
         """
         parts = self.take()
         return None if parts is None else RawFrame(*parts)
 
     def take(self) -> tuple[int, int, int, int, bytes] | None:
-        """As :meth:`FrameReader.take`."""
+        """See :meth:`FrameReader.take`."""
         data = self._payload
         at = self._at
         end = self._end
@@ -318,7 +322,7 @@ class EnvelopeReader:
             raise
 
     def _skip(self, data: bytes, at: int, end: int) -> tuple[int, int, int, int, bytes]:
-        """Announce, then skip an envelope in a self-contained segment; or say what is wrong."""
+        """Announce, then skip an envelope in a self-contained segment; raise if it is malformed."""
         if self._skips and end - at >= HEADER_SIZE:
             version, flags, stream, opcode, length = _unpack(data, at)
             stop = at + HEADER_SIZE + length
@@ -332,11 +336,11 @@ class EnvelopeReader:
                 return version, flags, stream, opcode, b""
         self._frames = FrameReader(max_body=self._max_body, responses=bool(self._direction))
         self._frames.feed(data[at:end])
-        self._frames.take()  # raises, if the header is wrong
+        self._frames.take()  # raises if the header is malformed
         raise RemoteProtocolError("a self-contained segment ends within an envelope")
 
     def _drop(self) -> tuple[int, int, int, int, bytes] | None:
-        """Drop what has come of a long envelope that was announced just now."""
+        """Discard what has arrived of a long envelope that was just announced."""
         self._announced = False
         parts = self._frames.take()
         self._long = self._frames.pending > 0
@@ -345,7 +349,7 @@ class EnvelopeReader:
     def _take_part(
         self, payload: bytes, self_contained: bool
     ) -> tuple[int, int, int, int, bytes] | None:
-        """Return the long envelope that ends with this payload, or None where it goes on."""
+        """Return the long envelope that ends with this payload, or None if it continues."""
         if self_contained:
             raise RemoteProtocolError("a self-contained segment within a long envelope")
         self._frames.feed(payload)

@@ -1,19 +1,18 @@
-"""Which token a partition key has: what a client needs to send a request where its data is.
+"""The token of a partition key, with which a client sends a request to a replica of its data.
 
-A cluster orders partitions by their *token*, a hash of the partition key, and gives each node
-ranges of tokens. A client that knows the ranges computes the token and asks a replica at once. The
-parts are here: the bytes of a partition key out of the values of a statement, their token under
-Murmur3Partitioner (every cluster's default since Cassandra 1.2), and for Scylla, which divides the
-tokens of a node among its cores, the core ("shard").
+A cluster orders partitions by their *token*, a hash of the partition key, and assigns ranges of
+tokens to each node. A client that knows the ranges computes the token and sends the request to a
+replica. This module extracts the partition key from the values of a statement, computes its token
+under Murmur3Partitioner (the default since Cassandra 1.2), and for Scylla, which divides the tokens
+of a node among its cores, the core ("shard").
 
-Murmur3 is computed per request, so keys of up to 16 bytes, which is what integers, timestamps and
-UUIDs are, are written out in full: in pure Python such a token costs some 2 us. Cassandra's variant
-is not the usual one: it takes the bytes after the last whole block of 16 as signed. XORing in a
-negative byte flips all bits above it, so what comes of a word is its bytes, each flipped if an odd
-number of those below it is negative; one multiplication counts them for all eight.
+The token is computed per request, so the hash is unrolled for keys of up to 16 bytes, such as
+integers, timestamps and UUIDs: in pure Python it takes about 2 us. Cassandra's variant of Murmur3
+treats the bytes after the last whole block of 16 as signed. XOR with a negative byte flips all bits
+above it, so a byte of the result is flipped if an odd number of the bytes below it is negative; one
+multiplication counts these for all eight bytes.
 
-Tokens of other partitioners (RandomPartitioner, ByteOrderedPartitioner) are not computed; they
-share no range with these.
+Tokens of other partitioners (RandomPartitioner, ByteOrderedPartitioner) are not computed.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ _two_words = Struct("<QQ").unpack_from
 
 
 def _signed(word: int) -> int:
-    """Return the XOR of a word's bytes as if each were signed: see the essay above."""
+    """Return the XOR of a word's bytes as if each were signed: see the module's docstring."""
     negative = (word >> 7) & 0x0101010101010101
     return word ^ ((negative * 0x0101010101010100) & 0x0101010101010101) * 0xFF
 
@@ -65,11 +64,11 @@ def murmur3_token(key: bytes) -> int:
         key: the bytes of the partition key: a cell, or what :func:`composite_key` returns.
 
     Returns:
-        the token, above ``MIN_TOKEN`` and up to ``MAX_TOKEN``; ``MIN_TOKEN`` itself for no bytes,
-        as for the server.
+        the token, above ``MIN_TOKEN`` and up to ``MAX_TOKEN``; ``MIN_TOKEN`` for an empty key, as
+        on the server.
     """
     size = len(key)
-    # Multiplying discards what is above 64 bits, so what is rotated is masked only after it.
+    # The multiplication after a rotation is masked to 64 bits, so the rotation itself need not be.
     if size <= 8:
         if not size:
             return MIN_TOKEN
@@ -112,12 +111,12 @@ def murmur3_token(key: bytes) -> int:
     token = ((a ^ a >> 33) + (b ^ b >> 33)) & 0xFFFFFFFFFFFFFFFF
     if token < 0x8000000000000000:
         return token
-    # The lowest token is no key's: it stands for the start of the ring.
+    # No key has the lowest token: it is the start of the ring.
     return token - 0x10000000000000000 if token != 0x8000000000000000 else MAX_TOKEN
 
 
 def _blocks(key: bytes, size: int) -> tuple[int, int]:
-    """Return the two words of state before they are mixed for the last time."""
+    """Return the two words of state before the final mix."""
     a = b = 0
     whole = size & ~15
     for at in range(0, whole, 16):
@@ -139,21 +138,21 @@ def _blocks(key: bytes, size: int) -> tuple[int, int]:
 def composite_key(parts: Sequence[bytes]) -> bytes:
     """Return the bytes of a partition key of several columns.
 
-    Each cell follows its length as a [short], and a zero byte follows each. The cell of one column
-    is its own key.
+    Each cell is preceded by its length, a [short], and followed by a zero byte. The key of a single
+    column is its cell.
 
     Arguments:
         parts: the cells, in the order of the partition key's columns.
 
     Raises:
-        LocalProtocolError: there is none, or one is longer than 65,535 bytes, which no key may be.
+        LocalProtocolError: there is no cell, or one is longer than 65,535 bytes.
     """
     if not parts:
-        raise LocalProtocolError("a partition key has at least one column")
+        raise LocalProtocolError("a partition key must have at least one column")
     longest = max(map(len, parts))
     if longest > MAX_SHORT:
         raise LocalProtocolError(
-            f"a part of a partition key has {longest:,} bytes, at most {MAX_SHORT:,} fit"
+            f"a part of a partition key must be at most {MAX_SHORT:,} bytes, got {longest:,}"
         )
     if len(parts) == 1:
         return parts[0]
@@ -163,26 +162,26 @@ def composite_key(parts: Sequence[bytes]) -> bytes:
 def key_function(
     columns: Sequence[Column], indexes: Sequence[int]
 ) -> Callable[[Sequence[Any]], bytes | None]:
-    """Return what finds the partition key in the values of a statement.
+    """Return a function that extracts the partition key from the values of a statement.
 
-    It takes the values, as bound, and returns the key's bytes; None where there is no key, so that
-    there is no token: a part of it is null, unset, missing, too long, or no value of its column.
-    It never raises: the request meets the same value and says what is wrong. None is returned, too,
-    where looking would use a value up: an iterator for a collection.
+    It takes the bound values and returns the bytes of the key, or None if there is no key: a part
+    is null, unset, missing, too long, or not a value of its column. It never raises, since sending
+    the request raises the error. It also returns None instead of consuming an iterator that is
+    bound to a collection.
 
     Arguments:
-        columns: the bind markers, of PREPARED's metadata.
-        indexes: which of them are the partition key's columns, in the key's order
-            (``pk_index`` of v4 section 4.2.5.4).
+        columns: the bind markers, from PREPARED's metadata.
+        indexes: the indexes of the partition key's columns, in the key's order (``pk_index`` of v4
+            section 4.2.5.4).
 
     Raises:
-        LocalProtocolError: there is no index, or one without a bind marker.
+        LocalProtocolError: ``indexes`` is empty or has an index without a bind marker.
     """
     if not indexes:
-        raise LocalProtocolError("a partition key has at least one column")
+        raise LocalProtocolError("a partition key must have at least one column")
     if not all(0 <= index < len(columns) for index in indexes):
         raise LocalProtocolError(
-            f"partition key at bind markers {list(indexes)}, but there are {len(columns)}"
+            f"partition key indexes must be 0 to {len(columns) - 1}, got {list(indexes)}"
         )
     if len(indexes) == 1:
         return _single(columns[indexes[0]], indexes[0])
@@ -197,14 +196,14 @@ def key_function(
                 key += cell
                 key.append(0)
             return bytes(key)
-        except Exception:  # whatever a user's value raises; StructError: a part is too long
+        except Exception:  # a user's value may raise anything; StructError: a part is too long
             return None
 
     return composite
 
 
 def _part(column: Column) -> Callable[[Any], bytes]:
-    """Return what encodes a value of a column, and raises rather than use it up."""
+    """Return the encoder of a column that raises instead of consuming an iterator."""
     encode = encoder(column.type)
     if isinstance(column.type, NativeType):
         return encode
@@ -217,7 +216,7 @@ def _part(column: Column) -> Callable[[Any], bytes]:
 
 
 def _refuse_iterators(value: Any) -> None:
-    """Raise TypeError for an iterator, also for one in a list, a set or a mapping."""
+    """Raise TypeError for an iterator, also within a list, a set or a mapping."""
     if hasattr(value, "__next__"):
         raise TypeError("an iterator can be read only once")
     if isinstance(value, Mapping):
@@ -229,14 +228,14 @@ def _refuse_iterators(value: Any) -> None:
 
 
 def _single(column: Column, index: int) -> Callable[[Sequence[Any]], bytes | None]:
-    """Return the key function of a single column; numbers of the usual class are packed at once."""
+    """Return the key function of a single column; it packs numbers of the usual class directly."""
     encode = _part(column)
     scalar = SCALARS.get(str(column.type))
 
     def key(values: Sequence[Any]) -> bytes | None:
         try:
             cell = encode(values[index])
-        except Exception:  # whatever a user's value raises
+        except Exception:  # a user's value may raise anything
             return None
         return cell if len(cell) <= MAX_SHORT else None
 
@@ -262,8 +261,8 @@ def shard_of(token: int, shards: int, ignored_bits: int) -> int:
 
     Arguments:
         token: a Murmur3 token.
-        shards: how many the node has, SCYLLA_NR_SHARDS.
-        ignored_bits: how many of the token's highest bits don't count, SCYLLA_SHARDING_IGNORE_MSB.
+        shards: the number of shards of the node, SCYLLA_NR_SHARDS.
+        ignored_bits: how many of the token's highest bits are ignored, SCYLLA_SHARDING_IGNORE_MSB.
 
     Returns:
         the number of the shard, from 0.
@@ -273,14 +272,14 @@ def shard_of(token: int, shards: int, ignored_bits: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Sharding:
-    """How a Scylla node divides its tokens among its shards, and which one serves a connection.
+    """How a Scylla node divides its tokens among its shards, and the shard of a connection.
 
     Attributes:
-        shards: how many there are.
-        ignored_bits: how many of a token's highest bits don't count.
-        shard: the one that serves the connection.
-        port: the port that serves the shard ``source port % shards``, or None.
-        tls_port: the same with TLS.
+        shards: the number of shards.
+        ignored_bits: how many of a token's highest bits are ignored.
+        shard: the shard that serves the connection.
+        port: the port on which the shard ``source port % shards`` serves a connection, or None.
+        tls_port: the same for TLS.
     """
 
     shards: int
@@ -291,13 +290,13 @@ class Sharding:
 
     @classmethod
     def from_supported(cls, options: Mapping[str, Sequence[str]]) -> Sharding | None:
-        """Read what SUPPORTED says.
+        """Read the sharding options of SUPPORTED.
 
         Arguments:
-            options: of SUPPORTED (v4 section 4.2.4).
+            options: the options of SUPPORTED (v4 section 4.2.4).
 
         Returns:
-            None if the node is none of Scylla's, or shards in a way that isn't known.
+            the sharding, or None if the node is not Scylla or uses an unknown algorithm.
         """
         if (
             _first(options, "SCYLLA_SHARDING_ALGORITHM") != "biased-token-round-robin"
@@ -329,7 +328,7 @@ def _first(options: Mapping[str, Sequence[str]], name: str) -> str:
 
 def _number(options: Mapping[str, Sequence[str]], name: str, largest: int) -> int | None:
     text = _first(options, name)
-    # Digits alone: int() would take signs, spaces and the digits of all scripts too.
+    # Only ASCII digits: int() also accepts signs, spaces and the digits of other scripts.
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         return None
     number = int(text)

@@ -3,12 +3,13 @@
     uncompressed   length 17 | self-contained 1 | 0 .. 6          CRC24   payload   CRC32
     LZ4            compressed 17 | plain 17 | self-contained 1 | 0 .. 5   CRC24   payload   CRC32
 
-Lengths are in bits, the lowest first, and numbers little-endian, unlike everything inside. A
-payload holds whole envelopes (it is *self-contained*) or a part of one that is too long for one
-segment.
+The widths of header fields are in bits, lowest bits first. Numbers are little-endian, unlike those
+in the payload. A payload holds whole envelopes (it is *self-contained*), or a part of one that is
+too long for a segment.
 
-The specification marks a payload that is stored plain under LZ4 by a compressed length of 0.
-Servers and drivers use a *plain* length of 0, and the other one for what is stored; so does this.
+If LZ4 does not shorten a payload, it is stored uncompressed. The specification marks this by a
+compressed length of 0. Servers and drivers instead set the *plain* length to 0 and use the
+compressed length as the payload's; so does this module.
 """
 
 from __future__ import annotations
@@ -29,15 +30,14 @@ __all__ = ["MAX_PAYLOAD", "Segment", "SegmentReader", "crc24", "write_segment", 
 
 MAX_PAYLOAD = (1 << 17) - 1
 
-_LENGTH_MASK = MAX_PAYLOAD
 _CRC24_INITIAL = 0x875060
 _CRC24_POLYNOMIAL = 0x1974F0B
 # The CRC32 of a payload is that of these bytes and the payload.
 _CRC32_INITIAL = crc32(b"\xfa\x2d\x55\xca")
 _pack_crc32 = Struct("<I").pack
-# The CRC32 of any bytes and their own CRC32 behind them.
+# The CRC32 of any bytes followed by their own CRC32.
 _CRC32_RESIDUE = 0x2144DF1C
-# Headers byte by byte, and their checksums.
+# A header byte by byte, and its checksum.
 _unpack3 = Struct("<BBBHB").unpack_from
 _unpack5 = Struct("<BBBBBHB").unpack_from
 
@@ -51,10 +51,9 @@ def _crc24_step(crc: int) -> int:
 
 
 def _crc24_tables() -> list[list[int]]:
-    """Return what each byte of a header adds to its checksum, by how many bytes follow it.
+    """Return the share of each header byte in the checksum, by the number of bytes after it.
 
-    The checksum is linear: that of a header is the sum (by XOR) of what its bytes add and of what
-    the initial value does.
+    The checksum is linear: it is the XOR of the shares of all bytes and of the initial value.
     """
     last = [_crc24_step(byte << 16) for byte in range(256)]
     tables = [last]
@@ -63,7 +62,7 @@ def _crc24_tables() -> list[list[int]]:
     return tables
 
 
-_T0, _T1, _T2, _T3, _T4 = _crc24_tables()  # by how many bytes follow
+_T0, _T1, _T2, _T3, _T4 = _crc24_tables()  # by the number of bytes after the byte
 
 
 def _initial(size: int) -> int:
@@ -73,7 +72,7 @@ def _initial(size: int) -> int:
     return crc
 
 
-# What the last byte of a header of 3 or of 5 bytes adds, and the initial value with it.
+# The share of the last byte of a header of 3 or 5 bytes, combined with that of the initial value.
 _LAST3 = [_initial(3) ^ crc for crc in _T0]
 _LAST5 = [_initial(5) ^ crc for crc in _T0]
 
@@ -96,13 +95,13 @@ def crc24(header: int, size: int) -> int:
     )
 
 
-# Headers that were met: how segments start, by their header as a number, and what was read of such
-# starts. So many of each are kept.
-_KEPT = 1024
+# Caches of headers: header and checksum by the header as a number, for writing; and the fields by
+# header and checksum, for reading. Each has at most this many entries.
+_CACHED = 1024
 _starts: dict[int, bytes] = {}
 _read: dict[bytes, tuple[int, bool]] = {}
 
-# A view of bytes costs more than a copy of so many.
+# Shorter payloads are copied: a memoryview costs more than a copy of this many bytes.
 _VIEWED = 4096
 
 
@@ -111,10 +110,10 @@ def _view(data: bytes, start: int, stop: int) -> memoryview:
 
 
 class Segment:
-    """A segment whose checksums were right.
+    """A segment whose checksums are correct.
 
     Attributes:
-        payload: decompressed.
+        payload: the payload, decompressed.
         self_contained: whether it holds whole envelopes.
     """
 
@@ -137,15 +136,16 @@ def write_segment(
     Arguments:
         payload: whole envelopes, or a part of one; at most
             :data:`~cqlproto.segments.MAX_PAYLOAD` bytes.
-        self_contained: whether they are whole.
-        compressor: LZ4, if the connection agreed on it. What it would make longer is stored plain.
+        self_contained: whether the payload holds whole envelopes.
+        compressor: LZ4, if the handshake agreed on it. A payload that it does not shorten is
+            stored uncompressed.
 
     Raises:
         LocalProtocolError: the payload is too long.
     """
     size = len(payload)
     if size > MAX_PAYLOAD:
-        raise LocalProtocolError(f"a payload of {size} bytes, at most {MAX_PAYLOAD} fit a segment")
+        raise LocalProtocolError(f"a payload must be at most {MAX_PAYLOAD} bytes, got {size}")
     if compressor is None:
         return _write_plain(payload, size | self_contained << 17)
     plain_size = size
@@ -164,13 +164,13 @@ def _write_plain(payload: bytes, head: int) -> bytes:
     start = _starts.get(head)
     if start is None:
         start = (head | crc24(head, 3) << 24).to_bytes(6, "little")
-        if len(_starts) < _KEPT:
+        if len(_starts) < _CACHED:
             _starts[head] = start
     return b"".join((start, payload, _pack_crc32(crc32(payload, _CRC32_INITIAL))))
 
 
 def write_segments(envelopes: Collection[bytes], compressor: Compressor | None = None) -> bytes:
-    """Return segments for whole envelopes: short ones share a segment, long ones are split."""
+    """Return segments for whole envelopes: short envelopes share a segment, long ones are split."""
     together = b"".join(envelopes)
     size = len(together)
     if 0 < size <= MAX_PAYLOAD:
@@ -179,7 +179,7 @@ def write_segments(envelopes: Collection[bytes], compressor: Compressor | None =
         return write_segment(together, self_contained=True, compressor=compressor)
     out: list[bytes] = []
     waiting: list[bytes] = []
-    size = 0  # of those that wait
+    size = 0  # of the waiting envelopes
 
     def flush() -> None:
         nonlocal size
@@ -204,10 +204,10 @@ def write_segments(envelopes: Collection[bytes], compressor: Compressor | None =
 
 
 class SegmentReader(ReadBuffer):
-    """Cuts the bytes from a peer into segments.
+    """Splits the bytes from a peer into segments.
 
     Arguments:
-        compressor: LZ4, if the connection agreed on it.
+        compressor: LZ4, if the handshake agreed on it.
     """
 
     __slots__ = ("_compressor",)
@@ -220,14 +220,14 @@ class SegmentReader(ReadBuffer):
         """Return the next segment, or None until more bytes come.
 
         Raises:
-            RemoteProtocolError: a checksum is wrong, or the payload is malformed. Asked again, it
-                is raised again.
+            RemoteProtocolError: a checksum is wrong, or the payload is malformed. Later calls
+                raise it again.
         """
         parts = self.take()
         return None if parts is None else Segment(*parts)
 
     def take(self) -> tuple[bytes, bool] | None:
-        """As :meth:`read`, as (payload, self-contained): cheaper by an object."""
+        """Return (payload, self-contained), or None; :meth:`read` without the object."""
         found = self._locate() if self._compressor is None else self._locate_compressed()
         if found is None:
             return None
@@ -235,9 +235,10 @@ class SegmentReader(ReadBuffer):
         return data[start:stop], self_contained
 
     def locator(self) -> Callable[[], tuple[bytes, int, int, bool] | None]:
-        """Return a function that does as :meth:`read`, but returns (data, start, stop,
-        self-contained): the payload is what stands in ``data`` from ``start`` to ``stop``, so that
-        it need not be copied to be read."""
+        """Return a function like :meth:`read` that returns (data, start, stop, self-contained).
+
+        The payload is ``data[start:stop]``; the caller can parse it without a copy.
+        """
         return self._locate if self._compressor is None else self._locate_compressed
 
     def _locate(self) -> tuple[bytes, int, int, bool] | None:
@@ -303,12 +304,12 @@ class SegmentReader(ReadBuffer):
                 return None
 
     def _read_header(self, head: bytes) -> tuple[int, bool]:
-        """Return the length and whether it is self-contained, of a header without compression."""
+        """Return the payload's length and whether it is self-contained; without compression."""
         b0, b1, b2, low, high = _unpack3(head)
         if _T2[b0] ^ _T1[b1] ^ _LAST3[b2] != low | high << 16:
             self._refuse_header(head)
         size_and_kind = b0 | b1 << 8 | (b2 & 1) << 16, b2 & 2 == 2
-        if len(_read) < _KEPT:
+        if len(_read) < _CACHED:
             _read[head] = size_and_kind
         return size_and_kind
 
@@ -323,5 +324,6 @@ class SegmentReader(ReadBuffer):
 
     def _refuse(self, part: str, expected: int, found: int, digits: int) -> NoReturn:
         raise RemoteProtocolError(
-            f"the checksum of a segment's {part} is {found:0{digits}x}, not {expected:0{digits}x}"
+            f"the checksum of a segment's {part} must be {found:0{digits}x}, got"
+            f" {expected:0{digits}x}"
         )

@@ -157,13 +157,13 @@ def test_a_short_tuple_and_a_null_in_one(connection: CoreConnection) -> None:
 def test_unset_leaves_what_is_there(connection: CoreConnection) -> None:
     if not connection.version.has_unset:
         prepared = connection.prepare("INSERT INTO cells (id, v_int) VALUES (?, ?)")
-        with pytest.raises(LocalProtocolError, match="unset before v4"):
+        with pytest.raises(LocalProtocolError, match="UNSET needs v4"):
             plain = QueryParameters(Consistency.ONE)
             Binder(prepared, plain, connection.version).frame(1, (1, UNSET))
-        with pytest.raises(LocalProtocolError, match="unset before v4"):
+        with pytest.raises(LocalProtocolError, match="UNSET needs v4"):
             unset = QueryParameters(Consistency.ONE, values=[bytes(4), UNSET])
             connection.send(Execute(prepared.statement_id, unset))
-        with pytest.raises(LocalProtocolError, match="unset before v4"):
+        with pytest.raises(LocalProtocolError, match="UNSET needs v4"):
             unset = QueryParameters(Consistency.ONE, values=[UNSET], names=["id"])
             connection.send(QueryMessage("SELECT * FROM cells WHERE id = :id", unset))
         # Nothing was sent, so the connection is as it was.

@@ -418,7 +418,7 @@ def test_the_keyspace_of_a_request(speaker: CoreConnection, tables: str) -> None
     requests: list[Request] = [query(insert, keyspace=tables), Prepare(insert, tables), batch]
     if not speaker.version.has_keyspace_option:
         for request in requests:
-            with pytest.raises(LocalProtocolError, match="keyspace per request needs v5"):
+            with pytest.raises(LocalProtocolError, match="keyspace needs v5"):
                 speaker.ask(request)
         return
     speaker.query("USE system")

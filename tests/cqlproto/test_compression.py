@@ -54,7 +54,7 @@ def test_a_vector_is_decompressed(vector: dict[str, Any]) -> None:
     body = bytes.fromhex(vector["hex_compressed_frame"])[HEADER_SIZE:]
     size = len(plain) - HEADER_SIZE
     assert codec.decompress(body, size) == plain[HEADER_SIZE:]
-    with pytest.raises(RemoteProtocolError, match="limit"):
+    with pytest.raises(RemoteProtocolError, match="must be at most"):
         codec.decompress(body, size - 1)
     if size < 5000:
         for end in range(len(body)):
@@ -131,7 +131,7 @@ def test_damage_is_a_protocol_error_or_keeps_the_limit(
 )
 def test_a_small_body_does_not_stand_for_a_large_one(name: str, body: str) -> None:
     """Refused by its announced length, before so much is allocated."""
-    with pytest.raises(RemoteProtocolError, match="announces|limit"):
+    with pytest.raises(RemoteProtocolError, match="announces|must be at most"):
         compressor(name).decompress(bytes.fromhex(body), 1 << 28)
 
 
@@ -196,5 +196,5 @@ def test_a_missing_codec_says_what_to_install(
 )
 def test_what_is_too_long_for_the_format_is_a_local_error(name: str, size: int) -> None:
     """Memory that is only announced, so that it need not be there."""
-    with mmap.mmap(-1, size) as data, pytest.raises(LocalProtocolError, match="too many for"):
+    with mmap.mmap(-1, size) as data, pytest.raises(LocalProtocolError, match="cannot compress"):
         compressor(name).compress(data)  # type: ignore[arg-type]  # as good as bytes here

@@ -123,15 +123,15 @@ def test_local_and_remote_errors_are_told_apart() -> None:
 def test_a_message_too_large_says_how_large() -> None:
     error = MessageTooLarge(20_000_000, 16_777_216)
     assert (error.size, error.limit) == (20_000_000, 16_777_216)
-    assert str(error) == "a message of 20,000,000 bytes, at most 16,777,216 are sent"
+    assert str(error) == "a message must be at most 16,777,216 bytes, got 20,000,000"
 
 
 def test_a_response_too_large_says_how_large_and_what_to_do() -> None:
     error = ResponseTooLarge(300_000_000, 268_435_456)
     assert (error.size, error.limit) == (300_000_000, 268_435_456)
     assert str(error) == (
-        "a response of 300,000,000 bytes, at most 268,435,456 are accepted: lower page_size, or"
-        " pass limits=Limits(max_response=..)"
+        "a response must be at most 268,435,456 bytes, got 300,000,000: lower page_size, or pass"
+        " limits=Limits(max_response=..)"
     )
 
 

@@ -206,7 +206,7 @@ def test_a_length_out_of_bounds_is_refused_before_the_body_comes(length: int) ->
         assert frame_reader.read() is None
         frame_reader.feed(header[split:])
         for _ in range(2):
-            with pytest.raises(RemoteProtocolError, match=f"{length} bytes is announced"):
+            with pytest.raises(RemoteProtocolError, match=f"the header announces {length}"):
                 frame_reader.read()
 
 
@@ -359,7 +359,7 @@ LIES = {
     "two that say they are one": (part(ONE + ONE), "more than one envelope"),
     "more than the rest": (part(ONE[:12], ONE[12:] + b"\x85"), "more than one envelope"),
     "no response": (part(b"HTTP/1.1 400", whole=True), "not a CQL response"),
-    "too long": (part(write_frame(0x85, 0, 1, 8, bytes(LIMIT + 1))[:9]), "is announced"),
+    "too long": (part(write_frame(0x85, 0, 1, 8, bytes(LIMIT + 1))[:9]), "the header announces"),
     "a wrong checksum": (part(ONE, whole=True)[:-1] + b"!", "checksum"),
 }
 
@@ -502,7 +502,7 @@ def test_a_negative_length_is_refused_where_frames_are_skipped_too() -> None:
         if isinstance(frame_reader, EnvelopeReader):
             data = write_segment(data, self_contained=True)
         frame_reader.feed(data)
-        with pytest.raises(RemoteProtocolError, match="-1 bytes is announced"):
+        with pytest.raises(RemoteProtocolError, match="the header announces -1"):
             frame_reader.take()
 
 

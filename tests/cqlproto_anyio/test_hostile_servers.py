@@ -139,7 +139,7 @@ async def test_what_comes_too_early(early: tuple[bytes, ...]) -> None:
 
 async def test_an_answer_before_its_request_is_told() -> None:
     async with speaking(after_ready(EVENT, frame(1, VOID))) as port:
-        with pytest.raises(cql.NotCQL, match="on stream 1, where nothing was asked") as info:
+        with pytest.raises(cql.NotCQL, match="on stream 1, where no request is in flight") as info:
             await connecting(port)
         assert info.value.stage == "handshake"
 

@@ -67,7 +67,7 @@ WAYS: dict[str, tuple[Callable[[Peer], object], str]] = {
     ),
     "an unused id": (
         lambda peer: peer.send_raw(peer.frame(31_000, Opcode.RESULT, VOID_BODY)),
-        "where nothing was asked",
+        "where no request is in flight",
     ),
     "an error for the connection": (
         lambda peer: peer.send_raw(

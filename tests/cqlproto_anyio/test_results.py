@@ -14,7 +14,7 @@ import cqlproto_anyio as cql
 from cqlproto import ResponseReceived
 from cqlproto.cqltypes import UNSET
 from cqlproto.messages import VOID
-from cqlproto.rows.targets.resolve import row_class
+from cqlproto.rows.targets.row import row_class
 from cqlproto_anyio.results import PageToken
 from tests.support.answers import columns
 

@@ -1,19 +1,19 @@
-"""Helpers for tests of what speaks the protocol: a proxy, a driver, a server.
+"""Helpers for testing programs that use the protocol: proxies, drivers, servers.
 
-Strategies need the extra ``testing``, for Hypothesis:
+Hypothesis strategies, which need the extra ``testing``:
 
-- :func:`cql_types` and :func:`values_of`: types, and the values of a type;
-- :func:`requests` and :func:`responses`: messages of every kind, as a version has them;
-  :func:`query_parameters`, :func:`columns`, :func:`errors`, :func:`server_events` are of them;
-- :func:`request_frames` and :func:`response_frames`: whole frames, with what stands around a
-  message, and :func:`segmented`: the segments of version 5 around frames;
-- :func:`splits`, :func:`offsets`: ways to cut bytes; :func:`every_split` goes through all of them;
-- :func:`corrupted`, :func:`noise`: bytes that are wrong, a little or altogether.
+- :func:`cql_types` and :func:`values_of`: types, and values of a type;
+- :func:`requests` and :func:`responses`: messages of all kinds in a version;
+  :func:`query_parameters`, :func:`columns`, :func:`errors` and :func:`server_events`: their parts;
+- :func:`request_frames` and :func:`response_frames`: whole frames with flags and prefixes;
+  :func:`segmented`: the segments of version 5 around frames;
+- :func:`splits` and :func:`offsets`: ways to split bytes; :func:`every_split`: all splits in two;
+- :func:`corrupted` and :func:`noise`: bytes with errors, and arbitrary bytes.
 
-:class:`LinkedPair` and :func:`linked_pair` carry bytes between a client's and a server's end, and
-need no Hypothesis: what is here is imported when it is asked for.
+:class:`LinkedPair` and :func:`linked_pair` connect a client's and a server's end in memory and do
+not need Hypothesis. Every name is imported on first use.
 
-A test that whatever a client may say reaches a server, in whatever pieces it comes:
+A test that a reader returns every frame of a client, however its bytes are split:
 
     >>> from hypothesis import given, strategies as st
     >>> from cqlproto.enums import ProtocolVersion
@@ -78,7 +78,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 
 def __getattr__(name: str) -> Any:
-    # No submodule has the name of one of these, which it would hide once it was imported.
+    # No submodule has one of these names: importing it would replace the function.
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -1,8 +1,7 @@
-"""The small things that messages are made of (v4 section 3), as strategies.
+"""Strategies for the notations that messages consist of (v4 section 3).
 
-Texts and bytes are short: what is long in a message is a matter of counts and lengths, which other
-tests go through one by one, while Hypothesis finds more among many short examples. Texts hold any
-character, so that one which takes several bytes is never far.
+Texts and bytes are short: Hypothesis finds more with many short examples, and other tests cover
+long lengths and large counts. Texts contain any characters, those of several bytes included.
 """
 
 from __future__ import annotations
@@ -53,12 +52,12 @@ endpoints: st.SearchStrategy[tuple[IPAddress, int]] = st.tuples(addresses, ints)
 
 
 def maybe(strategy: st.SearchStrategy[T]) -> st.SearchStrategy[T | None]:
-    """None, or what the strategy gives."""
+    """Return a strategy for None or an example of ``strategy``."""
     return st.none() | strategy
 
 
 def some(strategy: st.SearchStrategy[T]) -> st.SearchStrategy[list[T]]:
-    """A short list, which may be empty."""
+    """Return a strategy for a short list, which may be empty."""
     return st.lists(strategy, max_size=_MOST)
 
 

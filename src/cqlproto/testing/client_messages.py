@@ -1,8 +1,7 @@
-"""What a client may say, as strategies (v4 section 4.1, v5 section 4.1).
+"""Strategies for requests (v4 section 4.1, v5 section 4.1).
 
-Every message that comes can be said in the version that was asked for, and is written so that it is
-read as equal. What a server would make of it is another matter: the statements are seldom CQL, and
-the ids are of nothing.
+Every message is valid in the given version, and reading its bytes returns an equal message. A real
+server would refuse most of them: statements are rarely valid CQL, and ids are unknown.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _EVENT_TYPES = st.sampled_from(["TOPOLOGY_CHANGE", "STATUS_CHANGE", "SCHEMA_CHAN
 
 
 def _values(version: ProtocolVersion) -> st.SearchStrategy[list[Value]]:
-    """Bound values, null and unset ones among them."""
+    """Return a strategy for bound values, including null and UNSET."""
     value: st.SearchStrategy[Value] = st.none() | some.blobs
     if version.has_unset:
         value |= st.just(UNSET)
@@ -86,15 +85,15 @@ def _query_parameters(draw: st.DrawFn, version: ProtocolVersion) -> QueryParamet
 
 
 def query_parameters(version: ProtocolVersion) -> st.SearchStrategy[QueryParameters]:
-    """Return a strategy for what QUERY and EXECUTE say besides the statement (v4 section 4.1.4).
+    """Return a strategy for the parameters of QUERY and EXECUTE (v4 section 4.1.4).
 
-    Values are bound by position, by name or not at all; any of them may be null, and unset where
-    the version has that. Each option is there or not, those of v5 on v5.
+    Values are bound by position, by name or not at all; each may be null, or UNSET if the version
+    has it. Each option is present or absent, those of v5 only on v5.
 
     Arguments:
-        version: the version that they are said in.
+        version: the protocol version.
 
-    A cache whose key must tell requests apart, for example:
+    For example, a test that encoded parameters are a valid cache key:
 
         >>> from hypothesis import given
         >>> from cqlproto.enums import ProtocolVersion
@@ -168,16 +167,16 @@ def requests(version: ProtocolVersion) -> st.SearchStrategy[Request]: ...
 @overload
 def requests(version: ProtocolVersion, *kinds: type[R]) -> st.SearchStrategy[R]: ...
 def requests(version: ProtocolVersion, *kinds: type[Any]) -> st.SearchStrategy[Any]:
-    """Return a strategy for the messages of a client (v4 section 4.1).
+    """Return a strategy for requests (v4 section 4.1).
 
     Arguments:
-        version: the version that they are said in.
-        kinds: classes of messages, such as :class:`~cqlproto.messages.Query`; all if none is given.
+        version: the protocol version.
+        kinds: message classes, such as :class:`~cqlproto.messages.Query`; all by default.
 
     Raises:
-        InvalidArgument: a class that is none of a request.
+        InvalidArgument: a class is not a request.
 
-    What a server must understand, or what a proxy must not change:
+    For example, a test that reading returns the written message:
 
         >>> from hypothesis import given
         >>> from cqlproto.enums import ProtocolVersion
@@ -191,5 +190,5 @@ def requests(version: ProtocolVersion, *kinds: type[Any]) -> st.SearchStrategy[A
     """
     for kind in kinds:
         if kind not in _KINDS:
-            raise InvalidArgument(f"{kind.__name__} is no request")
+            raise InvalidArgument(f"kinds must be classes of requests, got {kind.__name__}")
     return st.one_of([_KINDS[kind](version) for kind in kinds or _KINDS])

@@ -1,8 +1,7 @@
-"""Whole frames of either direction, as strategies (v4 section 2, v5 section 2).
+"""Strategies for whole frames of both directions (v4 section 2, v5 section 2).
 
-A frame is a message and what stands around it: the stream id, the flags, and before the message
-what the flags announce. :class:`Framed` holds all of it, so that a test can compare what a reader
-makes of the bytes with what they were made from.
+A frame is a message with a stream id, flags, and a prefix that the flags announce. :class:`Framed`
+has the frame and its parts, so a test can compare what a reader returns with them.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ M = TypeVar("M", bound=Message)
 R = TypeVar("R", bound="Request")
 S = TypeVar("S", bound="Response")
 
-# Stands for a compressor that never finds anything to gain, so that payloads stay plain.
+# A compressor that never shortens a payload, so payloads are stored uncompressed.
 _STORED: Any = SimpleNamespace(compress_block=lambda data: data)
 
 _STREAMS = st.integers(0, (1 << 15) - 1)
@@ -45,14 +44,14 @@ _MOST_WARNINGS = 3
 
 @dataclass(frozen=True, slots=True)
 class Framed(Generic[M]):
-    """A frame and what it was made of; ``bytes`` gives what goes over the wire.
+    """A frame and its parts; ``bytes`` returns the bytes of the frame.
 
     Attributes:
-        frame: the whole frame; its body is compressed if its flags say so.
-        message: what it says.
-        tracing: of a request: whether a trace is asked for.
-        tracing_id: of a response: the id of its trace, or None.
-        warnings: of a response.
+        frame: the whole frame; its body is compressed if the flags say so.
+        message: the message.
+        tracing: whether a request requests a trace.
+        tracing_id: the tracing id of a response, or None.
+        warnings: the warnings of a response.
         payload: the custom payload, or None.
     """
 
@@ -69,7 +68,9 @@ class Framed(Generic[M]):
 
 def _check(version: ProtocolVersion, compressor: Compressor | None) -> None:
     if compressor is not None and version.has_segments:
-        raise InvalidArgument("v5 compresses segments, not frames: see segmented()")
+        raise InvalidArgument(
+            "compressor must be None on v5, which compresses segments: use segmented()"
+        )
 
 
 def _payloads(version: ProtocolVersion) -> st.SearchStrategy[dict[str, bytes | None] | None]:
@@ -91,7 +92,7 @@ def _request_frames(
     message.write_body(body, version)
     if tracing:
         flags |= FLAG_TRACING
-    # Compression is agreed on by STARTUP, so that one is never compressed (v4 section 5).
+    # STARTUP negotiates the compression and is never compressed itself (v4 section 5).
     if compressor is not None and not isinstance(message, Startup) and draw(some.flags):
         body[:] = compressor.compress(bytes(body))
         flags |= FLAG_COMPRESSED
@@ -102,19 +103,19 @@ def _request_frames(
 def request_frames(
     version: ProtocolVersion, *kinds: type[R], compressor: Compressor | None = None
 ) -> st.SearchStrategy[Framed[R]]:
-    """Return a strategy for the frames of a client.
+    """Return a strategy for the frames of requests.
 
-    Some ask for a trace; on v4 and v5 some carry a custom payload.
+    Some request a trace; on v4 and v5 some have a custom payload.
 
     Arguments:
         version: the version of the frames.
         kinds: as for :func:`requests`.
-        compressor: what compresses some of the bodies, though never that of STARTUP; not for v5.
+        compressor: compresses some of the bodies, except that of STARTUP; None on v5.
 
     Raises:
-        InvalidArgument: a compressor on v5, or a class that is none of a request.
+        InvalidArgument: a compressor is given on v5, or a class is not a request.
 
-    A server's end reads what a client may send:
+    For example, a test that a server's end reads them:
 
         >>> from hypothesis import given
         >>> from cqlproto import ProtocolVersion, RequestReceived, ServerConnection
@@ -160,20 +161,20 @@ def _response_frames(
 def response_frames(
     version: ProtocolVersion, *kinds: type[S], compressor: Compressor | None = None
 ) -> st.SearchStrategy[Framed[S]]:
-    """Return a strategy for the frames of a server.
+    """Return a strategy for the frames of responses.
 
-    Some carry the id of a trace; on v4 and v5 some carry warnings and a custom payload. Events are
-    on stream -1, all others on any that a client may choose.
+    Some have a tracing id; on v4 and v5 some have warnings and a custom payload. Events have the
+    stream id -1, all others any that a client may choose.
 
     Arguments:
         version: the version of the frames.
         kinds: as for :func:`responses`.
-        compressor: what compresses some of the bodies; not for v5.
+        compressor: compresses some of the bodies; None on v5.
 
     Raises:
-        InvalidArgument: a compressor on v5, or a class that is none of a response.
+        InvalidArgument: a compressor is given on v5, or a class is not a response.
 
-    What a proxy that reads only headers relays, for example:
+    For example, a test of a reader of frames:
 
         >>> from hypothesis import given
         >>> from cqlproto import FrameReader, ProtocolVersion
@@ -225,12 +226,12 @@ def segmented(
 ) -> st.SearchStrategy[bytes]:
     """Return a strategy for the segments of version 5 around whole envelopes (v5 section 2).
 
-    Who sends decides how many envelopes share a segment, whether one is cut into several, and,
-    where LZ4 was agreed on, which payloads are compressed. All of that comes, and means the same.
+    A sender decides how many envelopes share a segment, whether an envelope is split, and, with
+    LZ4, which payloads are compressed. The strategy returns all variants; they are equivalent.
 
     Arguments:
-        envelopes: whole frames of v5, each as bytes, in the order that they are sent in.
-        compressor: LZ4, if the connection agreed on it.
+        envelopes: whole frames of v5, each as bytes, in the order of sending.
+        compressor: LZ4, if the handshake agreed on it.
 
         >>> from hypothesis import given, strategies as st
         >>> from cqlproto import ProtocolVersion, SegmentReader

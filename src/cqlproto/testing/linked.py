@@ -1,8 +1,8 @@
-"""A client's and a server's end, linked: a whole connection in memory, with nothing between.
+"""A linked pair: a client's and a server's end, connected in memory.
 
-Bytes move only when they are told to, as many and in such pieces as the test wants, so every order
-of events and every cut can be had again. What is carried is what a socket would carry; nothing of
-the two ends is replaced.
+The test decides when bytes move, how many, and how they are split, so every order of events and
+every split is reproducible. The bytes are the same as on a socket; no part of either end is
+replaced.
 
     >>> from cqlproto.messages import VOID, Query, QueryParameters
     >>> from cqlproto import Consistency
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SUPPORTED", "LinkedPair", "linked_pair"]
 
-# What a server offers unless a test says otherwise.
+# The default options of a server.
 SUPPORTED: Mapping[str, Sequence[str]] = {
     "COMPRESSION": ("snappy", "lz4"),
     "CQL_VERSION": ("3.4.7",),
@@ -50,10 +50,10 @@ class LinkedPair:
     """A :class:`ClientConnection` and a :class:`ServerConnection`, and the bytes between them.
 
     Arguments:
-        client: the client's end; a new one if it is left out.
-        server: the server's end; a new one if it is left out.
-        split: how each load of bytes is cut: None carries it whole, a number in pieces of so many
-            bytes, a sequence of numbers at these offsets, counted from the load's beginning.
+        client: the client's end; a new one by default.
+        server: the server's end; a new one by default.
+        split: how the bytes of each transfer are split: None does not split them, a number splits
+            them into pieces of that many bytes, a sequence splits them at these offsets.
 
     Attributes:
         client, server, split: as given; ``split`` may be changed at any time.
@@ -77,26 +77,26 @@ class LinkedPair:
 
     @property
     def in_transit(self) -> tuple[int, int]:
-        """How many bytes have left the client and not reached the server, and the other way."""
+        """The numbers of bytes on the way to the server and to the client."""
         return len(self._to_server), len(self._to_client)
 
     def to_server(self, most: int | None = None) -> list[Event]:
-        """Carry what the client has to send, and return what the server makes of it.
+        """Transfer bytes from the client to the server, and return the server's events.
 
         Arguments:
-            most: carry so many bytes at most; the others stay in transit. None carries all.
+            most: the most bytes to transfer; the rest stays in transit. None transfers all.
 
         Raises:
-            RemoteProtocolError: the server does. If there were events before the error, they are
-                returned, and the next call raises it.
+            RemoteProtocolError: the server raises it. If there were events before the error, they
+                are returned, and the next call raises the error.
         """
         self._to_server += self.client.data_to_send()
         return self._carry(self._to_server, self.server, most)
 
     def to_client(self, most: int | None = None) -> list[Event]:
-        """Carry what the server has to send, and return what the client makes of it.
+        """Transfer bytes from the server to the client, and return the client's events.
 
-        As :meth:`to_server`, the other way round.
+        See :meth:`to_server`.
         """
         self._to_client += self.server.data_to_send()
         return self._carry(self._to_client, self.client, most)
@@ -104,16 +104,16 @@ class LinkedPair:
     def run(
         self, answer: Callable[[RequestReceived | UnsupportedVersionReceived], Response | None]
     ) -> list[Event]:
-        """Carry bytes both ways until nothing happens any more.
+        """Transfer bytes both ways until neither end has an event.
 
         Arguments:
-            answer: returns what the server replies to a request, or None to leave it open.
+            answer: returns the server's reply to a request, or None for no reply.
 
         Returns:
             the client's events.
 
         Raises:
-            RemoteProtocolError: either end does; as for :meth:`to_server`.
+            RemoteProtocolError: either end raises it; as for :meth:`to_server`.
         """
         events: list[Event] = []
         try:
@@ -139,13 +139,13 @@ class LinkedPair:
         supported: Mapping[str, Sequence[str]] = SUPPORTED,
         verify: Callable[[bytes], bool] | None = None,
     ) -> HandshakeCompleted | HandshakeFailed:
-        """Let the two shake hands as with an ordinary server, and return how that ended.
+        """Run the handshake as with an ordinary server, and return its outcome.
 
         Arguments:
             supported, verify: as for :func:`~cqlproto.handshake_reply`.
 
         Raises:
-            LocalProtocolError: it was begun before.
+            LocalProtocolError: the handshake was begun before.
         """
 
         def answer(event: RequestReceived | UnsupportedVersionReceived) -> Response | None:
@@ -164,13 +164,13 @@ class LinkedPair:
         return events[-1]
 
     def cut(self) -> tuple[list[Event], list[Event]]:
-        """End the connection for both ends; what is in transit is lost, and what they send later.
+        """End the connection for both ends. Bytes in transit, and those sent later, are lost.
 
         Returns:
-            what is left for the client and for the server, ConnectionEnded last.
+            the remaining events of the client and of the server, ConnectionEnded last.
 
         Raises:
-            RemoteProtocolError: an end had met an error before.
+            RemoteProtocolError: an end had failed before.
         """
         self._cut = True
         self._to_client.clear()
@@ -204,7 +204,7 @@ class LinkedPair:
 def _take(
     end: ClientConnection | ServerConnection, pieces: Iterator[bytes] | tuple[()]
 ) -> list[Event]:
-    """Give the pieces to one end, one by one, and return its events."""
+    """Pass the pieces to one end, one by one, and return its events."""
     events: list[Event] = []
     waiting = deque(pieces)
     try:
@@ -230,7 +230,7 @@ def linked_pair(
     supported: Mapping[str, Sequence[str]] = SUPPORTED,
     verify: Callable[[bytes], bool] | None = None,
 ) -> LinkedPair:
-    """Return a pair whose handshake is done.
+    """Return a linked pair after the handshake.
 
     Arguments:
         client, server, split: as for :class:`LinkedPair`.

@@ -1,11 +1,10 @@
-"""Ways to cut bytes, and to spoil them.
+"""Strategies that split bytes into pieces, and that corrupt them.
 
-A stream has no boundaries: what one side writes at once comes in any pieces at the other, and a
-reader that is right only for whole frames is wrong. :func:`splits` cuts as a network may,
-:func:`every_split` goes through all cuts in two.
+A stream has no boundaries: bytes that are written at once may arrive in any pieces. :func:`splits`
+splits bytes as a network may, :func:`every_split` yields all splits in two.
 
-A peer may be broken or hostile. :func:`corrupted` spoils bytes that were right, which gets further
-into a reader than :func:`noise` does, bytes that never were.
+A peer may be broken or hostile. :func:`corrupted` changes valid bytes, which reaches deeper into a
+reader than the arbitrary bytes of :func:`noise`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ __all__ = ["corrupted", "every_split", "noise", "offsets", "splits"]
 
 _MOST_CUTS = 8
 
-# What lengths, counts and flags must not be taken for: limits of 8, 16 and 32 bits, and null.
+# Extreme lengths, counts and flags: limits of 8, 16 and 32 bits, and null.
 _EXTREMES = [
     bytes.fromhex(text)
     for text in (
@@ -32,7 +31,7 @@ _EXTREMES = [
     )
 ]
 
-# How other protocols begin, and frames of versions that nobody speaks here.
+# The first bytes of other protocols, and of frames of any version.
 _BEGINNINGS = [
     b"",
     b"GET / HTTP/1.1\r\n",
@@ -55,15 +54,15 @@ def _offsets(draw: st.DrawFn, size: int) -> list[int]:
 
 
 def offsets(size: int) -> st.SearchStrategy[list[int]]:
-    """Return a strategy for offsets at which to cut so many bytes.
+    """Return a strategy for the offsets of a split.
 
-    They rise, none of them is 0 or ``size``, and there may be none: the bytes stay whole. Besides a
-    few cuts anywhere there are even ones, byte by byte among them.
+    The offsets increase and exclude 0 and ``size``; an empty list means no split. Some examples are
+    a few arbitrary offsets, others are regular, such as every byte.
 
     Arguments:
-        size: how many bytes there are.
+        size: the number of bytes to split.
 
-    They suit :class:`LinkedPair`, which cuts every load of bytes at them:
+    For example, as the ``split`` of a :class:`LinkedPair`:
 
         >>> from hypothesis import given
         >>> from cqlproto.testing import linked_pair
@@ -76,12 +75,12 @@ def offsets(size: int) -> st.SearchStrategy[list[int]]:
 
 
 def splits(data: bytes) -> st.SearchStrategy[list[bytes]]:
-    """Return a strategy for pieces that make up ``data``: as they may come from a network.
+    """Return a strategy for the pieces of ``data``, as they may arrive from a network.
 
-    None of them is empty, since that is how a socket says that nothing more will come.
+    No piece is empty, since an empty read of a socket means the end of the stream.
 
     Arguments:
-        data: what is cut.
+        data: the bytes to split.
 
         >>> from hypothesis import given
         >>> @given(splits(b"in pieces"))
@@ -98,10 +97,10 @@ def splits(data: bytes) -> st.SearchStrategy[list[bytes]]:
 
 
 def every_split(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield ``data`` in two pieces, cut at every offset from 0 to its end.
+    """Yield ``data`` in two pieces, split at every offset from 0 to its end.
 
     Arguments:
-        data: what is cut.
+        data: the bytes to split.
 
         >>> list(every_split(b"ab"))
         [(b'', b'ab'), (b'a', b'b'), (b'ab', b'')]
@@ -132,16 +131,16 @@ def _spoiled(draw: st.DrawFn, data: bytes) -> bytes:
 
 
 def corrupted(data: bytes) -> st.SearchStrategy[bytes]:
-    """Return a strategy for ``data`` with something wrong in one to three places.
+    """Return a strategy for ``data`` with one to three changes.
 
-    A bit is flipped, a length or a count becomes an extreme one, a few bytes are replaced, left
-    out, put in or doubled, or the end is missing. What comes is never equal to ``data``, though it
-    may mean something too.
+    A change flips a bit, overwrites bytes with an extreme number, replaces, removes, inserts or
+    duplicates a few bytes, or removes the end. The result is never equal to ``data``, but it may
+    still be valid.
 
     Arguments:
-        data: bytes that are right; draw them from another strategy, or take what was recorded.
+        data: valid bytes, drawn from another strategy or recorded.
 
-    The whole claim of a reader is that it reads or refuses:
+    For example, a test that a reader either reads or refuses them:
 
         >>> from contextlib import suppress
         >>> from hypothesis import given
@@ -159,9 +158,9 @@ def corrupted(data: bytes) -> st.SearchStrategy[bytes]:
 
 
 def noise() -> st.SearchStrategy[bytes]:
-    """Return a strategy for bytes that are no conversation: what else may reach an open port.
+    """Return a strategy for arbitrary bytes, as an open port may receive them.
 
-    Some begin as another protocol does, or as a frame; none of them is empty.
+    Some begin like another protocol or like a frame; none are empty.
 
         >>> from contextlib import suppress
         >>> from hypothesis import given

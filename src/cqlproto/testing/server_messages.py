@@ -1,8 +1,7 @@
-"""What a server may say, as strategies (v4 section 4.2, v5 section 4.2).
+"""Strategies for responses (v4 section 4.2, v5 section 4.2).
 
-Every message that comes can be said in the version that was asked for, and is written so that it is
-read as equal. Rows are rows: each cell is the value of its column's type, or null, so that they can
-be decoded.
+Every message is valid in the given version, and reading its bytes returns an equal message. Rows
+can be decoded: each cell is a value of its column's type, or null.
 """
 
 from __future__ import annotations
@@ -72,13 +71,13 @@ _OF_SEVERAL = _columns_of(["a", "b"], ["t", "u"])
 def columns(*, min_size: int = 0) -> st.SearchStrategy[tuple[Column, ...]]:
     """Return a strategy for the columns of a result, or for bind markers (v4 section 4.2.5.2).
 
-    They belong to one table, as usual, or to several. Their types are of all kinds; names may
-    repeat, as those of bind markers do.
+    They belong to one table, as usual, or to several. They have types of all kinds; names may
+    repeat, as those of bind markers may.
 
     Arguments:
-        min_size: how many there are at least; three at most.
+        min_size: the least number of columns; the most is three.
 
-    Metadata that a server made is read again, for example:
+    For example, a test that reading returns the written metadata:
 
         >>> from hypothesis import given
         >>> from cqlproto import ProtocolVersion
@@ -127,7 +126,7 @@ def _rows(draw: st.DrawFn, version: ProtocolVersion) -> Rows:
     rows = Rows.of(
         metadata, row_count, bytes(content), paging_state=paging_state, skip_metadata=True
     )
-    # As it is read by those who don't know the columns. Servers name one table here, or don't.
+    # As a reader without metadata reads it. Servers may set GLOBAL_TABLE or not.
     rows.metadata = None
     rows.flags ^= draw(st.sampled_from([0, ROWS_GLOBAL_TABLE]))
     return rows
@@ -162,14 +161,14 @@ def _schema_changes(version: ProtocolVersion) -> st.SearchStrategy[SchemaChange]
 
 
 def server_events(version: ProtocolVersion) -> st.SearchStrategy[ServerEvent]:
-    """Return a strategy for what a server reports to those who registered (v4 section 4.2.6).
+    """Return a strategy for the events of a server (v4 section 4.2.6).
 
-    Among them are events of kinds that nobody knows, as servers of other makes send them.
+    Some are of unknown kinds, which other servers than Cassandra send.
 
     Arguments:
-        version: the version that they are said in.
+        version: the protocol version.
 
-    Whatever comes, a cache of the schema is not confused:
+    For example, a test of a schema cache:
 
         >>> from hypothesis import given
         >>> from cqlproto.enums import ProtocolVersion
@@ -194,7 +193,7 @@ def server_events(version: ProtocolVersion) -> st.SearchStrategy[ServerEvent]:
     )
 
 
-_LEVELS = some.consistencies | st.integers(0x000B, 0xFFFF)  # some have been added since
+_LEVELS = some.consistencies | st.integers(0x000B, 0xFFFF)  # later versions may define more
 _ANSWERS: dict[str, st.SearchStrategy[object]] = {
     "consistency": _LEVELS,
     "received": some.ints,
@@ -205,7 +204,7 @@ _WRITE_TYPES = st.sampled_from(["SIMPLE", "BATCH", "UNLOGGED_BATCH", "COUNTER", 
 
 @lru_cache
 def _error_fields(version: ProtocolVersion) -> Mapping[int, st.SearchStrategy[dict[str, object]]]:
-    """What an ERROR carries in a version, by its code (v4 section 9, v5 section 8)."""
+    """Return strategies for the fields of an ERROR by code (v4 section 9, v5 section 8)."""
     failures: dict[str, st.SearchStrategy[object]] = {"failures": some.ints}
     if version.has_failure_reasons:
         failures = {"reasons": st.dictionaries(some.addresses, some.shorts, max_size=3)}
@@ -251,14 +250,14 @@ def _errors(draw: st.DrawFn, version: ProtocolVersion, codes: st.SearchStrategy[
 
 
 def errors(version: ProtocolVersion, *codes: int) -> st.SearchStrategy[Error]:
-    """Return a strategy for ERROR messages, with the fields that code and version prescribe.
+    """Return a strategy for ERROR messages, with the fields of their code and version.
 
     Arguments:
-        version: the version that they are said in.
-        codes: as in :class:`~cqlproto.enums.ErrorCode`; if none is given all of them, and numbers
-            that are no code yet.
+        version: the protocol version.
+        codes: codes as in :class:`~cqlproto.enums.ErrorCode`; by default all of them, and unknown
+            numbers.
 
-    A policy that decides what is sent again, for example:
+    For example, a test that errors have their fields:
 
         >>> from hypothesis import given
         >>> from cqlproto.enums import ErrorCode, ProtocolVersion
@@ -303,20 +302,19 @@ def responses(version: ProtocolVersion) -> st.SearchStrategy[Response]: ...
 @overload
 def responses(version: ProtocolVersion, *kinds: type[R]) -> st.SearchStrategy[R]: ...
 def responses(version: ProtocolVersion, *kinds: type[Any]) -> st.SearchStrategy[Any]:
-    """Return a strategy for the messages of a server (v4 section 4.2).
+    """Return a strategy for responses (v4 section 4.2).
 
-    Rows come with a description of their columns, or without: then their ``metadata`` is None, as
-    it is for whoever reads them and does not know the columns. Both come with and without a paging
-    state, and on v5 with the id of changed metadata.
+    Rows have metadata or not; without it their ``metadata`` is None, as for a reader that does not
+    know the columns. Some have a paging state, and on v5 some the id of changed metadata.
 
     Arguments:
-        version: the version that they are said in.
-        kinds: classes of messages, such as :class:`~cqlproto.messages.Rows`; all if none is given.
+        version: the protocol version.
+        kinds: message classes, such as :class:`~cqlproto.messages.Rows`; all by default.
 
     Raises:
-        InvalidArgument: a class that is none of a response.
+        InvalidArgument: a class is not a response.
 
-    Whatever rows a server may send, they are decoded:
+    For example, a test that rows can be decoded:
 
         >>> from hypothesis import given
         >>> from cqlproto import decoder
@@ -330,5 +328,5 @@ def responses(version: ProtocolVersion, *kinds: type[Any]) -> st.SearchStrategy[
     """
     for kind in kinds:
         if kind not in _KINDS:
-            raise InvalidArgument(f"{kind.__name__} is no response")
+            raise InvalidArgument(f"kinds must be classes of responses, got {kind.__name__}")
     return st.one_of([_KINDS[kind](version) for kind in kinds or _KINDS])

@@ -1,8 +1,8 @@
-"""CQL types and the values of a type, as strategies.
+"""Strategies for CQL types and their values.
 
-:func:`values_of` gives values in the form that decoding returns, so that what is written and read
-again is equal. NaN is left out, since it equals nothing; so are EMPTY and nulls, but for the nulls
-in tuples and user-defined types.
+:func:`values_of` returns values as decoding returns them, so decoding an encoded value returns an
+equal one. It excludes NaN, which equals nothing, EMPTY, and nulls except in tuples and user-defined
+types.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cql_types", "values_of"]
 
-# Field names that are harder than most, besides any text.
+# Field names that are likely to reveal errors, besides any text.
 _NAMES = st.sampled_from(["id", "count", "_id", "class", "__init__", "a b", "Größe", '"', "x'y"])
 _MOST = 4
 
@@ -71,12 +71,12 @@ def _extend(parts: st.SearchStrategy[CQLType]) -> st.SearchStrategy[CQLType]:
 
 
 def cql_types(*, max_leaves: int = 6) -> st.SearchStrategy[CQLType]:
-    """Return a strategy for CQL types of all kinds, nested in one another.
+    """Return a strategy for CQL types of all kinds, also nested.
 
     Arguments:
-        max_leaves: how many scalar types one type has at most, about.
+        max_leaves: about how many scalar types a type has at most.
 
-    What stands in a schema's tables as text, for example, means the same when it is parsed:
+    For example, a test that parsing a class name returns the type:
 
         >>> from hypothesis import given
         >>> from cqlproto.cqltypes import class_name, parse_class_name
@@ -147,12 +147,12 @@ _SCALARS: dict[str, Callable[[], st.SearchStrategy[Any]]] = {
 
 
 def values_of(cql_type: CQLType) -> st.SearchStrategy[Any]:
-    """Return a strategy for the values of a type, in the form that decoding returns.
+    """Return a strategy for the values of a type, as decoding returns them.
 
     Arguments:
         cql_type: the type.
 
-    A codec of one's own gives back what it was given:
+    For example, a test that decoding returns the encoded value:
 
         >>> from hypothesis import given, strategies as st
         >>> from cqlproto.cqltypes import decoder, encoder
@@ -166,7 +166,7 @@ def values_of(cql_type: CQLType) -> st.SearchStrategy[Any]:
     return _values(cql_type, hashable=False)
 
 
-# A strategy costs more to make than a value does to draw.
+# Making a strategy takes longer than drawing a value.
 @lru_cache(maxsize=1024)
 def _values(cql_type: CQLType, *, hashable: bool) -> st.SearchStrategy[Any]:
     if isinstance(cql_type, NativeType):

@@ -132,7 +132,7 @@ def test_startup_asks_for_no_compression_that_the_version_lacks(version: Protoco
 
 def test_a_response_is_no_request() -> None:
     wrong: Any = Error
-    with pytest.raises(InvalidArgument, match="Error is no request"):
+    with pytest.raises(InvalidArgument, match="must be classes of requests, got Error"):
         requests(V4, wrong)
 
 

@@ -170,11 +170,11 @@ def test_what_came_before_an_error_is_returned_first(version: ProtocolVersion) -
     pair.client.receive_data(data + data)
     assert len(pair.to_client()) == 1
     for _ in range(2):
-        with pytest.raises(RemoteProtocolError, match="nothing was asked"):
+        with pytest.raises(RemoteProtocolError, match="no request is in flight"):
             pair.to_client()
-        with pytest.raises(RemoteProtocolError, match="nothing was asked"):
+        with pytest.raises(RemoteProtocolError, match="no request is in flight"):
             pair.run(lambda _: VOID)
-    with pytest.raises(RemoteProtocolError, match="nothing was asked"):
+    with pytest.raises(RemoteProtocolError, match="no request is in flight"):
         pair.cut()
 
 
@@ -217,9 +217,9 @@ def test_handshakes_that_fail() -> None:
 
     client = ClientConnection(authenticator=PlainAuthenticator("me", "x"))
     assert isinstance(LinkedPair(client).handshake(verify=refuse), HandshakeFailed)
-    with pytest.raises(LocalProtocolError, match="the handshake failed: the server asks for"):
+    with pytest.raises(LocalProtocolError, match="the handshake failed: the server requests"):
         linked_pair(verify=refuse)
-    with pytest.raises(LocalProtocolError, match="doesn't offer lz4"):
+    with pytest.raises(LocalProtocolError, match="does not support lz4"):
         linked_pair(ClientConnection(compression="lz4"), supported={})
     client = ClientConnection(version=ProtocolVersion.V4)
     server = ServerConnection(versions=(ProtocolVersion.V5,))

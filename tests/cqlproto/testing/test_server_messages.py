@@ -188,7 +188,7 @@ def test_columns(min_size: int) -> None:
 
 def test_a_request_is_no_response() -> None:
     wrong: Any = Query
-    with pytest.raises(InvalidArgument, match="Query is no response"):
+    with pytest.raises(InvalidArgument, match="must be classes of responses, got Query"):
         responses(V4, wrong)
 
 

@@ -161,7 +161,7 @@ def test_names_that_are_only_like_a_level(name: str) -> None:
     """The upper case of the first is SERIAL."""
     with pytest.raises(cql.ConfigError, match="^c must be SERIAL or LOCAL_SERIAL, as a"):
         checking.level("c", name, serial=True)
-    with pytest.raises(ValueError, match="is no consistency level"):
+    with pytest.raises(ValueError, match="a consistency level must be one of"):
         cql.Consistency(name)  # type: ignore[arg-type]
 
 

@@ -373,7 +373,7 @@ FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "the end": (lambda peer: peer.close(), "closed the connection"),
     "an unused id": (
         lambda peer: peer.send_raw(peer.frame(31_000, 8, b"\0\0\0\1")),
-        "where nothing was asked",
+        "where no request is in flight",
     ),
 }
 

@@ -421,7 +421,7 @@ async def test_a_compression_that_the_server_lacks(name: str) -> None:
 
     raised, server = await scripted(script, compression=name)
     assert described(raised) == (cql.ConnectionFailed, "handshake", "node:9042")
-    assert f"doesn't offer {name} compression, but zstd" in str(raised)
+    assert f"does not support {name} compression, but zstd" in str(raised)
     assert not any(isinstance(each.message, Startup) for each in server.asked)
 
 

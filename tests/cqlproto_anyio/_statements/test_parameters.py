@@ -16,7 +16,7 @@ import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
 from cqlproto.cqltypes import NATIVE_TYPES, ListType, encoder
 from cqlproto.messages import Column
-from cqlproto.rows.targets.resolve import row_class
+from cqlproto.rows.targets.row import row_class
 from cqlproto_anyio._statements.parameters import Markers, Partial, is_read_once
 from tests.support.answers import V4, columns
 
