@@ -9,16 +9,17 @@ from cqlproto_anyio._statements.parameters import Parameters
 from cqlproto_anyio._statements.statement import Prepared
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Unpack
 
     from cqlproto_anyio._execution.paging import RowStream
     from cqlproto_anyio._settings.profile import Options
     from cqlproto_anyio.results import Page, Result
 
-__all__ = ["BatchItem", "BatchName", "Executor", "Target"]
+__all__ = ["BatchItem", "BatchName", "Executor", "Target", "typed_as"]
 
 R = TypeVar("R")
+F = TypeVar("F", bound="Callable[..., Any]")
 Target = type[R] | RowTarget[R]
 BatchItem = str | Prepared[Any] | tuple[str | Prepared[Any], Parameters]
 BatchName = Literal["logged", "unlogged", "counter"]
@@ -140,3 +141,19 @@ class Executor(Protocol):
         partial: bool = False,
         **options: Unpack[Options],
     ) -> Result[Row]: ...
+
+
+def typed_as(method: F) -> Callable[[Callable[..., Any]], F]:
+    """Decorate a method with the types of another one: ``@typed_as(Executor.execute)``.
+
+    So the overloads of a verb are written once. At run time the decorator returns the method as it
+    is.
+
+    Arguments:
+        method: the method whose types are taken.
+    """
+
+    def same(function: Any) -> Any:
+        return function
+
+    return same

@@ -8,17 +8,17 @@ it. What is not simple is in ``execution``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
 from cqlproto.messages.results import Rows, Void
 from cqlproto.rows import Row
 from cqlproto_anyio._execution.batch import BatchCall
 from cqlproto_anyio._execution.call import Call
+from cqlproto_anyio._execution.lifecycle import SessionLifecycle
 from cqlproto_anyio._execution.paging import RowStream
 from cqlproto_anyio._execution.replies import locate
-from cqlproto_anyio._settings.profile import DEFAULTS, Options, Profile, checked, overlaid
-from cqlproto_anyio._settings.resolved import Settings
-from cqlproto_anyio._statements.parameters import Parameters, Partial
+from cqlproto_anyio._settings.profile import Options, overlaid
+from cqlproto_anyio._statements.parameters import Partial
 from cqlproto_anyio._statements.statement import Prepared, Statement, refuse_use
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
@@ -27,33 +27,25 @@ from cqlproto_anyio.exceptions import (
     UsageError,
     ValueConversionError,
 )
+from cqlproto_anyio.executor import Executor, typed_as
 from cqlproto_anyio.policies.timestamps import ClockBehind
 from cqlproto_anyio.results import Page, Result, _Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from typing import NoReturn, Self, Unpack
+    from collections.abc import Iterable, Sequence
+    from typing import NoReturn, Unpack
     from uuid import UUID
 
-    from cqlproto.enums import ProtocolVersion
     from cqlproto_anyio._eventloop.request import Request
     from cqlproto_anyio._execution.attempts import Outcome
-    from cqlproto_anyio._execution.context import SessionContext
-    from cqlproto_anyio.executor import BatchItem, BatchName, Target
-    from cqlproto_anyio.statistics import Statistics
+    from cqlproto_anyio._settings.resolved import Settings
+    from cqlproto_anyio.executor import BatchItem, BatchName
     from cqlproto_anyio.tracing import Trace
 
 __all__ = ["Session"]
 
-R = TypeVar("R")
 
-# How many combinations of options are kept ready; a program has a handful.
-_MAX_SETTINGS = 256
-_VARYING = ("timeout", "timestamp")
-_UNCACHED = frozenset({"timestamp", "payload"})
-
-
-class Session:
+class Session(SessionLifecycle):
     """A client of a cluster, for all tasks of a program. Made by :func:`connect`.
 
     It belongs to the event loop that it was made in: elsewhere, and in other threads, each of its
@@ -74,76 +66,7 @@ class Session:
       RemoteProtocolError: it can't be read. Neither concerns any other call.
     """
 
-    def __init__(self, runtime: SessionContext, profile: Profile | None) -> None:
-        self._runtime = runtime
-        runtime.supervisor.add_session()
-        self._profile = overlaid(DEFAULTS, {"profile": profile})
-        self._choose = runtime.cluster.selector.choose
-        self._running = runtime.backend.current_loop
-        self._home = runtime.backend.loop
-        self._default = Settings(self._profile, runtime.wires, runtime.timestamps)
-        # by a call's options; and by those that don't differ from call to call
-        self._settings: dict[tuple[Any, ...], Settings] = {}
-        self._bases: dict[tuple[Any, ...], Settings] = {}
-
-    def __repr__(self) -> str:
-        state = "closed" if self.closed else "open"
-        keyspace = "no keyspace" if self.keyspace is None else f"keyspace {self.keyspace!r}"
-        hosts = ", ".join(map(str, self._runtime.endpoints))
-        return f"<Session {state}, {keyspace}, hosts {hosts}>"
-
-    @property
-    def closed(self) -> bool:
-        """Whether the session is closed, or has ended since, and takes no more requests."""
-        return self._runtime.supervisor.closed
-
-    @property
-    def keyspace(self) -> str | None:
-        """The keyspace of unqualified names: of ``connect``, or of ``using``; None without one."""
-        return self._default.keyspace
-
-    @property
-    def profile(self) -> Profile:
-        """The options of this session's requests: all of them, with what nobody gave by default."""
-        return self._profile
-
-    @property
-    def protocol_version(self) -> ProtocolVersion:
-        """The version of the protocol that is spoken with the cluster."""
-        return self._runtime.version
-
-    @overload
-    async def execute(
-        self,
-        query: str | Prepared[Any],
-        parameters: Parameters = None,
-        /,
-        *,
-        row: Target[R],
-        partial: bool = False,
-        **options: Unpack[Options],
-    ) -> Result[R]: ...
-    @overload
-    async def execute(
-        self,
-        query: Prepared[R],
-        parameters: Parameters = None,
-        /,
-        *,
-        partial: bool = False,
-        **options: Unpack[Options],
-    ) -> Result[R]: ...
-    @overload
-    async def execute(
-        self,
-        query: str,
-        parameters: Parameters = None,
-        /,
-        *,
-        partial: bool = False,
-        **options: Unpack[Options],
-    ) -> Result[Row]: ...
-
+    @typed_as(Executor.execute)
     async def execute(
         self,
         query: Any,
@@ -253,41 +176,7 @@ class Session:
         self._runtime.supervisor.check_here()
         return await call.execute()
 
-    @overload
-    async def page(
-        self,
-        query: str | Prepared[Any],
-        parameters: Parameters = None,
-        /,
-        *,
-        row: Target[R],
-        token: str | None = None,
-        partial: bool = False,
-        **options: Unpack[Options],
-    ) -> Page[R]: ...
-    @overload
-    async def page(
-        self,
-        query: Prepared[R],
-        parameters: Parameters = None,
-        /,
-        *,
-        token: str | None = None,
-        partial: bool = False,
-        **options: Unpack[Options],
-    ) -> Page[R]: ...
-    @overload
-    async def page(
-        self,
-        query: str,
-        parameters: Parameters = None,
-        /,
-        *,
-        token: str | None = None,
-        partial: bool = False,
-        **options: Unpack[Options],
-    ) -> Page[Row]: ...
-
+    @typed_as(Executor.page)
     async def page(
         self,
         query: Any,
@@ -323,38 +212,7 @@ class Session:
         await call.ready()
         return await call.page(token)
 
-    @overload
-    def stream(
-        self,
-        query: str | Prepared[Any],
-        parameters: Parameters = None,
-        /,
-        *,
-        row: Target[R],
-        partial: bool = False,
-        **options: Unpack[Options],
-    ) -> RowStream[R]: ...
-    @overload
-    def stream(
-        self,
-        query: Prepared[R],
-        parameters: Parameters = None,
-        /,
-        *,
-        partial: bool = False,
-        **options: Unpack[Options],
-    ) -> RowStream[R]: ...
-    @overload
-    def stream(
-        self,
-        query: str,
-        parameters: Parameters = None,
-        /,
-        *,
-        partial: bool = False,
-        **options: Unpack[Options],
-    ) -> RowStream[Row]: ...
-
+    @typed_as(Executor.stream)
     def stream(
         self,
         query: Any,
@@ -384,11 +242,7 @@ class Session:
         call.session = self
         return RowStream(call)
 
-    @overload
-    async def prepare(self, query: str, /, *, row: Target[R]) -> Prepared[R]: ...
-    @overload
-    async def prepare(self, query: str, /) -> Prepared[Row]: ...
-
+    @typed_as(Executor.prepare)
     async def prepare(self, query: str, /, *, row: Any = None) -> Prepared[Any]:
         """Prepare a statement: once, however many tasks ask at the same time.
 
@@ -484,83 +338,6 @@ class Session:
         if tracing_id is None:
             raise UsageError("the request was not traced: pass trace=True")
         return await fetch_trace(self, tracing_id, timeout=timeout)
-
-    def statistics(self) -> Statistics:
-        """Return what there is to be seen of the session now: hosts, connections, requests."""
-        return self._runtime.statistics()
-
-    async def aclose(self) -> None:
-        """Close the session: bounded, idempotent, from any task.
-
-        Requests under way get SessionClosed.
-
-        Raises:
-            UsageError: this is not the event loop that the session belongs to.
-        """
-        await self._runtime.supervisor.aclose()
-
-    async def __aenter__(self) -> Self:
-        self._runtime.supervisor.check_open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    def __del__(self) -> None:
-        runtime = getattr(self, "_runtime", None)
-        if runtime is not None:
-            runtime.supervisor.drop_session(self)
-
-    def _resolve(self, options: Mapping[str, Any]) -> Settings:
-        """Return the settings for these options, made once per combination.
-
-        What compares equal may be of another class, and wrong: ``True`` for a timeout of 1.
-        """
-        key: tuple[Any, ...] = ()
-        for name, value in options.items():
-            key += name, value, type(value)
-        try:
-            return self._settings[key]
-        except KeyError:
-            settings = self._varied(options)
-        except Exception:  # something has no hash
-            return self._varied(options)
-        # a timestamp seldom comes twice, and a payload may be changed before it does
-        if options.keys().isdisjoint(_UNCACHED):
-            if len(self._settings) >= _MAX_SETTINGS:
-                self._settings.clear()
-            self._settings[key] = settings
-        return settings
-
-    def _varied(self, options: Mapping[str, Any]) -> Settings:
-        """Return settings for options that were not seen before: often only a timeout is new."""
-        given = checked({name: options[name] for name in _VARYING if name in options})
-        if not given:
-            return self._base(options)
-        others = {name: value for name, value in options.items() if name not in given}
-        timestamp = given.get("timestamp")
-        if "timestamp" in given:  # whether there is one makes a difference, not which one
-            others["timestamp"] = None if timestamp is None else 0
-        base = self._base(others) if others else self._default
-        if "timestamp" not in given:
-            timestamp = base.timestamp
-        return base.varied(given.get("timeout", base.timeout), timestamp)
-
-    def _base(self, options: Mapping[str, Any]) -> Settings:
-        """Return settings that are kept apart: calls with new timeouts don't push them out."""
-        key = tuple([(name, value, type(value)) for name, value in options.items()])
-        try:
-            settings = self._bases.get(key)
-        except Exception:  # something has no hash
-            settings, key = None, ()
-        if settings is None:
-            profile = overlaid(self._profile, options)
-            settings = Settings(profile, self._runtime.wires, self._runtime.timestamps)
-            if key and "payload" not in options:
-                if len(self._bases) >= _MAX_SETTINGS:
-                    self._bases.clear()
-                self._bases[key] = settings
-        return settings
 
 
 def refuse_more(verb: str) -> NoReturn:
