@@ -523,3 +523,56 @@ async def test_arguments_that_are_named_or_shown_like_nothing_else(hooks: Any) -
             await other.batch([INSERT], kind=Unprintable())
         with pytest.raises(cql.ConfigError, match="^partial must be .*, got a Unprintable$"):
             await other.execute(SELECT, (1,), partial=Unprintable())
+
+
+class Picky:
+    """Refuses every row."""
+
+    def __init__(self, v: int) -> None:
+        raise ValueError(v)
+
+
+@pytest.mark.parametrize("refused", [0, 2])
+@pytest.mark.parametrize("verb", ["warm", "text", "page", "stream"])
+async def test_rows_that_a_class_refuses_were_sent_for(verb: str, refused: int) -> None:
+    """The record says how often, and which host answered."""
+    cluster = FakeCluster(3)
+    script = Script(cluster)
+    hooks = Listener()
+    async with session_on(cluster, hooks=hooks) as session:
+        await connected(session, cluster.hosts)
+        handle = await session.prepare(SELECT, row=Picky)
+        for host in cluster.hosts:  # or there would be attempts to tell it the statement
+            host.prepared[handle._statement.prepared.statement_id] = SELECT
+        if verb == "warm":  # so that the short way knows a decoder
+            with pytest.raises(cql.RowMappingError):
+                await session.execute(handle, (1,))
+        hooks.records.clear()
+        script.attempts.clear()
+        script.faults = [failure(ErrorCode.IS_BOOTSTRAPPING)] * refused
+        with pytest.raises(cql.RowMappingError) as caught:
+            if verb == "page":
+                await session.page(handle, (1,))
+            elif verb == "stream":
+                await anext(session.stream(handle, (1,)))
+            elif verb == "text":
+                await session.execute(SELECT, (1,), row=Picky)
+            else:
+                await session.execute(handle, (1,))
+        record = hooks.pop()
+        assert record.error is caught.value
+        assert record.attempts == len(script.hosts) == 1 + refused
+        assert record.host == caught.value.host == str(script.hosts[-1])
+
+
+async def test_a_result_that_is_too_large_was_sent_for() -> None:
+    cluster = FakeCluster(1)
+    Script(cluster)
+    hooks = Listener()
+    cluster.answer = pages(3)
+    async with session_on(cluster, hooks=hooks) as session:
+        with pytest.raises(cql.ResultTooLarge):
+            await session.execute("SELECT v FROM ks.t", max_rows=1)
+        record = hooks.pop()
+        assert record.attempts == 1
+        assert record.host == str(cluster.hosts[0])
