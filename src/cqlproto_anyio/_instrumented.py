@@ -1,9 +1,9 @@
-"""A session whose requests somebody wants to be told of.
+"""A session that calls ``Hooks.request_finished`` after each request.
 
-A session is one of these only if its hooks have a ``request_finished``: the others don't pay for
-what nobody hears. One record per call, made when it has ended; a stream makes one for each page.
-The arguments go to :class:`Session` as they came: what it refuses is refused here, by the same
-error. A record is made of what is known of the call by then, without asking the arguments anything.
+``connect`` makes such a session only if a hook is there, so that other sessions don't pay for it.
+There is one record per call, made when the call has ended; a stream makes one for each page. The
+arguments are passed on to :class:`Session` unchanged, so both sessions refuse the same calls with
+the same errors. Making a record calls no method of the arguments, which are the user's objects.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ObservedSession"]
 
-# The batch that the task executes: how many statements it has is known when it has taken them.
+# The batch that the task executes. How many statements it has is known after it has read them.
 _batch: ContextVar[BatchCall | None] = ContextVar("_batch", default=None)
 
 
 class ObservedSession(Session):
-    """As :class:`Session`; tells the hooks of each call."""
+    """A :class:`Session` that calls the hooks after each request."""
 
     async def execute(self, /, *arguments: Any, **keywords: Any) -> Any:
         call = super().execute(*arguments, **keywords)
@@ -67,7 +67,7 @@ class ObservedSession(Session):
         call: Coroutine[Any, Any, Any],
     ) -> Any:
         try:
-            self._runtime.supervisor.check_here()  # or the hooks would be called in another thread
+            self._runtime.supervisor.check_here()  # the hooks must not be called in another thread
         except CQLError:
             call.close()
             raise
@@ -126,7 +126,7 @@ class ObservedSession(Session):
         )
 
     def _told_settings(self, keywords: dict[str, Any]) -> Settings:
-        """Return the options of a call; the session's, if they are what was wrong with it."""
+        """Return the settings of a call; the session's if the options of the call are wrong."""
         options = {name: keywords[name] for name in OPTION_NAMES & keywords.keys()}
         try:
             return self._resolve(options) if options else self._default
@@ -135,7 +135,7 @@ class ObservedSession(Session):
 
 
 def _text(verb: str, arguments: tuple[Any, ...]) -> str:
-    """Return what a record says of a statement, whatever was passed for one."""
+    """Return the text of a statement for a record, whatever was passed as the statement."""
     if verb == "batch":
         call = _batch.get()
         return f"BATCH of {0 if call is None else call.size}"

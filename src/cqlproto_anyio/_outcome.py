@@ -1,34 +1,34 @@
-"""Whether a failed request may have changed something, and so whether it may be sent again.
+"""Whether a failed request may have been applied, and so whether it may be sent again.
 
-A write is only called "not applied" where the server says so by refusing it before anything is
-written. Everything else may have happened. What the codes stand for in Cassandra (its classes
-``StorageProxy``, ``ReplicaPlans`` and ``Paxos``), where it isn't plain:
+A write counts as not applied only if the server refuses it before it writes anything. After any
+other error it may have been applied. This is when Cassandra (its classes ``StorageProxy``,
+``ReplicaPlans`` and ``Paxos``) sends the codes that are not obvious:
 
 ``UNAVAILABLE``
-    is found out per partition, before anything is sent for that partition. What writes to several
-    (an unlogged or counter batch, ``WHERE key IN ..``) may have begun with others. A conditional
-    statement looks twice: before its Paxos round, at its serial consistency, and again when the
-    round is won and is to be committed, at the other one.
+    is decided for each partition, before anything is sent for it. A statement that writes to
+    several partitions (an unlogged or counter batch, ``WHERE key IN ..``) may have written to
+    others. A conditional statement checks twice: before its Paxos round, at the serial consistency,
+    and before the commit, at the other consistency.
 ``OVERLOADED``
-    is mostly said before anything is done (a rate limit), but also when there are too many hints,
-    between two partitions, or while a Paxos round is committed.
+    is mostly sent before anything is done (a rate limit), but also if there are too many hints:
+    between two partitions, or during the commit of a Paxos round.
 ``IS_BOOTSTRAPPING``
-    is the answer to reading, also to that before a Paxos round.
+    answers reads, also the read before a Paxos round.
 ``FUNCTION_FAILURE``
-    comes of a function whose value was to be written, or of reading.
+    comes from a function whose value was to be written, or from a read.
 ``WRITE_TIMEOUT``, ``WRITE_FAILURE``
-    replicas that didn't answer may have written, and so has one whose space for change data is
-    full (``CDC_WRITE_FAILURE``) on the others. If it was the log of a batch (``BATCH_LOG``), one
-    of the nodes that keep it may have it, and play it later.
+    replicas that didn't answer may have written. So may the others if one has no space left for
+    change data (``CDC_WRITE_FAILURE``). If the log of a batch timed out (``BATCH_LOG``), a node may
+    have stored it and may replay it later.
 ``CAS_WRITE_UNKNOWN``
-    some replicas have accepted the proposal: whoever comes next completes it, or replaces it.
+    some replicas have accepted the proposal: the next request completes or replaces it.
 ``READ_TIMEOUT``, ``READ_FAILURE``
-    come of a write that has to read first, such as a conditional one. Cassandra reads before it
-    writes, but promises nothing.
+    come from writes that read first, such as conditional ones. Cassandra reads before it writes,
+    but doesn't guarantee it.
 ``TRUNCATE_ERROR``
     some nodes may have truncated.
-``SERVER_ERROR``, and codes that aren't known
-    anything.
+``SERVER_ERROR``, and unknown codes
+    say nothing about it.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ _SERIAL = (Consistency.SERIAL, Consistency.LOCAL_SERIAL)
 def may_have_applied(
     code: int, text: StatementText, fields: Mapping[str, object] | None = None
 ) -> bool:
-    """Return whether a statement that was answered by this error may have taken effect.
+    """Return whether a statement that the server answered with this error may have been applied.
 
     Arguments:
         code: the ERROR's code.
         text: what the statement's text says.
-        fields: the ERROR's fields, by name; where they aren't given the worst is assumed.
+        fields: the ERROR's fields by name; without them the statement may have been applied.
     """
     if text.reads or code in _REFUSED_BEFORE_WRITING:
         return False
@@ -81,14 +81,14 @@ def may_have_applied(
 
 
 def may_repeat(error: CQLError, *, idempotent: bool, conditional: bool) -> bool:
-    """Return whether a request that failed may be sent again without being applied twice.
+    """Return whether a failed request may be sent again without harm if it was applied.
 
-    Whether that would help is another question, and a retry policy's to answer.
+    Whether it helps to send it again is for the retry policy to decide.
 
     Arguments:
-        error: what failed.
+        error: the failure.
         idempotent: whether the caller says that repeating the statement does no harm.
-        conditional: whether the statement has an IF. Such a one is never idempotent: the second
-            time its condition is met, or not, because of the first.
+        conditional: whether the statement has an IF. A conditional statement is never idempotent:
+            the first execution may change whether the condition of the second one holds.
     """
     return not error.maybe_applied or (idempotent and not conditional)

@@ -1,4 +1,4 @@
-"""The verbs and their types: what patterns, scripted sessions for tests and the session share."""
+"""The types of a session's verbs, for the session itself and for whatever takes its place."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BatchName = Literal["logged", "unlogged", "counter"]
 
 
 class Executor(Protocol):
-    """What patterns need, and what a session and a scripted one for tests both are."""
+    """What a library on top of the client needs: a session, or a stand-in for one in tests."""
 
     @overload
     async def execute(

@@ -1,4 +1,4 @@
-"""What a request gives: a result with all its rows, or a page and the token of the next."""
+"""The results of requests: a result with all its rows, or a page and the token of the next."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _REQUIRED: Any = object()
 
 
 class Notes:
-    """What servers say beside their rows, on several pages.
+    """The warnings and trace ids that came with several pages.
 
     Attributes:
         warnings: the warnings.
@@ -49,7 +49,7 @@ class Notes:
         self.tracing_ids: list[UUID] = []
 
     def add(self, event: ResponseReceived) -> None:
-        """Add those of the next page."""
+        """Add the warnings and the trace id of the next page."""
         if event.notes is not None:
             tracing_id, warnings, _ = event.notes
             self.warnings += warnings
@@ -58,10 +58,10 @@ class Notes:
 
 
 class _Answer(Generic[R]):
-    """What results and pages share."""
+    """The common base of results and pages."""
 
     __slots__ = ("_agreed", "_columns", "_event", "_failures", "_later", "host", "rows")
-    # seldom set, so not made for each result
+    # set only where there is something to tell, which is seldom
     _agreed: bool | None
     _failures: Sequence[CQLError]
     _later: Notes
@@ -86,7 +86,7 @@ class _Answer(Generic[R]):
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What the server warns of, on all pages in order."""
+        """The server's warnings, of all pages in order."""
         later = getattr(self, "_later", None)
         return self._event.warnings if later is None else later.warnings
 
@@ -106,20 +106,20 @@ class _Answer(Generic[R]):
 
     @property
     def payload(self) -> Mapping[str, bytes | None] | None:
-        """The server's custom payload, as it came with the first page, or None."""
+        """The server's custom payload of the first page, or None."""
         return self._event.payload
 
     @property
     def attempts(self) -> Sequence[CQLError]:
-        """What attempts at other hosts have failed with before this answer came."""
+        """The errors of the attempts that failed before this one succeeded."""
         return getattr(self, "_failures", ())
 
     @property
     def schema_agreed(self) -> bool | None:
         """Whether all nodes had the same schema when the call returned.
 
-        None unless the statement changed the schema, or if nobody was asked
-        (``Config.schema_agreement_timeout``).
+        None if the statement didn't change the schema, or if the nodes were not asked
+        (``Config.schema_agreement_timeout=0``).
         """
         return getattr(self, "_agreed", None)
 
@@ -132,14 +132,14 @@ class _Answer(Generic[R]):
         return [self._scalar(row) for row in self.rows]
 
     def _scalar(self, row: Any) -> Any:
-        """Return the first column of a row, whatever the row target has made of it."""
+        """Return the first column of a row of any row target."""
         kind = type(row)
         if kind is tuple or isinstance(row, Row):
             return tuple.__getitem__(row, 0)
         name = self._columns[0].name
         if kind is dict and name in row:
             return row[name]
-        if is_single(row):  # row=int and the like have taken the column
+        if is_single(row):  # of row=int and the like, the row is the column
             return row
         fields = fields_of(row)
         if fields is not None and name in fields[0]:  # by its alias, too
@@ -169,7 +169,7 @@ class _Answer(Generic[R]):
         return len(self.rows)
 
     def __bool__(self) -> bool:
-        # "if result:" would mean rows to one reader and success to another
+        # one reader would take "if result:" for "has rows", another one for "was applied"
         raise TypeError("a result is neither true nor false: ask for .rows, .first() or .applied")
 
     def __repr__(self) -> str:
@@ -177,7 +177,7 @@ class _Answer(Generic[R]):
 
 
 class Result(_Answer[R]):
-    """All that a request returned.
+    """The whole result of a request.
 
     Attributes:
         rows: the rows, of all pages.
@@ -240,7 +240,7 @@ class Result(_Answer[R]):
         """Whether a lightweight transaction took effect.
 
         Raises:
-            ResultError: the statement was none, so that there is nothing to tell.
+            ResultError: the statement was not a lightweight transaction.
         """
         if self._outcome is None:
             raise ResultError(
@@ -250,9 +250,9 @@ class Result(_Answer[R]):
 
     @property
     def existing(self) -> dict[str, Any] | None:
-        """What a lightweight transaction that was not applied found, by column name.
+        """The row that kept a lightweight transaction from being applied, by column name.
 
-        None if it was applied, or if there is no such row. Raises as :attr:`applied` does.
+        None if it was applied, or if there is no such row. Raises what :attr:`applied` raises.
         """
         if self.applied or self._outcome is None or len(self._columns) == 1:
             return None
@@ -264,9 +264,9 @@ class Page(_Answer[R]):
 
     Attributes:
         rows: the rows of this page; there may be none although more pages follow.
-        next_token: names the next page to :meth:`Session.page`; None after the last. It is URL-safe
-            text, bound to the query, its parameters and keyspace. It is not a secret, and it isn't
-            signed: it keeps an honest client from mistakes, not a hostile one from reading on.
+        next_token: the token to pass to :meth:`Session.page` for the next page; None after the last
+            page. It is URL-safe text, and valid for the same query, parameters and keyspace only.
+            It is neither secret nor signed: it protects from mistakes, not from a hostile client.
         host: the node that answered, as ``address:port``.
     """
 
@@ -288,7 +288,7 @@ _DIGEST_SIZE = 12
 
 
 class PageToken:
-    """Makes and reads the tokens of one query, its parameters and keyspace.
+    """Writes and reads the page tokens of one query, its parameters and keyspace.
 
     Arguments:
         query: the text.
@@ -302,7 +302,7 @@ class PageToken:
         self, query: str, keyspace: str | None, cells: Sequence[bytes | None | Unset]
     ) -> None:
         digest = hashlib.blake2b(digest_size=_DIGEST_SIZE, person=b"cqlproto.page.1")
-        # a query that no UTF-8 can be had of is refused when it is sent, not here
+        # a query that can't be encoded as UTF-8 is refused when it is sent, not here
         text = query.encode(errors="surrogatepass")
         for part in (text, (keyspace or "").encode(), *cells):
             if isinstance(part, bytes):
@@ -324,14 +324,14 @@ class PageToken:
         """Return the paging state in a token.
 
         Raises:
-            PageTokenMismatch: it is damaged, or of something else.
+            PageTokenMismatch: it is damaged, or was made for something else.
         """
         try:
             data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError) as exc:
             raise PageTokenMismatch("the page token is damaged") from exc
         paging_state = data[_DIGEST_SIZE:]
-        # compared as text, for several texts stand for the same bytes
+        # compared as text, since several texts decode to the same bytes
         if token != self.write(paging_state):
             raise PageTokenMismatch(
                 "the page token is damaged, or belongs to another query, other parameters or"

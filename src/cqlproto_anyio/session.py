@@ -1,9 +1,9 @@
-"""The session: what users hold.
+"""The session: the client's main object, made by :func:`connect`.
 
-``connect`` (in ``entry``) gives one; it is the pool, shared by all tasks of a program and as
-long-lived as the program. The verbs stand here with their types, and the short way through
-``execute``: look the statement up, pack the values, choose a connection, wait for the reply, decode
-it. What is not simple is in ``execution``.
+All tasks of a program share one session, for as long as the program runs. The verbs are here:
+``execute``, ``page``, ``stream``, ``prepare`` and ``batch``. So is the fast path of ``execute``:
+find the statement, pack the values, select a connection, wait for the reply, decode it. All that
+is less simple (retries, further pages, statements to be prepared) is in ``_execution``.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ __all__ = ["Session"]
 
 
 class Session(SessionLifecycle):
-    """A client of a cluster, for all tasks of a program. Made by :func:`connect`.
+    """A client of a cluster, shared by all tasks of a program. Made by :func:`connect`.
 
-    It belongs to the event loop that it was made in: elsewhere, and in other threads, each of its
-    coroutines raises UsageError before anything is sent.
+    A session belongs to the event loop in which it was made. In another event loop or thread, its
+    coroutines raise UsageError before anything is sent.
 
-    ``execute``, ``page`` and ``batch`` always have a checkpoint; rows within a page have none, and
-    neither has preparing a statement that is prepared already.
+    ``execute``, ``page`` and ``batch`` always have a checkpoint. Iterating over the rows of a page
+    has none, and neither has ``prepare`` of a statement that is prepared already.
 
     Every verb takes the options of :class:`Profile` as keywords and raises:
 
     - UsageError, ParameterError, ValueConversionError, TypeError: the call is wrong; nothing was
       sent;
-    - DatabaseError: the server refuses; one class per error code;
+    - DatabaseError: the server answered with an error; one class per error code;
     - RequestTimeout: the deadline has passed;
     - ClockDrifted: the machine's clock was set back too far for a conditional statement;
     - ConnectionFailed: the connection was lost, or can't be made; SessionClosed; Overloaded;
-    - ResponseTooLarge: the reply is longer than ``Limits.max_response``: lower ``page_size``;
-      RemoteProtocolError: it can't be read. Neither concerns any other call.
+    - ResponseTooLarge: the reply is longer than ``Limits.max_response``; lower ``page_size``;
+      RemoteProtocolError: the reply can't be read. Other calls go on.
     """
 
     @typed_as(Executor.execute)
@@ -77,19 +77,20 @@ class Session(SessionLifecycle):
         partial: bool = False,
         **options: Any,
     ) -> Result[Any]:
-        """Execute a statement and return all that it returns, following pages.
+        """Execute a statement and return its whole result, of all pages.
 
         Arguments:
-            query: the statement, or what :meth:`prepare` returned. With parameters, text is
-                prepared (once, and kept); without, it is sent as it is.
+            query: the statement's text, or what :meth:`prepare` returned. A text with parameters
+                is prepared first, once; a text without parameters is sent as it is.
             parameters: one value per bind marker, as a sequence; or by name, as a mapping or an
-                object with fields. None is null, ``UNSET`` leaves a column alone.
-            row: what a row becomes: ``Row`` (the default), ``tuple``, ``dict``, a class that takes
+                object with fields. None is null; ``UNSET`` leaves a column as it is.
+            row: the class of a row: ``Row`` (the default), ``tuple``, ``dict``, a class that takes
                 the columns by name (and objects for UDTs and tuples, where its fields are annotated
                 so), a TypedDict, ``int`` or another class of values for the only column, or a
                 ``RowTarget``.
-            partial: whether names that the parameters lack are ``UNSET``, which leaves their
-                columns alone: with a mapping or an object with fields, on protocol v4 and higher.
+            partial: whether names missing from the parameters are ``UNSET``, which leaves their
+                columns as they are. This needs a mapping or an object with fields, and protocol v4
+                or higher.
             options: see :class:`Profile`.
 
         Raises:
@@ -168,7 +169,7 @@ class Session(SessionLifecycle):
         return await self._resume(request, event, target)
 
     async def _resume(self, request: Request, outcome: Outcome, target: Any) -> Result[Any]:
-        """Go on with a request that was sent, where its outcome isn't a result of one page."""
+        """Continue with a request that the fast path has sent and can't finish by itself."""
         call = Call.resumed(self._runtime, request, target)
         return await call.collect(await call.answer(request, outcome, None))
 
@@ -191,12 +192,12 @@ class Session(SessionLifecycle):
         """Return one page of at most ``page_size`` rows, and a token for the next.
 
         Arguments:
-            token: a page's ``next_token``, or None for the first page.
+            token: the ``next_token`` of the page before, or None for the first page.
             query, parameters, row, partial, options: as for :meth:`execute`.
 
         Raises:
-            PageTokenMismatch: the token is damaged or belongs to another query, other parameters or
-                another keyspace.
+            PageTokenMismatch: the token is damaged, or was made for another query, other parameters
+                or another keyspace.
             and what every verb raises.
         """
         self._runtime.supervisor.check_here()
@@ -225,12 +226,13 @@ class Session(SessionLifecycle):
     ) -> RowStream[Any]:
         """Return the rows of a result of any size, for ``async for``.
 
-        The next page is on its way while this one is worked on; at most two pages are in memory.
-        ``timeout`` applies to each page. ``.pages()`` iterates by page, which is cheaper per row.
+        The next page is requested before the rows of a page are returned; at most two pages are in
+        memory. ``timeout`` applies to each page. ``.pages()`` iterates by page, which costs less
+        per row.
 
-        A stream ends only where the result does. Reading on after a page that failed raises the
-        same failure again; reading on after a page that was cancelled, or after ``aclose()``,
-        raises UsageError. One task reads it at a time.
+        A stream ends only at the end of the result. After a page that failed, reading raises the
+        same error again. After a page whose reading was cancelled, or after ``aclose()``, it raises
+        UsageError. Only one task may read a stream at a time.
 
         Raises (while iterating):
             what every verb raises.
@@ -244,14 +246,15 @@ class Session(SessionLifecycle):
 
     @typed_as(Executor.prepare)
     async def prepare(self, query: str, /, *, row: Any = None) -> Prepared[Any]:
-        """Prepare a statement: once, however many tasks ask at the same time.
+        """Prepare a statement; tasks that prepare the same one at the same time share a request.
 
-        Not needed for speed, since ``execute`` prepares what has parameters by itself; it gives
-        early errors, the types of markers and columns, and a row target that goes with the
-        statement.
+        This isn't needed for speed: ``execute`` prepares statements with parameters by itself.
+        ``prepare`` raises errors early, tells the types of bind markers and columns, and keeps a
+        row target with the statement.
 
         Raises:
-            DatabaseError: the server refuses it; and what every verb raises.
+            DatabaseError: the servers refuse the statement.
+            and what every verb raises.
         """
         self._runtime.supervisor.check_here()
         if not isinstance(query, str):
@@ -274,12 +277,12 @@ class Session(SessionLifecycle):
         partial: bool = False,
         **options: Unpack[Options],
     ) -> Result[Row]:
-        """Execute several statements as one request.
+        """Execute several statements in one request.
 
         Arguments:
             items: statements, or (statement, parameters).
-            kind: ``"logged"``: all of them take effect, sooner or later, or none; ``"unlogged"``:
-                for statements on one partition; ``"counter"``: for counters.
+            kind: ``"logged"``: all statements take effect eventually, or none; ``"unlogged"``: for
+                statements on one partition; ``"counter"``: for counters.
             partial: as for :meth:`execute`, for all statements.
             options: see :class:`Profile`.
 
@@ -296,12 +299,13 @@ class Session(SessionLifecycle):
         return BatchCall(self._runtime, settings, kind)
 
     def using(self, **options: Unpack[Options]) -> Session:
-        """Return a session with other options on the same connections: ``using(timeout=30)``.
+        """Return a session with other options and the same connections: ``using(timeout=30)``.
 
-        Only what is given changes. Closing either session closes both.
+        Options that are not given stay as they are. Closing either session closes both.
 
         Arguments:
-            options: see :class:`Profile`; ``profile`` is one, which the others lie over.
+            options: see :class:`Profile`. The options of ``profile=`` apply where no other option
+                is given.
 
         Raises:
             UsageError: ``keyspace`` needs protocol v5.
@@ -319,16 +323,16 @@ class Session(SessionLifecycle):
     async def trace(
         self, result: Result[Any] | Page[Any] | UUID, /, *, timeout: float = 5.0
     ) -> Trace:
-        """Return what the nodes did for a request that was made with ``trace=True``.
+        """Return the server's trace of a request that was made with ``trace=True``.
 
         Arguments:
-            result: the request's result, or the id of its trace. Of a result of several pages it
-                is the trace of the first; ``result.tracing_ids`` has those of all.
-            timeout: how long to wait until the trace is complete, in seconds.
+            result: the request's result, or the id of its trace. The trace of a result of several
+                pages is that of the first page; ``result.tracing_ids`` has the ids of all pages.
+            timeout: how long to wait for the trace to be complete, in seconds.
 
         Raises:
             UsageError: the request was not traced.
-            TraceNotFound: there is no complete trace in time; ``.trace`` is what there is.
+            TraceNotFound: the trace is not complete in time; ``.trace`` is the part that is there.
             and what every verb raises.
         """
         from cqlproto_anyio.tracing import fetch_trace
@@ -341,5 +345,5 @@ class Session(SessionLifecycle):
 
 
 def refuse_more(verb: str) -> NoReturn:
-    """Raise TypeError for parameters that were passed one by one."""
+    """Raise TypeError for parameters that were passed as separate arguments."""
     raise TypeError(f"parameters are one sequence: {verb}(query, (1, 2))")

@@ -1,11 +1,11 @@
-"""What the server did for a request: reading the trace that ``trace=True`` asked for.
+"""Reading the server's trace of a request that was made with ``trace=True``.
 
-A node writes a trace to ``system_traces`` while it works and answers before it has finished
-writing: the row of the session gets its duration last. So the trace is read until it is complete.
-What other replicas add may come later still; nothing says how much is to come.
+A node writes the trace to ``system_traces`` while it works, and answers before the trace is
+complete: the duration in the session's row is written last. So the trace is read repeatedly until
+the duration is there. Other replicas may add events later; nothing tells how many.
 
-A trace is written at the lowest consistency there is, to few replicas (two, by default, wherever
-they are): it is read at ONE, from any data centre.
+A trace is written at the lowest consistency, to few replicas (two by default, in any datacenter).
+So it is read at ONE.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Trace", "TraceEvent", "TraceNotFound", "fetch_trace"]
 
-# All columns, whatever they are: 2.1 has no `client`, and newer servers have more than are read.
+# All columns, since they differ: 2.1 has no `client`, and newer servers have further ones.
 SESSION = "SELECT * FROM system_traces.sessions WHERE session_id = ?"
 EVENTS = "SELECT * FROM system_traces.events WHERE session_id = ?"
 
-# All options are given, and always the same: the session's may trace, or take few rows.
+# All options are given, so that the session's own don't matter: they may trace, or limit the rows.
 PROFILE = overlaid(
     DEFAULTS,
     {
@@ -53,13 +53,13 @@ _UNIX_EPOCH = 0x01B21DD213814000
 
 
 class TraceNotFound(ResultError):
-    """There is no complete trace of this id.
+    """The trace of this id isn't there, or isn't complete.
 
-    It may be that the node is busy writing it, that its replicas are down, or that it has expired:
-    traces are kept for a day.
+    The node may still be writing it, its replicas may be down, or it may have expired: a trace is
+    kept for a day.
 
     Attributes:
-        trace: what there is of it, its duration unknown; None if there is nothing.
+        trace: the incomplete trace, without a duration; None if there is none.
     """
 
     trace: Trace | None = None
@@ -67,13 +67,13 @@ class TraceNotFound(ResultError):
 
 @dataclass(frozen=True, slots=True)
 class TraceEvent:
-    """A step on the way.
+    """One step of a traced request.
 
     Attributes:
-        at: when, by the clock of the node that took it.
-        activity: what was done.
+        at: when it was taken, by the clock of the node that took it.
+        activity: what the node did.
         source: the node.
-        elapsed: seconds since that node began with the request, or None.
+        elapsed: seconds since that node started on the request, or None.
         thread: the name of the server's thread.
     """
 
@@ -86,18 +86,18 @@ class TraceEvent:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What the server did for a request; ``print`` shows it as a table.
+    """The server's trace of a request; ``print`` shows it as a table.
 
     Attributes:
         id: the trace's id.
-        command: what kind of request it was, such as ``QUERY``.
-        client: the client, as the server sees it.
-        coordinator: the node that took the request.
-        duration: how long the server took, in seconds; None while it is at work.
+        command: the kind of the request, such as ``QUERY``.
+        client: the client's address as the server sees it.
+        coordinator: the node that received the request.
+        duration: how long the server took, in seconds; None while it is still working.
         started_at: when the request came, by the coordinator's clock.
-        parameters: what it came with: consistency, text, bound values.
-        request: what was done with it, in words.
-        events: the steps, in their order.
+        parameters: the request's parameters: consistency, text, bound values.
+        request: a description of the request.
+        events: the steps, in order.
     """
 
     id: UUID
@@ -125,13 +125,13 @@ async def fetch_trace(
     """Return the trace of a request, as soon as it is complete.
 
     Arguments:
-        session: reads it; any session on the cluster will do.
+        session: any session on the same cluster.
         tracing_id: the ``tracing_id`` of a result or a page.
-        timeout: how long to wait for it, in seconds.
+        timeout: how long to wait for the trace, in seconds.
 
     Raises:
-        TraceNotFound: there is none, or it isn't complete yet; what there is of it is
-            ``error.trace``.
+        TraceNotFound: the trace isn't there or isn't complete in time; ``error.trace`` is the part
+            that is there.
         UsageError: ``tracing_id`` is None: the request was not traced.
         ConfigError: ``timeout`` is not a positive number.
         and what ``session.execute`` raises.
@@ -147,7 +147,7 @@ async def fetch_trace(
             key = (tracing_id,)
             found = (await session.execute(SESSION, key, row=dict, profile=PROFILE)).first()
             if found is not None:
-                # after the row of the session: when that is complete, so are these
+                # read after the session's row: if that is complete, so are the events
                 events = (await session.execute(EVENTS, key, row=dict, profile=PROFILE)).rows
                 trace = _trace(tracing_id, found, events)
                 if trace.duration is not None:

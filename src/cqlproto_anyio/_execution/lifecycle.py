@@ -1,4 +1,4 @@
-"""A session apart from its verbs: what it tells of itself, and how it is closed."""
+"""The life of a session: its state, its statistics, and how it is closed."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ class SessionLifecycle:
         return self._runtime.statistics()
 
     async def aclose(self) -> None:
-        """Close the session: bounded, idempotent, from any task.
+        """Close the session, from any task, within a bounded time.
 
-        Requests under way get SessionClosed.
+        Requests under way raise SessionClosed. Closing a closed session does nothing.
 
         Raises:
-            UsageError: this is not the event loop that the session belongs to.
+            UsageError: the session belongs to another event loop.
         """
         await self._runtime.supervisor.aclose()
 

@@ -55,7 +55,7 @@ class SettingsCache:
     def resolve(self, options: Mapping[str, Any]) -> Settings:
         """Return the settings for these options, made once per combination.
 
-        What compares equal may be of another class, and wrong: ``True`` for a timeout of 1.
+        The classes of the values are part of the key: ``True`` equals a timeout of 1, and is wrong.
         """
         key: tuple[Any, ...] = ()
         for name, value in options.items():
@@ -66,7 +66,7 @@ class SettingsCache:
             settings = self._varied(options)
         except Exception:  # something has no hash
             return self._varied(options)
-        # a timestamp seldom comes twice, and a payload may be changed before it does
+        # a timestamp is seldom used twice, and a payload may be changed by its owner
         if options.keys().isdisjoint(_UNCACHED):
             if len(self._by_options) >= MAX_SETTINGS:
                 self._by_options.clear()
@@ -74,13 +74,13 @@ class SettingsCache:
         return settings
 
     def _varied(self, options: Mapping[str, Any]) -> Settings:
-        """Return settings for options that were not seen before: often only a timeout is new."""
+        """Return settings for a new combination, of which often only the timeout is new."""
         given = checked({name: options[name] for name in _VARYING if name in options})
         if not given:
             return self._without_variable(options)
         others = {name: value for name, value in options.items() if name not in given}
         timestamp = given.get("timestamp")
-        if "timestamp" in given:  # whether there is one makes a difference, not which one
+        if "timestamp" in given:  # settings differ by whether there is one, not by its value
             others["timestamp"] = None if timestamp is None else 0
         base = self._without_variable(others) if others else self.default
         if "timestamp" not in given:
@@ -88,7 +88,7 @@ class SettingsCache:
         return base.varied(given.get("timeout", base.timeout), timestamp)
 
     def _without_variable(self, options: Mapping[str, Any]) -> Settings:
-        """Return settings that are kept apart: calls with new timeouts don't push them out."""
+        """Return settings from a cache of their own, which new timeouts don't fill."""
         key = tuple([(name, value, type(value)) for name, value in options.items()])
         try:
             settings = self._without.get(key)
