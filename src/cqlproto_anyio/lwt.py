@@ -1,8 +1,8 @@
-"""Deciding an ambiguous compare-and-set: was it applied, when nobody has said so?
+"""Finding out whether a conditional statement was applied that ended in an error.
 
 A conditional statement (``IF``) that ends in a timeout or with a lost connection may have been
-applied or not, and must not be sent again: the second one would find what the first one wrote, and
-say "not applied". :func:`settle` asks the database instead, by a reading at SERIAL::
+applied or not. It must not be sent again: if the first one was applied, the second one finds its
+row and reports "not applied". :func:`settle` finds out by a read at SERIAL::
 
     try:
         mine = (await session.execute(ACQUIRE, (name, me))).applied  # INSERT .. IF NOT EXISTS
@@ -12,19 +12,20 @@ say "not applied". :func:`settle` asks the database instead, by a reading at SER
             applied=lambda row: row is not None and row.holder == me,
         )
 
-Such a reading completes a Paxos round that was left half done, or makes sure that it never will be:
-what it finds is final, once the coordinator has given up. If it has answered, by an error, it has.
-If no answer came (RequestTimeout, ConnectionLost), it may still be trying, with one ballot after
-the other, after a reading that found nothing. So "no" is believed only when a reading finds nothing
-that began ``grace`` seconds later; "yes" is believed at once.
+Such a read completes an unfinished Paxos round, or makes sure that it can never be completed. So
+its result is final once the coordinator of the statement has given up. A coordinator that has
+answered with an error has given up. If there was no answer (RequestTimeout, ConnectionLost), the
+coordinator may still be trying, with one ballot after the other, after a read that found nothing.
+So "not applied" is believed only from a read that began ``grace`` seconds later; "applied" is
+believed at once.
 
-What only the caller can see to:
+The caller has to take care of this:
 
-- The row must say who wrote it: a value that no other writer uses, such as an id made for this
-  operation. ``status = 'taken'`` tells that somebody won, not who.
-- Another writer may have written since. If that replaces the mark, a "no" may be wrong: keep the
-  mark in a column that nobody else touches, or compare a version that only grows.
-- A node that is stopped for longer than ``grace`` may carry out later what it has in its queue.
+- The row must identify its writer, by a value that no other writer uses, such as an id made for
+  this operation. ``status = 'taken'`` says that somebody won, not who.
+- Another writer may have written since. If it overwrites the mark, "not applied" may be wrong: keep
+  the mark in a column that nobody else writes, or compare a version that only grows.
+- A node that is stopped for longer than ``grace`` may execute the statement later.
 """
 
 from __future__ import annotations
@@ -75,16 +76,16 @@ __all__ = ["settle"]
 
 R = TypeVar("R")
 
-# How long a coordinator goes on with a request whose client is gone: its time limits for contended
-# Paxos rounds (cas_contention_timeout, 1.8 s by default) and for the write (2 s), and some.
+# How long a coordinator continues with a request whose client is gone: its limits for contended
+# Paxos rounds (cas_contention_timeout, 1.8 s by default) and for the write (2 s), and a margin.
 GRACE = 5.0
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
-# Within the time for the whole there is room for so many readings that hang.
+# The timeout of one read is this part of the whole, so that this many may hang.
 _READINGS = 3
 
-# What may be better a moment later; anything else is a mistake in the reading.
+# Errors that may be gone a moment later; any other is a mistake in the read.
 _PASSING = (
     CASWriteUnknown,
     ConnectionFailed,
@@ -152,33 +153,33 @@ async def settle(
     grace: float = GRACE,
     **options: Any,
 ) -> bool:
-    """Return whether a conditional statement was applied that ended in an error.
+    """Return whether a conditional statement that ended in an error was applied.
 
-    An error that says that nothing was done (a mistake in the statement, a refusal, a request that
-    was never sent) gives False without I/O.
+    If the error says that nothing was written (a mistake in the statement, a refusal, a request
+    that was never sent), this returns False without I/O.
 
     Arguments:
-        session: reads; the one that executed the statement, or another on the same cluster.
-        error: what the statement raised.
+        session: the session that executed the statement, or another one on the same cluster.
+        error: the error that the statement raised.
         query: a SELECT of the row that the statement would have changed; one row at most.
         parameters: its parameters.
-        applied: takes that row, or None if there is none; returns whether it bears the caller's
-            mark. Not a coroutine function.
-        row: what the row becomes, as for ``session.execute``.
-        grace: for how long a request that got no answer may still be carried out, in seconds from
-            now. While no mark is found the row is read again until then. 0 believes the first
-            reading.
-        options: those that the statement had. Its serial consistency is the consistency of the
-            reading (LOCAL_SERIAL settles LOCAL_SERIAL, and nothing else does), unless
-            ``consistency`` is SERIAL or LOCAL_SERIAL itself. ``timeout`` is how long readings may
-            fail before they are given up, in seconds, after the grace.
+        applied: a function that takes that row, or None if there is none, and returns whether the
+            row has the caller's mark. Not a coroutine function.
+        row: the class of the row, as for ``session.execute``.
+        grace: for how long a statement without an answer may still be executed, in seconds from
+            now. The row is read again until then, unless the mark is found. With 0 the first read
+            decides.
+        options: the options that the statement had. Its serial consistency is the consistency of
+            the read (only LOCAL_SERIAL settles LOCAL_SERIAL), unless ``consistency`` is SERIAL or
+            LOCAL_SERIAL itself. ``timeout`` is for how long reads may fail before this gives up, in
+            seconds after the grace.
 
     Raises:
-        CQLError: the very ``error`` that was given, still ambiguous, because no reading succeeded;
-            a note on it says why. Or what the reading raises if it is wrong: InvalidQuery, ..
-        UsageError: the statement has no condition, so that no reading can settle it; or ``query``
-            is no SELECT.
-        MultipleRows: the reading found several rows.
+        CQLError: the same ``error`` that was given, because no read succeeded; a note on it says
+            why. Or the error of a read that is wrong: InvalidQuery, ..
+        UsageError: the statement has no condition, so no read can decide; or ``query`` is not a
+            SELECT.
+        MultipleRows: the read found several rows.
         TypeError, ConfigError: an argument is wrong.
     """
     grace = _check(error, query, applied, grace)
@@ -197,7 +198,7 @@ async def settle(
         reading["timeout"] = timeout / _READINGS
     if isinstance(error, DatabaseError):
         grace = 0.0
-    final = anyio.current_time() + grace  # a reading that begins later than this decides
+    final = anyio.current_time() + grace  # a read that begins later than this decides
     failure: CQLError | None = None
     with anyio.move_on_after(None if timeout is None else grace + timeout):
         for attempt in count(1):
@@ -211,34 +212,34 @@ async def settle(
                     return True
                 if began >= final:
                     return False
-            # readers that ask at the same time keep each other from an answer
+            # reads at the same time make each other's Paxos rounds fail
             pause = backoff(_FIRST_PAUSE, attempt, _LONGEST_PAUSE)
             await anyio.sleep(pause * random.uniform(0.5, 1.0))
     said = "no answer came" if failure is None else f"{type(failure).__name__}: {failure}"
-    error.add_note(f"it could not be settled by a reading either: {said}")
+    error.add_note(f"no read succeeded that could settle it: {said}")
     raise error from error.__cause__ or failure
 
 
 def _check(error: object, query: object, applied: object, grace: object) -> float:
-    """Find the mistakes that would else show on a bad day only."""
+    """Raise errors for mistakes that would otherwise be found only when a statement fails."""
     if not isinstance(error, CQLError):
         raise TypeError(f"error is a {type(error).__name__}, not a CQLError")
     if not callable(applied) or inspect.iscoroutinefunction(applied):
-        raise TypeError("applied is no plain function of the row")
+        raise TypeError("applied must be a synchronous callable that takes the row")
     seconds = number("grace", grace, 0.0, math.inf, "a number of seconds of at least 0")
     text = query.query if isinstance(query, Prepared) else query
     if not isinstance(text, str):
         raise TypeError(f"a query is a str or what prepare() returned, not a {type(text).__name__}")
     if read_statement(text).verb != "SELECT":
-        raise UsageError("settle() reads: its query is the SELECT that finds the row, not the CAS")
+        raise UsageError("the query of settle() must be the SELECT of the row, not the statement")
     failed = getattr(error, "query", None)
     if isinstance(failed, str) and failed:
         said = read_statement(failed)
-        # a batch of several statements has no text that would tell
+        # the text of a batch doesn't say whether its statements are conditional
         if not said.conditional and said.verb != "BEGIN":
             raise UsageError(
-                f"the statement that failed has no condition (IF), and what a {said.verb} without"
-                " one wrote can't be told from what others did"
+                f"the statement that failed has no condition (IF): whether a {said.verb} without"
+                " one was applied can't be read back"
             )
     return seconds
 
@@ -249,7 +250,7 @@ def _profile(session: Executor, given: Profile) -> Profile:
 
 
 def _level(error: CQLError, profile: Profile, given: Profile) -> Consistency:
-    """Return the level of the Paxos round: as the caller, the server, or the options say."""
+    """Return the serial consistency of the statement: of the options, the error, or the profile."""
     for level in (
         vars(given).get("consistency"),
         getattr(error, "consistency", None),
@@ -262,10 +263,10 @@ def _level(error: CQLError, profile: Profile, given: Profile) -> Consistency:
 
 def _bears_mark(rows: list[Any], applied: Callable[[Any], object]) -> bool:
     if len(rows) > 1:
-        raise MultipleRows(f"the row that tells was asked for, there are {len(rows)}")
+        raise MultipleRows(f"the query of settle() must find one row at most, got {len(rows)}")
     verdict = applied(rows[0] if rows else None)
     if inspect.isawaitable(verdict):
         if inspect.iscoroutine(verdict):
             verdict.close()
-        raise TypeError("applied returned an awaitable, which is always true")
+        raise TypeError("applied must return a bool, got an awaitable, which is always true")
     return bool(verdict)

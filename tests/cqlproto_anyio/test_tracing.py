@@ -171,7 +171,7 @@ async def test_mistakes() -> None:
     with pytest.raises(cql.UsageError, match="pass trace=True"):
         await fetch_trace(scripted, None)
     with pytest.raises(TypeError, match="a str, not a UUID"):
-        await fetch_trace(scripted, str(ID))  # type: ignore[arg-type]
+        await fetch_trace(scripted, str(ID))  # type: ignore[arg-type]  # the mistake under test
     wrong: Any
     for wrong in (0, -1, "1", None, True, float("nan")):
         with pytest.raises(cql.ConfigError, match="timeout must be a positive number of seconds"):
