@@ -2,7 +2,8 @@
 
 An ``async def test_..`` needs no marker: it runs on asyncio and on trio, in the same runner as
 its async fixtures. ``@pytest.mark.uvloop`` (or ``pytestmark = pytest.mark.uvloop`` for a module)
-adds asyncio with uvloop. ``@pytest.mark.parametrize("anyio_backend", ["trio"])`` restricts a test
+adds asyncio with uvloop, ``@pytest.mark.futures`` asyncio whose tasks wait in futures, as they do
+where asyncio has changed. ``@pytest.mark.parametrize("anyio_backend", ["trio"])`` restricts a test
 to what it names; ``@pytest.mark.asyncio`` leaves it to pytest-asyncio, whose fixtures run in
 tasks of their own.
 
@@ -24,6 +25,8 @@ pytest_plugins = ["tests.cassandra.fixtures"]
 
 BACKENDS = [pytest.param("asyncio", id="asyncio"), pytest.param("trio", id="trio")]
 UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop")
+# The option changes nothing; it tells this one from plain asyncio.
+FUTURES = pytest.param(("asyncio", {"debug": False}), id="asyncio+futures")
 
 setattr(anyio.pytest_plugin, "set_current_async_library", lambda name: None)  # noqa: B010
 
@@ -42,13 +45,20 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
 
 
+def uses_futures(backend: object) -> bool:
+    """Return whether a value of ``anyio_backend`` is FUTURES, on real or on virtual time."""
+    return isinstance(backend, tuple) and "debug" in backend[1]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names: list[str] = []
     for mark in metafunc.definition.iter_markers("parametrize"):
         given = mark.args[0]
         names += given.replace(" ", "").split(",") if isinstance(given, str) else given
     if "anyio_backend" in metafunc.fixturenames and "anyio_backend" not in names:
-        more = [UVLOOP] if metafunc.definition.get_closest_marker("uvloop") else []
+        marked = metafunc.definition.get_closest_marker
+        more = [UVLOOP] if marked("uvloop") else []
+        more += [FUTURES] if marked("futures") else []
         metafunc.parametrize("anyio_backend", [*BACKENDS, *more], indirect=True, scope="module")
 
 

@@ -10,7 +10,10 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
+from cqlproto_anyio._eventloop import _asyncio
+from cqlproto_anyio._eventloop._asyncio_waiter import FutureRequest, FutureWaiter
 from cqlproto_anyio.policies.timestamps import Timestamps
+from tests.conftest import uses_futures
 from tests.support import clock, server
 
 _HERE = Path(__file__).parent
@@ -68,3 +71,13 @@ def each_version(
 def each_session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions are plain ones, and then those of programs whose hooks hear of requests."""
     monkeypatch.setattr(server, "hooks", request.param)
+
+
+@pytest.fixture(autouse=True)
+def _wait_in_futures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tasks wait in futures where the event loop is FUTURES."""
+    if "anyio_backend" in request.fixturenames and uses_futures(
+        request.getfixturevalue("anyio_backend")
+    ):
+        monkeypatch.setattr(_asyncio, "_WAITER", FutureWaiter)
+        monkeypatch.setattr(_asyncio, "_REQUEST", FutureRequest)

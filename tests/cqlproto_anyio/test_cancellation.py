@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     from cqlproto.messages import Response
     from tests.support.server import Asked
 
-pytestmark = [pytest.mark.uvloop, pytest.mark.usefixtures("each_version")]
+pytestmark = [
+    pytest.mark.uvloop,
+    pytest.mark.futures,
+    pytest.mark.usefixtures("each_version"),
+]
 
 MOST = 60
 

@@ -18,7 +18,11 @@ from tests.support.answers import echo, preparing
 from tests.support.clock import VirtualLoop
 from tests.support.server import open_sockets, serving, start, state, turns, until
 
-pytestmark = [pytest.mark.uvloop, pytest.mark.usefixtures("each_version")]
+pytestmark = [
+    pytest.mark.uvloop,
+    pytest.mark.futures,
+    pytest.mark.usefixtures("each_version"),
+]
 
 SELECT = "SELECT v FROM t WHERE k = ?"
 INSERT = "INSERT INTO t (k) VALUES (?)"

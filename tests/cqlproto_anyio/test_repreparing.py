@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cqlproto.messages import Response
     from tests.support.fakecluster import FakeHost, FakeRequest
 
-pytestmark = pytest.mark.uvloop
+pytestmark = [pytest.mark.uvloop, pytest.mark.futures]
 
 V4, V5 = ProtocolVersion.V4, ProtocolVersion.V5
 STAY_DOWN = ConstantReconnection(3600, 0)

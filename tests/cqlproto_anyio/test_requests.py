@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
     from tests.support.server import Server
 
-pytestmark = [pytest.mark.uvloop, pytest.mark.usefixtures("each_version")]
+pytestmark = [
+    pytest.mark.uvloop,
+    pytest.mark.futures,
+    pytest.mark.usefixtures("each_version"),
+]
 
 SELECT = "SELECT v FROM t WHERE k = ?"
 INSERT = "INSERT INTO t (k) VALUES (?)"

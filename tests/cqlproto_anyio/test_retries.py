@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cqlproto_anyio.exceptions import CQLError
     from tests.support.fakecluster import FakeHost, FakeRequest
 
-pytestmark = pytest.mark.uvloop
+pytestmark = [pytest.mark.uvloop, pytest.mark.futures]
 
 REFUSED = failure(ErrorCode.IS_BOOTSTRAPPING)
 OVERLOADED = failure(ErrorCode.OVERLOADED)

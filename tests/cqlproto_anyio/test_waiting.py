@@ -11,7 +11,7 @@ from tests.support.clusters import connected, knows, session_on, stats_of
 from tests.support.fakecluster import FakeCluster
 from tests.support.server import IDLE, start, state, turns, until
 
-pytestmark = pytest.mark.uvloop
+pytestmark = [pytest.mark.uvloop, pytest.mark.futures]
 
 NEVER = ConstantReconnection(3600.0, jitter=0.0)
 QUERY = "SELECT v FROM ks.t"

@@ -274,6 +274,7 @@ def _sockets_are_ready() -> bool:
 # Each is one object, since pytest compares parameters.
 _ASYNCIO = ("asyncio", {"loop_factory": VirtualLoop})
 _UVLOOP = ("asyncio", {"loop_factory": VirtualUvloop})
+_FUTURES = ("asyncio", {"loop_factory": VirtualLoop, "debug": False})
 _TRIO = ("trio", {"clock": virtual_trio_clock()})
 
 
@@ -289,4 +290,6 @@ def virtual(backend: object) -> object:
         return _ASYNCIO
     if backend == ("asyncio", {"use_uvloop": True}):
         return _UVLOOP
+    if backend == ("asyncio", {"debug": False}):
+        return _FUTURES
     return backend

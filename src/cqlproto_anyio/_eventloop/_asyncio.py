@@ -15,106 +15,31 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.abc import SocketAttribute
 
 from cqlproto_anyio._checks.callables import contains
 from cqlproto_anyio._eventloop._asyncio_socket import PushTransfer, SocketStream
+from cqlproto_anyio._eventloop._asyncio_waiter import waiter_classes
 from cqlproto_anyio._eventloop.pulling import PullTransfer
-from cqlproto_anyio._eventloop.request import Request
-from cqlproto_anyio._eventloop.waiter import Waiter, wrong_event_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
-    from contextvars import Context
+    from collections.abc import Callable, Coroutine
 
     from anyio.abc import ByteStream
 
     from cqlproto_anyio._eventloop.backend import F
+    from cqlproto_anyio._eventloop.request import Request
     from cqlproto_anyio._eventloop.transfer import ByteSink, Transfer
+    from cqlproto_anyio._eventloop.waiter import Waiter
 
-__all__ = ["AsyncioBackend", "AsyncioRequest", "AsyncioWaiter"]
-
-
-class AsyncioWaiter(Waiter):
-    """Waits as a future does, for one task; subclasses name the loop.
-
-    A task takes anything for a future that has ``_asyncio_future_blocking``, and asks it for
-    ``get_loop``, ``add_done_callback``, ``result`` and ``cancel``.
-    """
-
-    __slots__ = ()
-    loop: ClassVar[asyncio.AbstractEventLoop]
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        if not self.done:
-            self._asyncio_future_blocking = True
-            try:
-                yield self
-            except BaseException as exc:
-                if not self.done:  # neither completed nor cancelled
-                    self.abandon()
-                    if isinstance(exc, (TypeError, RuntimeError)):  # no task of this loop's
-                        raise wrong_event_loop() from exc
-                raise
-        elif self.error is not None:
-            raise self.error
-        return self.value
-
-    # -- what the task asks
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        return self.loop
-
-    def add_done_callback(self, function: Callable[[Any], None], *, context: Context) -> None:
-        self._waiter = function
-        self._context = context
-
-    def result(self) -> Any:
-        """Raise what the task is to be woken with, if it is an error."""
-        if self.error is not None:
-            raise self.error
-
-    def cancel(self, msg: Any = None) -> bool:
-        """The task is being cancelled; False if it is about to run anyway."""
-        if self.done:
-            return False
-        self.error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
-        waiter, self._waiter = self._waiter, None
-        try:
-            self.abandon()
-        finally:  # a task that isn't woken now never ends
-            self._wake(waiter)
-        return True
-
-    # -- waking it
-
-    def _wake(self, waiter: Callable[[Any], None]) -> None:
-        self.loop.call_soon(waiter, self, context=self._context)
+__all__ = ["AsyncioBackend"]
 
 
-class AsyncioRequest(AsyncioWaiter, Request):
-    """A request on asyncio."""
-
-    __slots__ = ()
-
-    def answer(self, event: Any) -> None:
-        """Run the task that waits, here and now: only from a callback of the loop, not a task."""
-        # As complete() but for the last line; calling it would cost every reply another call.
-        if self.done:
-            return
-        self.done = True
-        self.value = event
-        queue = self.queue
-        if queue is not None:
-            self.queue = None
-            del queue[self]
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            self._context.run(waiter, self)
+# What tasks await; tests choose the other pair.
+_WAITER, _REQUEST = waiter_classes()
 
 
 class AsyncioBackend:
@@ -129,13 +54,13 @@ class AsyncioBackend:
         self._loop = loop
         self.current_loop: Callable[[], object] = asyncio._get_running_loop
         self.loop: object = loop
-        self.waiter_class: type[Waiter] = self._bound(AsyncioWaiter)
-        self.request_class: type[Request] = self._bound(AsyncioRequest)
+        self.waiter_class: type[Waiter] = self._bound(_WAITER)
+        self.request_class: type[Request] = self._bound(_REQUEST)
         # asyncio's own loops ask the monotonic clock; without the way through them it is cheaper
         plain = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
         self.clock: Callable[[], float] = time.monotonic if plain else loop.time
 
-    def _bound(self, kind: type[AsyncioWaiter]) -> type[Any]:
+    def _bound(self, kind: type[Waiter]) -> type[Any]:
         """Return a subclass whose objects wait in this loop."""
         return type(kind.__name__, (kind,), {"__slots__": (), "loop": self._loop})
 

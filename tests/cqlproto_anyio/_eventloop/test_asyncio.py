@@ -19,7 +19,7 @@ import cqlproto_anyio as cql
 from cqlproto_anyio._eventloop._asyncio import AsyncioBackend
 from cqlproto_anyio._eventloop._asyncio_socket import Receiver, SocketStream
 from cqlproto_anyio._eventloop.auto import current_backend
-from tests.conftest import UVLOOP
+from tests.conftest import FUTURES, UVLOOP
 from tests.support.answers import echo, ints, preparing
 from tests.support.server import (
     connection_of,
@@ -34,7 +34,7 @@ from tests.support.server import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio", UVLOOP], indirect=True)
+pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio", UVLOOP, FUTURES], indirect=True)
 
 SELECT = "SELECT v FROM t WHERE k = ?"
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("NAME", default="nobody")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from cqlproto.messages import Response
 
-pytestmark = pytest.mark.uvloop
+pytestmark = [pytest.mark.uvloop, pytest.mark.futures]
 
 SOON = cql.ConstantSpeculation(0.002)
 TWICE = cql.ConstantSpeculation(0.002, attempts=2)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cqlproto.messages import Response
     from tests.support.fakecluster import FakeHost
 
-pytestmark = pytest.mark.uvloop
+pytestmark = [pytest.mark.uvloop, pytest.mark.futures]
 
 
 ONE = {"ks": {"class": "SimpleStrategy", "replication_factor": "1"}}
