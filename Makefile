@@ -8,9 +8,13 @@ CHECKED := $(wildcard src tests examples bench fuzz docs tools)
 # Other CPythons of this machine, for the unit tests.
 OTHERS := $(shell sh tools/find-python.sh --others)
 # What the lowest versions of the packages are tested with: what uses them most, on real sockets too.
-LOWEST := $(addprefix tests/,cqlproto/test_compression.py cqlproto/rows/targets/test_makers.py \
-	cqlproto/testing/test_init.py $(addprefix cqlproto_anyio/test_,asyncio.py bare_loops.py \
-	connect.py tls.py trio.py))
+LOWEST := $(addprefix tests/,cqlproto/test_compression.py cqlproto/rows/targets \
+	cqlproto/testing/test_init.py $(addprefix cqlproto_anyio/,_eventloop/test_asyncio.py \
+	_eventloop/test_trio.py test_bare_loops.py test_connect.py test_tls.py))
+
+# Tests that need no server: a file's tests run in one process, in their order.
+PARALLEL := -p no:cacheprovider --numprocesses=auto --dist=loadfile
+FEW := --hypothesis-profile=few
 
 help: ## show this text
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -19,12 +23,13 @@ demo: .venv/.demo ## run examples/demo.py, on CQLPROTO_HOSTS or on a Cassandra t
 	@if [ -n "$$CQLPROTO_HOSTS" ]; then $(BIN)/python examples/demo.py; \
 	else $(BIN)/python -m tests.cassandra run -- $(BIN)/python examples/demo.py; fi
 
-# The tests wait for servers half of their time; what needs none is run beside them. Whatever is to be
-# installed into .venv is there before.
-test: lint types .venv/.fuzz ## everything: lint, types, all tests, docs, a little fuzzing
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=line tests without-server
+# Two lanes: the tests on real servers wait for them half of their time; all others run beside them,
+# the longest first, on as many processes as there are cores. Whatever is to be installed is there
+# before, so that no timed test runs beside pip.
+test: lint .venv/.fuzz .venv-lowest/.unit $(OTHERS:%=.venv-%/.unit) ## everything: lint, types, all tests, docs, a little fuzzing
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=line tests-on-servers without-server
 
-without-server: coverage units lowest docs fuzz-short
+without-server: tests-without-server coverage units types docs lowest fuzz-short
 
 lint: .venv/.dev ## style, format and the layers of the sources
 	$(BIN)/ruff check $(CHECKED)
@@ -34,20 +39,35 @@ lint: .venv/.dev ## style, format and the layers of the sources
 types: .venv/.dev ## mypy, strict
 	$(BIN)/mypy $(CHECKED)
 
-tests: .venv/.dev ## all tests, on a Cassandra that is started for them
-	$(BIN)/pytest
+tests: tests-on-servers tests-without-server coverage ## all tests on this Python, some on a Cassandra that is started for them
 
-coverage: .venv/.dev ## every branch of cqlproto, each module by its own tests; about a minute
+# One process: its tests share the servers, and wait for them most of the time.
+tests-on-servers: .venv/.dev
+	$(BIN)/pytest -q -p no:cacheprovider -m cassandra
+
+tests-without-server: .venv/.dev
+	$(BIN)/pytest -q $(PARALLEL) -m "not cassandra" --ignore=tests/cqlproto
+
+coverage: .venv/.dev ## the tests of cqlproto; every branch must be run, each module by its own tests
 	$(BIN)/python -m tests.coverage
 
 units: $(OTHERS:%=unit-%) ## the unit tests on the other CPythons of this machine
 
+# The newest tries as many examples of the core's properties as there are to be; the measured run on
+# $(PYTHON) and the other CPythons try a few.
 unit-%: .venv-%/.unit
-	.venv-$*/bin/pytest -q -p no:cacheprovider --hypothesis-profile=few -m "not cassandra" \
-		$(wildcard tests/cqlproto tests/cqlproto_anyio)
+	.venv-$*/bin/pytest -q $(PARALLEL) $(if $(filter $*,$(lastword $(OTHERS))),,$(FEW)) tests/cqlproto
+	.venv-$*/bin/pytest -q $(PARALLEL) $(FEW) -m "not cassandra" $(wildcard tests/cqlproto_anyio)
+
+# Without another CPython this one has to try them.
+ifeq ($(OTHERS),)
+units: unit-only
+endif
+unit-only: .venv/.dev
+	$(BIN)/pytest -q $(PARALLEL) tests/cqlproto
 
 lowest: .venv-lowest/.unit ## some unit tests on the lowest versions of packages that pyproject.toml allows
-	.venv-lowest/bin/pytest -q -p no:cacheprovider -m "not cassandra" $(LOWEST)
+	.venv-lowest/bin/pytest -q $(PARALLEL) $(FEW) -m "not cassandra" $(LOWEST)
 
 docs: .venv/.dev ## the documentation as HTML in build/docs; a warning is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs
@@ -81,7 +101,7 @@ format: .venv/.dev ## let ruff format the sources
 	$(BIN)/ruff format $(CHECKED)
 
 clean: ## remove virtual environments and caches
-	rm -rf build .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # An environment is made once, and filled again when pyproject.toml changes.
 .venv/bin/python:
@@ -102,5 +122,5 @@ clean: ## remove virtual environments and caches
 	.venv-$*/bin/python $(PIP) --editable '.[unit]'
 	@touch $@
 
-.PHONY: help demo test lint types tests without-server coverage units lowest docs fuzz fuzz-short servers soak bench format clean
+.PHONY: help demo test lint types tests tests-on-servers tests-without-server without-server coverage units unit-only lowest docs fuzz fuzz-short servers soak bench format clean
 .PRECIOUS: .venv/.% .venv-%/.unit

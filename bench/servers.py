@@ -71,7 +71,8 @@ def _nodes(variable: str, count: int) -> Iterator[Address]:
         raise Unavailable(f"{reason}; or name a cluster that runs in {variable}")
     with contextlib.ExitStack() as stack:
         try:
-            options = Options(nodes=count, settings=_PATIENT if count > 1 else {})
+            settings = _PATIENT if count > 1 else {}
+            options = Options(nodes=count, settings=settings, optimize=True)
             launched = stack.enter_context(Cluster(options))
         except LauncherError as error:
             raise Unavailable(str(error)) from error

@@ -5,9 +5,11 @@ so. Here ``src/cqlproto/cqltypes/names.py`` is covered by ``tests/cqlproto/cqlty
 alone (and ``test_names_*.py``, if there are such), and by what importing the package runs; what is
 in a package itself by ``test_init.py``, or what is named as the package is. All must be covered.
 
-One process runs all of these tests once. A context of the measurement is a test module, so what
-each of them covers can be told apart afterwards. Examples are fewer than usual and the same in each
-run: a line that needs luck to be reached is not covered.
+As many processes as there are cores run all tests of ``cqlproto`` once, and a failure of one fails
+the command: this is how ``make test`` runs them on Python 3.11. A context of the measurement is a
+test module, so what each of them covers can be told apart afterwards. Examples are fewer than usual
+and the same in each run: a line that needs luck to be reached is not covered. The unit tests on the
+newest other Python try all examples.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import argparse
 import functools
 import importlib
 import json
+import os
 import pkgutil
 import sys
 import tempfile
@@ -34,6 +37,8 @@ TESTS = ROOT / "tests" / "cqlproto"
 PACKAGE = "cqlproto"
 IMPORTING = "importing"
 EXAMPLES = 10
+FOLDER = "CQLPROTO_COVERAGE_FOLDER"
+"""The variable that tells workers where to write what they measured."""
 
 
 def own_tests(source: Path) -> list[Path]:
@@ -47,10 +52,13 @@ def own_tests(source: Path) -> list[Path]:
 
 
 class Contexts:
-    """A plugin for pytest that names the test module that runs, or is imported."""
+    """A plugin of a worker's that measures, and names the test module that runs or is imported."""
 
-    def __init__(self, measured: Coverage) -> None:
-        self.measured = measured
+    def __init__(self) -> None:
+        path = Path(os.environ[FOLDER]) / f".coverage.{os.getpid()}"
+        self.measured = Coverage(data_file=str(path), config_file=str(ROOT / "pyproject.toml"))
+        self.measured.start()
+        self.measured.switch_context(IMPORTING)
         self.current = ""
 
     def switch(self, path: Path) -> None:
@@ -95,6 +103,16 @@ class Contexts:
         )
         hypothesis.settings.load_profile("coverage")
 
+    def pytest_sessionfinish(self) -> None:
+        self.measured.stop()
+        self.measured.save()
+
+
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Start to measure as soon as pytest loads this module as a plugin, in a worker of xdist's."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        pluginmanager.register(Contexts())
+
 
 def clear_caches() -> None:
     """Forget what functions keep, so that the tests of one module find nothing of another's.
@@ -116,54 +134,68 @@ def import_all() -> None:
             importlib.import_module(found.name)
 
 
-def run(tests: list[Path]) -> Coverage:
-    """Run the tests, each test module in a context of its own; exits if one fails."""
-    measured = Coverage(data_file=None, config_file=str(ROOT / "pyproject.toml"))
-    measured.start()
-    measured.switch_context(IMPORTING)
-    options = ["-q", "--no-header", "-p", "no:cacheprovider"]
-    failed = pytest.main([*options, *map(str, tests)], plugins=[Contexts(measured)])
-    measured.stop()
+def run(tests: list[Path], folder: Path) -> Coverage:
+    """Run the tests, each test module in a context of its own; exits if one fails.
+
+    Arguments:
+        tests: the test modules.
+        folder: what the workers write their measurements into.
+    """
+    os.environ[FOLDER] = str(folder)
+    workers = min(os.cpu_count() or 1, len(tests))
+    options = ["-q", "-p", "no:cacheprovider", "-p", "tests.coverage"]
+    failed = pytest.main([*options, f"-n{workers}", "--dist=loadfile", *map(str, tests)])
     if failed:
         sys.exit(int(failed))
+    measured = Coverage(
+        data_file=str(folder / ".coverage"), config_file=str(ROOT / "pyproject.toml")
+    )
+    measured.combine([str(folder)])
     return measured
 
 
 def report(measured: Coverage, source: Path) -> dict[str, Any]:
     """What a module's own tests have covered of it, as coverage's JSON has it."""
     contexts = [IMPORTING, *(str(path.relative_to(ROOT)) for path in own_tests(source))]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "report.json"
-        measured.json_report(
-            morfs=[str(source)], contexts=[f"^{name}$" for name in contexts], outfile=str(path)
-        )
-        found: dict[str, Any] = json.loads(path.read_text())
+    path = Path(os.environ[FOLDER]) / "report.json"
+    measured.json_report(
+        morfs=[str(source)], contexts=[f"^{name}$" for name in contexts], outfile=str(path)
+    )
+    found: dict[str, Any] = json.loads(path.read_text())
     [of_file] = found["files"].values()
     return dict(of_file)
 
 
+def missing(measured: Coverage, source: Path) -> str:
+    """What a module's own tests have not covered of it; an empty text if nothing is missing."""
+    found = report(measured, source)
+    lines = found["missing_lines"]
+    branches = [f"{start}->{end}" for start, end in found["missing_branches"]]
+    if not lines and not branches:
+        return ""
+    names = ", ".join(path.name for path in own_tests(source)) or "no tests of its own"
+    return (
+        f"{source.relative_to(ROOT)}: {found['summary']['percent_covered']:.1f} %"
+        f" by {names}\n    lines {lines}, branches {branches}\n"
+    )
+
+
 def main() -> None:
+    """Measure what the command line names, and exit with 1 if anything is not covered."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("modules", nargs="*", help="such as cqltypes/names.py; all if left out")
     given = parser.parse_args().modules
     sources = [SOURCES / name for name in given] or sorted(SOURCES.rglob("*.py"))
-    tests = sorted({path for source in sources for path in own_tests(source)})
-    measured = run(tests)
-    missing = 0
-    for source in sources:
-        found = report(measured, source)
-        lines = found["missing_lines"]
-        branches = [f"{start}->{end}" for start, end in found["missing_branches"]]
-        if lines or branches:
-            missing += 1
-            names = ", ".join(path.name for path in own_tests(source)) or "no tests of its own"
-            sys.stdout.write(
-                f"{source.relative_to(ROOT)}: {found['summary']['percent_covered']:.1f} %"
-                f" by {names}\n    lines {lines}, branches {branches}\n"
-            )
-    covered = len(sources) - missing
+    tests = {path for source in sources for path in own_tests(source)}
+    if not given:  # those that are no module's own as well
+        tests.update(TESTS.rglob("test_*.py"))
+    with tempfile.TemporaryDirectory() as folder:
+        measured = run(sorted(tests), Path(folder))
+        found = [text for source in sources if (text := missing(measured, source))]
+    sys.stdout.write("".join(found))
+    covered = len(sources) - len(found)
     sys.stdout.write(f"{covered} of {len(sources)} modules are covered by their own tests.\n")
-    sys.exit(missing > 0)
+    sys.exit(bool(found))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,10 @@ import pytest
 from tests.randomly import ShufflingLoop
 
 ROOT = Path(__file__).parent.parent
-MODULES = ["requests", "loss", "preparing", "bounds", "cancellation"]
+MODULES = [
+    *("test_requests.py", "test_loss.py", "test_bounds.py", "test_cancellation.py"),
+    "_statements/test_preparer.py",
+]
 
 
 async def _order(count: int) -> list[int]:
@@ -135,6 +138,6 @@ def _orders(text: str) -> list[str]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_modules(seed: str) -> None:
-    modules = [f"tests/cqlproto_anyio/test_{name}.py" for name in MODULES]
+    modules = [f"tests/cqlproto_anyio/{name}" for name in MODULES]
     done = _pytest(seed, "-q", "-k", "not asyncio+uvloop", *modules)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]

@@ -43,7 +43,7 @@ def _parsed(arguments: argparse.Namespace) -> Options:
     names = ("nodes", "port", "storage_port", "jmx_port", "auth", "tls", "heap", "release")
     pairs = (setting.partition("=") for setting in arguments.settings)
     settings = {name: json.loads(value) for name, _, value in pairs}
-    return Options(**{name: given[name] for name in names}, settings=settings)
+    return Options(**{name: given[name] for name in names}, settings=settings, optimize=True)
 
 
 def _parser() -> argparse.ArgumentParser:

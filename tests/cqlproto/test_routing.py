@@ -163,7 +163,9 @@ def test_key_function(data: st.DataObject) -> None:
     assert key_function(columns(*types), indexes)(values) == expected
 
 
-@pytest.mark.parametrize("bad", [None, UNSET, object(), [object()]], ids=repr)
+@pytest.mark.parametrize(
+    "bad", [None, UNSET, object(), [object()]], ids=["None", "UNSET", "object", "list"]
+)
 @pytest.mark.parametrize("key_type", KEY_TYPES, ids=str)
 def test_no_key_of_a_value_that_cannot_be_encoded(key_type: Any, bad: object) -> None:
     assert key_function(columns(key_type), [0])([bad]) is None

@@ -120,7 +120,7 @@ BAD_ARGUMENTS: dict[str, list[Any]] = {
 
 def cases(table: dict[str, list[Any]]) -> list[Any]:
     return [
-        pytest.param(name, value, id=f"{name}={shown(value)}")
+        pytest.param(name, value, id=f"{name}={shown(value).partition(' at 0x')[0]}")
         for name, values in table.items()
         for value in values
     ]

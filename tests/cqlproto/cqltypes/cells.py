@@ -24,7 +24,7 @@ def decode(name: str, cell: bytes) -> Any:
 def cases(table: Mapping[str, Iterable[object]]) -> list[Any]:
     """Return the parameters ``name`` and ``value`` for each value of a table by type."""
     return [
-        pytest.param(name, value, id=f"{name}-{value!r:.30}")
+        pytest.param(name, value, id=f"{name}-{repr(value).partition(' at 0x')[0]:.30}")
         for name, values in table.items()
         for value in values
     ]

@@ -212,7 +212,7 @@ def test_repeated_columns_need_names_of_their_own(target: type) -> None:
         ("Row", "expected Row, tuple, dict, .*: pass the class itself, not its name"),
         (lambda values: values, "expected Row, tuple, dict"),
     ],
-    ids=str,
+    ids=lambda value: str(value).partition(" at 0x")[0],
 )
 def test_what_is_no_target(target: Any, text: str) -> None:
     with pytest.raises(RowMappingError, match=text):
