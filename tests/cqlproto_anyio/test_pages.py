@@ -495,7 +495,7 @@ async def test_rows_or_pages_but_not_both() -> None:
         stream = session.stream("SELECT v FROM t")
         async for _ in stream:
             break
-        with pytest.raises(cql.UsageError, match="not both"):
+        with pytest.raises(cql.UsageError, match="either by rows or by pages"):
             stream.pages()
         stream = session.stream("SELECT v FROM t")
         stream.pages()

@@ -69,21 +69,27 @@ class Attempts(Walk):
         self.change: str | None = None
 
     def fill(self, request: Request, paging_state: bytes | None, connection: Connection) -> None:
-        """Say what to send over a connection."""
+        """Set what the request sends over a connection."""
         raise NotImplementedError
 
     async def prepare_again(self, message: Error, connection: Connection) -> bool:
-        """Tell a host of what it doesn't know; return whether that is worth another try.
+        """Prepare the statement at a host that answered UNPREPARED.
+
+        Returns:
+            whether to send the request again.
 
         Raises:
-            what :meth:`teach` does; ParameterError: the markers are others now, and the
-                parameters don't fit them.
+            what :meth:`teach` raises; ParameterError: the markers have changed, and the parameters
+                don't fit them.
         """
         raise NotImplementedError
 
     async def renewed(self) -> bool:
-        """Prepare anew what values didn't fit, as the client or the server says; return whether the
-        markers are others now, and the values are to be packed anew."""
+        """Prepare the statement anew after a value didn't fit, or the server called it invalid.
+
+        Returns:
+            whether the markers have changed, so that the values are to be packed again.
+        """
         raise NotImplementedError
 
     # -- preparing
@@ -147,7 +153,7 @@ class Attempts(Walk):
         self.runtime.timer.keep_deadline(request)
 
     async def first(self, request: Request, paging_state: bytes | None) -> Outcome:
-        """Make the first attempt; what is returned goes to :meth:`answer`."""
+        """Make the first attempt; pass its outcome to :meth:`answer`."""
         try:
             if self.conditional and self.settings.timestamps is not None:
                 await self.runtime.outlast_writes(self.new_request())
@@ -165,18 +171,18 @@ class Attempts(Walk):
     async def _attempt(
         self, request: Request, paging_state: bytes | None, connection: Connection
     ) -> Outcome:
-        """Send the request and return what came of it: an event, or a failure that is the host's.
+        """Send the request and return the outcome: the reply, or a failure of the host.
 
         Raises:
             RequestTimeout, SessionClosed, Overloaded, UsageError, ValueConversionError,
-                ResponseTooLarge: the call ends with it.
+                ResponseTooLarge: no other attempt is made after it.
         """
         try:
             try:
                 self.fill(request, paging_state, connection)
                 self.submit(request, connection)
                 return await self.wait(request, paging_state)
-            except ClockBehind:  # of a packer: the node makes the timestamp
+            except ClockBehind:  # raised by the packer: the node makes the timestamp
                 self.unstamped = True
                 request.again()
                 self.fill(request, paging_state, connection)
@@ -186,7 +192,7 @@ class Attempts(Walk):
             return exc
 
     async def wait(self, request: Request, paging_state: bytes | None) -> ResponseReceived:
-        """Return the event that answers a request under way, from the fastest host if need be."""
+        """Return the reply to a request under way, with speculative attempts if they are on."""
         speculation = self.settings.speculation
         event: ResponseReceived
         if speculation is None or not self.idempotent:
@@ -221,7 +227,7 @@ class Attempts(Walk):
         self.failures.append(self.error(what, request) if isinstance(what, Error) else what)
 
     def _is_last(self, what: Error | CQLError, request: Request) -> bool:
-        """Whether a failure is worth another attempt, but every host was asked already."""
+        """Return whether a failure would be retried, but no host is left for that."""
         error = self.error(what, request) if isinstance(what, Error) else what
         decision = self.decide(error, len(self.failures) + 1)
         if decision is None or decision.delay:
@@ -233,15 +239,15 @@ class Attempts(Walk):
     async def answer(
         self, request: Request, outcome: Outcome, paging_state: bytes | None
     ) -> ResponseReceived:
-        """Return the event that answers the request, after more attempts where they may be made.
+        """Return the reply to the request, after further attempts if need be.
 
         Arguments:
             request: what was sent.
-            outcome: what has come of it.
-            paging_state: the page that it asks for.
+            outcome: the outcome of the first attempt.
+            paging_state: the paging state of the page, or None for the first one.
 
         Raises:
-            DatabaseError: the server refuses.
+            DatabaseError: the server answered with an error.
             RequestTimeout, ConnectionFailed, NoHostAvailable, SessionClosed, Overloaded: no answer
                 came.
             RemoteProtocolError: the answer can't be read; ResponseTooLarge: it is too long.
@@ -306,12 +312,12 @@ class Attempts(Walk):
 
     @property
     def idempotent(self) -> bool:
-        """Whether it may be sent to two hosts at once."""
+        """Whether the request may be sent to two hosts at once."""
         return self.reads or (self.settings.idempotent and not self.conditional)
 
     @property
     def most_preparations(self) -> int:
-        """How many times it is worth while to prepare something for a host that doesn't know it."""
+        """How often statements are prepared at one host in reply to UNPREPARED."""
         return MAX_PREPARATIONS
 
     def error(self, message: Error, request: Request) -> DatabaseError:
@@ -323,7 +329,7 @@ class Attempts(Walk):
         return error
 
     def _refuse_keyspace(self, request: Request) -> None:
-        """The connection has changed its keyspace behind our back: no one must use it any more."""
+        """Close a connection whose keyspace a statement has changed, and raise UsageError."""
         reason = "a statement changed the connection's keyspace, which was closed for it"
         if request.connection is not None:
             request.connection.give_up(reason)

@@ -34,10 +34,15 @@ __all__ = ["BatchCall"]
 
 
 class BatchCall(Attempts):
-    """Several statements in one request (v4 section 4.1.7).
+    """A batch of statements.
+
+    Arguments:
+        runtime: the session's context.
+        settings: the options.
+        kind: ``"logged"``, ``"unlogged"`` or ``"counter"``.
 
     Attributes:
-        size: how many there are, as far as they were looked at.
+        size: how many statements were read so far.
     """
 
     def __init__(self, runtime: SessionContext, settings: Settings, kind: str) -> None:
@@ -56,7 +61,7 @@ class BatchCall(Attempts):
         self.size = 0
 
     async def add(self, items: Iterable[Any], *, partial: bool = False) -> None:
-        """Take the statements; those with parameters are prepared."""
+        """Add the statements; prepare those that have parameters."""
         Partial.of(partial, None)
         if isinstance(items, (str, bytes, Prepared, Mapping)) or not isinstance(items, Iterable):
             raise TypeError(
@@ -64,7 +69,7 @@ class BatchCall(Attempts):
                 " batch([(query, parameters), ..])"
             )
         calls = []
-        at_once = not isinstance(items, Sequence)  # an iterator may change what it has given
+        at_once = not isinstance(items, Sequence)  # an iterator may reuse what it has yielded
         for number, item in enumerate(items, 1):
             query, parameters = parts_of(item, number)
             parameters = Partial.of(partial, parameters)
@@ -76,14 +81,14 @@ class BatchCall(Attempts):
                 await self._take(call)
             else:
                 calls.append(call)
-        for call in calls:  # now that nothing is wrong with the texts
+        for call in calls:  # after all texts were checked
             await self._take(call)
 
     async def _take(self, call: BoundStatement) -> None:
         call.deadline = self.deadline
         await call.ready()
         self._items.append(call)
-        if self.statement is None:  # the first partition decides where the batch goes
+        if self.statement is None:  # the batch goes to a replica of its first partition
             self.statement, self.values = call.statement, call.values
 
     def fill(self, request: Request, paging_state: bytes | None, connection: Connection) -> None:
@@ -147,11 +152,11 @@ class BatchCall(Attempts):
 
     @property
     def most_preparations(self) -> int:
-        # UNPREPARED names one statement; each may be unknown to the node
+        # UNPREPARED names one statement, and the node may know none of them
         return len(self._items) + MAX_PREPARATIONS
 
     async def prepare_again(self, message: Error, connection: Connection) -> bool:
-        # by the ids that were sent: by now another call may have been told of others
+        # by the ids that were sent: another call may have got other ids meanwhile
         statement = self._sent.get(message.fields.get("statement_id"))
         if statement is None:
             return False
@@ -171,10 +176,10 @@ class BatchCall(Attempts):
 
 
 def parts_of(item: Any, number: int) -> tuple[Any, Any]:
-    """Return the statement and the parameters of a batch's item.
+    """Return the statement and the parameters of an item of a batch.
 
     Raises:
-        TypeError: it is neither a statement nor a tuple of a statement and its parameters.
+        TypeError: the item is neither a statement nor a tuple of a statement and its parameters.
     """
     if isinstance(item, (str, Prepared)):
         return item, None

@@ -1,9 +1,9 @@
-"""What can't be a batch, found before anything is sent.
+"""Checks of a batch before it is sent.
 
-The server refuses all of this as well, but later, and without saying which statement it means. Only
-what is certain is refused here. Whether a statement writes a counter shows in the types of its bind
-markers alone, and which table it is for in their columns: of one without markers nothing is known,
-and the server has the last word.
+The server makes the same checks, but later, and doesn't say which statement is wrong. Only certain
+mistakes are refused here. Whether a statement writes a counter, and to which table it writes, is
+known from the columns of its bind markers only. Of a statement without markers nothing is known,
+and the server decides.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_STATEMENTS", "check_batch", "check_item"]
 
-# Their number is a [short] (v4 4.1.7).
+# The number of statements is a [short] (v4 4.1.7).
 MAX_STATEMENTS = 0xFFFF
 
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE"})
@@ -30,18 +30,20 @@ _COUNTER = NATIVE_TYPES["counter"]
 
 
 def check_item(kind: BatchKind, number: int, text: StatementText) -> None:
-    """Check what a statement's text says, before it is prepared.
+    """Check the text of a statement, before the statement is prepared.
 
     Arguments:
-        kind: the batch's.
-        number: the statement's place in it, from 1.
+        kind: the kind of the batch.
+        number: the statement's place in the batch, from 1.
         text: what its text says.
 
     Raises:
-        UsageError: it can't be in this batch, or is one too many.
+        UsageError: the statement can't be in this batch, or is one too many.
     """
     if number > MAX_STATEMENTS:
-        raise UsageError(f"a batch has at most {MAX_STATEMENTS} statements (v4 section 4.1.7)")
+        raise UsageError(
+            f"a batch has at most {MAX_STATEMENTS} statements (v4 section 4.1.7): send several"
+        )
     verb = text.verb
     if verb not in _WRITES:
         raise UsageError(
@@ -61,10 +63,10 @@ def check_item(kind: BatchKind, number: int, text: StatementText) -> None:
 
 
 def check_batch(kind: BatchKind, items: Iterable[tuple[StatementText, Sequence[Column]]]) -> None:
-    """Check what the columns of the bind markers say, before the batch is sent.
+    """Check the columns of the bind markers, before the batch is sent.
 
     Arguments:
-        kind: the batch's.
+        kind: the kind of the batch.
         items: what each statement's text says, and the columns of its bind markers.
 
     Raises:

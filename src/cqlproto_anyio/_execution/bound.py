@@ -84,7 +84,7 @@ class BoundStatement(Attempts):
         if self.text.conditional and self.settings.timestamp is not None:
             raise UsageError(
                 f"timestamp={self.settings.timestamp} can't go with a condition (IF): the server"
-                " takes a timestamp of its own, and ignores this one; pass timestamp=None to"
+                " makes the timestamp itself, and ignores this one; pass timestamp=None to"
                 f" override a profile: {shown(self.query)}"
             )
 
@@ -92,7 +92,7 @@ class BoundStatement(Attempts):
         """Prepare the statement if it has parameters and isn't prepared yet, or is outdated.
 
         Raises:
-            UsageError: it can't have the timestamp of the options.
+            UsageError: the statement can't have the timestamp of the options.
         """
         self.refuse_timestamp()
         statement = self.statement

@@ -1,8 +1,8 @@
-"""Streaming: rows of a result of any size, one page ahead.
+"""Streaming: the rows of a result of any size, with one page requested ahead.
 
-When a page arrives, the next one is asked for before the first is given out: the request is on its
-way while the caller works. That takes no task and no scope that would stay open across a yield, so
-leaving the loop at any point is safe: the one request in flight is answered and forgotten.
+The next page is requested before the rows of a page are returned. This needs no task and no cancel
+scope that would stay open across a yield, so the caller may leave the loop at any point: the reply
+to the one request under way is dropped.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ R = TypeVar("R")
 
 
 class _Seen:
-    """What the pages of a stream that were given out have brought beside their rows.
+    """What is known from the pages of a stream that were returned.
 
     Attributes:
-        columns: the columns of the last one.
-        notes: their warnings and traces.
+        columns: the columns of the latest page.
+        notes: the warnings and trace ids of all of them.
     """
 
     __slots__ = ("columns", "notes")
@@ -43,7 +43,7 @@ class _Seen:
 
 
 class _Described:
-    """What a stream tells beside its rows: so far, and without a request."""
+    """The properties of a stream: what its pages so far have brought; none sends a request."""
 
     __slots__ = ("_seen",)
     _seen: _Seen
@@ -60,7 +60,7 @@ class _Described:
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What the server warns of, on all pages so far; empty before the first page."""
+        """The server's warnings, of all pages so far; empty before the first page."""
         return tuple(self._seen.notes.warnings)
 
     @property
@@ -70,13 +70,13 @@ class _Described:
 
 
 class PageStream(_Described, Generic[R]):
-    """The pages of a result, as lists of rows; empty pages are passed over.
+    """The pages of a result, as lists of rows; empty pages are left out.
 
-    It ends where the result does, and nowhere else: after a page that failed, every further read
-    raises that failure again, and after one that was cancelled, a :class:`UsageError`.
+    It ends only at the end of the result. After a page that failed, further reads raise the same
+    error again. After a page whose reading was cancelled, they raise :class:`UsageError`.
 
     Attributes:
-        observer: wraps the fetch of each page, for hooks, or None.
+        observer: optional wrapper around each page fetch, used for hooks.
     """
 
     __slots__ = (
@@ -106,7 +106,7 @@ class PageStream(_Described, Generic[R]):
     async def __anext__(self) -> list[R]:
         self._call.runtime.supervisor.check_here()
         if self._reading:
-            raise UsageError("another task reads the stream: it is read by one task at a time")
+            raise UsageError("another task reads the stream: only one task at a time may read it")
         self._reading = True
         try:
             while not self._is_over():
@@ -121,7 +121,7 @@ class PageStream(_Described, Generic[R]):
         except BaseException:
             self._fail(
                 UsageError(
-                    "reading a page was cancelled, and the stream can't be read on from there:"
+                    "reading a page was cancelled, and the stream can't be continued:"
                     " start another one"
                 )
             )
@@ -131,17 +131,17 @@ class PageStream(_Described, Generic[R]):
         raise StopAsyncIteration
 
     def _is_over(self) -> bool:
-        """Whether the last page was read; raises what the stream has failed with."""
+        """Return whether the last page was read; raise the error that the stream failed with."""
         self._check()
         return self._started and self._fetched.request is None
 
     def _check(self) -> None:
         if self._failure is not None:
-            # with the traceback that it had, which would grow with every read
+            # with its first traceback, which would otherwise grow with every read
             raise self._failure.with_traceback(self._traceback)
 
     def _fail(self, error: Exception) -> None:
-        """Let the stream fail with this from now on, unless it has failed already."""
+        """Keep the error for further reads, unless there is an earlier one."""
         if self._failure is None:
             self._failure = error
             self._traceback = error.__traceback__
@@ -165,7 +165,7 @@ class PageStream(_Described, Generic[R]):
         return page
 
     async def aclose(self) -> None:
-        """Give up the page that was asked for ahead; the stream is over.
+        """Close the stream and give up the page that was requested ahead.
 
         Reading on raises UsageError, unless the stream was read to its end.
         """
@@ -183,8 +183,8 @@ class PageStream(_Described, Generic[R]):
 class RowStream(_Described, Generic[R]):
     """The rows of a result, for ``async for``; made by :meth:`Session.stream`.
 
-    Leaving the loop early needs no clean-up; ``async with`` or :meth:`aclose` gives the stream id
-    of the page that was asked for ahead back a little sooner.
+    Leaving the loop early needs no clean-up. ``async with`` or :meth:`aclose` gives up the page
+    that was requested ahead a little sooner.
     """
 
     __slots__ = ("_mode", "_pages", "_rows")
@@ -196,7 +196,7 @@ class RowStream(_Described, Generic[R]):
         self._mode = ""
 
     def pages(self) -> PageStream[R]:
-        """Iterate by page instead: a list of rows each, much cheaper per row."""
+        """Return an iterator of pages, each a list of rows, which costs much less per row."""
         self._use("pages")
         return self._pages
 
@@ -212,11 +212,11 @@ class RowStream(_Described, Generic[R]):
 
     def _use(self, mode: str) -> None:
         if self._mode not in ("", mode):
-            raise UsageError("a stream is read by rows or by pages, not both")
+            raise UsageError("a stream is read either by rows or by pages: start another one")
         self._mode = mode
 
     async def aclose(self) -> None:
-        """End the stream."""
+        """Close the stream; see :meth:`PageStream.aclose`."""
         await self._pages.aclose()
         self._rows = iter(())
 

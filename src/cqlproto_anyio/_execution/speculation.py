@@ -1,10 +1,10 @@
-"""Sending a request to a second host because the first one is slow; the first answer wins.
+"""Speculative execution: a slow request is sent to a second host as well; the first answer wins.
 
-The request that the caller awaits stays what it is. Further attempts are requests of their own that
-no task awaits: the session's timer sends them, and the first that is answered settles the caller's,
-whose own stream id is then given up like that of any late reply. One that fails is forgotten: the
-caller's request is still under way, or is being tried again. Where the caller's fails, and there is
-no host left that wasn't asked, the attempts that are under way are waited for.
+The caller awaits one request. Speculative attempts are requests of their own that no task awaits:
+the session's timer sends them. The first of them that is answered completes the caller's request,
+which gives its own stream id up. A speculative attempt that fails is dropped, since the caller's
+request is under way or is retried. If the caller's request fails and no host is left to retry, it
+waits for the attempts under way.
 """
 
 from __future__ import annotations
@@ -27,22 +27,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Race"]
 
-# How soon to look again for a host to send another attempt to, if there is none, in seconds.
+# If there is no host for another attempt: how soon to look again, in seconds.
 _SOON = 0.05
 
 
 class Race:
-    """The attempts at one request.
+    """A request and its speculative attempts.
 
     Arguments:
         runtime: the session's context.
-        request: what the caller awaits; it is under way.
-        tracker: says when to send another attempt, and learns.
+        request: the request that the caller awaits; it is under way.
+        tracker: says when to send another attempt, and records latencies.
         next_connection: returns a connection to a host that wasn't tried yet, or None.
-        fill: says to a request what to send, over a connection.
-        failed: told of each attempt that failed but for the last, which is the race's outcome.
-        is_last: whether there is nothing else to do about a failure of the caller's request than to
-            wait for the attempts under way.
+        fill: sets what a request sends over a connection.
+        failed: called for each attempt that failed, except for the last, whose failure is raised.
+        is_last: True if no host is left to retry; only attempts in flight can still win.
 
     Attributes:
         left_behind: whether an attempt was given up that may have been applied.
@@ -83,8 +82,8 @@ class Race:
         self._fill = fill
         self._failed = failed
         self._is_last = is_last
-        self._alone = False  # the caller's own attempt has failed
-        self._spare: Detached | None = None  # what was answered just after that
+        self._alone = False  # the caller's own attempt has failed, speculative ones are under way
+        self._spare: Detached | None = None  # an attempt that was answered after the caller's
         self.left_behind = False
         self._left = tracker.attempts
         self._others: list[Detached] = []
@@ -92,7 +91,7 @@ class Race:
         self._alarm = runtime.timer.alarm(self._send)
 
     async def run(self) -> Any:
-        """Return the event that answers the request, whichever attempt it answers.
+        """Return the reply to the request, from whichever attempt.
 
         Raises:
             what awaiting the request raises.
@@ -120,7 +119,7 @@ class Race:
                     self.left_behind = self.left_behind or other.maybe_applied()
 
     def _go_on(self, failure: Error | CQLError) -> bool:
-        """The request has failed; return whether it now stands for the attempts under way."""
+        """The request has failed; return whether it now waits for the attempts under way."""
         request = self._request
         spare, self._spare = self._spare, None
         under_way = [other for other in self._others if not other.done]
@@ -144,11 +143,11 @@ class Race:
                 self._alarm.set(self._runtime.timer.clock() + max(delay, least))
 
     def _send(self) -> None:
-        """The time is up: send another attempt, if there is a host for it."""
+        """Send another attempt, if there is a host for it. Called by the timer."""
         if self._request.done:
             return
         connection = self._next_connection()
-        if connection is None:  # there may be one in a moment, after a restart
+        if connection is None:  # a host may be connected in a moment, after a restart
             self._wait(_SOON)
             return
         self._left -= 1
@@ -167,7 +166,7 @@ class Race:
         except CQLError as exc:
             self._failed(exc, other)
             return False
-        except BaseException as exc:  # of a value: the attempt under way goes on without another
+        except BaseException as exc:  # raised by a value of the user's: no further attempt
             self._left = 0
             self._runtime.report_values(exc)
             return False
@@ -185,12 +184,12 @@ class Race:
             self._lost(other, message)
         elif request.done:
             self._spare = other
-        else:  # UNPREPARED: the caller's request goes on at this host, which is the faster one
+        else:  # after UNPREPARED the caller's request continues at this host, the faster one
             request.settle(other.value, connection)
             self.left_behind = self.left_behind or request.maybe_applied()
 
     def _lost(self, other: Detached, what: Error | BaseException) -> None:
-        """Another attempt has failed: that is the outcome if it was the last."""
+        """A speculative attempt has failed; if it was the last one, so has the request."""
         request = self._request
         if self._alone and not request.done and all(each.done for each in self._others):
             request.connection = other.connection
@@ -200,6 +199,6 @@ class Race:
                 request.complete(other.value)
         elif isinstance(what, (Error, CQLError)):
             self._failed(what, other)
-        else:  # a value raised when its turn to be packed came
+        else:  # a value of the user's raised when it was packed
             self._left = 0
             self._runtime.report_values(what)
