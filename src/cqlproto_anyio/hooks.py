@@ -1,12 +1,12 @@
-"""What a program is told while a session works: requests, hosts, connections.
+"""Hooks: methods that a session calls with records of requests, hosts and connections.
 
-A subclass of :class:`Hooks` overrides what it wants to hear of; metrics, spans and logs are made of
-that. Hooks are plain functions, called where the thing happens: they must be quick, and can't wait.
-What isn't overridden costs nothing, not even the record: :func:`active` says, once per session, for
-each hook whether there is anyone to tell. A hook that raises is logged and harms no request.
+Override the methods of :class:`Hooks` that you need, for metrics, spans or logs. Hooks are
+synchronous and are called where the event happens, so they must be quick. A hook that is not
+overridden costs nothing: :func:`active` finds out once per session which ones are, and no record is
+made for the others. A hook that raises is logged and harms no request.
 
-Records hold no bound values: what is logged of them can't be a secret that was one's parameter.
-A literal in the text of a statement is there, though; bind it instead.
+Records never contain bound values. Literals in the text of a statement are contained, so bind what
+is secret.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class _Record:
-    """Plain slots: a record is made per request where somebody listens."""
+    """A plain class with slots, since a record may be made per request."""
 
     __slots__: tuple[str, ...] = ()
 
@@ -48,24 +48,22 @@ class _Record:
 
 
 class RequestRecord(_Record):
-    """A call that has ended.
+    """A finished call.
 
     Attributes:
         verb: ``"execute"``, ``"page"``, ``"stream"`` (one record for each of its pages),
             ``"batch"`` or ``"prepare"``.
-        query: the statement's text; of a batch, what it is and how many statements it has.
+        query: the statement's text; of a batch, its kind and its number of statements.
         keyspace: the keyspace of unqualified names, or None.
-        consistency: what was asked for.
-        host: the node that answered, or was asked last, as ``address:port``; empty if none was.
-        elapsed: how long the call took, in seconds, with waiting, retries and all pages. It ended
-            just now.
-        attempts: how often it was sent: 0 if it never was, more than 1 after retries. Where a
-            second node was asked because the first one was slow, those that failed count, and the
-            one that answered.
-        rows: how many rows came.
-        error: what the caller gets, or None; when the call was cancelled, the cancellation.
-        tracing_id: the id of the first page's trace, if one was asked for.
-        warnings: what the server warned of, on all pages.
+        consistency: the requested consistency.
+        host: the node that answered, or that was asked last, as ``address:port``; empty if none.
+        elapsed: how long the call took until now, in seconds, with waiting, retries and all pages.
+        attempts: how many times the request was sent: 0 if never, more than 1 after retries. Of
+            speculative attempts, those that failed and the one that answered count.
+        rows: how many rows were received.
+        error: the error that the caller gets, or None; of a cancelled call, the cancellation.
+        tracing_id: the id of the first page's trace, if tracing was requested.
+        warnings: the server's warnings, of all pages.
         tracing_ids: the ids of the traces of all pages.
     """
 
@@ -114,14 +112,14 @@ class RequestRecord(_Record):
 
 
 class HostRecord(_Record):
-    """What has become of a node.
+    """A node whose state has changed.
 
     Attributes:
-        endpoint: where it listens.
+        endpoint: the node's endpoint.
         host_id: its id, which stays when its address changes.
         datacenter: its data centre.
         rack: its rack.
-        error: why it counts as down, or None.
+        error: why it is down, or None.
     """
 
     __slots__ = ("datacenter", "endpoint", "error", "host_id", "rack")
@@ -142,13 +140,13 @@ class HostRecord(_Record):
 
 
 class ConnectionRecord(_Record):
-    """A connection that was opened, or lost.
+    """A connection that was opened or lost.
 
     Attributes:
         endpoint: the node.
-        version: the protocol's version.
-        elapsed: seconds: how long opening it took, or how long it lived.
-        in_flight: how many requests were under way on it when it was lost.
+        version: the protocol version.
+        elapsed: how long it took to open, or how long it was open, in seconds.
+        in_flight: how many requests were under way when it was lost.
         error: why it was lost, or None.
     """
 
@@ -170,12 +168,12 @@ class ConnectionRecord(_Record):
 
 
 class ControlRecord(_Record):
-    """The control connection, by which a session learns of the cluster, is at another node now.
+    """The control connection, which keeps the topology up to date, is at another node now.
 
     Attributes:
-        endpoint: the node that it is at.
-        previous: the node that it was at before, or None when the session began.
-        error: why it moved, or None.
+        endpoint: its node.
+        previous: its node before, or None when the session starts.
+        error: why it has moved, or None.
     """
 
     __slots__ = ("endpoint", "error", "previous")
@@ -192,11 +190,12 @@ class ControlRecord(_Record):
 
 
 class ClockRecord(_Record):
-    """The machine's clock is behind a timestamp that the session has given to a write.
+    """The machine's clock is behind the latest client timestamp of the session.
 
     Attributes:
         drift: by how much, in seconds.
-        stamping: whether the session goes on to make timestamps; if it is too much the nodes do.
+        stamping: whether the session still makes timestamps; if the drift is too large the
+            coordinators make them.
     """
 
     __slots__ = ("drift", "stamping")
@@ -207,13 +206,13 @@ class ClockRecord(_Record):
 
 
 class Hooks:
-    """Override what you want to be told of; each is called in the thread of the session's loop."""
+    """Override the methods you need. They are called in the thread of the session's event loop."""
 
     def request_finished(self, record: RequestRecord) -> None:
-        """A call has ended, well or not. Called in the task that made it, before it goes on."""
+        """A call has succeeded or failed. Called in the caller's task, before the call returns."""
 
     def host_added(self, record: HostRecord) -> None:
-        """A node has joined the cluster, or was found when the session began."""
+        """A node has joined the cluster, or was found when the session started."""
 
     def host_removed(self, record: HostRecord) -> None:
         """A node has left the cluster."""
@@ -222,20 +221,20 @@ class Hooks:
         """A node can be used: a connection to it works, and none did before."""
 
     def host_down(self, record: HostRecord) -> None:
-        """A node can't be used: the last connection to it is gone, or none could be made."""
+        """A node can't be used: its last connection was lost, or none could be opened."""
 
     def connection_opened(self, record: ConnectionRecord) -> None:
         """A connection is ready for requests."""
 
     def connection_lost(self, record: ConnectionRecord) -> None:
-        """A connection has ended that the session didn't mean to close."""
+        """A connection was lost. Connections that the session closes itself are not reported."""
 
     def control_moved(self, record: ControlRecord) -> None:
-        """The control connection was made, at first or anew."""
+        """The control connection is connected, for the first time or again."""
 
     def clock_drifted(self, record: ClockRecord) -> None:
-        """The clock was set back behind the session's latest timestamp. Called once until it has
-        caught up, and again if it gets twice as bad.
+        """The clock was set back behind the session's latest timestamp. Called once until the clock
+        has caught up, and again each time the drift has doubled.
         """
 
 
@@ -245,9 +244,9 @@ HOOKS = tuple(name for name in vars(Hooks) if not name.startswith("_"))
 
 
 class Active:
-    """For each hook a function that never raises, or None where nobody listens.
+    """For each hook a function that never raises, or None if the hook is not overridden.
 
-    Call one so: ``if (tell := active.host_up) is not None: tell(HostRecord(..))``.
+    Usage: ``if (tell := active.host_up) is not None: tell(HostRecord(..))``.
     """
 
     __slots__ = HOOKS
@@ -264,14 +263,14 @@ class Active:
 
 
 def active(hooks: Hooks | Iterable[Hooks] | None) -> Active:
-    """Return what there is to call.
+    """Return the hooks to call.
 
     Arguments:
-        hooks: whom to tell: one, or several, who are told in this order; None for nobody.
+        hooks: one :class:`Hooks`, or several, which are called in this order; None for none.
 
     Raises:
-        ConfigError: that is no Hooks, or one of its methods is a coroutine function, which nobody
-            would await.
+        ConfigError: an object is no :class:`Hooks`, or one of its methods is not a function or is
+            a coroutine function.
     """
     listeners: tuple[object, ...]
     if hooks is None:
@@ -282,7 +281,7 @@ def active(hooks: Hooks | Iterable[Hooks] | None) -> Active:
         listeners = (hooks,)
     for each in listeners:
         if not isinstance(each, Hooks):
-            raise ConfigError(f"hooks: a {type(each).__name__} is no Hooks")
+            raise ConfigError(f"hooks must be Hooks objects, got a {type(each).__name__}")
     result = Active()
     for name in HOOKS:
         setattr(result, name, _joined([_guarded(each, name) for each in listeners]))
@@ -294,11 +293,11 @@ def _guarded(listener: Any, name: str) -> _Guarded[Any] | None:
     if getattr(function, "__func__", function) is getattr(Hooks, name):
         return None
     if not callable(function):
-        raise ConfigError(f"hooks: {type(listener).__name__}.{name} is no function")
+        raise ConfigError(f"hooks: {type(listener).__name__}.{name} must be a function")
     if inspect.iscoroutinefunction(function):
         raise ConfigError(
             f"hooks: {type(listener).__name__}.{name} is a coroutine function, and hooks are not"
-            " awaited: make it a plain one that puts what it gets into a queue"
+            " awaited: make it a plain function that puts its record into a queue"
         )
     shown = f"{type(listener).__name__}.{name}"
     return _Guarded(function, shown, by_caller=name == "request_finished")
@@ -321,8 +320,8 @@ def _joined(functions: Iterable[_Guarded[Any] | None]) -> Callable[[Any], None] 
 class _Guarded(Generic[R]):
     """A hook whose exceptions are logged.
 
-    Where it runs in the caller's own task, KeyboardInterrupt and SystemExit go on to the caller:
-    the program is being ended there. Anywhere else they would end a task of the session's.
+    If it runs in the caller's task, KeyboardInterrupt and SystemExit are raised to the caller: they
+    end the program. Anywhere else they would end one of the session's tasks.
     """
 
     __slots__ = ("_function", "_passed", "_report")

@@ -1,4 +1,4 @@
-"""What ``session.statistics()`` returns: a snapshot, of plain numbers."""
+"""The result of ``session.statistics()``: a snapshot of plain numbers."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ __all__ = ["HostStatistics", "Statistics"]
 
 @dataclass(frozen=True, slots=True)
 class HostStatistics:
-    """One host, as the session sees it.
+    """The state of one host in a session.
 
     Attributes:
         host_id: its id in the cluster.
-        address: where it is reached, as ``address:port``.
+        address: its endpoint, as ``address:port``.
         datacenter: its data centre.
         rack: its rack.
         status: ``UP`` if a connection works, ``DOWN`` if it can't be reached, ``UNKNOWN`` if it was
             not tried yet, ``REMOVED`` if it has left the cluster, or this address, while requests
             are under way there.
-        connections: how many serve requests.
-        retiring: how many only finish what they have begun.
-        connecting: how many are in the making.
+        connections: how many connections serve requests.
+        retiring: how many connections take no new requests and finish those under way.
+        connecting: how many connections are being opened.
         in_flight: how many requests are under way.
-        orphans: how many more were given up while the reply is due.
-        waiting: how many wait for a connection to have room.
+        orphans: how many more requests were given up before their reply has arrived.
+        waiting: how many requests wait for a free stream id.
         opened: how many connections were opened so far.
-        lost: how many of them broke or were closed.
+        lost: how many of them were lost or closed.
         failures: how many attempts to connect have failed since the last success.
         error: the last of these failures, or None.
     """
@@ -51,14 +51,15 @@ class HostStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """A session at one moment.
+    """The state of a session at one moment.
 
     Attributes:
-        hosts: all hosts of the cluster that the session may use, or has connections to.
-        control: where the control connection is, as ``address:port``, or None.
-        prepared: how many prepared statements are kept.
+        hosts: all hosts that the session may use or has connections to.
+        control: the node of the control connection, as ``address:port``, or None.
+        prepared: how many prepared statements are cached.
         retries: how many times a request was sent again so far.
-        speculative: how many times one was sent to a second host before the first had answered.
+        speculative: how many times a request was sent to another host before the first one had
+            answered.
     """
 
     hosts: tuple[HostStatistics, ...]
@@ -79,10 +80,10 @@ class Statistics:
 
     @property
     def orphans(self) -> int:
-        """How many requests were given up while their reply is due."""
+        """How many requests were given up before their reply has arrived."""
         return sum(host.orphans for host in self.hosts)
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a connection to have room."""
+        """How many requests wait for a free stream id."""
         return sum(host.waiting for host in self.hosts)

@@ -128,7 +128,7 @@ def test_an_iterable_listener_is_one_listener() -> None:
 
 @pytest.mark.parametrize("wrong", [object(), 3, [Hooks(), None], Hooks, print])
 def test_what_is_no_hooks_is_refused(wrong: Any) -> None:
-    with pytest.raises(cql.ConfigError, match="is no Hooks"):
+    with pytest.raises(cql.ConfigError, match="hooks must be Hooks objects"):
         active(wrong)
 
 
@@ -145,7 +145,7 @@ def test_what_cannot_be_called_is_refused() -> None:
     class Wrong(Hooks):
         host_up = "no"  # type: ignore[assignment]
 
-    with pytest.raises(cql.ConfigError, match=r"Wrong\.host_up is no function"):
+    with pytest.raises(cql.ConfigError, match=r"Wrong\.host_up must be a function"):
         active(Wrong())
 
 

@@ -165,4 +165,4 @@ def test_a_filter_remembers_so_many_hosts(monkeypatch: pytest.MonkeyPatch) -> No
     made = CheckedFilter(lambda host: True)
     for number in itertools.islice(numbers, 20):
         assert made(Host(uuid.UUID(int=number), cql.Endpoint("10.0.0.1", 9042), "dc1", "r1"))
-        assert len(made._said) <= 5
+        assert len(made._results) <= 5

@@ -132,9 +132,11 @@ class ControlConnection:
         owner: Owner,
         start: Callable[[Callable[[], Coroutine[Any, Any, None]]], object],
     ) -> None:
-        self._backend = backend
-        self._timer = timer
         self._clock = timer.clock
+        timeout, request_class = config.control_timeout, backend.request_class
+        self._tables_of: Callable[[Connection], SystemTables] = lambda connection: SystemTables(
+            connection, request_class, timer, timeout
+        )
         self._config = config
         self._owner = owner
         self._contacts = contacts = ContactPoints(
@@ -248,12 +250,7 @@ class ControlConnection:
         """
         changed = None
         if connection is not None:
-            changed = SystemTables(
-                connection,
-                self._backend.request_class,
-                self._timer,
-                self._config.control_timeout,
-            )
+            changed = self._tables_of(connection)
 
         def tables() -> SystemTables | None:
             if self._closed:
@@ -329,8 +326,7 @@ class ControlConnection:
         tables = self._tables
         if tables is None:
             log(logging.WARNING, "looking for a node failed", error)
-            return
-        if tables.connection.lost is not None:
+        if tables is None or tables.connection.lost is not None:
             return
         self._failures += 1
         if isinstance(error, RequestTimeout) or self._failures >= PATIENCE:

@@ -1,4 +1,4 @@
-"""The choices that a session leaves to its user, as values: frozen, comparable, without I/O.
+"""Policies: what a session lets its user decide, as frozen and comparable values.
 
 ========================  ==========================================================================
 :class:`Routing`          which hosts are used, and in which order
@@ -7,7 +7,7 @@
 :class:`Reconnection`     how long to wait before a host is tried again
 ========================  ==========================================================================
 
-Each is decided by pure functions: time and random numbers are arguments.
+They are pure functions: time and random numbers are arguments.
 """
 
 from cqlproto_anyio.policies.reconnection import (

@@ -1,10 +1,10 @@
-"""Policies of the user's as a session asks them: what they raise or return by mistake is logged,
-and the answer that does least takes its place.
+"""The user's policies as a session calls them: exceptions and invalid results are logged, and
+replaced by a safe default.
 
-They are asked in the session's own tasks and in callbacks of the event loop, where an exception
-would end the session for everyone. A speculation that raises sends no further attempt, a filter
-says what it said of the host before, and hosts are tried again as they are by default. A retry
-policy is asked in the caller's task: what it raises is the caller's.
+They are called in the session's own tasks and in callbacks of the event loop, where an exception
+would end the session. A speculation policy that raises sends no other attempt; a host filter that
+raises returns what it returned for the host before; a reconnection policy that raises is replaced
+by the default one. A retry policy is called in the caller's task: its exceptions are the caller's.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ __all__ = ["CheckedFilter", "CheckedReconnection", "CheckedTracker", "checked_re
 
 
 def _seconds(name: str, value: Any) -> float:
-    """Return a number of seconds, at least 0; infinity is one."""
+    """Check and return a number of seconds; at least 0, maybe infinity."""
     return float(number(name, value, 0.0, math.inf, "a number of seconds, at least 0"))
 
 
-# Of how many hosts a filter's answer is remembered; there are no such clusters.
+# For how many hosts a filter's result is remembered: more than any cluster has.
 _MOST_HOSTS = 10_000
 
 
 class CheckedReconnection:
-    """A reconnection policy that always has an answer.
+    """A reconnection policy that never raises.
 
     Arguments:
-        policy: what is asked.
+        policy: the user's policy.
     """
 
-    __slots__ = ("_otherwise", "_policy", "_report")
+    __slots__ = ("_default", "_policy", "_report")
 
     def __init__(self, policy: Reconnection) -> None:
         self._policy = policy
-        self._otherwise = ExponentialReconnection()
+        self._default = ExponentialReconnection()
         self._report = Report(f"the reconnection policy {type(policy).__name__}")
 
     def delay(self, failures: int, fraction: float) -> float:
-        """Return what the policy says, or :class:`ExponentialReconnection` if that makes no sense.
+        """Return the policy's delay, or that of :class:`ExponentialReconnection` if it is invalid.
 
         Arguments:
             failures: how many attempts have failed in a row; at least 1.
@@ -62,51 +62,51 @@ class CheckedReconnection:
             return _seconds("delay()", self._policy.delay(failures, fraction))
         except BaseException as exc:
             self._report(exc)
-            return self._otherwise.delay(failures, fraction)
+            return self._default.delay(failures, fraction)
 
 
 class CheckedFilter:
-    """A host filter that always has an answer.
+    """A host filter that never raises.
 
     Arguments:
-        function: what is asked.
+        function: the user's filter.
 
     Attributes:
-        failure: what it raised first; None if it never did.
+        failure: the first exception of the filter; None if it never raised.
     """
 
-    __slots__ = ("_function", "_report", "_said", "failure")
+    __slots__ = ("_function", "_report", "_results", "failure")
 
     def __init__(self, function: Any) -> None:
         self._function = function
         self._report = Report("Routing.host_filter")
-        self._said: dict[UUID, bool] = {}
+        self._results: dict[UUID, bool] = {}
         self.failure: str | None = None
 
     def __call__(self, host: Host) -> bool:
-        """Return whether a host may be used: what was said of it before, or False, if the function
-        raises."""
+        """Return whether a host may be used. If the filter raises, return its last result for the
+        host, or False."""
         try:
-            said = bool(self._function(host))
+            result = bool(self._function(host))
         except BaseException as exc:
             self.failure = self.failure or described(exc)
             self._report(exc)
-            return self._said.get(host.host_id, False)
-        self._said[host.host_id] = said
-        if len(self._said) > _MOST_HOSTS:  # most of which have left
-            del self._said[next(iter(self._said))]
-        return said
+            return self._results.get(host.host_id, False)
+        self._results[host.host_id] = result
+        if len(self._results) > _MOST_HOSTS:  # the oldest, which has probably left
+            del self._results[next(iter(self._results))]
+        return result
 
 
 class CheckedTracker:
     """A tracker that never raises.
 
     Arguments:
-        tracker: what is asked.
-        report: told of what it raises.
+        tracker: the tracker of the user's policy.
+        report: logs what the tracker raises.
 
     Raises:
-        ConfigError: its ``attempts`` is no number.
+        ConfigError: the tracker's ``attempts`` is not an int of at least 0.
     """
 
     __slots__ = ("_report", "_tracker", "attempts")
@@ -117,14 +117,14 @@ class CheckedTracker:
         self._report = report
 
     def record(self, seconds: float) -> None:
-        """Let it learn of a request."""
+        """Record the latency of a request."""
         try:
             self._tracker.record(seconds)
         except BaseException as exc:
             self._report(exc)
 
     def delay(self) -> float | None:
-        """Return when the next attempt is due, or None."""
+        """Return the delay before the next attempt, or None."""
         try:
             delay = self._tracker.delay()
             return None if delay is None else _seconds("delay()", delay)
@@ -134,7 +134,7 @@ class CheckedTracker:
 
 
 def tracker_of(speculation: Speculation, report: Report) -> Tracker | None:
-    """Return a policy's new tracker, or None if it can't make one."""
+    """Return a new tracker of a policy, or None if the policy raises."""
     try:
         return CheckedTracker(speculation.tracker(), report)
     except BaseException as exc:
@@ -143,10 +143,10 @@ def tracker_of(speculation: Speculation, report: Report) -> Tracker | None:
 
 
 def checked_retry(decision: object) -> Retry | None:
-    """Return what a retry policy has decided.
+    """Check and return the decision of a retry policy.
 
     Raises:
-        ConfigError: it is no decision.
+        ConfigError: the decision is not a :class:`Retry` or None, or its delay is invalid.
     """
     if decision is not None and not isinstance(decision, Retry):
         raise ConfigError(f"decide() returned {decision!r}, not a Retry or None")

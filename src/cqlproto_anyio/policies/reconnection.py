@@ -1,7 +1,7 @@
-"""How long to wait before a host that couldn't be reached is tried again.
+"""Reconnection policies: how long to wait before the next attempt to connect to a host.
 
 A policy is a pure function of the number of failures and of a random number, which is an argument.
-Who decides *when* to ask is :mod:`cqlproto_anyio._network.host_state`.
+:mod:`cqlproto_anyio._network.host_state` decides when it is called.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from cqlproto_anyio.policies.backoff import backoff
 
 __all__ = ["ConstantReconnection", "ExponentialReconnection", "Reconnection"]
 
-# A year: what is longer is a mistake.
+# A year; a longer wait is a mistake.
 _LONGEST = 366 * 86_400.0
 
 
 class Reconnection(Protocol):
-    """Says how long to wait between attempts to connect to a host."""
+    """Decides how long to wait between attempts to connect to a host."""
 
     def delay(self, failures: int, fraction: float) -> float:
         """Return how long to wait after the last failure, in seconds.
@@ -42,12 +42,11 @@ class ExponentialReconnection:
     Attributes:
         base: the wait after the first failure, in seconds.
         maximum: the longest wait, in seconds.
-        jitter: how much of a wait is left to chance, from 0 to 1: with 0.25 it is between three
-            quarters of it and all of it, so that clients which lost a node together don't come back
-            together.
+        jitter: the random part of a wait, from 0 to 1: with 0.25 a wait is between three quarters
+            of it and all of it, so that clients that lost a node together don't reconnect together.
 
     Raises:
-        ConfigError: an attribute has no such value.
+        ConfigError: an attribute is invalid.
     """
 
     base: float = 0.25
@@ -70,10 +69,10 @@ class ConstantReconnection:
 
     Attributes:
         seconds: the wait, in seconds.
-        jitter: how much of it is left to chance, from 0 to 1.
+        jitter: the random part of the wait, from 0 to 1.
 
     Raises:
-        ConfigError: an attribute has no such value.
+        ConfigError: an attribute is invalid.
     """
 
     seconds: float = 1.0
@@ -84,5 +83,5 @@ class ConstantReconnection:
         _check("jitter", self.jitter, 0.0, 1.0)
 
     def delay(self, failures: int, fraction: float) -> float:
-        """Return how long to wait, in seconds; the same after however many failures."""
+        """Return how long to wait, in seconds, however many attempts have failed."""
         return self.seconds * (1.0 - self.jitter * fraction)

@@ -1,12 +1,11 @@
-"""Whether a request that failed is tried again, and where.
+"""Retry policies: whether a request that failed is tried again, and where.
 
-A policy is a pure function of the error: it keeps nothing between calls, asks no clock and rolls no
-dice, so that one serves every session and can be compared, hashed and tested as a table.
+A policy is a pure function of the error: it has no state, no clock and no random numbers. So one
+policy serves every session, and can be compared, hashed and tested as a table.
 
-What it decides is whether another try *helps*. Whether one is *safe* isn't left to it: a request
-that may have been applied is sent again only if it is idempotent, and that is settled before a
-policy is asked. Nor can a policy lower the consistency: an answer at a level that nobody asked for
-is a wrong answer.
+A policy decides whether another attempt would *help*. Whether it would be *safe* is settled before:
+a request that may have been applied is sent again only if it is idempotent. A policy can't lower
+the consistency either, since an answer at a lower level than requested is a wrong answer.
 """
 
 from __future__ import annotations
@@ -39,30 +38,34 @@ if TYPE_CHECKING:
 
 __all__ = ["DefaultRetry", "NoRetry", "Retry", "RetryPolicy"]
 
-# Why a replica failed (v5 section 8, <reasonmap>): it doesn't know the table as the coordinator
-# does, which passes while an ALTER spreads through the cluster.
+# Why a replica failed (v5 section 8, <reasonmap>): its schema differs from the coordinator's, until
+# an ALTER has spread through the cluster.
 INCOMPATIBLE_SCHEMA = 0x0003
-_PASSING = frozenset({0x0000, INCOMPATIBLE_SCHEMA})  # a node of 5.0 says "unknown" (0)
-# .. and what every replica would say again, after as much work: too many tombstones, a read too
-# large, too many indexes read.
+_TRANSIENT = frozenset({0x0000, INCOMPATIBLE_SCHEMA})  # Cassandra 5.0 sends 0, "unknown"
+# Reasons that are the same on every replica: too many tombstones, too large a read, too many
+# indexes read.
 _SAME_EVERYWHERE = frozenset({0x0001, 0x0004, 0x0007})
+
+
+# After so many attempts the delay stays the same.
+_MAX_DOUBLINGS = 17
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A decision: try again.
+    """The decision to try again.
 
     Attributes:
-        next_host: whether to try the next host of the plan, or the same one once more.
-        delay: the longest wait before, in seconds.
+        next_host: whether to try the next host of the query plan, or the same one again.
+        delay: the longest pause before the attempt, in seconds.
     """
 
     next_host: bool
     delay: float = 0.0
 
     def wait(self, fraction: float) -> float:
-        """Return how long to wait, in seconds: from half the delay to all of it, so that requests
-        that failed together don't come back together.
+        """Return the pause in seconds, from half the delay to all of it, so that requests that
+        failed together aren't sent again together.
 
         Arguments:
             fraction: a random number in [0, 1).
@@ -71,32 +74,32 @@ class Retry:
 
 
 class RetryPolicy(Protocol):
-    """Decides whether a failed request is tried again. Must be hashable, and compare by value."""
+    """Decides whether a failed request is tried again. It must be hashable and compare by value."""
 
     def decide(
         self, error: CQLError, *, attempt: int, idempotent: bool, reads: bool
     ) -> Retry | None:
-        """Return what to do about a failure; None gives up and raises it.
+        """Return how to try again, or None to raise the error.
 
-        Only asked where another try is safe, and only while the call's deadline hasn't passed.
+        It is called only if another attempt is safe and the deadline has not passed.
 
         Arguments:
-            error: what failed.
-            attempt: how many attempts have failed by now; 1 for the first.
-            idempotent: whether the caller says that repeating the statement does no harm.
-            reads: whether the statement changes nothing.
+            error: the failure.
+            attempt: how many attempts have failed so far; 1 for the first.
+            idempotent: whether the statement is marked as idempotent.
+            reads: whether the statement only reads.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class NoRetry:
-    """Gives up at the first failure."""
+    """Raises the first failure."""
 
     def decide(
         self, error: CQLError, *, attempt: int, idempotent: bool, reads: bool
     ) -> Retry | None:
-        """Return None, whatever happened."""
+        """Return None for every error."""
         return None
 
 
@@ -106,61 +109,59 @@ _NEXT_HOST = Retry(next_host=True)
 
 @dataclass(frozen=True, slots=True)
 class DefaultRetry:
-    """Tries again where that is likely to help, and at most a few times.
+    """Tries again if that is likely to help, a few times at most.
 
     =================================  ===========================================================
     error                              decision
     =================================  ===========================================================
-    ``ConnectionLost`` and other       the next host: this one is gone.
+    ``ConnectionLost`` and other       the next host: this one can't be reached.
     ``ConnectionFailed``
     ``IsBootstrapping``                the next host: this one joins the cluster and can't read.
     ``ServerOverloaded``               the next host, after a delay that doubles each time: without
-                                       one the load would only move on.
-    ``ServerError``                    the next host: what went wrong is this node's own matter,
-                                       such as a table that it hasn't heard of yet.
+                                       a delay the load would only move on.
+    ``ServerError``                    the next host: the cause is on this node alone, such as a
+                                       table that it has not heard of yet.
     ``RemoteProtocolError``            the next host, as the first failure only: this one's reply
                                        can't be read.
-    ``Unprepared``                     the next host: this one forgets statements faster than they
+    ``Unprepared``                     the next host: this one evicts statements faster than they
                                        are prepared.
     ``Unavailable``                    the next host, as the first or second failure: another
-                                       coordinator may see replicas that this one doesn't. If it
-                                       sees as few there are as few.
+                                       coordinator may see replicas that this one doesn't.
     ``ReadTimeout``                    the same host, as the first failure only, if enough replicas
-                                       answered but the one that was to send the data didn't: the
-                                       coordinator has noticed and will ask another. Otherwise
-                                       never: replicas that are too slow get no faster by it.
+                                       answered but not the one that was to send the data: the
+                                       coordinator has noticed and will ask another one. Otherwise
+                                       never: replicas that are too slow stay too slow.
     ``ReadFailure``                    of a read, the next host, after a delay that doubles each
-                                       time, unless the replicas say (v5) that they would fail
-                                       everywhere, such as for too many tombstones: nodes disagree
-                                       on the schema for a second while a table is altered.
-    ``WriteTimeout``                   the same host, as the first failure only, if it was the
-                                       batch log that wasn't written (``BATCH_LOG``) and the
-                                       statement is idempotent: none of the batch was sent to its
-                                       replicas, but the log may be found and played. Otherwise
-                                       never.
+                                       time: while a table is altered nodes disagree on the schema
+                                       for a second. Never if the replicas give a reason (v5) that
+                                       is the same everywhere, such as too many tombstones.
+    ``WriteTimeout``                   the same host, as the first failure only, if the batch log
+                                       was not written in time (``BATCH_LOG``) and the statement is
+                                       idempotent: the batch was not sent to its replicas, but the
+                                       log may still be found and replayed. Otherwise never.
     ``WriteFailure``                   the next host, after a delay that doubles each time, if the
-                                       statement is idempotent and all that failed did so, as far
-                                       as they say (v5), for a schema that they don't know yet.
-                                       Otherwise never.
-    ``RequestTimeout``                 never: the time that the call had is over.
-    ``Overloaded``                     never: it is the client that has too much to do.
-    ``TruncateError``                  never: TRUNCATE needs all nodes; a person has to look.
+                                       statement is idempotent and all reasons that the replicas
+                                       give (v5) are a schema that they don't know yet. Otherwise
+                                       never.
+    ``RequestTimeout``                 never: the call's timeout has passed.
+    ``Overloaded``                     never: the client itself has too many requests.
+    ``TruncateError``                  never: TRUNCATE needs all nodes to be up.
     ``ResponseTooLarge``               never, whatever a policy says: each node would send as much.
     all others                         never: they would fail again (``InvalidQuery``,
-                                       ``Unauthorized``, ``RequestTooLarge``, ..), or nobody knows
-                                       what they did (``CASWriteUnknown``, ..).
+                                       ``Unauthorized``, ``RequestTooLarge``, ..), or their effect
+                                       is unknown (``CASWriteUnknown``, ..).
     =================================  ===========================================================
 
     Attributes:
-        max_attempts: how many times a request is sent at most, the first one included, so that a
-            cluster in trouble gets no more than so many times its load.
-        overload_delay: the longest wait after the first ``ServerOverloaded``, in seconds; twice as
-            long after the next.
-        schema_delay: the same after a failure of replicas that may not have heard of a change of
-            the schema yet.
+        max_attempts: how many times a request is sent at most, the first time included. It bounds
+            the load on a cluster in trouble.
+        overload_delay: the longest pause after the first ``ServerOverloaded``, in seconds; it
+            doubles each time.
+        schema_delay: the longest pause after replicas failed that may not have heard of a change
+            of the schema, in seconds; it doubles each time.
 
     Raises:
-        ConfigError: an attribute has no such value.
+        ConfigError: an attribute is invalid.
     """
 
     max_attempts: int = 4
@@ -175,19 +176,19 @@ class DefaultRetry:
     def decide(
         self, error: CQLError, *, attempt: int, idempotent: bool, reads: bool
     ) -> Retry | None:
-        """Return what the table above says."""
+        """Return the decision of the table above."""
         if attempt >= self.max_attempts or isinstance(error, NoHostAvailable):
             return None
         if isinstance(error, (ConnectionFailed, IsBootstrapping, ServerError, Unprepared)):
             return _NEXT_HOST
         if isinstance(error, ServerOverloaded):
-            return Retry(next_host=True, delay=backoff(self.overload_delay, attempt))
+            return _later(self.overload_delay, attempt)
         if isinstance(error, ReadFailure):
             hopeless = not _SAME_EVERYWHERE.isdisjoint(_reasons(error).values())
-            return self._later(attempt) if reads and not hopeless else None
+            return _later(self.schema_delay, attempt) if reads and not hopeless else None
         if isinstance(error, WriteFailure):
-            passing = _PASSING.issuperset(_reasons(error).values())
-            return self._later(attempt) if idempotent and passing else None
+            transient = _TRANSIENT.issuperset(_reasons(error).values())
+            return _later(self.schema_delay, attempt) if idempotent and transient else None
         if isinstance(error, Unavailable):
             return _NEXT_HOST if attempt <= 2 else None
         if attempt > 1:
@@ -201,12 +202,13 @@ class DefaultRetry:
             return _SAME_HOST if idempotent and error.write_type == "BATCH_LOG" else None
         return None
 
-    def _later(self, attempt: int) -> Retry:
-        """Try another host in a while: what is wrong passes when the nodes have heard of it."""
-        return Retry(next_host=True, delay=backoff(self.schema_delay, attempt))
+
+def _later(delay: float, attempt: int) -> Retry:
+    """Try the next host after a delay that doubles with each attempt."""
+    return Retry(next_host=True, delay=backoff(delay, min(attempt, _MAX_DOUBLINGS)))
 
 
 def _reasons(error: ReadFailure | WriteFailure) -> Mapping[object, int]:
-    """Return why each replica failed, by its address; before v5 there are only their numbers."""
+    """Return why each replica failed, by its address; empty before v5."""
     reasons: Mapping[object, int] = error.details.get("reasons", {})
     return reasons

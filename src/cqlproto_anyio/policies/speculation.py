@@ -1,11 +1,11 @@
-"""When a request that has no answer yet is sent to another host as well.
+"""Speculation policies: when a request without an answer is sent to another host as well.
 
-The first answer wins. This costs load for a shorter tail, so a policy says how long to wait first
-and how many more attempts there may be. Only requests that may be sent twice are: reads, and writes
-that are called idempotent.
+The first answer is used. This trades load for a lower tail latency, so a policy decides how long to
+wait first and how many more attempts there may be. Only requests that may be sent twice are: reads,
+and writes that are marked as idempotent.
 
 What a policy learns from past requests belongs to one session: :meth:`Speculation.tracker` makes
-the part that learns, so that the policies themselves are values, which can be compared and hashed.
+the object that learns, so that the policies themselves are values that can be compared and hashed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LONGEST = 3600.0
 
 
 class Tracker(Protocol):
-    """What one session knows about how long its requests take.
+    """What one session has learned about the latency of its requests.
 
     Attributes:
         attempts: how many attempts there may be besides the first.
@@ -38,18 +38,19 @@ class Tracker(Protocol):
         """Learn from a request that was answered.
 
         Arguments:
-            seconds: how long it took from its first attempt to the answer that was taken.
+            seconds: the time from its first attempt to the answer that was used.
         """
         ...
 
     def delay(self) -> float | None:
-        """Return how long to wait for an answer before the next attempt, in seconds; None for no
-        further attempt now."""
+        """Return how long to wait for an answer before the next attempt, in seconds; None to send
+        no other attempt now."""
         ...
 
 
 class Speculation(Protocol):
-    """Says when to send a request to another host as well. Must be hashable, compare by value."""
+    """Decides when a request is sent to another host as well. It must be hashable and compare by
+    value."""
 
     def tracker(self) -> Tracker:
         """Return a new tracker, for one session."""
@@ -72,7 +73,7 @@ class _Constant:
         self.attempts = attempts
 
     def record(self, seconds: float) -> None:
-        """Nothing is to be learnt."""
+        """Learn nothing: the delay is constant."""
 
     def delay(self) -> float | None:
         return self._delay
@@ -80,14 +81,14 @@ class _Constant:
 
 @dataclass(frozen=True, slots=True)
 class ConstantSpeculation:
-    """Sends another attempt whenever so much time has passed without an answer.
+    """Sends another attempt after each delay without an answer.
 
     Attributes:
         delay: how long to wait before each further attempt, in seconds.
         attempts: how many attempts there may be besides the first.
 
     Raises:
-        ConfigError: an attribute has no such value.
+        ConfigError: an attribute is invalid.
     """
 
     delay: float
@@ -98,27 +99,27 @@ class ConstantSpeculation:
         _check_attempts(self.attempts)
 
     def tracker(self) -> Tracker:
-        """Return what says this delay."""
+        """Return a tracker with this delay."""
         return _Constant(self.delay, self.attempts)
 
 
 @dataclass(frozen=True, slots=True)
 class PercentileSpeculation:
-    """Sends another attempt when a request takes longer than nearly all did lately.
+    """Sends another attempt when a request takes longer than a percentile of the recent ones.
 
-    With the 99th percentile about one request of a hundred is sent twice. When a whole cluster
-    becomes slow all requests are late at once, and are sent twice until the window has seen enough
-    of them: ``attempts`` bounds what that costs.
+    With the 99th percentile about one request in a hundred is sent twice. When the whole cluster
+    becomes slow, all requests are sent twice until the window holds enough of the slow ones;
+    ``attempts`` bounds the cost.
 
     Attributes:
-        percentile: how many of a hundred requests shall have been answered by then; below 100.
+        percentile: the percentage of requests that are answered before the delay; below 100.
         attempts: how many attempts there may be besides the first.
         least: the shortest delay, in seconds.
         most: the longest delay, in seconds.
-        window: how many requests are looked back upon: from half of it to all of it.
+        window: the percentile is of this many recent requests, or of half as many.
 
     Raises:
-        ConfigError: an attribute has no such value, or the window is too small for the percentile.
+        ConfigError: an attribute is invalid, or the window is too small for the percentile.
     """
 
     percentile: float = 99.0
@@ -138,17 +139,17 @@ class PercentileSpeculation:
 
     @property
     def samples(self) -> int:
-        """How many requests must have been answered before there is a delay: so many that five of
-        them are beyond the percentile."""
+        """How many requests must be answered before there is a delay: enough for five of them to be
+        above the percentile."""
         return math.ceil(500 / (100 - self.percentile))
 
     def tracker(self) -> Tracker:
-        """Return a histogram without requests."""
+        """Return an empty histogram."""
         return _Histogram(self)
 
 
-# Times are counted in buckets that grow by a twelfth of an octave, 6 % each: the delay is no more
-# than so much too long. The first ends at 50 us, the last begins after more than an hour.
+# Latencies are counted in buckets, each 6 % (a twelfth of an octave) wider than the one before, so
+# the delay is at most 6 % too long. The first bucket ends at 50 us, the last starts above an hour.
 _PER_OCTAVE = 12
 _SHORTEST = 50e-6
 _BUCKETS = 28 * _PER_OCTAVE
@@ -157,11 +158,10 @@ _log2 = math.log2
 
 
 class _Histogram:
-    """How long requests took, as counts per bucket: those of this half of the window and those of
-    the half before.
+    """The latencies of requests, counted per bucket: in this half of the window and the one before.
 
-    Recording is one logarithm and two additions. The percentile is found anew now and then, not per
-    request.
+    Recording takes one logarithm and two additions. The percentile is computed once per ``samples``
+    requests.
     """
 
     __slots__ = ("_before", "_counts", "_delay", "_left", "_policy", "_samples", "attempts")
@@ -187,7 +187,7 @@ class _Histogram:
         return self._delay
 
     def _renew(self) -> None:
-        """Find the percentile; forget the older half when this one is full."""
+        """Compute the percentile; drop the older half of the window when this one is full."""
         self._left = self._samples
         policy = self._policy
         sums = list(accumulate(map(add, self._before, self._counts)))

@@ -277,7 +277,7 @@ def test_nonsense_gives_hosts_that_make_sense(
         assert list(host.tokens) == sorted(host.tokens)
         assert 0 < host.endpoint.port < 65_536
         assert host.endpoint.address not in ("0.0.0.0", "::")
-    completed = [note for note in found.notes if note.endswith("is used")]
+    completed = [note for note in found.notes if note.endswith("are used")]
     left_out = len(found.notes) - len(completed)
     assert len(found.hosts) == 1 + len(others) - left_out
     Topology(found.hosts, {"ks": {"class": "SimpleStrategy", "replication_factor": "2"}}).replicas(

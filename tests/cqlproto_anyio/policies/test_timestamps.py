@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cqlproto_anyio.policies.timestamps import MOST_AHEAD, TOLD_AHEAD, ClockBehind, Timestamps
+from cqlproto_anyio.policies.timestamps import MOST_AHEAD, REPORTED_AHEAD, ClockBehind, Timestamps
 
 # Steps of the clock in microseconds, back and forth: by little, by much, and none.
 steps = st.lists(
@@ -48,7 +48,7 @@ def test_they_increase_and_are_never_far_ahead(moves: list[int]) -> None:
             assert stamp == max(clock.now, before + 1) == stamps.last
             assert stamp - clock.now <= MOST_AHEAD
             found.append(stamp)
-        assert all(TOLD_AHEAD < ahead == before + 1 - clock.now for ahead in told)
+        assert all(REPORTED_AHEAD < ahead == before + 1 - clock.now for ahead in told)
     assert all(first < second for first, second in pairwise(found))
 
 
