@@ -1,4 +1,4 @@
-"""A wrong value is refused where it is given, with its name; a secret is never shown."""
+"""Invalid values are refused with the name of the setting; secrets are never shown."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ BAD_OPTIONS: dict[str, list[Any]] = {
 
 
 class Incomparable:
-    """As arrays are, of which "equal" is no bool."""
+    """Like an array, whose == returns no bool."""
 
     def __eq__(self, other: object) -> bool:
         raise ValueError("the truth value is ambiguous")
@@ -178,7 +178,7 @@ def test_what_is_converted() -> None:
 
 
 async def test_times_without_end() -> None:
-    """Nothing overflows where a session computes with them."""
+    """The session computes with them without overflow."""
     for endless in (math.inf, 1e308, 10**308):
         fields: dict[str, Any] = {
             name: endless for name in BAD_CONFIG if name.endswith(("_timeout", "_interval"))

@@ -1,4 +1,4 @@
-"""Ways to begin and end a session: awaited or entered, waiting for a cluster, forgotten."""
+"""Opening and closing sessions: awaited or entered, waiting for a cluster, never closed."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ async def test_waiting_for_a_cluster(hosts: int, caplog: pytest.LogCaptureFixtur
 
 
 async def test_all_of_the_time_is_waited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long the pauses between the attempts are."""
+    """The pauses between attempts may be longer than the time left."""
     monkeypatch.setattr(entry, "_FIRST_PAUSE", 3600.0)
     monkeypatch.setattr(entry, "_LONGEST_PAUSE", 3600.0)
     cluster = FakeCluster(1)

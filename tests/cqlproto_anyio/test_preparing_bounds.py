@@ -1,5 +1,4 @@
-"""Preparing has bounds of its own: a host that is silent or refuses costs a moment, whoever waits,
-and however many come later."""
+"""The bounds of preparing: a host that is silent or refuses delays callers only for a moment."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ STAY_DOWN = ConstantReconnection(3600, 0)
 
 @contextmanager
 def silent(cluster: FakeCluster, *hosts: FakeHost) -> Iterator[None]:
-    """Let these hosts not answer PREPARE; the requests are in ``cluster.waiting``."""
+    """Make these hosts hold PREPARE; the requests are in ``cluster.waiting``."""
     usual = cluster._prepare
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -49,7 +48,7 @@ def silent(cluster: FakeCluster, *hosts: FakeHost) -> Iterator[None]:
 
 
 def asked(cluster: FakeCluster, text: str | None = None) -> Counter[FakeHost]:
-    """Return how often each host was asked to prepare anything, or one statement."""
+    """Return the number of PREPAREs at each host, of all statements or of one."""
     assert cluster.seen is not None
     return Counter(
         request.host
@@ -105,8 +104,8 @@ async def test_two_of_three_hosts_are_silent() -> None:
 
 
 async def test_later_callers_do_not_put_off_the_end() -> None:
-    """One host, which answers the second time it is asked: it is asked although callers keep
-    coming, and all of them get what it says."""
+    """One host answers only the second PREPARE. It is sent although callers keep coming, and all of
+    them get its outcome."""
     async with serving() as server, server.session(control_timeout=0.1) as session:
         outcomes: list[Outcome] = []
         async with anyio.create_task_group() as group:
@@ -195,7 +194,7 @@ async def test_a_host_that_is_silent_when_told_again_is_left_for_another() -> No
 
 
 async def test_the_only_host_may_be_slow_to_learn_again() -> None:
-    """There is no other one to go to, and time is left."""
+    """There is no other host, and time is left."""
     async with serving() as server, server.session(control_timeout=0.05) as session:
         server.answer = answers.echo(server)
         handle = await session.prepare(SELECT)
@@ -214,8 +213,8 @@ async def test_the_only_host_may_be_slow_to_learn_again() -> None:
 
 
 async def test_one_host_of_three_has_stopped() -> None:
-    """No reading of a new statement fails: where it is prepared, and where it is executed, the host
-    that has stopped is left before the time is over."""
+    """No read with a new statement fails: preparing and executing both go on at another host before
+    the deadline."""
     cluster = FakeCluster(3)
     async with session_on(
         cluster, control_timeout=0.4, heartbeat_timeout=0.2, heartbeat_interval=60.0
@@ -275,7 +274,7 @@ async def test_one_host_refuses_what_others_prepare(verb: str, meet: object) -> 
 @pytest.mark.parametrize("reply", [VOID, row_v(1)], ids=["void", "rows"])
 @pytest.mark.parametrize("again", [False, True])
 async def test_one_host_answers_nonsense(reply: Response, again: bool) -> None:
-    """What can't answer a PREPARE."""
+    """Messages that are no answer to PREPARE."""
     cluster = FakeCluster(3)
     bad = cluster.hosts[2]
     usual = cluster._prepare
@@ -361,7 +360,7 @@ async def test_all_hosts_but_one_are_gone(attempts: int) -> None:
 
 
 async def test_forgotten_in_a_batch_by_a_host_that_refuses() -> None:
-    """Both statements are unknown, and each is refused: the other host takes the batch."""
+    """A host refuses both statements of a batch; the other host executes it."""
     cluster = FakeCluster(2)
     bad = cluster.hosts[0]
     cluster.answer = lambda request: unprepared(request) if request.host is bad else VOID

@@ -1,5 +1,5 @@
-"""Prepared statements on several hosts: told of where they are asked for, once; changed with the
-schema; kept as long as somebody holds them."""
+"""Prepared statements on several hosts: prepared once where needed, again after schema changes, and
+kept while in use."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ INT, TEXT = NATIVE_TYPES["int"], NATIVE_TYPES["text"]
 
 
 def prepares(cluster: FakeCluster, text: str | None = None) -> Counter[FakeHost]:
-    """Return how often each host was asked to prepare, or to prepare one statement."""
+    """Return the number of PREPAREs at each host, of all statements or of one."""
     assert cluster.seen is not None
     return Counter(
         request.host
@@ -181,7 +181,7 @@ async def test_changed_columns_are_swapped_with_their_id(
 async def test_a_type_is_altered_and_values_of_its_new_form_go_through(
     verb: str, evicted: bool
 ) -> None:
-    """Without UNPREPARED: the event makes the statement be prepared anew before it is used."""
+    """Without UNPREPARED: after the event the statement is prepared again before its next use."""
     cluster = FakeCluster(2)
     cluster.seen = []
     schema = Schema(cluster)

@@ -1,4 +1,4 @@
-"""How long ``connect`` takes: as long as one host needs that works, and never for ever."""
+"""How long ``connect`` takes: as long as the first working host needs, within ``start_timeout``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SOON = 3.0  # seconds: less than one attempt at a host that doesn't answer takes
 
 
 def mostly_dead(hosts: int = 31) -> FakeCluster:
-    """A cluster of which only the first host answers; the others don't even refuse."""
+    """A cluster of which only the first host answers; the others accept no connection."""
     cluster = FakeCluster(hosts)
     for host in cluster.hosts[1:]:
         host.reachable = False
@@ -125,7 +125,7 @@ def columnless(request: FakeRequest) -> Response:
 async def test_a_server_that_knows_no_system_tables(
     answer: Callable[[FakeRequest], Response], local_dc: str | None
 ) -> None:
-    """The session works with its contact point, and with more as soon as more is told."""
+    """The session works with its contact point, and uses other hosts once it has read them."""
     cluster = FakeCluster(3)
     one = cluster.hosts[0]
     for table in (LOCAL, PEERS_V2, "system.peers", KEYSPACES):

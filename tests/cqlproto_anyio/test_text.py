@@ -214,7 +214,7 @@ def test_what_is_found_is_what_the_tokens_say(start: str, parts: list[str]) -> N
 def test_a_text_takes_a_few_matches_however_long(
     verb: str, literals: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And no step of Python's for each of its tokens."""
+    """Without a step of Python for each token."""
     matches = 0
 
     class Counted:

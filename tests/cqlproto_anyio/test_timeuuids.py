@@ -1,4 +1,4 @@
-"""New timeuuids."""
+"""New timeuuids: unique and in order."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""Preparing statements: once for all who ask at the same time, and again at the host that asks.
+"""Preparing statements: one PREPARE for all calls that need the same statement at the same time.
 
-PREPARE belongs to no task, since the first who asks may be cancelled while the others go on. A
-statement is prepared at one host; another that is handed it answers UNPREPARED, and learns of it
-then. So a host that comes back is told what it is asked for, when it is asked, and nothing else.
+A statement is prepared at one host. Another host that gets it in EXECUTE answers UNPREPARED, and
+the statement is prepared there too. A host that has restarted is thus told only the statements that
+are executed on it.
 
-One preparation (a *flight*) serves all who ask meanwhile, and has bounds of its own, which no later
-caller extends: a host that is silent for a while is no longer the only one that is asked, and after
-``control_timeout`` the flight ends. If it fails, each caller decides by its own retry policy
-whether to go on at another host; the first one that does begins the next flight.
+One preparation (a *flight*) serves all calls that need its statement meanwhile. It belongs to no
+task, because the first caller may be cancelled while the others wait. Later callers don't extend
+its time: if a host is silent, another host is asked too, and after ``control_timeout`` the flight
+ends. If it fails, each caller's retry policy decides whether to try another host; the first caller
+that does begins the next flight.
 """
 
 from __future__ import annotations
@@ -46,25 +47,25 @@ if TYPE_CHECKING:
 __all__ = ["SILENT", "Preparer", "Told", "refused_everywhere"]
 
 SILENT = "prepare"
-"""The stage of a ConnectionFailed that says that a host doesn't answer PREPARE."""
+"""The ``stage`` of a ConnectionFailed for a host that doesn't answer PREPARE."""
 
-# A silent host is waited for alone for this part of the flight's time; then for twice as long
-# together with another host, and so on: at most four hosts are asked in one flight.
+# The part of the flight's time after which a second host is asked. Each further host is asked after
+# twice as long a wait, so a flight asks four hosts at most.
 _PATIENCE = 0.1
-# Failures after which the other hosts that were asked may still prepare the statement.
+# Failures after which another host that was asked may still prepare the statement.
 _PASSING = (ConnectionFailed, DatabaseError, Overloaded, RemoteProtocolError)
 
-# What a flight does, by what is prepared and, where a host is to learn of it anew, its connection.
+# The statement, and the connection to the host that must prepare it; None if any host will do.
 FlightKey = tuple["Key", "Connection | None"]
 
 
 class Told:
-    """What has come of a preparation.
+    """The outcome of a preparation.
 
     Attributes:
-        statement: the statement, or None if it could not be prepared.
-        message: what PREPARED said, likewise.
-        failed: what hosts have failed with, in order, with the connections to them.
+        statement: the statement; None if it could not be prepared.
+        message: the PREPARED message; None likewise.
+        failed: the failures, in order, each with the connection it happened on.
     """
 
     __slots__ = ("failed", "message", "statement")
@@ -81,14 +82,14 @@ class Told:
 
     @property
     def error(self) -> Exception:
-        """What to raise if there is no statement: the last refusal, or else the last failure."""
+        """The error to raise: the last refusal by a server, or else the last failure."""
         errors = [error for error, _ in self.failed]
         refusals = [error for error in errors if isinstance(error, DatabaseError)]
         return (refusals or errors)[-1]
 
     @property
     def is_silent(self) -> bool:
-        """Whether hosts may yet prepare the statement that were too slow."""
+        """Whether it failed because hosts were too slow, and may succeed if tried again."""
         slow = [
             isinstance(each, ConnectionFailed) and each.stage == SILENT for each, _ in self.failed
         ]
@@ -96,26 +97,31 @@ class Told:
 
 
 def refused_everywhere(error: Exception) -> bool:
-    """Return whether no host would prepare a statement that one has refused so."""
+    """Return whether every host would refuse to prepare the statement with the same error."""
     return isinstance(error, DatabaseError) and error.code == ErrorCode.SYNTAX_ERROR
 
 
 class Preparer:
-    """The statements of a session, and those that are being prepared.
+    """Prepares the statements of a session and caches them.
 
     Arguments:
-        size: how many statements are kept.
-        usual: the keyspace that ``connect`` named, or None.
-        timeout: how long hosts may take to prepare a statement, in seconds.
-        timer: of the session.
-        other: returns a connection to a host that is at none of the connections given, or None.
-        request_class: makes what a task waits for.
+        size: the maximum number of cached statements.
+        default_keyspace: the keyspace given to ``connect``, or None.
+        timeout: how long a flight may take, in seconds.
+        timer: the session's timer.
+        other: returns a connection to a host that none of the given connections leads to, or None.
+        request_class: the event loop's class of requests, which callers wait in.
+        warnings: logs the servers' warnings.
+
+    Attributes:
+        statements: the cache.
+        changes: the number of schema changes so far.
     """
 
     def __init__(
         self,
         size: int,
-        usual: str | None,
+        default_keyspace: str | None,
         *,
         timeout: float,
         timer: Timer,
@@ -129,11 +135,11 @@ class Preparer:
         self.timer = timer
         self.other = other
         self.changes = 0
-        self._usual = usual
+        self._default_keyspace = default_keyspace
         self._request_class = request_class
-        # those that users hold too, which may have left the cache
+        # all statements still in use, also those evicted from the cache
         self._known: WeakValueDictionary[Key, Statement] = WeakValueDictionary()
-        # those that are not outdated, by the keyspace that they are about, "" for any
+        # those that are not outdated, by the keyspace they use; "" if it is not known
         self._fresh: dict[str, WeakSet[Statement]] = {}
         self._flights: dict[FlightKey, _Flight] = {}
 
@@ -141,31 +147,31 @@ class Preparer:
         return len(self._flights)
 
     def key(self, query: str, keyspace: str | None) -> Key:
-        """Return the key of a statement: what is unqualified means another table elsewhere."""
-        return query if keyspace == self._usual else (keyspace, query)
+        """Return the cache key of a statement, given the keyspace of its unqualified names."""
+        return query if keyspace == self._default_keyspace else (keyspace, query)
 
     def known(self, query: str, keyspace: str | None) -> Statement | None:
-        """Return a statement that needn't be prepared, or None."""
+        """Return the statement if it is prepared and not outdated, or None."""
         key = self.key(query, keyspace)
         statement = self.statements.get(key)
         if statement is None and (statement := self._known.get(key)) is not None:
-            self.statements.put(key, statement)  # somebody holds it although it was dropped here
+            self.statements.put(key, statement)  # evicted, but still in use
         return None if statement is None or statement.stale else statement
 
     def outdate(self, keyspace: str) -> None:
-        """The schema of a keyspace has changed."""
+        """Outdate the statements of a keyspace, whose schema has changed."""
         self.changes += 1
-        # each is outdated once, however many changes there are before it is prepared anew
+        # Outdated statements are removed, so many changes in a row cost no more than one.
         for name in (keyspace, ""):
             for statement in self._fresh.pop(name, ()):
                 statement.outdate()
 
     def renew(self, statement: Statement, message: PreparedMessage) -> None:
-        """Let a statement be what PREPARED says now."""
+        """Update a statement that was prepared again."""
         statement.renew(message)
-        self._is_fresh(statement)
+        self._add_fresh(statement)
 
-    def _is_fresh(self, statement: Statement) -> None:
+    def _add_fresh(self, statement: Statement) -> None:
         fresh = self._fresh.get(statement.uses_keyspace)
         if fresh is None:
             fresh = self._fresh[statement.uses_keyspace] = WeakSet()
@@ -181,21 +187,21 @@ class Preparer:
         *,
         here: bool = False,
     ) -> Told:
-        """Prepare a statement, once however many ask for it.
+        """Prepare a statement, or wait for the flight that does.
 
         Arguments:
-            query: the text.
-            settings: the options of the call, of which the keyspace and the timeout matter.
-            deadline: when that ends, in seconds of the session's clock.
-            connection: where to begin, unless that is under way elsewhere.
-            renew: the statement, if it is known and has to be prepared anew.
-            here: whether this very host is to learn of it; else any host will do.
+            query: the statement's text.
+            settings: the options of the call; its keyspace and timeout are used.
+            deadline: when the call ends, in seconds of the session's clock.
+            connection: where to send PREPARE, if no flight is under way.
+            renew: the statement, if it is prepared again.
+            here: whether the host of ``connection`` must prepare it; otherwise any host may.
 
         Returns:
-            the statement, or what hosts have failed with.
+            the statement, or the failures.
 
         Raises:
-            UsageError: the keyspace can't be told in this version.
+            UsageError: the protocol version has no keyspace option.
             RequestTimeout: the deadline has passed.
         """
         keyspace = settings.keyspace if renew is None else renew.keyspace
@@ -214,7 +220,7 @@ class Preparer:
         *,
         here: bool,
     ) -> Told:
-        """Wait for the flight that is under way, or begin one."""
+        """Wait for the flight under way, or begin one."""
         at = (key, connection if here else None)
         settings.check(connection.version)
         waiting = self._request_class(query, settings.timeout)
@@ -222,7 +228,7 @@ class Preparer:
         flight = self._flights.get(at)
         begins = flight is None
         if flight is None:
-            keyspace = self._usual if isinstance(key, str) else key[0]
+            keyspace = self._default_keyspace if isinstance(key, str) else key[0]
             flight = self._flights[at] = _Flight(self, at, query, keyspace)
         waiting.connection = connection if begins else flight.asked[-1]
         flight.waiters[waiting] = None
@@ -236,22 +242,22 @@ class Preparer:
             raise
         finally:
             flight.waiters.pop(waiting, None)
-            waiting.value = None  # it may be kept until it would have been due
+            waiting.value = None  # the timer may hold the request until its deadline
         return told
 
     def ended(self, at: FlightKey, flight: _Flight) -> None:
-        """A flight has ended."""
+        """Forget a flight that has ended."""
         if self._flights.get(at) is flight:
             del self._flights[at]
 
     def keep(self, key: Key, message: PreparedMessage, connection: Connection) -> Statement:
-        """Take what PREPARED said."""
+        """Return the statement for a PREPARED message: a new one, or the known one updated."""
         statement = self._known.get(key)
         if statement is None:
-            keyspace, query = (self._usual, key) if isinstance(key, str) else key
+            keyspace, query = (self._default_keyspace, key) if isinstance(key, str) else key
             statement = Statement(query, keyspace, message, connection.version)
             self._known[key] = statement
-            self._is_fresh(statement)
+            self._add_fresh(statement)
         else:
             statement.set_version(connection.version)
             self.renew(statement, message)
@@ -260,18 +266,18 @@ class Preparer:
 
 
 class _Flight:
-    """One preparation.
+    """One preparation, at one host or several.
 
     Arguments:
-        owner: the session's preparations.
-        at: what stands for it there.
-        query: the text.
+        owner: the preparer.
+        at: the flight's key.
+        query: the statement's text.
         keyspace: the keyspace of its unqualified names, or None.
 
     Attributes:
-        waiters: the requests of those who wait for what comes of it.
-        asked: the connections over which it was sent.
-        failed: what hosts have failed with.
+        waiters: the requests that the callers wait in.
+        asked: the connections that PREPARE was sent over.
+        failed: the failures, each with its connection.
     """
 
     __slots__ = (
@@ -319,18 +325,18 @@ class _Flight:
         request.deadline = self._started + owner.timeout
         request.call(self._arrived)
         try:
-            request.carry(Prepare(self._query, self._told_keyspace(connection)))
+            request.carry(Prepare(self._query, self._sent_keyspace(connection)))
             connection.submit(request)
         except Exception as exc:
-            self._note(exc, connection)
+            self._add_failure(exc, connection)
             return
         self._requests[request] = connection
         owner.timer.keep_deadline(request)
         if self._at[1] is None:
             self._alarm.set(owner.timer.clock() + self._patience)
 
-    def _told_keyspace(self, connection: Connection) -> str | None:
-        """Return the keyspace that PREPARE names; before v5 it is the connection's."""
+    def _sent_keyspace(self, connection: Connection) -> str | None:
+        """Return the keyspace to send in PREPARE; before v5, None: the connection has one."""
         version = connection.version
         if version.has_keyspace_option:
             return self._keyspace
@@ -342,9 +348,9 @@ class _Flight:
         return None
 
     def _impatient(self) -> None:
-        """The host that was asked last is silent: another one is asked as well.
+        """Ask another host too, because the hosts asked so far are silent.
 
-        Whether the first one lives is found out meanwhile, since other requests go there too.
+        Their connections are probed, since other requests use them too.
         """
         self._patience *= 2
         following = self._owner.other(self.asked)
@@ -355,19 +361,19 @@ class _Flight:
             if not self._ended:
                 self._ask(following)
 
-    def _note(self, error: Exception, connection: Connection) -> None:
+    def _add_failure(self, error: Exception, connection: Connection) -> None:
         if isinstance(error, CQLError):
-            error.maybe_applied = False  # what failed was PREPARE
+            error.maybe_applied = False  # only PREPARE was sent
         self.failed.append((error, connection))
 
     def _arrived(self, request: Detached) -> None:
         connection = self._requests.pop(request, None)
-        if self._ended or connection is None:  # its caller's stack was full as it was sent
+        if self._ended or connection is None:  # submit() raised after sending it
             return
         owner = self._owner
         error = request.error
         if error is not None and not isinstance(error, Exception):
-            error = RuntimeError(f"{type(error).__name__} came of PREPARE")
+            error = RuntimeError(f"PREPARE failed with {type(error).__name__}")
         if isinstance(error, RequestTimeout):
             elapsed = owner.timer.clock() - self._started
             error = ConnectionFailed(
@@ -379,21 +385,23 @@ class _Flight:
             message = request.value.message
             if type(message) is PreparedMessage:
                 statement = owner.keep(self._at[0], message, connection)
-                if owner.changes != self._changes:  # it may be of before the change
+                if owner.changes != self._changes:  # the schema has changed meanwhile
                     statement.outdate()
                 self._end(Told(self.failed, statement, message))
                 return
             if isinstance(message, Error):
                 error = database_error(message, host=connection.name, query=self._query)
             else:
-                error = RemoteProtocolError(f"{type(message).__name__} came in answer to PREPARE")
+                error = RemoteProtocolError(
+                    f"the answer to PREPARE must be PREPARED, got {type(message).__name__}"
+                )
                 error.host = connection.name
-        self._note(error, connection)
+        self._add_failure(error, connection)
         if not self._requests or not isinstance(error, _PASSING) or refused_everywhere(error):
             self._end(Told(self.failed))
 
     def _end(self, told: Told) -> None:
-        """Tell those who wait, and give up what is still under way."""
+        """Give the outcome to the callers, and abandon the requests still under way."""
         self._ended = True
         self._alarm.cancel()
         self._owner.ended(self._at, self)

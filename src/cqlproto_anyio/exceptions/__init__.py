@@ -1,4 +1,4 @@
-"""What the client raises, in one tree with what the core raises.
+"""The exceptions of the client and the core, in one tree.
 
     CQLError                       .maybe_applied .host .attempts
       ProtocolError                LocalProtocolError, RemoteProtocolError,
@@ -14,9 +14,9 @@
       RequestTimeout               also a TimeoutError
       Overloaded                   the client's own queue is full
       ClockDrifted                 the clock was set back; a conditional statement was not sent
-      DatabaseError                the server answered by an ERROR: one class per code
+      DatabaseError                the server answered with an ERROR: one class per code
 
-There is no ExceptionGroup anywhere.
+The client never raises an ExceptionGroup.
 """
 
 from __future__ import annotations
@@ -97,19 +97,19 @@ __all__ = [
 
 
 class UsageError(CQLError):
-    """The caller asked for something that can't be; nothing was sent."""
+    """The call is wrong; nothing was sent."""
 
 
 class ConfigError(UsageError):
-    """A setting is wrong, or two of them don't go together."""
+    """A setting is invalid, or two settings contradict each other."""
 
 
 class SessionClosed(UsageError):
-    """The session is closed, or was while the request was under way."""
+    """The session is closed, or was closed while the request was in flight."""
 
 
 class PageTokenMismatch(UsageError):
-    """The page token is damaged or belongs to another query, other parameters or keyspace."""
+    """The page token is damaged, or belongs to another query, keyspace or other parameters."""
 
 
 class ParameterError(UsageError):
@@ -117,19 +117,19 @@ class ParameterError(UsageError):
 
 
 class RequestTooLarge(UsageError):
-    """The request is longer than the server accepts."""
+    """The request is longer than the protocol or the server allows."""
 
 
 class ResultError(CQLError):
-    """The request succeeded, but its result isn't what was asked of it."""
+    """The request succeeded, but its result isn't what the caller asked for."""
 
 
 class RowNotFound(ResultError):
-    """One row was asked for and there is none."""
+    """The result has no row, where one is required."""
 
 
 class MultipleRows(ResultError):
-    """One row was asked for and there are several."""
+    """The result has several rows, where one is required."""
 
 
 class ResultTooLarge(ResultError):
@@ -137,7 +137,7 @@ class ResultTooLarge(ResultError):
 
 
 class ConnectionFailed(CQLError, OSError):
-    """No connection could be made to a node, or it was lost.
+    """A connection to a node could not be opened, or was lost.
 
     Attributes:
         host: the node, as ``address:port``.
@@ -157,23 +157,23 @@ class ConnectionFailed(CQLError, OSError):
 
 
 class AuthenticationFailed(ConnectionFailed):
-    """The server wants credentials, or refuses those it was given."""
+    """The server requires credentials, or refuses those it was given."""
 
 
 class NotCQL(ConnectionFailed):
-    """What listens there doesn't speak CQL's native protocol."""
+    """The server at this address doesn't speak the CQL native protocol."""
 
 
 class TLSFailed(ConnectionFailed):
-    """The TLS handshake failed: no TLS there, or a certificate that isn't trusted."""
+    """The TLS handshake failed: the server has no TLS, or its certificate isn't trusted."""
 
 
 class VersionRejected(ConnectionFailed):
-    """The server speaks none of the protocol versions that the client does, or not the one that
+    """The server supports no protocol version of the client, or not the one that
     ``Config(protocol_version=)`` names.
 
     Attributes:
-        supported_versions: what the server says it speaks; empty if that could not be read.
+        supported_versions: the versions that the server supports; empty if it doesn't say.
         next_version: the version to try next; None if none is left.
     """
 
@@ -182,22 +182,23 @@ class VersionRejected(ConnectionFailed):
 
 
 class ConnectionLost(ConnectionFailed):
-    """The connection broke while requests were under way.
+    """The connection broke while requests were in flight.
 
     Attributes:
-        query: the statement that was, or None.
+        query: the statement in flight, or None.
     """
 
     query: str | None = None
 
 
 class ClockDrifted(CQLError):
-    """A conditional statement was not sent: the session's writes bear timestamps of the future.
+    """A conditional statement was not sent, because the session's writes have timestamps in the
+    future.
 
-    The machine's clock was ahead when they were made, and was set back since. The statement gets
-    its timestamp from a server: where it meets one of these writes it would be lost, although the
-    server says that it was applied. It works again once the clock has caught up, and in another
-    session, which knows nothing of these writes.
+    The machine's clock was ahead when they were made, and was set back since. A conditional
+    statement gets its timestamp from a server. An earlier write with a higher timestamp would win
+    over it, although the server reports it as applied. Conditional statements work again when the
+    clock has caught up, or in a new session, which has none of these timestamps.
 
     Attributes:
         drift: how far the clock is behind the latest timestamp, in seconds.
@@ -206,20 +207,20 @@ class ClockDrifted(CQLError):
     def __init__(self, drift: float) -> None:
         super().__init__(
             f"this machine's clock was set back: it is {drift:,.3f} s behind the timestamp of the"
-            " session's latest write, which a conditional statement could not prevail over: wait"
-            " until it has caught up, or connect anew"
+            " session's latest write, and a conditional statement would lose against that write:"
+            " wait until the clock has caught up, or open a new session"
         )
         self.drift = drift
 
 
 class NoHostAvailable(ConnectionFailed):
-    """No node could be reached; ``attempts`` has what happened at each.
+    """No node could be reached; ``attempts`` has the failure at each.
 
     Attributes:
         host: the node that was tried last; empty if none was.
-        stage: how far that got.
+        stage: how far the last attempt got.
         elapsed: how long the longest attempt took, in seconds.
-        reason: how many were tried.
+        reason: how many nodes were tried.
     """
 
     def __init__(self, attempts: Sequence[BaseException]) -> None:
@@ -237,7 +238,7 @@ class RequestTimeout(CQLError, TimeoutError):
     """The deadline passed before the answer came.
 
     Attributes:
-        timeout: the deadline, in seconds after the start.
+        timeout: the timeout of the call, in seconds.
         query: the statement, or None.
     """
 
@@ -246,37 +247,37 @@ class RequestTimeout(CQLError, TimeoutError):
 
 
 class Overloaded(CQLError):
-    """Too many requests wait in the client for their turn; nothing was sent.
+    """Too many requests wait in the client; nothing was sent.
 
-    ``Config.max_waiting`` bounds how many may. Start fewer calls at once, by a semaphore or some
-    worker tasks.
+    ``Config.max_waiting`` is the limit. Make fewer calls at the same time, with a semaphore or a
+    number of worker tasks.
     """
 
 
 def overloaded(waiting: int, what: str, most: int) -> Overloaded:
-    """Return the error for a request that is one too many to wait.
+    """Return the error for a request beyond the limit of waiting requests.
 
     Arguments:
-        waiting: how many requests wait already.
-        what: for what.
-        most: how many may, which is ``Config.max_waiting``.
+        waiting: the number of requests that wait.
+        what: what they wait for.
+        most: ``Config.max_waiting``.
     """
     return Overloaded(
         f"{waiting} requests wait for {what} already, and Config.max_waiting is {most}: start fewer"
-        " calls at once (by a semaphore or some worker tasks), or raise max_waiting"
+        " calls at once (with a semaphore or worker tasks), or raise max_waiting"
     )
 
 
 class DatabaseError(CQLError):
-    """The server answered by an ERROR (v4 section 9).
+    """The server answered with an ERROR (v4 section 9).
 
     Attributes:
         code: the error code.
         message: the server's text.
-        details: the fields of this code, by name; the classes below have them as attributes.
-        query: the statement, or None where it isn't known.
-        hint: what to do about it, where that is known, or None.
-        warnings: what the server warned of with this answer.
+        details: the fields of this error code, by name; they are also attributes.
+        query: the statement, or None if it isn't known.
+        hint: what to do about the error, or None.
+        warnings: the server's warnings in the same reply.
         tracing_id: the id of the trace, if ``trace=True`` asked for one.
     """
 
@@ -311,7 +312,7 @@ class ServerError(DatabaseError):
 
 
 class ServerProtocolError(DatabaseError):
-    """The server found a message of ours malformed."""
+    """The server found a message of the client malformed."""
 
     codes = (ErrorCode.PROTOCOL_ERROR,)
 
@@ -323,7 +324,7 @@ class BadCredentials(DatabaseError):
 
 
 class Unavailable(DatabaseError):
-    """Too few replicas are alive for the consistency; nothing was written."""
+    """Too few replicas are alive for the consistency level; nothing was written."""
 
     codes = (ErrorCode.UNAVAILABLE,)
     consistency: Consistency
@@ -350,7 +351,7 @@ class TruncateError(DatabaseError):
 
 
 class WriteTimeout(DatabaseError):
-    """Too few replicas acknowledged a write in time; it may be applied."""
+    """Too few replicas acknowledged a write in time; it may have been applied."""
 
     codes = (ErrorCode.WRITE_TIMEOUT,)
     consistency: Consistency
@@ -393,7 +394,7 @@ class FunctionFailure(DatabaseError):
 
 
 class WriteFailure(DatabaseError):
-    """Replicas failed while they executed a write; it may be applied elsewhere.
+    """Replicas failed while they executed a write; it may have been applied at others.
 
     On v5 ``details["reasons"]`` has the reason of each, by its address (v5 section 8).
     """
@@ -422,7 +423,7 @@ class CASWriteUnknown(DatabaseError):
 
 
 class InvalidSyntax(DatabaseError):
-    """The statement isn't CQL."""
+    """The statement isn't valid CQL."""
 
     codes = (ErrorCode.SYNTAX_ERROR,)
 
@@ -434,7 +435,7 @@ class Unauthorized(DatabaseError):
 
 
 class InvalidQuery(DatabaseError):
-    """The statement is CQL, but can't be executed: an unknown table, a wrong type, .."""
+    """The statement can't be executed: an unknown table, a wrong type, .."""
 
     codes = (ErrorCode.INVALID,)
 
@@ -446,7 +447,7 @@ class InvalidConfiguration(DatabaseError):
 
 
 class AlreadyExists(DatabaseError):
-    """The keyspace or table exists."""
+    """The keyspace or table already exists."""
 
     codes = (ErrorCode.ALREADY_EXISTS,)
     keyspace: str
@@ -469,7 +470,7 @@ def database_error(message: Error, *, host: str, query: str | None = None) -> Da
     """Return the exception for a server's ERROR; an unknown code becomes a plain DatabaseError."""
     kind = _BY_CODE.get(message.code, DatabaseError)
     details: dict[str, Any] = dict(message.fields)
-    if "reasons" in details:  # v5 tells why each failed, and so how many did
+    if "reasons" in details:  # v5 sends the reason of each failure instead of their number
         details.setdefault("failures", len(details["reasons"]))
     return kind(message.code, message.message, details, host=host, query=query)
 
@@ -478,10 +479,10 @@ E = TypeVar("E", bound=BaseException)
 
 
 def copied(error: E) -> E:
-    """Return the error for one of several tasks, so that each has a traceback of its own."""
+    """Return a copy of an error that several tasks raise, so that each has its own traceback."""
     try:
         mine = copy(error)
-    except Exception:  # a class of the user's, whose constructor takes other arguments: shared
+    except Exception:  # a user's class whose constructor takes other arguments
         return error
     mine.__cause__ = error.__cause__
     return mine

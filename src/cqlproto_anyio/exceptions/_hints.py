@@ -1,5 +1,5 @@
-"""What to do about the mistakes that are made first: other libraries' names and markers, forgotten
-parameters, names in capitals.
+"""Hints for common first mistakes: the names and markers of other libraries, missing parameters,
+names in upper case.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ _LITERALS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\$\$.*?\$\$|--[^\n]*
 _FOREIGN = re.compile(r"%s|%\(\w+\)s|\$\d+")
 _UNBOUND = re.compile(r"Invalid amount of bind variables|but 0 bound variables")
 _UNKNOWN = re.compile(r"(?:Undefined column name|Unknown identifier|unconfigured table) \"?(\w+)")
-# Nobody reads a hint on a text that is longer, and it is looked for on the event loop.
-_MOST_READ = 1 << 16
+# Longer texts are not searched for a mistake, since that would block the event loop.
+_MAX_READ = 1 << 16
 
 
 def server_hint(message: str, query: str | None) -> str | None:
-    """Return what to do about an error of the server's, or None.
+    """Return a hint for an error of the server, or None.
 
     Arguments:
-        message: the server's text.
+        message: the error's text.
         query: the statement, or None.
     """
     if "No keyspace has been specified" in message:
         return "pass keyspace= to connect(), or write keyspace.table"
     if _UNBOUND.search(message):
         return "the statement has bind markers: pass their values, execute(query, (value, ..))"
-    if query is None or len(query) > _MOST_READ:
+    if query is None or len(query) > _MAX_READ:
         return None
     unknown = _UNKNOWN.search(message)
     if unknown is not None:
@@ -42,7 +42,7 @@ def server_hint(message: str, query: str | None) -> str | None:
 
 
 def _case_hint(name: str, query: str) -> str | None:
-    """The server folds names that aren't quoted to lower case."""
+    """Return a hint for a name in upper case, which the server reads in lower case, or None."""
     for found in re.finditer(rf"\b{re.escape(name)}\b", query, re.I):
         if found[0] != name and query[max(found.start() - 1, 0)] != '"':
             return f'unquoted names are lower case: write "{found[0]}" in double quotes if it is so'
@@ -50,7 +50,7 @@ def _case_hint(name: str, query: str) -> str | None:
 
 
 def fold_hint(missing: Iterable[str], names: Iterable[object]) -> str:
-    """Return what to do where a marker's name differs from one that was given by its case only."""
+    """Return a hint if a marker's name and a given name differ only in upper and lower case."""
     given = {name.lower(): name for name in names if isinstance(name, str)}
     for name in missing:
         other = given.get(name)
@@ -80,7 +80,7 @@ _OPTIONS: Mapping[str, str] = {
 
 
 def option_keyword(name: str) -> str:
-    """Return what to write in place of an option that there isn't, or nothing."""
+    """Return a hint for the name of an unknown option, or an empty string."""
     hint = _OPTIONS.get(name)
     return "" if hint is None else f": {'' if hint is _BY_POSITION else 'write '}{hint}"
 
@@ -103,7 +103,7 @@ _CONNECT: Mapping[str, str] = {
 
 
 def connect_keyword(name: str, config: Iterable[str], profile: Iterable[str]) -> str:
-    """Return what to write in place of an argument that ``connect`` doesn't have, or nothing.
+    """Return a hint for an argument that ``connect`` doesn't have, or an empty string.
 
     Arguments:
         name: the argument.

@@ -1,4 +1,4 @@
-"""What is said of code of the user's that raises."""
+"""Logging and describing errors of user code."""
 
 from __future__ import annotations
 

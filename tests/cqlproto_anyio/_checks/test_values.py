@@ -158,7 +158,7 @@ def test_what_raises_when_it_is_converted_is_refused_or_read_as_what_it_is() -> 
 
 @pytest.mark.parametrize("name", ["\u017ferial", "local_\u017ferial", "one\n", " one", ""])
 def test_names_that_are_only_like_a_level(name: str) -> None:
-    """The upper case of the first is SERIAL."""
+    """The upper case of the long s is S."""
     with pytest.raises(cql.ConfigError, match="^c must be SERIAL or LOCAL_SERIAL, as a"):
         checking.level("c", name, serial=True)
     with pytest.raises(ValueError, match="a consistency level must be one of"):

@@ -1,4 +1,4 @@
-"""A profile holds the options that it was given, and leaves the others as they are."""
+"""A profile changes only the options that it was given."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_no_deadline() -> None:
 
 
 def test_what_is_equal_is_not_the_same() -> None:
-    """Whatever was made before: True is no timeout because 1 is one."""
+    """Also after an equal value was accepted: 1 is a timeout, True is not."""
     for name, values in GOOD.items():
         for value in values:
             cql.Profile(**{name: value})

@@ -1,4 +1,4 @@
-"""Options of calls: checked before anything is sent, whatever was called before, and cheap."""
+"""Options of calls: checked before anything is sent, and cached."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def verbs(session: cql.Session, query: str, **options: Any) -> list[Any]:
 
 
 def asked(server: Server) -> Any:
-    """What the last request said besides the statement."""
+    """Return the parameters of the last request."""
     message = server.seen[-1].message
     assert isinstance(message, (Batch, Execute, Query))
     return message if isinstance(message, Batch) else message.parameters
@@ -93,7 +93,7 @@ async def test_what_is_equal_is_converted_and_not_confused() -> None:
 
 
 class Counted:
-    """Counts what is made of classes while it lasts."""
+    """Counts the objects made of some classes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made: dict[str, int] = {}
@@ -143,7 +143,7 @@ async def test_what_is_not_on_the_wire_makes_no_binder(
 
 
 async def test_each_call_has_its_own_timestamp() -> None:
-    """Also where calls wait for their turn, and are packed in another order than they were made."""
+    """Also if calls wait, and are packed in another order than they were made."""
     async with serving() as server, server.session(max_in_flight=2, grow_at=2) as session:
         server.answer = preparing(server)
         await session.prepare(INSERT)
@@ -190,7 +190,7 @@ async def test_the_binders_of_other_options_are_other_ones() -> None:
 
 
 class Unhashable:
-    """Policies of a program's own: they compare by value, and have no hash."""
+    """Policies of the user: comparable, but not hashable."""
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -79,7 +79,7 @@ class Camel(msgspec.Struct, rename="camel"):
 
 
 class Aliased(pydantic.BaseModel):
-    """The field b has the name that is an alias of a."""
+    """The field b has the same name as the alias of a."""
 
     a: int = pydantic.Field(alias="b")
     b: int = pydantic.Field(alias="userId")
@@ -134,7 +134,7 @@ def test_rows_and_named_tuples_are_bound_by_name_to_named_markers(given: Any) ->
 
 
 def test_rows_and_named_tuples_are_bound_by_position_to_markers_without_names() -> None:
-    """Whatever the server calls the markers, as a tuple is."""
+    """Whatever names the server makes up for them."""
     assert list(BY_POSITION.values(row_of(x=1, y=2))) == [1, 2]
     with pytest.raises(cql.ParameterError, match="3 values for 2 bind markers"):
         BY_POSITION.values(Named(1, 2))
@@ -142,7 +142,7 @@ def test_rows_and_named_tuples_are_bound_by_position_to_markers_without_names() 
 
 @pytest.mark.parametrize("given", [Named(1, 2), row_of(b=2, a=1)], ids=repr)
 def test_rows_and_named_tuples_are_bound_by_name_where_some_markers_are_named(given: Any) -> None:
-    """The others go by what the server calls them, as with objects that have no order."""
+    """The other markers have the names that the server makes up."""
     for query in ("INSERT INTO t (a, b) VALUES (?, :B)", 'INSERT INTO t (a, b) VALUES (:"a", ?)'):
         assert list(markers(query, "a", "b").values(given)) == [1, 2]
         assert list(markers(query, "b", "a").values(given)) == [2, 1]
@@ -300,7 +300,7 @@ def test_what_parameters_cannot_be(given: Any) -> None:
 
 
 def test_values_that_can_be_read_once() -> None:
-    """They are packed; what is bound to scalars stays what it is."""
+    """They are packed at once; values of scalar markers are not."""
     both = Markers(
         "INSERT INTO t (a, b) VALUES (?, ?)",
         (Column("k", "t", "a", INT), Column("k", "t", "b", ListType(INT))),

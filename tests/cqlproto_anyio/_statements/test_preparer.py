@@ -1,5 +1,4 @@
-"""Preparing: once for all who ask, again when the server has forgotten, and by what the reply
-says."""
+"""Preparing: once for all callers, again after UNPREPARED, and with columns from a reply."""
 
 from __future__ import annotations
 
@@ -187,7 +186,7 @@ async def test_a_node_that_keeps_forgetting_is_not_asked_for_ever() -> None:
 
 @pytest.mark.parametrize("verb", ["execute", "handle", "page", "stream", "batch"])
 async def test_another_id_is_taken(verb: str) -> None:
-    """As after an update of the server, which makes ids in another way."""
+    """A server of another release makes another id of the same text."""
     async with serving() as server, server.session() as session:
         generation = 0
 
@@ -270,8 +269,7 @@ async def test_what_a_batch_names_is_prepared_one_by_one() -> None:
 async def test_columns_that_change_are_read_by_what_the_reply_says(
     each_version: ProtocolVersion,
 ) -> None:
-    """After ALTER each reply is read by the columns that it brings itself; on v5 it says besides
-    whether they last."""
+    """After ALTER a reply brings the columns it is decoded with; on v5 also their new id."""
     async with serving() as server, server.session() as session:
         server.answer = preparing(server)
         handle = await session.prepare("SELECT * FROM t WHERE k = ?")
@@ -300,7 +298,7 @@ async def test_columns_that_change_are_read_by_what_the_reply_says(
 
 
 async def test_on_v5_columns_that_come_unannounced_serve_one_reply() -> None:
-    """As of an LWT, whose columns depend on its outcome."""
+    """The columns of a lightweight transaction depend on its outcome."""
     async with serving() as server, server.session() as session:
         server.answer = preparing(server)
         handle = await session.prepare("SELECT * FROM t WHERE k = ?")
@@ -313,7 +311,7 @@ async def test_on_v5_columns_that_come_unannounced_serve_one_reply() -> None:
 
 
 async def test_on_v5_the_columns_need_not_come_again() -> None:
-    """The server leaves them out; on v4 they come each time, for nothing would tell of others."""
+    """On v5 the server leaves them out; on v4 every reply has them, since they may have changed."""
     async with serving() as server, server.session() as session:
         server.answer = echo(server)
         for number in range(3):
@@ -324,7 +322,7 @@ async def test_on_v5_the_columns_need_not_come_again() -> None:
 
 
 async def test_markers_that_change_are_bound_anew() -> None:
-    """A type that was altered: what is prepared again says how to bind."""
+    """A user-defined type was altered: preparing again says how to bind."""
     async with serving() as server, server.session() as session:
         server.answer = echo(server)
         handle = await session.prepare(SELECT)

@@ -1,4 +1,4 @@
-"""Warnings of servers are logged: the first of each kind, without values."""
+"""Server warnings are logged: the first of each kind, without values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOMBSTONES = "Read 0 live rows and 1001 tombstone cells for query SELECT * FROM 
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged since this was last asked."""
+    """Return what was logged since the last call."""
     records = [record for record in caplog.records if record.name == LOGGER]
     assert all(record.levelno == logging.WARNING for record in records)
     assert all(record.name.startswith("cqlproto_anyio.") for record in records)

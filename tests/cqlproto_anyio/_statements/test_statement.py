@@ -1,4 +1,4 @@
-"""Prepared statements: outdated, renewed; a USE."""
+"""Prepared statements: outdating and renewing them; USE is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_use_is_refused() -> None:
 
 
 def test_what_is_outdated_stays_so_until_it_is_prepared_anew() -> None:
-    """A stream of its pages may go on meanwhile, on connections of another version too."""
+    """Its pages may be streamed meanwhile, also on connections of another version."""
     one = statement("INSERT INTO t (a) VALUES (?)", "a")
     assert one.fast_path
     one.outdate()

@@ -1,4 +1,4 @@
-"""What is said of the mistakes that are made first, by who comes from another library."""
+"""Hints for common first mistakes, such as the names of other libraries."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_batches_of_something_else() -> None:
 async def test_parameters_one_by_one(hooked: bool) -> None:
     class Told(cql.Hooks):
         def request_finished(self, record: cql.RequestRecord) -> None:
-            """Makes the session one that is observed."""
+            """Makes ``connect`` return an instrumented session."""
 
     async with session_on(FakeCluster(1), hooks=Told() if hooked else None) as session:
         verbs: Any = session
@@ -152,7 +152,7 @@ from cqlproto.testing import linked_pair
 
 
 def test_packages_that_are_missing_are_named() -> None:
-    """By what an index has: this library's extras are known where it is published alone."""
+    """The hints name packages that an index has, not the extras of this library."""
     ran = subprocess.run([sys.executable, "-c", MISSING], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     lz4, snappy, hypothesis = ran.stdout.splitlines()
