@@ -14,19 +14,19 @@ from collections import OrderedDict
 from copy import copy
 from typing import TYPE_CHECKING, Protocol
 
-import anyio
-
 from cqlproto._events import (
     ConnectionEnded,
     PushReceived,
     ResponseReceived,
     ResponseUnreadable,
 )
-from cqlproto.exceptions import MessageTooLarge, ResponseTooLarge
-from cqlproto_anyio._checks.callables import described, throwable
+from cqlproto.exceptions import MessageTooLarge, RemoteProtocolError, ResponseTooLarge
+from cqlproto_anyio._checks.callables import throwable
+from cqlproto_anyio._network.transport import Transport
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     ConnectionLost,
+    Overloaded,
     RequestTooLarge,
     SessionClosed,
     overloaded,
@@ -119,9 +119,7 @@ class Connection:
         self.requests: dict[int, Request] = {}
         self.orphans = 0
         self.backlog = 0
-        self._stream = stream
         self._core = core
-        self._backend = backend
         self._clock = backend.clock
         self._config = config
         self._max_in_flight = config.max_in_flight
@@ -131,12 +129,11 @@ class Connection:
         self._max_unsent = config.max_unsent
         self.since = backend.clock()
         self._queue: OrderedDict[Request, None] = OrderedDict()
-        self._scope: anyio.CancelScope | None = None
         self.data_to_send = core.data_to_send
         self.silent = True  # nothing is queued, as far as the transfer has been told
-        self._transfer = backend.transfer(stream, self)
-        self._wake = self._transfer.wake
-        self.flush = self._transfer.flush
+        self._transport = Transport(stream, self, backend, config.close_timeout)
+        self._wake = self._transport.wake
+        self.flush = self._transport.flush
 
     @property
     def in_flight(self) -> int:
@@ -164,7 +161,7 @@ class Connection:
             ValueConversionError, RequestTooLarge, LocalProtocolError: it can't be written.
         """
         if self.lost is not None:
-            raise self._loss(request)
+            raise _loss_for(request, self)
         request.connection = self
         core = self._core
         if (
@@ -173,10 +170,7 @@ class Connection:
             or core.unsent >= self._max_unsent
         ) and self._must_wait():
             if len(self._queue) >= self._config.max_waiting:
-                what = f"{self.endpoint}, where {core.in_flight} are in flight,"
-                error = overloaded(len(self._queue), what, self._config.max_waiting)
-                error.host = str(self.endpoint)
-                raise error
+                raise _overloaded(self, self._config.max_waiting)
             self._queue[request] = None
             self.backlog += 1
             return
@@ -193,7 +187,7 @@ class Connection:
             LocalProtocolError: no stream id is left at all, or it can't be written.
         """
         if self.lost is not None:
-            raise self._loss(request)
+            raise _loss_for(request, self)
         request.connection = self
         self._start(request)
 
@@ -319,8 +313,7 @@ class Connection:
             )
             self._tell_owner()
             self._tell_all(cause)
-        if self._scope is not None:
-            self._scope.cancel()
+        self._transport.stop()
 
     def _unasked(self, event: Event) -> None:
         """A push is for who listens: the control connection alone has registered for any."""
@@ -341,35 +334,13 @@ class Connection:
         else:
             self.heard = True
         if request is not None:
-            error.host = self.name
-            error.query = request.query
-            error.maybe_applied = request.maybe_applied()
-            request.fail(error)
+            request.fail(_of_request(error, request, self.name))
 
-    # -- the life of it
+    # -- the end
 
     async def run(self) -> None:
-        """Serve until the connection is lost or closed; then every request has been told."""
-        try:
-            with anyio.CancelScope() as self._scope:
-                if self.lost is None:
-                    await self._transfer.run()
-        except BaseException as exc:  # a bug: the requests must not hang for it
-            if self._backend.is_cancellation(exc):
-                raise
-            cause = exc
-            while isinstance(cause, BaseExceptionGroup):  # of the tasks that pull
-                cause = cause.exceptions[0]
-            self.lose(described(cause), cause)
-        finally:
-            if self.lost is None:
-                self.lose("the event loop is shutting down", None)
-            with anyio.move_on_after(self._config.close_timeout, shield=True):
-                try:
-                    await self._stream.aclose()
-                except BaseException as exc:  # whatever a transport of the user's raises
-                    if self._backend.is_cancellation(exc):
-                        raise
+        """Serve until the connection is lost or closed; then every request has its answer."""
+        await self._transport.run()
 
     def close(self, error: ConnectionFailed | SessionClosed) -> None:
         """End the connection; the requests under way get an error like this one."""
@@ -377,8 +348,7 @@ class Connection:
             self.lost = error
             self._tell_owner()
             self._tell_all(error.__cause__)
-        if self._scope is not None:
-            self._scope.cancel()
+        self._transport.stop()
 
     def give_up(self, reason: str) -> None:
         """End a connection that must not be used any more, as if it were lost."""
@@ -398,17 +368,34 @@ class Connection:
         for request in requests:
             if request in unsent or not self._core.abandon(request.stream_id):
                 request.stream_id = 0
-            error = self._loss(request)
+            error = _loss_for(request, self)
             error.__cause__ = cause
             request.fail(error)
 
-    def _loss(self, request: Request) -> Exception:
-        """Return this request's own copy of what happened to the connection."""
-        assert self.lost is not None
-        error = copy(self.lost)
-        error.__cause__ = self.lost.__cause__
-        error.host = str(self.endpoint)
-        error.maybe_applied = request.maybe_applied()
-        if isinstance(error, ConnectionLost):
-            error.query = request.query
-        return error
+
+def _loss_for(request: Request, connection: Connection) -> Exception:
+    """Return the request's own copy of the error that ended the connection."""
+    assert connection.lost is not None
+    error = copy(connection.lost)
+    error.__cause__ = connection.lost.__cause__
+    error.host = connection.name
+    error.maybe_applied = request.maybe_applied()
+    if isinstance(error, ConnectionLost):
+        error.query = request.query
+    return error
+
+
+def _of_request(error: RemoteProtocolError, request: Request, host: str) -> RemoteProtocolError:
+    """Say in the error of an unreadable reply which request it ends."""
+    error.host = host
+    error.query = request.query
+    error.maybe_applied = request.maybe_applied()
+    return error
+
+
+def _overloaded(connection: Connection, max_waiting: int) -> Overloaded:
+    """Return the error for a request that finds too many waiting."""
+    where = f"{connection.name}, where {connection.in_flight} are in flight,"
+    error = overloaded(connection.waiting, where, max_waiting)
+    error.host = connection.name
+    return error

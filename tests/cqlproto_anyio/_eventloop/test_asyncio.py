@@ -52,7 +52,7 @@ async def session() -> AsyncIterator[cql.Session]:
         server.answer = echo(server)
         port = await server.listen()
         async with cql.connect("127.0.0.1", port=port, config=ALONE) as session:
-            assert isinstance(connection(session)._stream, SocketStream)
+            assert isinstance(connection(session)._transport._stream, SocketStream)
             yield session
 
 
@@ -166,11 +166,11 @@ async def test_cancelled_at_any_turn_of_the_loop(session: cql.Session) -> None:
 
 
 async def test_asyncios_own_timeout(session: cql.Session) -> None:
-    connection(session)._stream._transport.pause_reading()
+    connection(session)._transport._stream._transport.pause_reading()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):
             await read(session, 1)
-    connection(session)._stream._transport.resume_reading()
+    connection(session)._transport._stream._transport.resume_reading()
     await idle(session)
 
 
