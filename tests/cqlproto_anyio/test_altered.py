@@ -191,9 +191,9 @@ async def test_a_change_during_preparation_is_not_forgotten() -> None:
             async with anyio.create_task_group() as group:
                 call = start(group, lambda: session.prepare(WRITE))
                 await until(lambda: cluster.waiting)
-                before = session._runtime.preparations.changes
+                before = snapshot(session).schema_changes
                 cluster.tell_schema("UPDATED", "ks", "t")
-                await until(lambda: session._runtime.preparations.changes > before)
+                await until(lambda: snapshot(session).schema_changes > before)
                 [request] = cluster.waiting
                 assert isinstance(request.message, Prepare)
                 request.reply(usual(request, request.message))

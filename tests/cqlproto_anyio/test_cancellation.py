@@ -176,15 +176,14 @@ async def test_verbs(scenario: Any, native: bool, lost: bool) -> None:
     reconnection = cql.ConstantReconnection(0.001)
     async with serving() as server, server.session(reconnection=reconnection) as session:
         server.answer = answers(server)
-        cluster = session._runtime.cluster
         for at in range(1, MOST):
             if lost:
-                await until(lambda: connection_of(session))
+                await until(lambda: session.statistics().connections)
                 go_on = server.hold()
                 await server.cut(session)
             async with anyio.create_task_group() as group:
                 if lost:
-                    group.start_soon(when, lambda: cluster._waiters.waiting, go_on)
+                    group.start_soon(when, lambda: snapshot(session).waiting_calls, go_on)
                 got_there = await cancelled_at(at, scenario(session, at), native)
             await idle(session)
             if not got_there:
@@ -194,7 +193,7 @@ async def test_verbs(scenario: Any, native: bool, lost: bool) -> None:
         assert at > 1
         await scenario(session, MOST)
         await idle(session)  # a stream that was closed early has its next page under way
-        assert not cluster._waiters.waiting
+        assert not snapshot(session).waiting_calls
 
 
 def troubled(server: Server) -> Callable[[Asked], Response | None]:
@@ -241,8 +240,7 @@ async def test_retries_and_second_attempts(scenario: Any, native: bool) -> None:
             for at in range(1, MOST):
                 got_there = await cancelled_at(at, scenario(session, at), native)
                 await until(answered)
-                # the heartbeat's; nothing is left to be sent later
-                assert len(session._runtime.timer.deadlines) == 1
+                assert not snapshot(session).alarms  # nothing is left to be sent later
                 if not got_there:
                     break
             else:

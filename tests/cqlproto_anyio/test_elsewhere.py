@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     Use = Callable[[], Awaitable[Any]]
 
+# Threads, and event loops within event loops, take real time.
+pytestmark = pytest.mark.real_clock
+
 INSERT = "INSERT INTO ks.t (k, v) VALUES (?, ?)"
 TRACED = "SELECT traced FROM t"
 PAGES = "SELECT v FROM pages"

@@ -51,13 +51,13 @@ async def test_schema_events_outdate_each_statement_once(monkeypatch: pytest.Mon
             cluster.tell_schema("UPDATED", "ks", "t")
         cluster.tell_schema("UPDATED", "elsewhere", "t")
         cluster.tell_schema("CREATED", "last", "t")
-        await until(lambda: session._runtime.preparations.changes == 2002)
+        await until(lambda: snapshot(session).schema_changes == 2002)
         assert len(outdated) == 50
         # what is prepared anew is outdated anew
         for number in range(5):
             await statement(session, number)
         cluster.tell_schema("UPDATED", "ks", "t")
-        await until(lambda: session._runtime.preparations.changes == 2003)
+        await until(lambda: snapshot(session).schema_changes == 2003)
         assert len(outdated) == 55
         cluster.seen = []
         await statement(session, 1)

@@ -75,8 +75,7 @@ async def test_no_router_of_before_is_kept_by_statements() -> None:
         assert alive(Router) <= before + 1
         routed = weakref.ref(handles[-1]._statement)
         handles.clear()
-        session._runtime.statements._statements.clear()
-        await turns()  # asyncio keeps the request that woke this task until it waits again
+        await many_others(session)
         gc.collect()
         assert routed() is None  # and no selector keeps a statement
 
@@ -99,14 +98,12 @@ async def test_latencies_of_policies_that_nobody_uses_are_forgotten() -> None:
     async with session_on(cluster) as session:
         await connected(session, cluster.hosts)
         used = cql.PercentileSpeculation(90)
-        tracker = session._runtime.trackers.of(used)
         for number in range(3 * trackers_module._MAX_TRACKERS):
             await session.execute(
                 SELECT, (1,), speculation=cql.ConstantSpeculation(60 + number / 1000)
             )
             await session.execute(SELECT, (1,), speculation=used)
-            assert len(session._runtime.trackers) <= trackers_module._MAX_TRACKERS
-        assert session._runtime.trackers.of(used) is tracker
+            assert snapshot(session).trackers <= trackers_module._MAX_TRACKERS
 
 
 async def test_options_that_differ_with_every_call_leave_a_bounded_number_of_things() -> None:
@@ -122,14 +119,12 @@ async def test_options_that_differ_with_every_call_leave_a_bounded_number_of_thi
             if number % 4 == 0:
                 await session.execute(f"{SELECT} /* {number} */", (1,))
             assert len(statement.binders) <= 64
-        runtime = session._runtime
-        assert len(session._settings) <= 2 * MAX_SETTINGS  # two dicts of so many
-        assert len(runtime.statements) == 20
-        assert len(runtime.preparations) == 0
         gc.collect()
-        assert len(runtime.preparations._known) <= 21
-        assert len(runtime.timer.deadlines) < 5
-        assert not runtime.supervisor._pausing
+        now = snapshot(session)
+        assert now.settings <= 2 * MAX_SETTINGS  # two dicts of so many
+        assert now.prepared == 20
+        assert now.known_statements <= 21
+        assert (now.deadlines, now.alarms, now.pausing, now.preparing) == (0, 0, 0, ())
 
 
 async def test_row_classes_leave_a_bounded_number_of_decoders() -> None:
@@ -155,8 +150,8 @@ async def test_hosts_that_have_left_are_forgotten(monkeypatch: pytest.MonkeyPatc
             cluster.remove(cluster.hosts[-1])
             cluster.tell_topology("REMOVED_NODE", new)
             await connected(session, cluster.hosts)
-        await until(lambda: len(session._runtime.cluster.all_pools) == 3)
-        assert len(session._runtime.cluster.topology.hosts) == 3
+        await until(lambda: snapshot(session).pools == 3)
+        assert len(snapshot(session).hosts) == 3
 
 
 def test_a_filter_remembers_so_many_hosts(monkeypatch: pytest.MonkeyPatch) -> None:

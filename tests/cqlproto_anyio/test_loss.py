@@ -176,7 +176,7 @@ async def test_one_reconnect_serves_all() -> None:
 async def test_a_connection_is_made_anew_without_being_asked_for() -> None:
     async with serving() as server, server.session(reconnection=SOON) as session:
         await server.cut(session)
-        await until(lambda: connection_of(session))
+        await until(lambda: session.statistics().connections)
         assert len(server.peers) == 2
         assert server.seen == []
         assert state(session) == IDLE
@@ -190,7 +190,7 @@ async def test_a_failing_reconnect_is_one_clear_error_for_each() -> None:
         # the second time the attempt has failed already, as often as not
         for _ in range(2):
             server.refuse = ConnectionRefusedError(111, "Connection refused")
-            if connection_of(session) is not None:
+            if session.statistics().connections:
                 await server.cut(session)
             async with anyio.create_task_group() as group:
                 outcomes = [start(group, lambda: session.execute(INSERT, (1,))) for _ in range(10)]
@@ -204,7 +204,7 @@ async def test_a_failing_reconnect_is_one_clear_error_for_each() -> None:
                 assert frames.count("run") == 1  # this caller's stack, and no other's
             assert len({id(outcome.error) for outcome in outcomes}) == 10
         server.refuse = None
-        await until(lambda: connection_of(session))
+        await until(lambda: session.statistics().connections)
         assert (await session.execute(SELECT, (3,))).one().v == 3
         assert state(session) == IDLE
 
@@ -325,7 +325,7 @@ async def test_a_session_outlives_many_losses() -> None:
             assert (await session.execute(SELECT, (index,))).one().v == index
             if index % 2:
                 await server.cut(session)
-        await until(lambda: connection_of(session))
+        await until(lambda: session.statistics().connections)
         assert len(server.peers) == 16
         assert losses(session) == 15
         assert state(session) == IDLE

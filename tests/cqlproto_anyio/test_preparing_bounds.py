@@ -148,11 +148,10 @@ async def test_those_who_leave_are_not_kept() -> None:
                 await until(lambda: cluster.waiting)
                 for _ in range(5):
                     leave = [start(group, lambda: session.prepare(SELECT)) for _ in range(20)]
-                    [flight] = session._runtime.preparations._flights.values()
-                    await until(lambda: len(flight.waiters) == 21)  # noqa: B023
+                    await until(lambda: snapshot(session).preparing == (21,))
                     for each in leave:
                         each.scope.cancel()
-                    await until(lambda: len(flight.waiters) == 1)  # noqa: B023
+                    await until(lambda: snapshot(session).preparing == (1,))
                 [request] = cluster.waiting
                 assert isinstance(request.message, Prepare)
                 request.reply(type(cluster)._prepare(cluster, request, request.message))

@@ -118,7 +118,7 @@ async def test_two_hundred_at_once_prepare_once_per_host(verb: str) -> None:
                 group.start_soon(one, key)
             # the replies to PREPARE come when all have heard that the hosts don't know it
             await until(lambda: forgotten == 200)
-            await until(lambda: len(session._runtime.preparations) == 3)
+            await until(lambda: len(snapshot(session).preparing) == 3)
             await turns(1000)  # a turn may read no more than one of the 200
             patch.undo()
             for request in cluster.waiting:

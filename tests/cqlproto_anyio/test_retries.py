@@ -176,15 +176,13 @@ async def test_whoever_waits_for_another_try_can_be_interrupted(way: str) -> Non
     policy = Recording((Retry(next_host=True, delay=3600),))
     async with session_on(cluster) as session, anyio.create_task_group() as group:
         await connected(session, cluster.hosts)
-        due = session._runtime.timer.deadlines
-        before = len(due)
         call = start(group, lambda: session.execute(SELECT, (1,), retry=policy, timeout=None))
-        await until(lambda: session._runtime.supervisor._pausing)
+        await until(lambda: snapshot(session).pausing)
         if way == "cancelled":
             call.scope.cancel()
             await settled(session)
             await idle(session)
-            assert len(due) == before
+            assert not snapshot(session).alarms
         else:
             await session.aclose()
             await until(lambda: call.done)
@@ -370,10 +368,10 @@ async def test_a_session_that_is_closed_between_two_attempts(
     async with session_on(cluster) as session:
         await connected(session, cluster.hosts)
 
-        async def pause(request: object, delay: float) -> None:
+        async def pause(supervisor: object, request: object, delay: float) -> None:
             await session.aclose()  # in the very turn in which the pause ends
 
-        monkeypatch.setattr(session._runtime.supervisor, "pause", pause)
+        monkeypatch.setattr(Supervisor, "pause", pause)
         with pytest.raises(cql.SessionClosed) as caught:
             await session.execute(SELECT, (1,))
     [before] = caught.value.attempts

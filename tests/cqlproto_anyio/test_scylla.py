@@ -95,10 +95,6 @@ def encoded(first: int, last: int, holders: Iterable[tuple[FakeHost, int]]) -> b
     return bytes(_encode((first, last, [(host.host_id, shard) for host, shard in holders])))
 
 
-def tablets_of(session: cql.Session) -> Any:
-    return session._runtime.cluster.selector.tablets
-
-
 # -- shards
 
 
@@ -239,7 +235,7 @@ async def test_a_tablet_in_a_reply_teaches_the_next_request() -> None:
                 [where] = seen.take()
                 assert (where.host, where.shard) == (holder, shard)
         assert seen.sent == 1
-        assert len(tablets_of(session)) == 1
+        assert snapshot(session).tablets == 1
 
 
 async def test_tablets_that_move_are_learned_anew() -> None:
@@ -294,7 +290,7 @@ async def test_a_malformed_tablet_is_ignored(kind: str) -> None:
             assert (await session.execute(SELECT, (key,))).one().v == key
             await session.execute(INSERT, (key, 1))
         assert seen.sent == 20
-        assert len(tablets_of(session)) == 0
+        assert snapshot(session).tablets == 0
         assert session.statistics().connections == 4
     assert sum(host.opened for host in cluster.hosts) == 5
 
@@ -320,7 +316,7 @@ async def test_what_is_dropped_is_forgotten(scope: str) -> None:
         await connected(session, cluster.hosts, 2)
         for key in range(12):
             await session.execute(SELECT, (key,))
-        assert len(tablets_of(session)) == 1
+        assert snapshot(session).tablets == 1
         if scope == "host":
             cluster.remove(holder)
             cluster.tell_topology("REMOVED_NODE", holder)
@@ -331,9 +327,9 @@ async def test_what_is_dropped_is_forgotten(scope: str) -> None:
         else:
             cluster.tell_schema("DROPPED", "ks", "other")
             await turns(50)
-            assert len(tablets_of(session)) == 1
+            assert snapshot(session).tablets == 1
             return
-        await until(lambda: len(tablets_of(session)) == 0)
+        await until(lambda: snapshot(session).tablets == 0)
         seen.tablets = []
         seen.take()
         topology = topology_of(cluster)

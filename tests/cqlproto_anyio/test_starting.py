@@ -139,7 +139,7 @@ async def test_a_server_that_knows_no_system_tables(
         await connected(session, cluster.hosts)
         # the pool is kept, with its connection
         assert [each for each in one.connections if not each.registered] == served
-        assert session._runtime.cluster.local_dc == "dc1"
+        assert snapshot(session).local_dc == "dc1"
         assert {each.datacenter for each in session.statistics().hosts} == {"dc1"}
 
 

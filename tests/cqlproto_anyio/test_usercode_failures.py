@@ -678,7 +678,7 @@ async def test_a_value_that_waits_for_its_turn(raised: str) -> None:
 
         group.start_soon(second)
         third = start(group, lambda: session.execute("SELECT v FROM t WHERE v = ?", (3,)))
-        await until(lambda: connection_of(session).waiting == 2)  # type: ignore[union-attr]
+        await until(lambda: session.statistics().waiting == 2)
         server.answer = echo(server)
         held.reply(ints(1))
         await until(lambda: ended and first.done and third.done)

@@ -318,7 +318,7 @@ async def test_after_a_small_step_back_timestamps_go_on_and_conditions_wait(
                 await session.execute(LWT, (1, 2), timeout=0.01)
             before = len(script.attempts)
             waiting = start(group, lambda: session.execute(LWT, (1, 2)))
-            await until(lambda: session._runtime.supervisor._pausing)
+            await until(lambda: snapshot(session).pausing)
             assert len(script.attempts) == before
             clock.now = SECOND + 10**9
             await until(lambda: waiting.done)
@@ -366,7 +366,7 @@ async def test_that_wait_can_be_interrupted(way: str) -> None:
             before = len(script.attempts)
             timeout = 0.05 if way == "late" else None
             call = start(group, lambda: session.execute(LWT, (1, 2), timeout=timeout))
-            await until(lambda: session._runtime.supervisor._pausing or call.done)
+            await until(lambda: snapshot(session).pausing or call.done)
             if way == "cancelled":
                 call.scope.cancel()
             elif way == "closed":
@@ -376,7 +376,7 @@ async def test_that_wait_can_be_interrupted(way: str) -> None:
                 kind = cql.SessionClosed if way == "closed" else cql.RequestTimeout
                 assert isinstance(call.error, kind)
                 assert not call.error.maybe_applied
-            await until(lambda: not session._runtime.supervisor._pausing)
+            await until(lambda: not snapshot(session).pausing)
             assert len(script.attempts) == before
             if way != "closed":
                 await idle(session)

@@ -235,19 +235,12 @@ def preparing(
 
 
 async def settled(session: cql.Session) -> None:
-    """Wait until nothing of any call is left but ids whose replies never come."""
-
-    runtime = session._runtime
+    """Wait until nothing of any call is left but stream ids whose replies never come."""
 
     def is_settled() -> bool:
-        now = state(session)
-        alarms = [due for due in runtime.timer.deadlines._others if isinstance(due, Alarm)]
-        return (
-            now.in_flight == now.orphans
-            and now[2:] == (0, 0, 0)
-            and not runtime.supervisor._pausing
-            and all(waiting.done for waiting in runtime.cluster._waiters.waiting)
-            and len(alarms) <= 3  # of the cluster: opening, sweeping and the heart; none of a call
+        now = snapshot(session)
+        return now.in_flight == now.orphans and not any(
+            (now.waiting, now.deadlines, now.alarms, now.waiting_calls, now.pausing, now.preparing)
         )
 
     await until(is_settled)

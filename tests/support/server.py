@@ -388,7 +388,7 @@ async def serving() -> AsyncIterator[Server]:
         raise error
 
 
-# -- what a test looks at behind the public surface, here and nowhere else
+# -- what a session has under way
 
 
 class State(NamedTuple):
@@ -404,33 +404,17 @@ class State(NamedTuple):
 IDLE = State(0, 0, 0, 0, 0)
 
 
-def connection_of(session: cql.Session) -> Connection | None:
-    """Return the session's connection, if it has one."""
-    everything = [each for pool in session._runtime.cluster.pools.values() for each in pool.all]
-    return everything[0] if everything else None
-
-
 def losses(session: cql.Session) -> int:
     """Return how many connections were lost so far."""
-    return sum(pool.broken for pool in session._runtime.cluster.pools.values())
+    return sum(host.lost for host in session.statistics().hosts)
 
 
 def state(session: cql.Session) -> State:
-    runtime = session._runtime
-    deadlines = [*runtime.timer.deadlines._others]
-    for queue in runtime.timer.deadlines._by_timeout.values():
-        deadlines += queue
-    requests = [due for due in deadlines if not isinstance(due, Alarm)]
-    in_flight = orphans = waiting = 0
-    for pool in runtime.cluster.pools.values():
-        for connection in pool.all:
-            core = connection._core
-            assert len(connection.requests) + core.orphans == core.in_flight
-            in_flight += core.in_flight
-            orphans += core.orphans
-            waiting += connection.waiting
-            assert connection.backlog == core.orphans + connection.waiting
-    return State(in_flight, orphans, waiting, len(requests), len(runtime.preparations))
+    """Return what a session has under way."""
+    now = snapshot(session)
+    for each in now.connections:
+        assert each.requests + each.orphans == each.in_flight
+    return State(now.in_flight, now.orphans, now.waiting, now.deadlines, len(now.preparing))
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -24,9 +24,11 @@ from cqlproto_anyio.testing.passage import Passage, Side
 from cqlproto_anyio.testing.proxy import FaultProxy
 from cqlproto_anyio.testing.relay import Entry
 from cqlproto_anyio.testing.rules import Rule
+from cqlproto_anyio.testing.snapshot import ConnectionSnapshot, SessionSnapshot, snapshot
 
 __all__ = [
     "Answer",
+    "ConnectionSnapshot",
     "Corrupt",
     "Cut",
     "Delay",
@@ -39,6 +41,8 @@ __all__ = [
     "ProxiedCluster",
     "Repeat",
     "Rule",
+    "SessionSnapshot",
     "Side",
     "Stall",
+    "snapshot",
 ]

@@ -220,8 +220,7 @@ async def test_tokens_that_move_change_the_replicas() -> None:
         cluster.tell_topology("MOVED_NODE", other)
 
         def seen() -> bool:
-            hosts = session._runtime.cluster.topology.hosts.values()
-            return (5,) in [host.tokens for host in hosts]
+            return (5,) in [host.tokens for host in snapshot(session).hosts]
 
         await until(seen)
         before = other.served
