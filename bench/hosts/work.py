@@ -19,6 +19,7 @@ import anyio
 import cqlproto_anyio as cql
 from bench import meter
 from bench.hosts import server
+from cqlproto_anyio.testing.snapshot import context_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,7 +99,7 @@ async def measure(port: int, hosts: int) -> dict[str, float]:
 async def _plan(session: cql.Session) -> dict[str, float]:
     """What it costs to choose the connection for a prepared statement, hash and all."""
     statement = (await session.prepare(_QUERY))._statement
-    choose = functools.partial(session._runtime.cluster.selector.choose, statement)
+    choose = functools.partial(context_of(session).cluster.selector.choose, statement)
     chance = random.Random(1)
     many = [(chance.getrandbits(32) - (1 << 31),) for _ in range(KEYS)]
     few = many[:FEW] * (_SAMPLE * 4 // FEW)

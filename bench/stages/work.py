@@ -23,6 +23,7 @@ from bench import jobs
 from cqlproto import ClientConnection, ProtocolVersion, RequestReceived, ServerConnection
 from cqlproto.connection import handshake_reply
 from cqlproto.rows import decode_rows
+from cqlproto_anyio.testing.snapshot import context_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,8 +69,9 @@ class Stages:
         self._prepared = prepared
         self._values = values
         self._repeats = repeats
-        self._runtime = session._runtime
-        (pool,) = self._runtime.cluster.pools.values()
+        context = context_of(session)
+        self._request_class = context.request_class
+        (pool,) = context.cluster.pools.values()
         (connection,) = pool.connections
         self._connection = connection
         self.binder = prepared._statement.binder(session._default)
@@ -117,7 +119,7 @@ class Stages:
 
     def request(self) -> Any:
         """Make a request as ``execute`` does."""
-        return self._runtime.request_class("", 10.0, self.binder, self._values)
+        return self._request_class("", 10.0, self.binder, self._values)
 
     async def woken(self, event: Any, turn: Callable[[], Any]) -> float:
         """Tasks that wait for requests, which are answered as the connection does it."""

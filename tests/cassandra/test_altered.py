@@ -10,6 +10,7 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
+from cqlproto_anyio.testing.snapshot import context_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -138,7 +139,7 @@ async def test_a_keyspace_that_was_made_again(pair: Pair, cassandra: Node) -> No
     name = f"{keyspace}_{next(fresh)}"
     await other.execute(f"CREATE KEYSPACE {name} WITH replication = {REPLICATION}")
     await other.execute(f"CREATE TABLE {name}.t (id int PRIMARY KEY, a int)")
-    config = pair.session._runtime.config
+    config = context_of(pair.session).config
     async with cql.connect(
         cassandra.host, port=cassandra.port, keyspace=name, config=config
     ) as session:

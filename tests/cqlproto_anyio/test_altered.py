@@ -12,6 +12,7 @@ import cqlproto_anyio as cql
 from cqlproto.cqltypes import NATIVE_TYPES, ListType, MapType, TupleType, parse_type
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Error, Execute, Prepare, Rows
+from cqlproto_anyio.testing import snapshot
 from tests.support.clusters import connected, session_on
 from tests.support.fakecluster import FakeCluster, row_v
 from tests.support.fakehosts import V_METADATA

@@ -7,11 +7,11 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto.connection import Limits
+from cqlproto_anyio.testing import snapshot
 from tests.support.answers import echo, ints, preparing
 from tests.support.server import (
     IDLE,
     State,
-    connection_of,
     idle,
     serving,
     start,

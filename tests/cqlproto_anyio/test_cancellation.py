@@ -16,11 +16,11 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Batch, Execute, Prepare
+from cqlproto_anyio.testing import snapshot
 from tests.support.answers import error, ints, prepared, unprepared
 from tests.support.server import (
     IDLE,
     Server,
-    connection_of,
     idle,
     serving,
     state,
@@ -181,10 +181,16 @@ async def test_verbs(scenario: Any, native: bool, lost: bool) -> None:
                 await until(lambda: session.statistics().connections)
                 go_on = server.hold()
                 await server.cut(session)
+            ended: list[bool] = []
+
+            def waits_or_ended(ended: list[bool] = ended) -> bool:
+                return bool(ended or snapshot(session).waiting_calls)
+
             async with anyio.create_task_group() as group:
                 if lost:
-                    group.start_soon(when, lambda: snapshot(session).waiting_calls, go_on)
+                    group.start_soon(when, waits_or_ended, go_on)
                 got_there = await cancelled_at(at, scenario(session, at), native)
+                ended.append(True)
             await idle(session)
             if not got_there:
                 break

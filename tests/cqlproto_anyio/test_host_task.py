@@ -20,6 +20,7 @@ from cqlproto_anyio._cluster.refresh import TopologyReader
 from cqlproto_anyio._eventloop.deadlines import Deadlines
 from cqlproto_anyio._network.connection import Connection
 from cqlproto_anyio._network.pool import Pool
+from cqlproto_anyio.testing.snapshot import context_of
 from tests.support.clusters import SELECT, living_tasks
 from tests.support.fakecluster import FakeCluster
 from tests.support.server import Outcome, start, turns, until
@@ -49,18 +50,18 @@ def fails(*_: Any, **__: Any) -> Any:
 
 
 def in_an_alarm(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
-    session._runtime.timer.alarm(fails).set(0.0)
+    context_of(session).timer.alarm(fails).set(0.0)
 
 
 def in_the_timer(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Deadlines, "expire", fails)
-    session._runtime.timer.alarm(lambda: None).set(0.0)
+    context_of(session).timer.alarm(lambda: None).set(0.0)
 
 
 def in_the_control_task(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ControlConnection, "_step", fails)
     patch.setattr(ControlConnection, "_failed", fails)
-    control = session._runtime.cluster.control
+    control = context_of(session).cluster.control
     assert control is not None
     control._wake.set()
 
@@ -77,7 +78,7 @@ def after_a_failed_opening(session: cql.Session, patch: pytest.MonkeyPatch) -> N
 
 
 def _lose_one(session: cql.Session) -> None:
-    pool = next(iter(session._runtime.cluster.pools.values()))
+    pool = next(iter(context_of(session).cluster.pools.values()))
     pool.connections[0].give_up("as told")
 
 
@@ -103,15 +104,16 @@ async def test_a_task_that_fails(
             pass
 
     async def wait_for_a_connection() -> None:
-        waiting = session._runtime.backend.waiter_class()
-        session._runtime.cluster._waiters.waiting.append(waiting)
+        context = context_of(session)
+        waiting = context.backend.waiter_class()
+        context.cluster._waiters.waiting.append(waiting)
         await waiting
 
     async def pause() -> None:
-        runtime = session._runtime
-        request = runtime.request_class("", None)
+        context = context_of(session)
+        request = context.request_class("", None)
         request.deadline = math.inf
-        await runtime.supervisor.pause(request, 1e6)
+        await context.supervisor.pause(request, 1e6)
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:
@@ -174,7 +176,7 @@ async def test_a_transport_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = FakeCluster(1)
     config = cluster.config(discovery=False)
     async with cql.connect(cluster.addresses, config=config) as session:
-        (pool,) = session._runtime.cluster.pools.values()
+        (pool,) = context_of(session).cluster.pools.values()
         broken += pool.connections
         with pytest.raises(cql.ConnectionLost) as caught:
             await session.execute("INSERT INTO ks.t (k) VALUES (1)")

@@ -19,6 +19,8 @@ from cqlproto_anyio._settings.cache import MAX_SETTINGS
 from cqlproto_anyio.policies import ConstantReconnection, checked
 from cqlproto_anyio.policies.checked import CheckedFilter
 from cqlproto_anyio.policies.routing import Router
+from cqlproto_anyio.testing import snapshot
+from cqlproto_anyio.testing.snapshot import context_of
 from tests.support.clusters import INSERT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.server import turns, until
@@ -61,7 +63,7 @@ async def test_no_router_of_before_is_kept_by_statements() -> None:
     """Each knows every range of the cluster; a statement that is executed no more keeps none."""
     cluster = FakeCluster(4, tokens=32)
     before = alive(Router)
-    async with session_on(cluster) as session:
+    async with session_on(cluster, max_prepared=20) as session:
         handles = []
         for number in range(6):
             await connected(session, cluster.hosts)
@@ -75,7 +77,8 @@ async def test_no_router_of_before_is_kept_by_statements() -> None:
         assert alive(Router) <= before + 1
         routed = weakref.ref(handles[-1]._statement)
         handles.clear()
-        await many_others(session)
+        for number in range(20):
+            await session.prepare(f"{SELECT} /* another {number} */")
         gc.collect()
         assert routed() is None  # and no selector keeps a statement
 
@@ -98,12 +101,14 @@ async def test_latencies_of_policies_that_nobody_uses_are_forgotten() -> None:
     async with session_on(cluster) as session:
         await connected(session, cluster.hosts)
         used = cql.PercentileSpeculation(90)
+        tracker = context_of(session).trackers.of(used)
         for number in range(3 * trackers_module._MAX_TRACKERS):
             await session.execute(
                 SELECT, (1,), speculation=cql.ConstantSpeculation(60 + number / 1000)
             )
             await session.execute(SELECT, (1,), speculation=used)
             assert snapshot(session).trackers <= trackers_module._MAX_TRACKERS
+        assert context_of(session).trackers.of(used) is tracker
 
 
 async def test_options_that_differ_with_every_call_leave_a_bounded_number_of_things() -> None:

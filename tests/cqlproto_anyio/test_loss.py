@@ -16,7 +16,6 @@ from tests.support.answers import echo, error, ints, preparing
 from tests.support.clusters import SOON
 from tests.support.server import (
     IDLE,
-    connection_of,
     idle,
     losses,
     serving,

@@ -15,6 +15,7 @@ from cqlproto.enums import RESPONSE_BIT, ErrorCode, Opcode
 from cqlproto.frames import write_frame
 from cqlproto.messages import VOID, Prepare
 from cqlproto_anyio.policies import ConstantReconnection
+from cqlproto_anyio.testing import snapshot
 from tests.support import answers
 from tests.support.clusters import INSERT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster, row_v

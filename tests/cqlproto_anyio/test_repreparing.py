@@ -20,6 +20,7 @@ from cqlproto.messages import (
     Prepare,
 )
 from cqlproto_anyio.policies import ConstantReconnection
+from cqlproto_anyio.testing import snapshot
 from tests.support.clusters import INSERT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.faults import Script, failure, preparing, settled, unprepared

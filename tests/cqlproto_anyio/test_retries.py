@@ -14,7 +14,10 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
+from cqlproto_anyio._execution.supervisor import Supervisor
 from cqlproto_anyio.policies import Retry
+from cqlproto_anyio.testing import snapshot
+from cqlproto_anyio.testing.snapshot import context_of
 from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.faults import Fault, Script, failure, preparing, settled
@@ -382,15 +385,16 @@ async def test_a_session_that_is_closed_between_two_hosts_that_prepare() -> None
     cluster = FakeCluster(3)
     async with session_on(cluster) as session:
         await connected(session, cluster.hosts)
+        context = context_of(session)
 
         def refuse(request: FakeRequest) -> Error:
-            session._runtime.cluster.forget(cql.SessionClosed("closed"))
-            session._runtime.supervisor._closed = "closed"
+            context.cluster.forget(cql.SessionClosed("closed"))
+            context.supervisor._closed = "closed"
             return failure(ErrorCode.OVERLOADED).message()
 
         with preparing(cluster, refuse), pytest.raises(cql.SessionClosed) as caught:
             await session.prepare(SELECT)
-        session._runtime.supervisor._closed = None  # it is closed in earnest now
+        context.supervisor._closed = None  # it is closed in earnest now
         for host in cluster.hosts:
             host.cut()
     [before] = caught.value.attempts

@@ -12,6 +12,7 @@ from cqlproto.messages import VOID
 from cqlproto.routing import MAX_TOKEN, MIN_TOKEN, murmur3_token, shard_of
 from cqlproto_anyio._cluster import connections as connections_module
 from cqlproto_anyio._metadata.tablets import EXTENSION, PAYLOAD_KEY
+from cqlproto_anyio.testing import snapshot
 from tests.support.clusters import (
     INSERT,
     LWT,
@@ -29,7 +30,6 @@ from tests.support.server import turns, until
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import cqlproto_anyio as cql
     from cqlproto.messages import Response
     from tests.support.fakecluster import FakeHost
 

@@ -12,6 +12,7 @@ import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Error, ResultMetadata, Rows, SchemaChange
 from cqlproto_anyio._cluster import racing
+from cqlproto_anyio.testing import snapshot
 from tests.support.clusters import SELECT, connected, session_on, stats_of
 from tests.support.controls import refused
 from tests.support.fakecluster import FakeCluster

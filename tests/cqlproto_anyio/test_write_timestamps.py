@@ -13,6 +13,7 @@ from cqlproto import ProtocolVersion
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import Batch, Error, Execute, Query
 from cqlproto_anyio._execution import context as context_module
+from cqlproto_anyio.testing import snapshot
 from tests.support.clock import time_ns
 from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster

@@ -32,7 +32,7 @@ from cqlproto.messages import (
 from cqlproto_anyio import lwt as settling
 from cqlproto_anyio._cluster import control_connection as control
 from cqlproto_anyio._cluster import schema_agreement as agreement
-from cqlproto_anyio._eventloop.timer import Alarm
+from cqlproto_anyio.testing import snapshot
 from tests.support.clusters import INSERT, LWT, SELECT, living_tasks
 from tests.support.controls import PACE
 from tests.support.fakecluster import FakeCluster

@@ -27,10 +27,10 @@ from cqlproto.messages import (
     ResultMetadata,
     Rows,
 )
-from cqlproto_anyio._eventloop.timer import Alarm
 from cqlproto_anyio._text import read_statement
+from cqlproto_anyio.testing import snapshot
 from tests.support.fakecluster import row_v
-from tests.support.server import state, until
+from tests.support.server import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

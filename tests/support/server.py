@@ -26,7 +26,8 @@ from cqlproto.frames import write_frame
 from cqlproto.messages import VOID, Error, Execute, Prepare, Query, Rows
 from cqlproto.segments import write_segments
 from cqlproto_anyio._eventloop.auto import current_backend
-from cqlproto_anyio._eventloop.timer import Alarm
+from cqlproto_anyio.testing import snapshot
+from cqlproto_anyio.testing.snapshot import context_of
 from tests.support.streams import MemoryStream
 from tests.support.transports import pushing
 
@@ -402,6 +403,14 @@ class State(NamedTuple):
 
 
 IDLE = State(0, 0, 0, 0, 0)
+
+
+def connection_of(session: cql.Session) -> Connection:
+    """Return the session's only connection, for tests that break it from within."""
+    [connection] = [
+        each for pool in context_of(session).cluster.pools.values() for each in pool.all
+    ]
+    return connection
 
 
 def losses(session: cql.Session) -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cqlproto.enums import ProtocolVersion
 from cqlproto_anyio._eventloop.timer import Alarm
+from cqlproto_anyio._metadata.topology import Host
 
 if TYPE_CHECKING:
-    from cqlproto.enums import ProtocolVersion
     from cqlproto_anyio._eventloop.deadlines import Deadlines, Due
     from cqlproto_anyio._execution.context import SessionContext
-    from cqlproto_anyio._metadata.topology import Host
     from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio.session import Session
 

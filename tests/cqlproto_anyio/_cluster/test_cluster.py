@@ -13,6 +13,7 @@ import cqlproto_anyio as cql
 from cqlproto.messages import VOID
 from cqlproto_anyio._network import host_state as hoststate
 from cqlproto_anyio.policies import ConstantReconnection
+from cqlproto_anyio.testing import snapshot
 from tests.support.clusters import (
     INSERT,
     SELECT,

@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 import cqlproto_anyio as cql
-from cqlproto_anyio._eventloop._asyncio import AsyncioBackend
+from cqlproto_anyio._eventloop._asyncio import AsyncioBackend, AsyncioRequest
 from cqlproto_anyio._eventloop._asyncio_socket import Receiver, SocketStream
 from cqlproto_anyio._eventloop.auto import current_backend
 from tests.conftest import FUTURES, UVLOOP
@@ -99,7 +99,7 @@ async def test_a_task_may_close_the_session_in_the_middle_of_a_read() -> None:
 
             async def first() -> int:
                 value = await read(session, 0)
-                session._runtime.supervisor._close("by the first")
+                await session.aclose()
                 return value
 
             tasks = [asyncio.create_task(first())]
@@ -175,14 +175,13 @@ async def test_asyncios_own_timeout(session: cql.Session) -> None:
 
 
 async def test_no_cycle_keeps_a_request(session: cql.Session) -> None:
-    kind = session._runtime.request_class
     await read(session, 1)
     gc.collect()
     gc.disable()
     try:
         for number in range(100):
             await read(session, number)
-        left = [thing for thing in gc.get_objects() if type(thing) is kind]
+        left = [thing for thing in gc.get_objects() if isinstance(thing, AsyncioRequest)]
     finally:
         gc.enable()
     assert len(left) < 5
