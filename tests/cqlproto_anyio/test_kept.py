@@ -23,7 +23,7 @@ from cqlproto_anyio.testing import snapshot
 from cqlproto_anyio.testing.snapshot import context_of
 from tests.support.clusters import INSERT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
-from tests.support.server import turns, until
+from tests.support.server import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -130,7 +130,7 @@ def snapshot(session: Session) -> SessionSnapshot:
         pools=len(cluster.all_pools),
         draining=len(cluster._hosts._draining),
         trackers=len(context.trackers),
-        settings=max(len(session._settings), len(session._bases)),
+        settings=len(session._settings),
     )
 
 
