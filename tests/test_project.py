@@ -103,6 +103,16 @@ def test_every_source_opens_with_what_it_is_for() -> None:
     assert [str(path) for path, text in python if not ast.get_docstring(ast.parse(text))] == []
 
 
+@pytest.mark.parametrize(
+    ("folder", "private"),
+    [("tests", r"session\._[a-z]\w*"), ("tests", r"\._runtime\b"), ("bench", r"\._runtime\b")],
+)
+def test_what_is_private_to_a_session_is_read_in_one_place(folder: str, private: str) -> None:
+    """``cqlproto_anyio.testing.snapshot`` tells tests and benchmarks what they need."""
+    paths = [path for path in (ROOT / folder).rglob("*.py") if path != Path(__file__)]
+    assert not [path for path in paths if re.search(private, path.read_text())]
+
+
 def test_every_package_is_regular_and_typed() -> None:
     assert PACKAGES
     for name in PACKAGES:

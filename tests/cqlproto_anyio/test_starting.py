@@ -187,6 +187,7 @@ async def test_the_same_error_for_ever(code: ErrorCode, timeout: float | None) -
 
 async def test_empty_pages_without_end_are_bounded_by_the_deadline() -> None:
     cluster = FakeCluster(1)
+    cluster.hosts[0].latency = 0.001
     cluster.answer = lambda request: Rows.of(V_METADATA, 0, b"", paging_state=b"more")
     async with session_on(cluster) as session:
         with anyio.fail_after(SOON):

@@ -255,6 +255,7 @@ async def test_a_clock_that_was_ahead_for_one_write(caplog: pytest.LogCaptureFix
         async with session_on(cluster, hooks=hooks) as session:
             for call in (*WRITES.values(), *OTHERS.values()):
                 await call(session)  # prepared
+                clock.now += 10**6
             clock.now += 3600 * 10**9
             await session.execute(INSERT, (1, 2))
             clock.now = SECOND + 10**9
