@@ -16,8 +16,9 @@ import anyio
 import pytest
 
 import cqlproto_anyio as cql
-from cqlproto_anyio._eventloop._asyncio import AsyncioBackend, AsyncioRequest
+from cqlproto_anyio._eventloop._asyncio import AsyncioBackend
 from cqlproto_anyio._eventloop._asyncio_socket import Receiver, SocketStream
+from cqlproto_anyio._eventloop._asyncio_waiter import AsyncioRequest
 from cqlproto_anyio._eventloop.auto import current_backend
 from tests.conftest import FUTURES, UVLOOP
 from tests.support.answers import echo, ints, preparing
