@@ -33,7 +33,18 @@ SUFFIXES = {
     ".txt",
     ".yaml",
 }
-MOST_LINES = 800
+MOST_LINES = 500
+"""Of a source file."""
+MOST_LINES_OF_A_CLASS = 300
+LONGER_CLASSES = {
+    "src/cqlproto_anyio/_cluster/control_connection.py:ControlConnection",
+    "src/cqlproto_anyio/_network/connection.py:Connection",
+    "src/cqlproto_anyio/_network/host_state.py:HostState",
+}
+"""Classes that are still to be parted; the list only shrinks."""
+MOST_ROOMS = 26
+"""Modules and packages at the top level of the client, ``__init__`` included."""
+MOST_LAYERS = 16
 PACKAGES = sorted({path.parent.name for path in ROOT.glob("src/*/*.py")})
 
 
@@ -93,8 +104,45 @@ def test_no_host_of_a_registry() -> None:
 
 
 def test_no_source_file_is_too_long() -> None:
-    long = {str(path): text.count("\n") for path, text in texts() if path.parts[0] == "src"}
-    assert {path: lines for path, lines in long.items() if lines > MOST_LINES} == {}
+    lines = {str(path): text.count("\n") for path, text in texts() if path.parts[0] == "src"}
+    assert {path: count for path, count in lines.items() if count > MOST_LINES} == {}
+
+
+def class_lines(text: str) -> dict[str, int]:
+    """Return how many lines each class of a source has, with its decorators."""
+    return {
+        node.name: (node.end_lineno or 0)
+        - min([node.lineno, *(each.lineno for each in node.decorator_list)])
+        + 1
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def test_no_class_is_too_long() -> None:
+    long = {
+        f"{path}:{name}"
+        for path, text in texts()
+        if path.parts[0] == "src" and path.suffix == ".py"
+        for name, count in class_lines(text).items()
+        if count > MOST_LINES_OF_A_CLASS
+    }
+    assert long - LONGER_CLASSES == set()
+
+
+def test_lines_of_a_class_are_counted_with_its_decorators() -> None:
+    assert class_lines("import x\n\n@x\n@x.y\nclass A:\n    pass\n\n    b = 1\n") == {"A": 6}
+
+
+def test_the_client_is_surveyed_at_a_glance() -> None:
+    """Its top level has few rooms, and they stand on few layers."""
+    client = ROOT / "src" / "cqlproto_anyio"
+    rooms = list(client.glob("*.py"))
+    rooms += [path.parent for path in client.glob("*/__init__.py")]
+    assert len(rooms) <= MOST_ROOMS, sorted(path.name for path in rooms)
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = [each for each in contracts["contracts"] if each["id"] == "client-layers"]
+    assert 1 < len(layers["layers"]) <= MOST_LAYERS
 
 
 def test_every_source_opens_with_what_it_is_for() -> None:
