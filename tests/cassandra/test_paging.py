@@ -125,7 +125,7 @@ async def test_an_ended_stream_stays_ended(session: cql.Session) -> None:
         await anext(aiter(early))
     both = session.stream(FEW, (0,))
     aiter(both)
-    with pytest.raises(cql.UsageError, match="not both"):
+    with pytest.raises(cql.UsageError, match="either by rows or by pages"):
         both.pages()
 
 

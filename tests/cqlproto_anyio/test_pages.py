@@ -499,7 +499,7 @@ async def test_rows_or_pages_but_not_both() -> None:
             stream.pages()
         stream = session.stream("SELECT v FROM t")
         stream.pages()
-        with pytest.raises(cql.UsageError, match="not both"):
+        with pytest.raises(cql.UsageError, match="either by rows or by pages"):
             aiter(stream)
 
 
