@@ -1,4 +1,4 @@
-"""What hooks are told of hosts, connections and the control connection: each thing once."""
+"""Hooks for hosts, connections and the control connection: each event is reported once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.uvloop
 
 
 class Told(cql.Hooks):
-    """Keeps what it is told."""
+    """Keeps the records."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []
@@ -229,7 +229,7 @@ async def test_the_control_connection_moves() -> None:
 
 
 async def test_replaced_connections_are_not_lost() -> None:
-    """What is given up for its orphans is the session's own doing: the host is up all along."""
+    """The session closes a connection with too many orphans itself: the host stays up."""
     cluster = FakeCluster(1)
     [host] = cluster.hosts
     hooks = Told()

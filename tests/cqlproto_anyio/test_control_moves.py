@@ -1,4 +1,4 @@
-"""Where the control connection goes when it dies, and that nothing is left of it."""
+"""Where the control connection moves when it is lost, and that nothing is left of the old one."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_it_tries_until_a_host_is_back() -> None:
 
 
 async def test_a_single_host_is_tried_once_in_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not again at once because it is a contact point, too."""
+    """A host that is also a contact point is not tried a second time."""
     cluster = FakeCluster(1)
     [one] = cluster.hosts
     async with controlling(cluster) as fixture:
@@ -278,7 +278,7 @@ async def all_closed(cluster: FakeCluster) -> None:
 async def test_cancelled_anywhere_nothing_is_left(
     pushes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cancelled after each number of turns of the loop, while it begins, moves and agrees."""
+    """Cancel it after each number of turns of the loop, while it starts, moves and agrees."""
     monkeypatch.setattr(agreement, "FIRST_PAUSE", 0)  # turns take no time
     with resolving() as names:
         for count in range(200):

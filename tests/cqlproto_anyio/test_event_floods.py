@@ -1,4 +1,4 @@
-"""Events by the thousand: each costs a bounded number of steps, whatever the session knows."""
+"""Thousands of events: each takes a bounded number of steps, whatever the size of the cluster."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.uvloop
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[object]:
-    """Count the calls of a method; what is returned has one entry for each."""
+    """Return a list that gets one entry for each call of a method."""
     calls: list[object] = []
     usual: Callable[..., object] = getattr(owner, name)
 

@@ -1,4 +1,4 @@
-"""Hooks: who is told, what it costs when nobody is, and what one that raises can't do."""
+"""Hooks: which are called, what they cost when not overridden, and what happens if they raise."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ RECORDS: dict[str, Any] = {
 
 
 def listener(names: Iterable[str], told: Callable[[str, Any], object]) -> Hooks:
-    """Hooks that override just these."""
+    """Hooks that override these methods only."""
 
     def method(name: str) -> Callable[[Hooks, Any], None]:
         def hook(self: Hooks, record: Any) -> None:
@@ -215,7 +215,7 @@ def test_logging_that_raises_breaks_nothing() -> None:
 def test_what_ends_the_program_ends_the_callers_task_alone(
     name: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A hook that isn't called by a caller of the session's must not end a task of the session."""
+    """A hook that is called in a task of the session must not end the task."""
 
     def fail(name: str, record: Any) -> None:
         raise error

@@ -1,4 +1,4 @@
-"""``result.schema_agreed``: whether all hosts know of a statement that has changed the schema."""
+"""``result.schema_agreed``: whether all hosts have the schema that a statement has changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.uvloop
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the versions often."""
+    """Read the versions often."""
     monkeypatch.setattr(agreement, "FIRST_PAUSE", 0.005)
     monkeypatch.setattr(agreement, "LONGEST_PAUSE", 0.01)
 
@@ -34,7 +34,7 @@ CREATE = "CREATE TABLE ks.t (k int PRIMARY KEY, v int)"
 
 
 class Spreading:
-    """Lets a change be known where it was made; the test spreads it.
+    """Changes the schema version of one host; the test changes it on the others.
 
     Attributes:
         made_at: the hosts at which changes were made.
@@ -60,7 +60,7 @@ class Spreading:
 
 
 async def looks(cluster: FakeCluster, times: int) -> None:
-    """Wait until the versions were looked at so many times more."""
+    """Wait until the versions were read so many times more."""
     enough = cluster.reads[PEERS_V2] + times
     await until(lambda: cluster.reads[PEERS_V2] >= enough)
 
@@ -102,7 +102,7 @@ async def test_it_gives_up_in_time() -> None:
 
 
 async def test_the_calls_deadline_bounds_it() -> None:
-    """The change was made: the call succeeds, though nobody knows whether all agree."""
+    """The call succeeds, since the change was made; whether all hosts agree is unknown."""
     cluster = FakeCluster(2)
     Spreading(cluster)
     async with session_on(cluster, schema_agreement_timeout=3600) as session:
@@ -175,7 +175,7 @@ async def test_whoever_waits_for_it_can_be_interrupted(way: str) -> None:
 
 
 async def test_statements_are_prepared_anew_after_a_change_of_ones_own() -> None:
-    """At once, without waiting for the event."""
+    """They are outdated at once, not when the event arrives."""
     cluster = FakeCluster(1)
     Spreading(cluster)
     async with session_on(cluster) as session:

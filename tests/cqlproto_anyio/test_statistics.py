@@ -1,4 +1,4 @@
-"""``session.statistics()`` says what is, at any moment."""
+"""``session.statistics()``: the state of a session at any moment."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ async def test_retries_and_requests_to_a_second_host_are_counted() -> None:
 
 
 async def test_what_is_left_of_a_host_that_has_gone() -> None:
-    """Requests on it are under way until they end, and the session says so."""
+    """Its requests count as under way until they end."""
     cluster = FakeCluster(2)
     cluster.answer = lambda request: None
     async with session_on(cluster, cluster.hosts[0].address) as session:

@@ -257,14 +257,14 @@ class SystemTables:
         take: Callable[[list[Rowdict]], object],
         first: Request | None = None,
     ) -> None:
-        """Give the rows of a query, as dicts, to a function, page by page."""
+        """Call a function with the rows of each page of a query, as dicts."""
         pages = Pages(_Query(self, query), request=first)
         try:
             if first is None:
                 await pages.begin()
             while pages.request is not None:
                 rows = await pages.fetch()
-                await anyio.lowlevel.checkpoint()  # the other half of the work follows
+                await anyio.lowlevel.checkpoint()  # other tasks run before the rows are used
                 take(rows)
         finally:
             pages.abandon()

@@ -1,4 +1,4 @@
-"""A session on a cluster that changes: hosts that are dead, die, join, leave, move, come back."""
+"""A session on a changing cluster: hosts are dead, die, join, leave, change address, come back."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ async def test_requests_on_a_host_that_leaves_are_finished() -> None:
 
 
 async def test_a_host_that_moves_keeps_serving() -> None:
-    """Its id stays and its address doesn't: containers that are started anew."""
+    """Its id stays and its address changes, as when a container is started again."""
     cluster = FakeCluster(3)
     async with session_on(cluster) as session:
         await connected(session, cluster.hosts)
@@ -350,7 +350,7 @@ async def test_everything_is_down() -> None:
 
 
 async def test_requests_that_fail_make_no_storm() -> None:
-    """Without hosts a program may ask again and again: at most one attempt per host and moment."""
+    """Requests in a row without hosts cause at most one attempt at a time per host."""
     cluster = FakeCluster(4)
     # without discovery, so that no control connection looks for hosts as well
     async with session_on(cluster, reconnection=NEVER, discovery=False) as session:
@@ -383,7 +383,7 @@ async def test_requests_that_fail_make_no_storm() -> None:
 
 
 async def test_what_is_lost_with_requests_under_way() -> None:
-    """Each attempt of a request that went from host to host is told, and none is lost."""
+    """The error lists each attempt of a request that went from host to host."""
     cluster = FakeCluster(3)
     async with session_on(cluster, reconnection=NEVER) as session:
         await connected(session, cluster.hosts)

@@ -1,4 +1,4 @@
-"""Names of contact points, and what they are resolved to."""
+"""Contact points: names and the addresses that they resolve to."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_what_is_no_contact_point(hosts: Any, match: str) -> None:
 
 
 async def test_contact_points_are_translated() -> None:
-    """As they were named, and each address that a name stands for."""
+    """Contact points are translated as they were named, and each address of a name."""
     asked: list[cql.Endpoint] = []
     with resolving() as names:
         cluster = FakeCluster(3)
@@ -232,7 +232,7 @@ NOWHERE = [cql.Endpoint(5), cql.Endpoint("a", "9042"), cql.Endpoint("a", 0), cql
 async def test_a_contact_point_that_can_not_be_translated(
     wrong: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is used as it was named."""
+    """A contact point is used as it was named when its translation fails."""
     cluster = FakeCluster(1)
 
     def translate(endpoint: cql.Endpoint) -> Any:

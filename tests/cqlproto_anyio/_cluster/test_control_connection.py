@@ -1,4 +1,4 @@
-"""The control connection: how it begins, what it hears and what it reads."""
+"""The control connection: its start, its events and its refreshes."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ ODD: dict[str, Callable[[FakeRequest], Response]] = {
 async def test_what_a_node_does_not_tell_is_unknown(
     table: str, answer: Callable[[FakeRequest], Response], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The contact point is there; what is told later is taken then; another node is preferred."""
+    """The contact point is used; tables are read once they can be; another node is preferred."""
     cluster = FakeCluster(2)
     one, two = cluster.hosts
 
@@ -167,7 +167,7 @@ async def test_a_table_that_is_never_answered_is_unknown(table: str) -> None:
 
 @pytest.mark.parametrize("column", ["host_id", "data_center", "rack"])
 async def test_a_node_that_does_not_know_itself(column: str) -> None:
-    """Another one is preferred; it is used if there is none."""
+    """Another node is preferred to it; it is used if there is no other."""
     cluster = FakeCluster(2)
     one, two = cluster.hosts
     one.tell(**{column: None})
@@ -200,7 +200,7 @@ async def test_what_was_told_once_must_be_told_again() -> None:
 
 @pytest.mark.parametrize("how", ["refused", "silent", "void", "closed"])
 async def test_events_that_are_not_told(how: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The hosts are read now and then."""
+    """The hosts are read periodically."""
     cluster = FakeCluster(2)
     usual = cluster._reply
 
@@ -340,7 +340,7 @@ async def test_pages_without_end_are_bounded(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By rows, by bytes, and by what they bring."""
+    """Limits on rows and bytes, and an empty page that leads to itself."""
     monkeypatch.setattr(systemtables, "MAX_ROWS", 100)
     monkeypatch.setattr(systemtables, "MAX_BYTES", 8000)
     cluster = FakeCluster(1)

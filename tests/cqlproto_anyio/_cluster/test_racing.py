@@ -1,4 +1,4 @@
-"""Trying several nodes a little apart."""
+"""Attempts at several nodes, started a little apart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Found:
-    """What an attempt gives here."""
+    """The outcome of an attempt."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -28,7 +28,7 @@ class Found:
 
 
 class Nodes:
-    """Nodes by what they do: their names begin with it.
+    """Nodes whose names begin with what they do.
 
     Attributes:
         began: those that were tried, in order.

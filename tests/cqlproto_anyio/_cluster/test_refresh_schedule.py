@@ -1,4 +1,4 @@
-"""When the control connection reads again and when it sends a heartbeat."""
+"""When the control connection reads the tables again and when it sends a heartbeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting until the hosts have the same schema."""
+"""Waiting until all hosts have the same schema version."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.uvloop
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the versions often."""
+    """Read the versions often."""
     monkeypatch.setattr(agreement, "FIRST_PAUSE", 0.005)
     monkeypatch.setattr(agreement, "LONGEST_PAUSE", 0.01)
 
@@ -47,7 +47,7 @@ async def test_hosts_that_are_up_agree() -> None:
 
 
 async def test_a_node_that_has_not_heard_of_its_peers_proves_nothing() -> None:
-    """One that has just started serves requests before it has any row on the others."""
+    """A host that has just started serves requests before it has rows about its peers."""
     cluster = FakeCluster(3)
     async with controlling(cluster) as fixture, anyio.create_task_group() as group:
         cluster.answers[PEERS_V2] = nothing

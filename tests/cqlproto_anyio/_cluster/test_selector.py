@@ -186,7 +186,7 @@ WAYS: dict[str, Callable[[cql.Session], Awaitable[object]]] = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("count", [2, 4])
 async def test_all_kinds_of_requests_are_spread_evenly(way: str, count: int) -> None:
-    """Whatever is done for a request, it takes one turn: with two hosts a second would undo it."""
+    """Each request takes one turn: with two hosts, two turns would always choose the same one."""
     cluster = FakeCluster(count, keyspaces=simple(count))
     counted = Counted(cluster)
     async with session_on(cluster) as session:
@@ -216,7 +216,7 @@ async def test_many_at_once_are_spread_evenly() -> None:
 
 @pytest.mark.parametrize("factor", [1, 3])
 async def test_a_host_that_does_not_answer_is_left_alone_after_a_few(factor: int) -> None:
-    """It answers nothing, not even heartbeats yet; the others serve nearly everything."""
+    """A host answers nothing, and no heartbeat is due yet: the others serve nearly all requests."""
     cluster = FakeCluster(3, keyspaces=simple(3))
     query = SELECT if factor == 3 else "SELECT v FROM ks.t"
     values = (1,) if factor == 3 else None
@@ -263,7 +263,7 @@ async def test_conditional_statements_go_to_the_first_replica() -> None:
 
 
 async def test_conditional_statements_go_to_the_first_although_all_hosts_have_all() -> None:
-    """Where no token is needed for other statements; whatever rack the first is in."""
+    """Lightweight transactions use the token where other statements need none, in any rack."""
     cluster = FakeCluster(3, keyspaces=simple(3), racks=("a", "b"))
     topology = topology_of(cluster)
     counted = Counted(cluster)

@@ -1,4 +1,4 @@
-"""Reading the system tables of one node: together where it can be, and nothing is left waiting."""
+"""Reading the system tables of one node: first pages together, and no request is left behind."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def reader(local: dict[str, Any]) -> HostReader:
 
 
 def later(cluster: FakeCluster) -> None:
-    """Leave every reading to the test."""
+    """Let the test answer each query."""
     for table in (LOCAL, PEERS_V2, PEERS, KEYSPACES):
         cluster.answers[table] = lambda request: None
 

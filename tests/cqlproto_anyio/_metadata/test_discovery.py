@@ -1,4 +1,4 @@
-"""Rows of system tables become hosts, whatever nonsense is among them."""
+"""Rows of the system tables become hosts, and invalid rows become notes."""
 
 from __future__ import annotations
 

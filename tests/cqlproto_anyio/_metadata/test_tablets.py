@@ -102,7 +102,7 @@ NAMES = st.sampled_from([("a", "t"), ("a", "u"), ("b", "t")])
 
 
 class Remembering(RuleBasedStateMachine):
-    """Learning, forgetting and asking, against a tablet noted for each token."""
+    """Learn, forget and look up tablets, compared with a dict from each token to its tablet."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Who holds what, in clusters that are made up, against the plainest way to find it."""
+"""Replicas in generated clusters, compared with a direct implementation of each strategy."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_placements_that_nobody_asks_for_are_dropped() -> None:
 
 
 def test_a_thousand_hosts_of_256_tokens() -> None:
-    """Made in less than a second of CPU, in 8 MB besides the hosts."""
+    """It is made in less than a second of CPU time and 8 MB besides the hosts."""
     random = Random(7)
 
     def some_tokens() -> tuple[int, ...]:

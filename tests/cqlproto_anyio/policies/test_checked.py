@@ -1,4 +1,4 @@
-"""Policies that raise, or return what makes no sense: there is an answer all the same."""
+"""Policies that raise or return invalid results: a default is used."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WRONG = [None, "soon", math.nan, -1, True, 1j]
 
 
 class Raises:
-    """Whatever it is asked, it raises."""
+    """An object whose methods all raise."""
 
     attempts = 1
 
@@ -38,7 +38,7 @@ class Raises:
 
 
 class Says:
-    """Whatever it is asked, it says this."""
+    """An object whose methods all return one value."""
 
     def __init__(self, said: Any, attempts: Any = 1) -> None:
         self._said = said

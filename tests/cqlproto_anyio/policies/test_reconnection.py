@@ -1,4 +1,4 @@
-"""How long a host is left alone after failures."""
+"""How long a host is not tried after failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the default policy decides, case by case, and what holds of all of them."""
+"""The decisions of the default policy, case by case, and properties of all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of hosts, in clusters that are made up: who comes first, and that all come once.
+"""Query plans in generated clusters: which host is first, and that each occurs once.
 
 A pool is the number of its host here, wrapped in a list, which is neither hashable nor equal by
 identity alone.
@@ -42,7 +42,7 @@ Pool = list[int]
 
 
 async def awaited(host: Host) -> bool:
-    """Its coroutine, which is true, would let every host be."""
+    """The coroutine that it returns is true, and would accept every host."""
     return False
 
 
@@ -96,7 +96,7 @@ routings = st.builds(
 
 
 class Case:
-    """A router of a made-up cluster, and what it was made of."""
+    """A router of a generated cluster, and what it was made from."""
 
     def __init__(
         self,
@@ -210,7 +210,7 @@ def test_replicas(case: Case, more: list[int]) -> None:
 
 @given(cases())
 def test_replicas_that_are_alike(case: Case) -> None:
-    """What a request may go to at random, with its token and without, and what an LWT goes to."""
+    """The pools a request may use alike, with and without a token, and the first pool of an LWT."""
     near, far = split(case, case.router.local)
     assert same(case.router.near, near or far)
     for token in worth_asking(case.hosts):
@@ -364,7 +364,7 @@ def test_plan(case: Case, token: int, turn: int, primary_first: bool, known: boo
 
 @given(cases(), tokens)
 def test_turns_spread_requests(case: Case, token: int) -> None:
-    """Each of those that may be first is, equally often."""
+    """Each pool that may be first is first equally often."""
     for candidates, asked in (
         (list(case.router.local), None),
         (list(case.router.replicas("ks", token)), token),
@@ -412,7 +412,7 @@ def test_the_primary_replica_whatever_its_rack() -> None:
 
 
 def test_a_plan_is_made_as_it_is_read() -> None:
-    """With 1,000 hosts, the first pools of plans cost far less than whole ones."""
+    """With 1,000 hosts, the first pools of a plan cost far less than a whole plan."""
     hosts = [host(n, tokens=[n]) for n in range(1000)]
     topology = Topology(hosts, {"ks": {**SIMPLE, "replication_factor": "3"}})
     router = Router(topology, Routing(), "dc1", pools_of(hosts))
@@ -433,7 +433,7 @@ def test_a_plan_is_made_as_it_is_read() -> None:
 
 
 def test_a_query_plan_at_1000_hosts_of_256_tokens() -> None:
-    """From a bound value to the first two hosts: some 3 us; 10 leave room for a busy machine."""
+    """From a bound value to the first two hosts takes about 3 us; 10 allow for a busy machine."""
     random = Random(3)
     hosts = [
         Host(

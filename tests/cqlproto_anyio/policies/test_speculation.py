@@ -1,4 +1,4 @@
-"""When a request is sent twice: the percentile against a sorted list."""
+"""Speculation policies: the percentile, compared with a sorted list."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_constant_delay_learns_nothing() -> None:
     st.floats(0.1, 2.0),
 )  # fmt: skip
 def test_the_delay_is_the_percentile(seed: int, percentile: float, scale: float, s: float) -> None:
-    """At most a bucket, 6 %, too long, and never too short for what was recorded."""
+    """The delay is at most one bucket (6 %) too long and never too short."""
     policy = PercentileSpeculation(percentile, least=0.0, most=3600.0)
     tracker = policy.tracker()
     random = Random(seed)

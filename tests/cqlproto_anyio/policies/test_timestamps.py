@@ -1,4 +1,4 @@
-"""Timestamps follow the clock, never repeat, and are never far ahead of it."""
+"""Client timestamps follow the clock, never repeat, and are never far ahead of it."""
 
 from __future__ import annotations
 

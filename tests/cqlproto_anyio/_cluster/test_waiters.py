@@ -1,4 +1,4 @@
-"""Requests that find no connection: what they wait for, and what they are told."""
+"""Requests that wait for a connection: what they wait for, and the errors they get."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_all_that_wait_learn_that_nothing_is_left() -> None:
 
 
 async def test_the_host_that_is_waited_for_leaves() -> None:
-    """What was being connected to goes: the others are tried, nobody waits for what never comes."""
+    """When the host that is being connected to is removed, others are tried for the requests."""
     cluster = FakeCluster(2)
     staying, leaving = cluster.hosts
     async with session_on(
