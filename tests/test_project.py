@@ -153,7 +153,11 @@ def test_every_source_opens_with_what_it_is_for() -> None:
 
 @pytest.mark.parametrize(
     ("folder", "private"),
-    [("tests", r"session\._[a-z]\w*"), ("tests", r"\._runtime\b"), ("bench", r"\._runtime\b")],
+    [
+        ("tests", r"session\._[a-z]\w*"),
+        ("tests", r"\._context\b"),
+        ("bench", r"session\._context\b"),
+    ],
 )
 def test_what_is_private_to_a_session_is_read_in_one_place(folder: str, private: str) -> None:
     """``cqlproto_anyio.testing.snapshot`` tells tests and benchmarks what they need."""

@@ -67,11 +67,11 @@ class ObservedSession(Session):
         call: Coroutine[Any, Any, Any],
     ) -> Any:
         try:
-            self._runtime.supervisor.check_here()  # the hooks must not be called in another thread
+            self._context.supervisor.check_here()  # the hooks must not be called in another thread
         except CQLError:
             call.close()
             raise
-        clock = self._runtime.timer.clock
+        clock = self._context.timer.clock
         started = clock()
         answer: Any = None
         error: BaseException | None = None
@@ -93,7 +93,7 @@ class ObservedSession(Session):
         answer: Any,
         error: BaseException | None,
     ) -> None:
-        tell = self._runtime.tell.request_finished
+        tell = self._context.tell.request_finished
         if tell is None:
             return
         failures = getattr(answer, "attempts", ())

@@ -111,13 +111,13 @@ class Connecting(AbstractAsyncContextManager[Session], Awaitable[Session]):
         raise AssertionError("unreachable: count() has no end")
 
     async def _start(self, backend: Backend) -> Session:
-        runtime = SessionContext(
+        context = SessionContext(
             self._endpoints, backend=backend, made_at=self._made_at, **self._arguments
         )
-        kind = Session if runtime.tell.request_finished is None else ObservedSession
-        self._session = session = kind(runtime, self._profile)
+        kind = Session if context.tell.request_finished is None else ObservedSession
+        self._session = session = kind(context, self._profile)
         try:
-            await runtime.supervisor.start()
+            await context.supervisor.start()
         except BaseException:
             self._session = None
             raise
@@ -237,13 +237,13 @@ def connect(
         _refuse(misplaced, unknown)
     check_arguments(hosts, port, keyspace, auth, tls, local_dc, profile, config, wait)
     endpoints = contact_points(hosts, port)
-    context = None
+    ssl_context = None
     if tls is True:
         import ssl
 
-        context = ssl.create_default_context()
+        ssl_context = ssl.create_default_context()
     elif tls is not False:
-        context = tls
+        ssl_context = tls
     caller = sys._getframe(1)
     return Connecting(
         endpoints,
@@ -252,7 +252,7 @@ def connect(
         (caller.f_code.co_filename, caller.f_lineno),
         config=config if config is not None else Config(),
         auth=auth,
-        tls=context,
+        tls=ssl_context,
         keyspace=keyspace,
         local_dc=local_dc,
     )

@@ -97,9 +97,9 @@ class Session(SessionLifecycle):
             ResultTooLarge: there are more than ``max_rows`` rows.
             and what every verb raises.
         """
-        runtime = self._runtime
+        context = self._context
         if self._running() is not self._home:
-            runtime.supervisor.refuse_here()
+            context.supervisor.refuse_here()
         if more:
             refuse_more("execute")
         settings = self._resolve(options) if options else self._default
@@ -111,42 +111,42 @@ class Session(SessionLifecycle):
         else:
             known = parameters is not None and type(query) is str
             key = query if settings.default_keyspace else (settings.keyspace, query)
-            statement = runtime.statements.get(key) if known else None
+            statement = context.statements.get(key) if known else None
             target = Row if row is None else row
         if statement is None or not statement.fast_path or not settings.fast_path:
-            return await self._execute(Call(runtime, query, parameters, row, settings))
+            return await self._execute(Call(context, query, parameters, row, settings))
         if type(parameters) is tuple and len(parameters) == statement.direct:
             values: Sequence[Any] = parameters
         else:
             try:
                 values = statement.values(parameters)
             except ValueConversionError as exc:
-                call = Call(runtime, query, parameters, row, settings, statement, exc)
+                call = Call(context, query, parameters, row, settings, statement, exc)
                 return await self._execute(call)
         connection = self._choose(statement, values)
         if connection is None or connection.version is not statement.version:
-            return await self._execute(Call(runtime, query, values, row, settings))
+            return await self._execute(Call(context, query, values, row, settings))
         binder = statement.binders.get(settings.binder_key) or statement.binder(settings)
-        request = runtime.request_class(
+        request = context.request_class(
             statement.query, settings.timeout, binder, values, statement, settings
         )
         try:
             connection.submit(request)
             if request.stream_id:
-                request.stamp = runtime.stamps.last
-            timer = runtime.timer
+                request.stamp = context.stamps.last
+            timer = context.timer
             if timer.deadlines.add(request, timer.clock()):
                 timer.rearm()
             event = await request
         except (ConnectionFailed, RemoteProtocolError) as exc:
             return await self._resume(request, exc, target)
         except ValueConversionError as exc:
-            call = Call(runtime, query, parameters, row, settings, statement, exc)
+            call = Call(context, query, parameters, row, settings, statement, exc)
             return await self._execute(call)
         except ClockBehind:
-            return await self._execute(Call(runtime, query, values, row, settings))
+            return await self._execute(Call(context, query, values, row, settings))
         if event.notes is not None:
-            runtime.take_notes(request, event)
+            context.take_notes(request, event)
         message = event.message
         kind = type(message)
         if kind is Void:
@@ -170,11 +170,11 @@ class Session(SessionLifecycle):
 
     async def _resume(self, request: Request, outcome: Outcome, target: Any) -> Result[Any]:
         """Continue with a request that the fast path has sent and can't finish by itself."""
-        call = Call.resumed(self._runtime, request, target)
+        call = Call.resumed(self._context, request, target)
         return await call.collect(await call.answer(request, outcome, None))
 
     async def _execute(self, call: Call) -> Result[Any]:
-        self._runtime.supervisor.check_here()
+        self._context.supervisor.check_here()
         return await call.execute()
 
     @typed_as(Executor.page)
@@ -200,7 +200,7 @@ class Session(SessionLifecycle):
                 or another keyspace.
             and what every verb raises.
         """
-        self._runtime.supervisor.check_here()
+        self._context.supervisor.check_here()
         if more:
             refuse_more("page")
         if token is not None and not isinstance(token, str):
@@ -209,7 +209,7 @@ class Session(SessionLifecycle):
         if token is not None and settings.parameters.page_size is None:
             raise UsageError("token= continues a paged result: pass the page_size= that it had")
         parameters = Partial.of(partial, parameters)
-        call = Call(self._runtime, query, parameters, row, settings)
+        call = Call(self._context, query, parameters, row, settings)
         await call.ready()
         return await call.page(token)
 
@@ -240,7 +240,7 @@ class Session(SessionLifecycle):
         if more:
             refuse_more("stream")
         settings = self._resolve(options) if options else self._default
-        call = Call(self._runtime, query, Partial.of(partial, parameters), row, settings)
+        call = Call(self._context, query, Partial.of(partial, parameters), row, settings)
         call.session = self
         return RowStream(call)
 
@@ -256,15 +256,15 @@ class Session(SessionLifecycle):
             DatabaseError: the servers refuse the statement.
             and what every verb raises.
         """
-        self._runtime.supervisor.check_here()
+        self._context.supervisor.check_here()
         if not isinstance(query, str):
             raise TypeError(f"a query is a str, not a {type(query).__name__}")
         refuse_use(query)
-        runtime = self._runtime
+        context = self._context
         settings = self._default
-        statement = runtime.statements.get(runtime.preparations.key(query, settings.keyspace))
+        statement = context.statements.get(context.preparer.key(query, settings.keyspace))
         if statement is None or statement.stale:
-            call = Call(runtime, query, (), row, settings)
+            call = Call(context, query, (), row, settings)
             statement = await call.prepare()
         return Prepared(statement, Row if row is None else row)
 
@@ -289,14 +289,14 @@ class Session(SessionLifecycle):
         Raises:
             what every verb raises.
         """
-        self._runtime.supervisor.check_here()
+        self._context.supervisor.check_here()
         settings = self._resolve(options) if options else self._default
         call = self._batch_call(settings, kind)
         await call.add(items, partial=partial)
         return await call.run()
 
     def _batch_call(self, settings: Settings, kind: Any) -> BatchCall:
-        return BatchCall(self._runtime, settings, kind)
+        return BatchCall(self._context, settings, kind)
 
     def using(self, **options: Unpack[Options]) -> Session:
         """Return a session with other options and the same connections: ``using(timeout=30)``.
@@ -311,8 +311,8 @@ class Session(SessionLifecycle):
             UsageError: ``keyspace`` needs protocol v5.
             ConfigError, TypeError: an argument is wrong.
         """
-        using = type(self)(self._runtime, overlaid(self._profile, options))
-        version = self._runtime.version
+        using = type(self)(self._context, overlaid(self._profile, options))
+        version = self._context.version
         if options.get("keyspace") is not None and not version.has_keyspace_option:
             raise UsageError(
                 f"using(keyspace=) needs protocol v5, this connection speaks v{version:d}:"
@@ -337,7 +337,7 @@ class Session(SessionLifecycle):
         """
         from cqlproto_anyio.tracing import fetch_trace
 
-        self._runtime.supervisor.check_here()
+        self._context.supervisor.check_here()
         tracing_id = result.tracing_id if isinstance(result, _Answer) else result
         if tracing_id is None:
             raise UsageError("the request was not traced: pass trace=True")

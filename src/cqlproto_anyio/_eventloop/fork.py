@@ -33,13 +33,13 @@ _watched: WeakSet[Forkable] = WeakSet()
 _registered = False
 
 
-def watch(runtime: Forkable, /) -> None:
-    """Call ``runtime.forked()`` in every child of this process, for as long as it lives.
+def watch(session: Forkable, /) -> None:
+    """Call ``session.forked()`` in every child of this process, for as long as it lives.
 
     Children of children are told as well. It isn't kept alive by this.
     """
     global _registered
-    _watched.add(runtime)
+    _watched.add(session)
     # Once per process, as it can't be undone; a child inherits it.
     if not _registered and hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_tell_all)
@@ -49,9 +49,9 @@ def watch(runtime: Forkable, /) -> None:
 def _tell_all() -> None:
     """Tell each of them, whatever becomes of the others."""
     error: Exception | None = None
-    for runtime in list(_watched):
+    for session in list(_watched):
         try:
-            runtime.forked()
+            session.forked()
         except Exception as exc:
             error = exc
     if error is not None:

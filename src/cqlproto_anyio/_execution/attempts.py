@@ -63,8 +63,8 @@ class Attempts(Walk):
 
     answered: Request
 
-    def __init__(self, runtime: SessionContext, settings: Settings) -> None:
-        super().__init__(runtime, settings)
+    def __init__(self, context: SessionContext, settings: Settings) -> None:
+        super().__init__(context, settings)
         self.unstamped = False
         self.change: str | None = None
 
@@ -121,7 +121,7 @@ class Attempts(Walk):
             return False
         if statement.prepared.bind.columns != bind.columns:
             return True
-        statement.sound_until = self.runtime.timer.clock() + _SOUND
+        statement.sound_until = self.context.timer.clock() + _SOUND
         return False
 
     def tell_change(self, statement: Statement, markers: Sequence[Column]) -> bool:
@@ -150,13 +150,13 @@ class Attempts(Walk):
         """Send a request that was filled; raises what :meth:`Connection.submit` does."""
         self.mark_tried(connection)
         connection.submit(request)
-        self.runtime.timer.keep_deadline(request)
+        self.context.timer.keep_deadline(request)
 
     async def first(self, request: Request, paging_state: bytes | None) -> Outcome:
         """Make the first attempt; pass its outcome to :meth:`answer`."""
         try:
             if self.conditional and self.settings.timestamps is not None:
-                await self.runtime.outlast_writes(self.new_request())
+                await self.context.outlast_writes(self.new_request())
             try:
                 return await self._attempt(request, paging_state, await self.connection())
             except ValueConversionError:
@@ -198,12 +198,12 @@ class Attempts(Walk):
         if speculation is None or not self.idempotent:
             event = await request
             return event
-        tracker = self.runtime.trackers.of(speculation)
+        tracker = self.context.trackers.of(speculation)
         if tracker is None:
             event = await request
             return event
         race = Race(
-            self.runtime,
+            self.context,
             request,
             tracker,
             next_connection=self._other_connection,
@@ -269,7 +269,7 @@ class Attempts(Walk):
             else:
                 message = outcome.message
                 if outcome.notes is not None:
-                    self.runtime.take_notes(request, outcome)
+                    self.context.take_notes(request, outcome)
                 if type(message) is not Error:
                     if type(message) is SetKeyspace:
                         self._refuse_keyspace(request)
@@ -300,7 +300,7 @@ class Attempts(Walk):
             connection = await self.after(
                 error, request.connection, elsewhere=refused and refusals < MAX_REFUSALS
             )
-            self.runtime.retries += 1
+            self.context.retries += 1
             request.again()
             preparations = 0  # it may be another host, which doesn't know the statement either
             outcome = await self._attempt(request, paging_state, connection)

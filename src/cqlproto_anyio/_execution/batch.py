@@ -37,7 +37,7 @@ class BatchCall(Attempts):
     """A batch of statements.
 
     Arguments:
-        runtime: the session's context.
+        context: the session's context.
         settings: the options.
         kind: ``"logged"``, ``"unlogged"`` or ``"counter"``.
 
@@ -45,8 +45,8 @@ class BatchCall(Attempts):
         size: how many statements were read so far.
     """
 
-    def __init__(self, runtime: SessionContext, settings: Settings, kind: str) -> None:
-        super().__init__(runtime, settings)
+    def __init__(self, context: SessionContext, settings: Settings, kind: str) -> None:
+        super().__init__(context, settings)
         self.query = "BATCH"
         self._timestamp = settings.timestamp  # one for all attempts
         self.conditional = self.reads = False
@@ -73,7 +73,7 @@ class BatchCall(Attempts):
         for number, item in enumerate(items, 1):
             query, parameters = parts_of(item, number)
             parameters = Partial.of(partial, parameters)
-            call = BoundStatement(self.runtime, query, parameters, self.settings)
+            call = BoundStatement(self.context, query, parameters, self.settings)
             check_item(self._kind, number, call.text)
             call.refuse_timestamp()
             self.size = number

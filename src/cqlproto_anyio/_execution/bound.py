@@ -36,7 +36,7 @@ class BoundStatement(Attempts):
     """A statement, its parameters and its options.
 
     Arguments:
-        runtime: the session's context.
+        context: the session's context.
         query: text, or what ``prepare`` returned.
         parameters: the parameters, or None.
         settings: the options.
@@ -46,14 +46,14 @@ class BoundStatement(Attempts):
 
     def __init__(
         self,
-        runtime: SessionContext,
+        context: SessionContext,
         query: Any,
         parameters: Any,
         settings: Settings,
         statement: Statement | None = None,
         unfit: ValueConversionError | None = None,
     ) -> None:
-        super().__init__(runtime, settings)
+        super().__init__(context, settings)
         self._parameters = parameters
         self._unfit = unfit
         self._markers: Sequence[Column] | None = None
@@ -128,8 +128,8 @@ class BoundStatement(Attempts):
         all requests that are prepared here first would go to the same one.
         """
         if renew is None:
-            self.runtime.supervisor.check_open()
-            known = self.runtime.preparations.known(self.query, self.settings.keyspace)
+            self.context.supervisor.check_open()
+            known = self.context.preparer.known(self.query, self.settings.keyspace)
             if known is not None:
                 return known
         return await self.learn(await self.connection(), renew)
@@ -147,7 +147,7 @@ class BoundStatement(Attempts):
         if statement is None:
             return False
         known = statement.prepared.bind.columns is self._markers
-        if known and self.runtime.timer.clock() < statement.sound_until:
+        if known and self.context.timer.clock() < statement.sound_until:
             return False
         if is_read_once(self._parameters):
             # half of it may have been read; the next call's value will fit

@@ -64,7 +64,7 @@ class Call(BoundStatement):
 
     def __init__(
         self,
-        runtime: SessionContext,
+        context: SessionContext,
         query: Any,
         parameters: Any,
         row: Any,
@@ -72,25 +72,25 @@ class Call(BoundStatement):
         statement: Statement | None = None,
         unfit: ValueConversionError | None = None,
     ) -> None:
-        super().__init__(runtime, query, parameters, settings, statement, unfit)
+        super().__init__(context, query, parameters, settings, statement, unfit)
         self.page_failures: tuple[CQLError, ...] = ()
         if row is None:
             row = query._row if isinstance(query, Prepared) else Row
         self.row = row
 
     @classmethod
-    def resumed(cls, runtime: SessionContext, request: Request, row: Any) -> Self:
+    def resumed(cls, context: SessionContext, request: Request, row: Any) -> Self:
         """Return the call of a request that ``Session.execute`` has sent by itself.
 
         Arguments:
-            runtime: the session's context.
+            context: the session's context.
             request: the request.
             row: the row target.
         """
         statement: Statement = request.statement
         settings = request.settings
         assert settings is not None
-        call = cls(runtime, request.query, request.values, row, settings, statement)
+        call = cls(context, request.query, request.values, row, settings, statement)
         call.values = request.values
         call._markers = statement.prepared.bind.columns
         call.deadline = request.deadline
@@ -108,7 +108,7 @@ class Call(BoundStatement):
                 try:
                     stamp = timestamps()
                 except ClockBehind:
-                    stamp = self.runtime.stamps.last
+                    stamp = self.context.stamps.last
             self._stamp = stamp
 
     # -- results
@@ -138,7 +138,7 @@ class Call(BoundStatement):
             if type(message) is SchemaChange:
                 connection = answered.connection
                 assert isinstance(connection, Connection)
-                result._agreed = await self.runtime.agree(message, connection, self.deadline)
+                result._agreed = await self.context.agree(message, connection, self.deadline)
         elif self.conditional:
             try:
                 result = conditional_result(answered, event, message, self.row)
@@ -210,7 +210,7 @@ class Call(BoundStatement):
             self.restart()
         self.forget_attempts()
         request = self.new_request()
-        connection = self.runtime.cluster.selector.choose(self.statement, self.values)
+        connection = self.context.cluster.selector.choose(self.statement, self.values)
         if connection is None:
             return request
         try:

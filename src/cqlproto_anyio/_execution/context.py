@@ -51,7 +51,7 @@ class SessionContext:
         supervisor: the background task; says whether the session is open.
         timer: the clock, and the deadlines of all requests.
         cluster: connections to the hosts, and the choice among them.
-        preparations: prepares statements.
+        preparer: prepares statements.
         statements: the cache of prepared statements.
         wires: the options of calls as they are sent.
         stamps: the latest timestamp of a write.
@@ -82,7 +82,7 @@ class SessionContext:
         self.request_class = backend.request_class
         self.tell = active(config.hooks)
         self.warnings = ServerWarnings()
-        self.preparations = Preparer(
+        self.preparer = Preparer(
             config.max_prepared,
             keyspace,
             timeout=config.control_timeout,
@@ -91,7 +91,7 @@ class SessionContext:
             request_class=backend.request_class,
             warnings=self.warnings,
         )
-        self.statements = self.preparations.statements
+        self.statements = self.preparer.statements
         self.wires = Wires(keyspace)
         self.cluster: Cluster = Cluster(
             endpoints,
@@ -174,7 +174,7 @@ class SessionContext:
             self.cluster.selector.learn(request.statement, event)
 
     def _schema_changed(self, change: SchemaChange) -> None:
-        self.preparations.outdate(change.keyspace)
+        self.preparer.outdate(change.keyspace)
         tablets = self.cluster.selector.tablets
         if change.target == "KEYSPACE":
             tablets.forget_keyspace(change.keyspace)

@@ -20,27 +20,27 @@ __all__ = ["SessionLifecycle"]
 class SessionLifecycle:
     """The life of a session; the verbs are in :class:`Session`."""
 
-    def __init__(self, runtime: SessionContext, profile: Profile | None) -> None:
-        self._runtime = runtime
-        runtime.supervisor.add_session()
+    def __init__(self, context: SessionContext, profile: Profile | None) -> None:
+        self._context = context
+        context.supervisor.add_session()
         self._profile = overlaid(DEFAULTS, {"profile": profile})
-        self._choose = runtime.cluster.selector.choose
-        self._running = runtime.backend.current_loop
-        self._home = runtime.backend.loop
-        self._settings = SettingsCache(self._profile, runtime.wires, runtime.timestamps)
+        self._choose = context.cluster.selector.choose
+        self._running = context.backend.current_loop
+        self._home = context.backend.loop
+        self._settings = SettingsCache(self._profile, context.wires, context.timestamps)
         self._default = self._settings.default
         self._resolve = self._settings.resolve
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
         keyspace = "no keyspace" if self.keyspace is None else f"keyspace {self.keyspace!r}"
-        hosts = ", ".join(map(str, self._runtime.endpoints))
+        hosts = ", ".join(map(str, self._context.endpoints))
         return f"<Session {state}, {keyspace}, hosts {hosts}>"
 
     @property
     def closed(self) -> bool:
         """Whether the session is closed, or has failed, and takes no more requests."""
-        return self._runtime.supervisor.closed
+        return self._context.supervisor.closed
 
     @property
     def keyspace(self) -> str | None:
@@ -55,11 +55,11 @@ class SessionLifecycle:
     @property
     def protocol_version(self) -> ProtocolVersion:
         """The protocol version that is spoken with the cluster."""
-        return self._runtime.version
+        return self._context.version
 
     def statistics(self) -> Statistics:
         """Return the state of hosts, connections and requests now."""
-        return self._runtime.statistics()
+        return self._context.statistics()
 
     async def aclose(self) -> None:
         """Close the session, from any task, within a bounded time.
@@ -69,16 +69,16 @@ class SessionLifecycle:
         Raises:
             UsageError: the session belongs to another event loop.
         """
-        await self._runtime.supervisor.aclose()
+        await self._context.supervisor.aclose()
 
     async def __aenter__(self) -> Self:
-        self._runtime.supervisor.check_open()
+        self._context.supervisor.check_open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __del__(self) -> None:
-        runtime = getattr(self, "_runtime", None)
-        if runtime is not None:
-            runtime.supervisor.drop_session(self)
+        context = getattr(self, "_context", None)
+        if context is not None:
+            context.supervisor.drop_session(self)

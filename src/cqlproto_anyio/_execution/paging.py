@@ -104,7 +104,7 @@ class PageStream(_Described, Generic[R]):
         return self
 
     async def __anext__(self) -> list[R]:
-        self._call.runtime.supervisor.check_here()
+        self._call.context.supervisor.check_here()
         if self._reading:
             raise UsageError("another task reads the stream: only one task at a time may read it")
         self._reading = True
@@ -171,7 +171,7 @@ class PageStream(_Described, Generic[R]):
         """
         fetched = self._fetched
         if not self._started or self._reading or fetched.request is not None:
-            self._call.runtime.supervisor.check_here()
+            self._call.context.supervisor.check_here()
             closed = UsageError("the stream was closed before its end")
             if self._failure is None:
                 self._failure = closed

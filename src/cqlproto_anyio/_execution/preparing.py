@@ -35,7 +35,7 @@ class Preparation(Walk):
     """
 
     def __init__(self, call: Walk, query: str, *, shared: bool = True) -> None:
-        super().__init__(call.runtime, call.settings)
+        super().__init__(call.context, call.settings)
         self.query = query
         self.conditional = call.conditional
         self.reads = call.reads
@@ -107,13 +107,13 @@ class Preparation(Walk):
             raise error from error.__cause__
         if statement.prepared.statement_id != told.message.statement_id:
             # another host has given it another id meanwhile
-            self.runtime.preparations.renew(statement, told.message)
+            self.context.preparer.renew(statement, told.message)
 
     async def _prepared(
         self, connection: Connection, renew: Statement | None, *, here: bool = False
     ) -> Told:
         try:
-            return await self.runtime.preparations.prepared(
+            return await self.context.preparer.prepared(
                 self.query, self.settings, self.deadline, connection, renew, here=here
             )
         except RequestTimeout as exc:

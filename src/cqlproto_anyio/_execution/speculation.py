@@ -35,7 +35,7 @@ class Race:
     """A request and its speculative attempts.
 
     Arguments:
-        runtime: the session's context.
+        context: the session's context.
         request: the request that the caller awaits; it is under way.
         tracker: says when to send another attempt, and records latencies.
         next_connection: returns a connection to a host that wasn't tried yet, or None.
@@ -57,7 +57,7 @@ class Race:
         "_next_connection",
         "_others",
         "_request",
-        "_runtime",
+        "_context",
         "_spare",
         "_started",
         "_tracker",
@@ -66,7 +66,7 @@ class Race:
 
     def __init__(
         self,
-        runtime: SessionContext,
+        context: SessionContext,
         request: Request,
         tracker: Tracker,
         *,
@@ -75,7 +75,7 @@ class Race:
         failed: Callable[[Error | CQLError, Request], None],
         is_last: Callable[[Error | CQLError, Request], bool],
     ) -> None:
-        self._runtime = runtime
+        self._context = context
         self._request = request
         self._tracker = tracker
         self._next_connection = next_connection
@@ -87,8 +87,8 @@ class Race:
         self.left_behind = False
         self._left = tracker.attempts
         self._others: list[Detached] = []
-        self._started = runtime.timer.clock()
-        self._alarm = runtime.timer.alarm(self._send)
+        self._started = context.timer.clock()
+        self._alarm = context.timer.alarm(self._send)
 
     async def run(self) -> Any:
         """Return the reply to the request, from whichever attempt.
@@ -109,7 +109,7 @@ class Race:
                         raise
                 else:
                     if type(failure) is not Error or not self._go_on(failure):
-                        self._tracker.record(self._runtime.timer.clock() - self._started)
+                        self._tracker.record(self._context.timer.clock() - self._started)
                         return event
         finally:
             self._alarm.cancel()
@@ -133,14 +133,14 @@ class Race:
             request.complete(spare.value)
         else:
             request.connection = under_way[0].connection
-            self._runtime.timer.keep_deadline(request)
+            self._context.timer.keep_deadline(request)
         return True
 
     def _wait(self, least: float = 0.0) -> None:
         if self._left:
             delay = self._tracker.delay()
             if delay is not None:
-                self._alarm.set(self._runtime.timer.clock() + max(delay, least))
+                self._alarm.set(self._context.timer.clock() + max(delay, least))
 
     def _send(self) -> None:
         """Send another attempt, if there is a host for it. Called by the timer."""
@@ -156,7 +156,7 @@ class Race:
         other.call(self._arrived)
         if self._submit(other, connection):
             self._others.append(other)
-            self._runtime.speculative += 1
+            self._context.speculative += 1
         self._wait()
 
     def _submit(self, other: Detached, connection: Connection) -> bool:
@@ -168,7 +168,7 @@ class Race:
             return False
         except BaseException as exc:  # raised by a value of the user's: no further attempt
             self._left = 0
-            self._runtime.report_values(exc)
+            self._context.report_values(exc)
             return False
         return True
 
@@ -201,4 +201,4 @@ class Race:
             self._failed(what, other)
         else:  # a value of the user's raised when it was packed
             self._left = 0
-            self._runtime.report_values(what)
+            self._context.report_values(what)

@@ -48,7 +48,7 @@ class Walk:
     """The hosts that a call has tried, the failures so far, and the time that is left.
 
     Arguments:
-        runtime: the session's context.
+        context: the session's context.
         settings: the options of the call.
 
     Attributes:
@@ -66,8 +66,8 @@ class Walk:
     conditional: bool
     reads: bool
 
-    def __init__(self, runtime: SessionContext, settings: Settings) -> None:
-        self.runtime = runtime
+    def __init__(self, context: SessionContext, settings: Settings) -> None:
+        self.context = context
         self.settings = settings
         self.statement: Statement | None = None
         self.values: Sequence[Any] = ()
@@ -78,12 +78,12 @@ class Walk:
 
     def restart(self) -> None:
         """Start the call's timeout now."""
-        self.deadline = self.runtime.timer.deadline(self.settings.timeout)
+        self.deadline = self.context.timer.deadline(self.settings.timeout)
 
     def new_request(self) -> Request:
         """Return a request of this call, with the call's deadline."""
         settings = self.settings
-        request = self.runtime.request_class(
+        request = self.context.request_class(
             self.query, settings.timeout, None, (), self.statement, settings
         )
         request.deadline = self.deadline
@@ -93,19 +93,19 @@ class Walk:
 
     async def connection(self) -> Connection:
         """Return the connection for the first attempt; wait until there is one."""
-        return await self.runtime.any_connection(
+        return await self.context.any_connection(
             self.query, self.settings.timeout, self.deadline, self.statement, self.values
         )
 
     def next_connection(self) -> Connection | None:
         """Return a connection to the first host of the plan that wasn't tried yet, or None."""
-        plan = self.runtime.cluster.selector.plan(self.statement, self.values, self._tried)
+        plan = self.context.cluster.selector.plan(self.statement, self.values, self._tried)
         return next(plan, None)
 
     def mark_tried(self, connection: RequestConnection | None) -> None:
         """Leave the host of this connection out of the plan from now on."""
         if isinstance(connection, Connection):
-            pool = self.runtime.cluster.pool_of(connection)
+            pool = self.context.cluster.pool_of(connection)
             if pool is not None:
                 self._tried.add(pool)
 
@@ -144,7 +144,7 @@ class Walk:
         if decision is None:
             raise self._summary(raised) from raised.__cause__
         if decision.delay:
-            await self.runtime.supervisor.pause(self.new_request(), decision.wait(random()))
+            await self.context.supervisor.pause(self.new_request(), decision.wait(random()))
         if (
             not decision.next_host
             and isinstance(connection, Connection)
@@ -155,7 +155,7 @@ class Walk:
         if following is None and decision.delay:
             # a failure that passes with time may be gone where the call was tried before
             following = self.try_all_again()
-        several = len(self.runtime.cluster.pools) > 1  # the only one has just broken
+        several = len(self.context.cluster.pools) > 1  # the only one has just broken
         if following is None and several and isinstance(error, ConnectionFailed):
             following = await self._reconnected()
         if following is None:
@@ -196,7 +196,7 @@ class Walk:
     def check_open(self) -> None:
         """Raise SessionClosed if no host is left because the session was closed meanwhile."""
         try:
-            self.runtime.supervisor.check_open()
+            self.context.supervisor.check_open()
         except SessionClosed as exc:
             self.attach_attempts(exc)
             raise

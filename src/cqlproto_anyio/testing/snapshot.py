@@ -106,7 +106,7 @@ class SessionSnapshot:
 def snapshot(session: Session) -> SessionSnapshot:
     """Return what a session has under way, in all detail; ``session.statistics()`` has less."""
     context = context_of(session)
-    cluster, preparer = context.cluster, context.preparations
+    cluster, preparer = context.cluster, context.preparer
     due = _due(context.timer.deadlines)
     alarms = [each for each in due if isinstance(each, Alarm)]
     regular = cluster._connections
@@ -156,4 +156,4 @@ def _due(deadlines: Deadlines) -> list[Due]:
 
 def context_of(session: Session) -> SessionContext:
     """Return the private part of a session: for this module and for what measures its stages."""
-    return session._runtime
+    return session._context

@@ -1,7 +1,7 @@
-"""What becomes of a session one of whose own tasks fails: by a bug, since nothing else can.
+"""A session whose own task fails, which only a bug can cause.
 
-The failure is kept and told to everyone: who waits is woken, whoever asks later is told too, and
-closing is as it always is. No group of exceptions is seen by anyone.
+The failure closes the session: calls that wait and later calls raise SessionClosed with the failure
+as its cause, and closing works as usual. Nobody sees a group of exceptions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Bug(Exception):
-    """What no code of the client's expects."""
+    """An error that the client doesn't expect."""
 
 
 async def ended(cluster: FakeCluster, before: int) -> None:
@@ -38,7 +38,7 @@ async def ended(cluster: FakeCluster, before: int) -> None:
 
 
 def check(outcome: Outcome) -> None:
-    """It was told of the bug, and by no group."""
+    """Check that a call raised SessionClosed because of the bug, and no group."""
     error = outcome.error
     assert type(error) is cql.SessionClosed
     assert "Bug: a mistake of ours" in str(error)
@@ -133,7 +133,7 @@ async def test_a_task_that_fails(
 
 
 async def test_one_that_fails_while_it_connects() -> None:
-    """It arrives as it is, and nothing is left."""
+    """``connect`` raises the failure, and nothing is left."""
     before = living_tasks()
     cluster = FakeCluster(3)
     for owner, name in ((TopologyReader, "read"), (Cluster, "topology_changed"), (Pool, "add")):
@@ -155,7 +155,7 @@ async def test_one_that_fails_while_it_connects() -> None:
 
 
 async def test_resolving_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names are resolved side by side; what one of them raises is not wrapped for that."""
+    """Names are resolved concurrently; the error of one is raised as it is."""
     monkeypatch.setattr(anyio, "getaddrinfo", fails)
     with pytest.raises(Bug):
         async with cql.connect(["one.invalid", "two.invalid"]):
@@ -163,7 +163,7 @@ async def test_resolving_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_transport_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It costs its own connection, and says what it was."""
+    """Only its own connection is lost; the error says why."""
     usual = Connection.received
     broken: list[Connection] = []
 
