@@ -1,11 +1,11 @@
-"""Whose turn it is to connect: the bound on a session's attempts, over all its hosts.
+"""Session-wide limit and queue for connection attempts.
 
-When a cluster restarts, or a session with hundreds of hosts begins, thousands of connections are
-due at once. Here they wait in one queue, at most so many are under way at a time, and the one that
-has been due for longest goes first.
+When a cluster restarts, or a session with hundreds of hosts starts, thousands of connections are
+due at once. They wait in one queue: a limited number is under way at a time, and the one that has
+been due for longest begins next.
 
-Attempts at hosts that failed before may hang until they time out: they may fill half the places at
-most, so that hosts that work never wait behind those that don't.
+Attempts at hosts that failed before may hang until they time out. They take at most half of the
+limit, so that hosts that work don't wait for hosts that don't.
 
 Each step costs O(log n) in the number of hosts. There is no I/O, and time is an argument.
 """
@@ -26,11 +26,11 @@ K = TypeVar("K", bound=Hashable)
 
 
 class _Entry(Generic[K]):
-    """A host that is waiting for its turn, at the place it has in a queue.
+    """A host that waits in a queue.
 
     Attributes:
-        place: when it is due, and a number that tells who came first.
-        valid: False once another entry, or none, stands for the host.
+        place: when its attempt is due, and a serial number.
+        valid: False once the host has left the queue or has another entry.
     """
 
     __slots__ = ("key", "place", "state", "valid")
@@ -46,8 +46,7 @@ class _Entry(Generic[K]):
 
 
 class _Queue(Generic[K]):
-    """Entries by their places. Those that aren't valid any more are dropped when they come up, or
-    when they are the most."""
+    """A heap of entries. Invalid ones are dropped when they come first, or outnumber the rest."""
 
     __slots__ = ("_heap", "_valid")
 
@@ -77,36 +76,35 @@ class _Queue(Generic[K]):
 
 
 class ConnectQueue(Generic[K]):
-    """The attempts of one session.
+    """The connection attempts of one session.
 
-    After anything is told to a :class:`HostState`, :meth:`changed` must be called with it. After an
-    attempt has ended, its result is told to the state and :meth:`finished` is called, then
-    :meth:`changed`.
+    Call :meth:`changed` after each change of a :class:`HostState`. When an attempt has ended, first
+    report its result to the state, then call :meth:`finished` and :meth:`changed`.
 
     Arguments:
         limit: how many attempts may be under way at a time, at least 1.
 
     Attributes:
-        under_way: how many are.
+        under_way: how many attempts are under way.
     """
 
     __slots__ = ("_doubtful", "_entries", "_limit", "_number", "_queues", "_started", "under_way")
 
     def __init__(self, limit: int) -> None:
         if limit < 1:
-            raise ValueError(f"at most {limit} attempts")
+            raise ValueError(f"limit must be at least 1, got {limit}")
         self._limit = limit
         self.under_way = 0
         self._entries: dict[K, tuple[_Queue[K], _Entry[K]]] = {}
-        # Hosts that didn't fail lately, and those that did.
+        # Hosts whose last attempt didn't fail, and those whose did.
         self._queues: tuple[_Queue[K], _Queue[K]] = (_Queue(), _Queue())
         self._number = 0
-        # Per host: the attempts under way, those that began in doubt first.
+        # Per host: for each attempt under way, oldest first, whether the host had failed before.
         self._started: dict[K, list[bool]] = {}
         self._doubtful = 0
 
     def changed(self, key: K, state: HostState) -> None:
-        """Take note of when the host's next attempt is due now."""
+        """Queue the host by when its next attempt is due now."""
         known = self._entries.get(key)
         due = state.next_attempt
         queue = self._queues[state.failures > 0]
@@ -122,10 +120,10 @@ class ConnectQueue(Generic[K]):
             self._entries[key] = queue, entry
 
     def take(self, now: float) -> list[K]:
-        """Begin the attempts that are due, as far as there is room.
+        """Begin the attempts that are due, up to the limit.
 
         Returns:
-            the hosts, one per attempt; the states know already that it begins.
+            the hosts, one per attempt; their states have been told.
         """
         taken: list[K] = []
         while (entry := self._first()) is not None and entry.place[0] <= now:
@@ -139,10 +137,10 @@ class ConnectQueue(Generic[K]):
         return taken
 
     def finished(self, key: K) -> None:
-        """An attempt has ended, well or not.
+        """An attempt has ended, successfully or not.
 
         Raises:
-            ValueError: the host has none under way.
+            ValueError: no attempt at this host is under way.
         """
         started = self._started.get(key)
         if started is None:
@@ -154,13 +152,15 @@ class ConnectQueue(Generic[K]):
 
     @property
     def next(self) -> float:
-        """When to call :meth:`take` again, in seconds of the clock; it may have passed. Infinity if
-        nothing is due before something changes or an attempt ends."""
+        """When to call :meth:`take` again, in seconds of the clock, which may be in the past.
+
+        Infinity if nothing is due before something changes or an attempt ends.
+        """
         entry = self._first()
         return math.inf if entry is None else entry.place[0]
 
     def _first(self) -> _Entry[K] | None:
-        """Return who goes first of those that may."""
+        """Return the entry whose attempt begins next, or None."""
         if self.under_way >= self._limit:
             return None
         sound, failed = (queue.first() for queue in self._queues)

@@ -1,11 +1,11 @@
-"""One connection: a transport, the protocol core, and the requests that are under way on it.
+"""One connection: a transport, the protocol core, and the requests that are under way.
 
-Submitting a request is synchronous: the core packs it, and it is kept by stream id until its answer
-comes. ``transfer`` carries the bytes: everything that was queued in one turn of the event loop is
-sent at once, and all that one read brought is parsed, each reply waking its request's task. When
-ids or the room for unsent bytes run out, requests wait here in their order.
+Submitting a request is synchronous: the core packs it, and the connection keeps it by stream id
+until its reply arrives. Everything queued in one turn of the event loop is sent together. All
+frames of one read are parsed at once, and each reply wakes its request's task. When stream ids or
+the limit of unsent bytes run out, requests wait here in order.
 
-When the socket breaks, every request learns what happened; none waits for its deadline.
+When the socket breaks, every request fails at once; none waits for its deadline.
 """
 
 from __future__ import annotations
@@ -50,28 +50,28 @@ __all__ = ["Connection", "Owner"]
 
 
 class Owner(Protocol):
-    """Who keeps a connection; called synchronously, and must not raise."""
+    """The owner of a connection, such as its pool. Its methods must not raise."""
 
     def at_watermark(self, connection: Connection) -> None:
-        """So many requests are in flight as :meth:`Connection.watch` named."""
+        """As many requests are in flight as :meth:`Connection.watch` named."""
         ...
 
     def too_many_orphans(self, connection: Connection) -> None:
-        """More ids wait for replies that nobody wants than ``Config.max_orphans``."""
+        """There are more orphans than ``Config.max_orphans``."""
         ...
 
     def doubtful(self, connection: Connection, *, skipping: bool) -> None:
-        """It may be that nothing more is to be had from it.
+        """The connection may be dead.
 
         Arguments:
             connection: the connection.
-            skipping: whether a reply is skipped, for its length; otherwise a request has timed out
-                while a part of a frame had come.
+            skipping: whether a reply is being skipped because of its length; otherwise a request
+                has timed out while a frame is incomplete.
         """
         ...
 
     def connection_lost(self, connection: Connection) -> None:
-        """It is of no use any more; its requests are told after this."""
+        """The connection has ended; its requests fail after this."""
         ...
 
 
@@ -79,21 +79,21 @@ class Connection:
     """A connection that is ready for requests.
 
     Arguments:
-        stream: the transport; the connection owns it from now on.
-        core: the protocol core, its handshake completed.
+        stream: the byte stream; the connection closes it.
+        core: the protocol core, after the handshake.
         endpoint: the node.
-        backend: what the event loop offers.
-        config: bounds.
+        backend: the running event loop.
+        config: limits.
 
     Attributes:
-        requests: those under way, by stream id; to be read only.
-        orphans: how many stream ids wait for a reply that nobody wants any more; likewise.
-        backlog: how many there are of these and of requests that wait for their turn; likewise.
-        owner: who is told of what happens here, or None.
-        listener: called with each event that the server pushes; it must not raise.
-        since: when it was made, in seconds of the session's clock.
-        heard: whether a reply has come since this was last set to False.
-        heartbeat: the request that asks whether it lives, while that is under way, or None.
+        requests: the requests under way, by stream id; read only.
+        orphans: how many stream ids belong to abandoned requests without a reply yet; read only.
+        backlog: the number of orphans and of requests that wait to be sent; read only.
+        owner: is told of what happens to the connection, or None.
+        listener: called with each event that the server pushes; must not raise.
+        since: when the connection was made, in seconds of the session's clock.
+        heard: whether a reply has arrived since this was last set to False.
+        heartbeat: the heartbeat under way, or None.
         sharding: how a Scylla node divides its tokens among shards, or None.
         shard: the shard that serves the connection, or None.
     """
@@ -124,7 +124,7 @@ class Connection:
         self._config = config
         self._max_in_flight = config.max_in_flight
         self._watermark = config.max_in_flight
-        # one that is full of them is of no use either
+        # a connection full of orphans is useless, whatever the limit
         self._max_orphans = min(config.max_orphans, config.max_in_flight - 1)
         self._max_unsent = config.max_unsent
         self.since = backend.clock()
@@ -142,23 +142,23 @@ class Connection:
 
     @property
     def unread(self) -> int:
-        """How many bytes have come of a frame that is not complete yet."""
+        """How many bytes of an incomplete frame have arrived."""
         return self._core.unread
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for their turn."""
+        """How many requests wait to be sent."""
         return len(self._queue)
 
-    # -- what requests call, synchronously
+    # -- submitting requests
 
     def submit(self, request: Request) -> None:
-        """Send a request, or let it wait for its turn.
+        """Send a request, or queue it.
 
         Raises:
             ConnectionFailed: the connection is lost.
             Overloaded: too many requests wait already.
-            ValueConversionError, RequestTooLarge, LocalProtocolError: it can't be written.
+            ValueConversionError, RequestTooLarge, LocalProtocolError: it can't be encoded.
         """
         if self.lost is not None:
             raise _loss_for(request, self)
@@ -177,14 +177,13 @@ class Connection:
         self._start(request)
 
     def submit_first(self, request: Request) -> None:
-        """Send a request before those that wait, and beyond ``max_in_flight``.
+        """Send a request ahead of those that wait, and beyond ``max_in_flight``.
 
-        A heartbeat must not wait: a connection that is full of slow requests would be taken for a
-        dead one.
+        For heartbeats: if they waited, a connection full of slow requests would seem dead.
 
         Raises:
             ConnectionFailed: the connection is lost.
-            LocalProtocolError: no stream id is left at all, or it can't be written.
+            LocalProtocolError: no stream id is free, or the request can't be encoded.
         """
         if self.lost is not None:
             raise _loss_for(request, self)
@@ -192,7 +191,7 @@ class Connection:
         self._start(request)
 
     def abandon(self, request: Request) -> bool:
-        """Nobody waits for this request any more; return whether it may have been sent."""
+        """Forget a request that nobody awaits any more; return whether it may have been sent."""
         stream_id = request.stream_id
         if stream_id == 0:
             if request in self._queue:
@@ -207,34 +206,34 @@ class Connection:
         if orphans > self._max_orphans and self.owner is not None:
             self.owner.too_many_orphans(self)
         if not sent and self._queue:
-            self.sent()  # it has made room, and nothing else may happen for long
+            self.sent()  # there is room now, and nothing else may happen for long
         return sent
 
     def timed_out(self) -> None:
-        """A request of this connection's has reached its deadline."""
+        """A request on this connection has reached its deadline."""
         if self._core.unread and self.owner is not None and self.lost is None:
             self.owner.doubtful(self, skipping=False)
 
     def watch(self, watermark: int) -> None:
-        """Tell the owner, once, when so many requests are in flight."""
+        """Tell the owner once when so many requests are in flight."""
         self._watermark = min(watermark, self._max_in_flight)
 
     def _must_wait(self) -> bool:
-        """Whether a request has to wait for its turn, now that there are many."""
+        """Whether a request has to wait; tells the owner at the watermark."""
         if len(self.requests) + self.orphans >= self._watermark and self.owner is not None:
             self._watermark = self._max_in_flight
             self.owner.at_watermark(self)
         return bool(self._queue) or self._is_full()
 
     def _is_full(self) -> bool:
-        """Whether a request has to wait; one turn of the loop alone can queue too many bytes."""
+        """Whether there are too many requests in flight or bytes unsent to send another."""
         return (
             len(self.requests) + self.orphans >= self._max_in_flight
             or self._core.unsent >= self._max_unsent
         )
 
     def _start(self, request: Request) -> None:
-        """Send a request that has its turn; raises as :meth:`submit` does."""
+        """Send a request; raises as :meth:`submit` does."""
         core = self._core
         try:
             if request.binder is not None:
@@ -251,23 +250,23 @@ class Connection:
         request.stream_id = stream_id
         self.requests[stream_id] = request
         if self.silent:
-            self._wake()  # if the stack of the caller is too deep for it, the next one does it
+            self._wake()  # may raise RecursionError: the next request then calls it
             self.silent = False
 
     # -- what the transfer calls
 
     def sent(self) -> None:
-        """Send requests that wait, as far as there is room now."""
+        """Send waiting requests while there is room."""
         while self._queue and not self._is_full():
             request, _ = self._queue.popitem(last=False)
             self.backlog -= 1
             try:
                 self._start(request)
-            except BaseException as exc:  # what a value raises is its own call's
+            except BaseException as exc:  # raised by a value of that request alone
                 request.fail(throwable(exc))
 
     def received(self, data: bytes, *, direct: bool) -> None:
-        """Parse what one read brought, and wake the tasks whose requests it answers."""
+        """Parse the bytes of one read, and wake the tasks whose requests they answer."""
         core = self._core
         next_event = core.next_event
         take = self.requests.pop
@@ -303,7 +302,7 @@ class Connection:
         self.lose(f"the server closed the connection{where}", None)
 
     def lose(self, reason: str, cause: BaseException | None) -> None:
-        """The transport is of no use any more: tell the requests, and end :meth:`run`."""
+        """The transport has failed: fail the requests, and end :meth:`run`."""
         if self.lost is None:
             self.lost = ConnectionLost(
                 reason,
@@ -316,14 +315,14 @@ class Connection:
         self._transport.stop()
 
     def _unasked(self, event: Event) -> None:
-        """A push is for who listens: the control connection alone has registered for any."""
+        """Handle an event other than a reply; only control connections register for pushes."""
         if isinstance(event, ResponseUnreadable):
             self._failed(event)
         elif self.listener is not None and isinstance(event, PushReceived):
             self.listener(event.event)
 
     def _failed(self, event: ResponseUnreadable) -> None:
-        """The reply to one request can't be read; the others go on."""
+        """Fail the request whose reply can't be read; the others continue."""
         request = self.requests.pop(event.stream_id, None)
         self.orphans = self._core.orphans
         self.backlog = self.orphans + len(self._queue)
@@ -343,7 +342,7 @@ class Connection:
         await self._transport.run()
 
     def close(self, error: ConnectionFailed | SessionClosed) -> None:
-        """End the connection; the requests under way get an error like this one."""
+        """End the connection; each request under way fails with a copy of the error."""
         if self.lost is None:
             self.lost = error
             self._tell_owner()
@@ -351,11 +350,11 @@ class Connection:
         self._transport.stop()
 
     def give_up(self, reason: str) -> None:
-        """End a connection that must not be used any more, as if it were lost."""
+        """End a connection that must not be used any more, as if the socket had broken."""
         self.lose(reason, None)
 
     def _tell_owner(self) -> None:
-        # first, so that no request that is told of it is sent here again
+        # before the requests fail, so that none is sent here again
         if self.owner is not None:
             self.owner.connection_lost(self)
 

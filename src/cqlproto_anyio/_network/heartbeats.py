@@ -1,14 +1,14 @@
-"""Heartbeats: OPTIONS, sent on a connection that may be dead, and how long to wait for the reply.
+"""Heartbeats: OPTIONS sent on a connection that may be dead, and how long to wait for the reply.
 
-Only replies show that a connection lives. Bytes do not: after a length that was corrupted on its
-way everything that comes is taken for one long frame, and no request is answered any more. Events
-and empty segments do not either. So a connection is asked when no reply has come for a while; when
-a request times out while a part of a frame has come; and when a reply is skipped for its length,
-which may be a corrupted one.
+Only replies show that a connection is alive. Bytes don't: after a corrupted length, everything that
+arrives is taken for one long frame, and no request is answered any more. Events and empty segments
+don't either. So a heartbeat is sent when no reply has arrived for a while; when a request times out
+while a frame is incomplete; and when a reply is skipped because of its length, which may be
+corrupted.
 
-A reply that is large and slow has to pass before the answer can. As long as a frame grows by
-:data:`LEAST_RATE` the connection is waited for; its length bounds how long that can take. A body
-that is skipped must come faster: nobody wants it, and all other replies wait behind it.
+The answer to a heartbeat may have to wait behind a large, slow reply. The connection is kept as
+long as the incomplete frame grows by :data:`LEAST_RATE`, which the frame's length bounds. A body
+that is skipped must arrive faster: nobody wants it, and all other replies wait behind it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ LEAST_SKIPPED_RATE = 1024 * 1024
 
 
 class Heartbeats:
-    """Asks connections whether they live.
+    """Checks whether connections are alive.
 
     Arguments:
-        timer: of the session.
-        timeout: how long an answer may take, in seconds; then the connection is given up.
+        timer: the session's timer.
+        timeout: how long an answer may take before the connection is closed, in seconds.
     """
 
     __slots__ = ("_timeout", "_timer")
@@ -45,18 +45,18 @@ class Heartbeats:
         self._timeout = timeout
 
     def beat(self, connection: Connection) -> None:
-        """Ask a connection on which no reply has come since the last time."""
+        """Send a heartbeat if no reply has arrived since the last call."""
         if connection.heard:
             connection.heard = False
         else:
             self.ask(connection, LEAST_RATE)
 
     def ask(self, connection: Connection, rate: int) -> None:
-        """Ask a connection now, unless it is being asked.
+        """Send a heartbeat now, unless one is under way.
 
         Arguments:
             connection: the connection.
-            rate: how fast a frame that is under way must grow, in bytes a second.
+            rate: how fast an incomplete frame must grow, in bytes a second.
         """
         under_way = connection.heartbeat
         if isinstance(under_way, _Heartbeat) and not under_way.done:
@@ -71,28 +71,28 @@ class Heartbeats:
         request.carry(Options())
         try:
             connection.submit_first(request)
-        except CQLError:  # just lost, or without a stream id: too many replies are due for that
+        except CQLError:  # just lost, or without a free stream id, because many replies are due
             return
         connection.heartbeat = request
         self.wait_for(request)
 
     def wait_for(self, request: _Heartbeat) -> None:
-        """Let a heartbeat expire if nothing comes from now on."""
+        """Let a heartbeat expire one timeout from now."""
         request.deadline = self._timer.deadline(self._timeout)
         self._timer.keep_deadline(request)
 
     def least(self, rate: int) -> float:
-        """Return by how many bytes a frame must have grown when a heartbeat is due."""
+        """Return how many bytes a frame must have grown by when a heartbeat expires."""
         return rate * self._timeout
 
 
 class _Heartbeat(Detached):
-    """An OPTIONS; it expires only if nothing else shows that its answer may still come.
+    """An OPTIONS request that expires only if nothing shows that the connection is alive.
 
     Attributes:
         rate: see :meth:`Heartbeats.ask`.
-        unread: how much of a frame had come when it was waited for.
-        heartbeats: what asks.
+        unread: how many bytes of an incomplete frame there were when the wait began.
+        heartbeats: what has sent it.
     """
 
     __slots__ = ("heartbeats", "rate", "unread")
@@ -106,7 +106,7 @@ class _Heartbeat(Detached):
         if self.done or connection is None:
             return
         unread = connection.unread
-        if connection.heard:  # other replies came: it is slow
+        if connection.heard:  # other replies arrived: the connection is slow
             self.abandon()
             connection.heartbeat = None
         elif unread - self.unread >= self.heartbeats.least(self.rate):
@@ -121,6 +121,6 @@ def _told(request: Detached) -> None:
     connection = request.connection
     if connection is None:
         return
-    connection.heartbeat = None  # each would keep the other alive
+    connection.heartbeat = None  # a cycle of references otherwise
     if request.error is not None and connection.lost is None:
         connection.give_up(f"no answer to a heartbeat within {request.timeout:g} s")

@@ -1,28 +1,27 @@
-"""One host, as a pool sees it: how many connections there are, and when the next one is tried.
+"""When to open the next connection to one host: a state machine without I/O.
 
-There is one place where that is decided, it does no I/O, and time and chance are arguments: a pool
-tells what happened and obeys :attr:`HostState.next_attempt`. Nothing else starts a connection, so
-nothing can be stuck between two timers.
+A pool reports what happens and opens a connection when :attr:`HostState.next_attempt` has come.
+Nothing else opens connections. Time and random numbers are arguments.
 
               needed, reported_up             opened
     UNKNOWN -------------------> attempts ----------------> UP
-    asleep                        ^    | failed             | an attempt fails while none is open
+                                  ^    | failed             | an attempt fails while none is open
                                   |    v                    v
                                   +-- DOWN <----------------+          removed: REMOVED, for good
 
-What bounds the attempts:
+What limits the attempts:
 
-- While no connection is open there is one attempt at a time. A dead host costs one handshake per
-  back-off, however many connections it had; the others follow when the first has succeeded.
-- After a loss the first attempt comes at once, the others spread over a moment, so that a host that
-  is back isn't met by everything at the same time.
-- Failures in a row wait ever longer. Attempts that were under way together count as one failure.
-  Any success ends that.
-- Connections that are lost as soon as they are open would go around that: a loss soon after a
-  success waits as a failure would.
-- Who says that a host is up, or needs it, brings the next attempt nearer, but never nearer than
-  ``urgent`` after the last failure. Attempts that were brought nearer and have failed double that,
-  up to a few seconds: requests that come all the time wait ever longer, too.
+- While no connection is open, there is one attempt at a time. A dead host costs one handshake per
+  back-off, however many connections it had; the others follow once one has succeeded.
+- After a loss the first attempt begins at once and the others are spread over a moment, so that a
+  host that is back isn't met by all of them at the same time.
+- Failures in a row wait longer and longer. Attempts that were under way together count as one
+  failure. Any success resets the back-off.
+- A loss soon after a success waits as a failure does. Otherwise a node that accepts connections and
+  drops them would never be left alone.
+- A request that needs the host, or a report that the host is up, brings the next attempt nearer,
+  but not nearer than ``urgent`` after the last failure. Each such attempt that fails doubles that,
+  up to some seconds, so that requests which keep coming wait longer too.
 """
 
 from __future__ import annotations
@@ -40,15 +39,15 @@ if TYPE_CHECKING:
 
 __all__ = ["HostState", "Status"]
 
-# A connection that lived so long, in seconds, was no failure when it's lost.
+# The loss of a connection that was open for so long doesn't count as a failure, in seconds.
 STEADY = 5.0
 
-# After a host is said to be up it may take a while until it serves CQL: for so long, in seconds,
-# no wait is longer than the other.
+# A host that is reported up may not serve CQL yet: for QUICK_FOR seconds, no wait is longer than
+# QUICK seconds.
 QUICK_FOR = 30.0
 QUICK = 1.0
 
-# The longest that a request which needs a host makes of ``urgent``, in seconds.
+# The upper limit of ``urgent`` after it was doubled, in seconds.
 LONGEST_URGENT = 2.0
 
 
@@ -61,34 +60,74 @@ class Status(enum.Enum):
     REMOVED = "removed"
 
 
+class _Flaps:
+    """Counts connections in a row that were lost soon after they had been opened.
+
+    Attributes:
+        count: how many.
+    """
+
+    __slots__ = ("_is_open", "_opened_at", "_reopened_at", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        # Whether a connection was opened since the last loss; when the first and the last of
+        # those were.
+        self._is_open = False
+        self._reopened_at = -math.inf
+        self._opened_at = -math.inf
+
+    def opened(self, now: float) -> None:
+        """A connection was opened."""
+        self._opened_at = now
+        if not self._is_open:
+            self._is_open = True
+            self._reopened_at = now
+
+    def lost(self, now: float, lived: float | None) -> bool:
+        """A connection was lost; return whether it is the first since one was opened.
+
+        Others that are lost with it change nothing.
+        """
+        if not self._is_open:
+            return False
+        self._is_open = False
+        if (now - self._opened_at if lived is None else lived) < STEADY:
+            self.count += 1
+        return True
+
+    def forgive(self, now: float) -> None:
+        """Forget the losses if connections have been open for long since the last."""
+        if self._is_open and now - self._reopened_at >= STEADY:
+            self.count = 0
+
+
 class HostState:
     """The connections of one host: those that are open, those under way, and the next attempt.
 
-    It begins asleep: :meth:`needed` or :meth:`reported_up` wakes it. All times are seconds of one
-    clock.
+    No connection is wanted until :meth:`needed` or :meth:`reported_up` is called. All times are
+    seconds of one clock.
 
     Arguments:
-        size: how many connections there shall be, at least 1.
-        largest: how many there may be when they are crowded, at least ``size``.
+        size: how many connections to keep open, at least 1.
+        largest: how many there may be while all are busy, at least ``size``.
         reconnection: how long to wait after failures.
         fraction: returns a random number in [0, 1).
         urgent: how long after a failure the next attempt may begin for a request that needs the
-            host, in seconds; twice as long after each attempt in a row that failed so, up to
+            host, in seconds; doubled by each such attempt in a row that fails, up to
             ``LONGEST_URGENT``.
 
     Attributes:
         status: what is known of the host. UP lasts until an attempt fails while nothing is open.
         open: how many connections are open.
         opening: how many attempts are under way.
-        wanted: how many connections there shall be; 0 while asleep and when removed.
+        wanted: how many connections to have; 0 before the first need and after removal.
         failures: how many attempts failed in a row.
         error: why the last attempt failed; None after a success.
-        next_attempt: when to begin the next attempt; infinity if none is wanted now.
+        next_attempt: when to begin the next attempt; infinity if none is wanted.
     """
 
     __slots__ = (
-        "_answered",
-        "_answered_at",
         "_due",
         "_failed_at",
         "_flaps",
@@ -96,7 +135,6 @@ class HostState:
         "_hurried",
         "_hurries",
         "_largest",
-        "_opened_at",
         "_quick_until",
         "_reconnection",
         "_siblings",
@@ -122,14 +160,14 @@ class HostState:
         urgent: float = 0.25,
     ) -> None:
         if not 1 <= size <= largest:
-            raise ValueError(f"{size} connections, at most {largest}")
+            raise ValueError(f"size must be 1 to {largest}, got {size}")
         self._size = size
         self._largest = largest
         self._reconnection = reconnection
         self._fraction = fraction
         self._urgent = urgent
-        # Whether the next attempt, or the one under way, was brought nearer; and how many of those
-        # have failed in a row.
+        # Whether the next attempt, or the one under way, was brought nearer, and how many such
+        # attempts have failed in a row.
         self._hurried = False
         self._hurries = 0
         self.status = Status.UNKNOWN
@@ -141,16 +179,11 @@ class HostState:
         self.next_attempt = math.inf
         # When the next attempt may begin, if one is wanted.
         self._due = math.inf
-        # The last failure, or what counts as one; those under way then fail with it.
+        # The last failure, and how many attempts were under way then: theirs count with it.
         self._failed_at = -math.inf
         self._siblings = 0
-        # Whether there was a success since the last loss; the first and the last of them.
-        self._answered = False
-        self._answered_at = -math.inf
-        self._opened_at = -math.inf
-        # How many times in a row a connection was lost as soon as it was open.
-        self._flaps = 0
-        # Whether attempts are spread, since something was lost; not when a session begins.
+        self._flaps = _Flaps()
+        # Whether attempts are spread: after a loss or failure, but not when a session begins.
         self._spread = False
         self._quick_until = -math.inf
 
@@ -167,7 +200,7 @@ class HostState:
         if self.next_attempt == math.inf:
             raise ValueError("no attempt is wanted")
         self.opening += 1
-        self._calm_down(now)
+        self._flaps.forgive(now)
         self._due = now + self._gap(now)
         self._plan()
 
@@ -184,10 +217,7 @@ class HostState:
         self._hurried = False
         self._hurries = 0
         self._siblings = 0
-        self._opened_at = now
-        if not self._answered:
-            self._answered = True
-            self._answered_at = now
+        self._flaps.opened(now)
         if waited:
             self._due = now + self._gap(now)
         if self.open >= self.wanted:
@@ -218,33 +248,29 @@ class HostState:
     # -- connections
 
     def lost(self, now: float, lived: float | None = None) -> None:
-        """An open connection broke.
+        """An open connection was lost.
 
         Arguments:
-            lived: for how long it was open, in seconds; None takes the time since the last success,
-                which is the least that it can be.
+            lived: how long it was open, in seconds; None takes the time since the last success, the
+                shortest that is possible.
         """
         self._closed()
-        self._calm_down(now)
-        if self._answered:
-            # The first since one was opened; others that go the same way change nothing.
-            self._answered = False
-            if (now - self._opened_at if lived is None else lived) < STEADY:
-                self._flaps += 1
-            if self._flaps:
+        self._flaps.forgive(now)
+        if self._flaps.lost(now, lived):
+            if self._flaps.count:
                 self._failed_at = now
             self._due = now + self._flap_wait(now)
         self._spread = True
         self._plan()
 
     def retired(self, now: float) -> None:
-        """An open connection was taken out of service by its owner; another replaces it at once."""
+        """The owner took a connection out of service; another one replaces it at once."""
         self._closed()
         self._due = now
         self._plan()
 
     def at_watermark(self, now: float) -> bool:
-        """All connections are busy: let there be one more, unless some are on their way anyhow.
+        """All connections are busy: want one more, unless one is being opened already.
 
         Returns:
             whether one more is wanted now.
@@ -259,9 +285,9 @@ class HostState:
         return True
 
     def resize(self, now: float, size: int) -> None:
-        """There shall be so many connections from now on, such as one for each shard of a node.
+        """Keep so many connections open from now on, such as one for each shard of a node.
 
-        Those that are open stay; ``largest`` grows with it if need be.
+        Open connections stay; ``largest`` grows if necessary.
         """
         self._size = size
         self._largest = max(self._largest, size)
@@ -270,10 +296,10 @@ class HostState:
             self._due = min(self._due, now + self._gap(now))
             self._plan()
 
-    # -- news
+    # -- what requests need and the cluster reports
 
     def needed(self, now: float) -> bool:
-        """A request found no open connection, or a session wants the host from its beginning.
+        """A request found no open connection, or a starting session wants the host.
 
         Returns:
             whether :attr:`next_attempt` has come nearer.
@@ -284,39 +310,39 @@ class HostState:
         return self._hurry(now)
 
     def reported_up(self, now: float) -> None:
-        """The cluster says that the host is up: the back-off ends.
+        """The cluster reports that the host is up: the back-off ends.
 
-        It may be said before the host serves CQL, so for a while no wait will be long.
+        The host may not serve CQL yet, so for a while no wait is long.
         """
         if self.status is Status.REMOVED:
             return
         self._wake()
-        if now >= self._quick_until:  # said again and again it ends nothing more
+        if now >= self._quick_until:  # repeated reports end nothing more
             self.failures = 0
-            self._flaps = 0
+            self._flaps.count = 0
             self._hurries = 0
             self._quick_until = now + QUICK_FOR
         self._hurry(now)
 
     def reported_down(self, now: float) -> None:
-        """The cluster says that the host is down; a connection that works knows better."""
+        """The cluster reports that the host is down; ignored while a connection is open."""
         if not self.open and self.status is not Status.REMOVED:
             self.status = Status.DOWN
 
     def removed(self) -> None:
-        """The host left the cluster: nothing is wanted any more.
+        """The host left the cluster: no connection is wanted any more.
 
-        Attempts that are under way still end in :meth:`opened` or :meth:`failed`, open connections
+        Attempts under way still end in :meth:`opened` or :meth:`failed`, open connections
         in :meth:`lost` or :meth:`retired`.
         """
         self.status = Status.REMOVED
         self.wanted = 0
         self._plan()
 
-    # -- how
+    # -- the next attempt
 
     def _plan(self) -> None:
-        """Set :attr:`next_attempt` to what follows from the rest."""
+        """Set :attr:`next_attempt` from the other attributes."""
         missing = self.wanted - self.open - self.opening
         # One at a time until one has succeeded.
         possible = missing > 0 and (self.open > 0 or self.opening == 0)
@@ -342,26 +368,21 @@ class HostState:
         return min(wait, QUICK) if now < self._quick_until else wait
 
     def _flap_wait(self, now: float) -> float:
-        return min(self._wait(now, self._flaps), STEADY) if self._flaps else 0.0
+        return min(self._wait(now, self._flaps.count), STEADY) if self._flaps.count else 0.0
 
     def _gap(self, now: float) -> float:
         """Return how long to wait from one attempt, or its success, to the next.
 
-        After a loss all that are missing take about as long as the first back-off, together.
+        After a loss, all missing connections together take about as long as the first back-off.
         """
         if self.failures:
             return self._wait(now, self.failures)
-        if self._flaps:
+        if self._flaps.count:
             return self._flap_wait(now)
         if not self._spread:
             return 0.0
         missing = max(self.wanted - self.open - self.opening, 1)
         return self._reconnection.delay(1, 0.0) * min(2.0 * self._fraction() / missing, 1.0)
-
-    def _calm_down(self, now: float) -> None:
-        """Forget losses, if what was opened since the last has proved steady."""
-        if self._answered and now - self._answered_at >= STEADY:
-            self._flaps = 0
 
     def _ended(self) -> None:
         if not self.opening:

@@ -1,7 +1,6 @@
-"""One host's connections: those in service, and those that only finish what they have begun.
+"""The connections to one host: those in service, and those that only finish their requests.
 
-When to open one is decided by ``host_state.HostState``, which knows nothing of sockets; this is
-where its decisions and the real connections meet.
+``HostState`` decides when to open a connection; the pool reports to it what happens to real ones.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ TestModel = Model.TestCase
 
 
 def test_what_cannot_be() -> None:
-    with pytest.raises(ValueError, match="at most 0 attempts"):
+    with pytest.raises(ValueError, match="limit must be at least 1, got 0"):
         ConnectQueue(0)
     with pytest.raises(ValueError, match="under way to a"):
         ConnectQueue[str](1).finished("a")

@@ -450,7 +450,7 @@ def test_a_host_that_left_wants_nothing_and_ends_what_is_open() -> None:
 
 def test_what_cannot_be() -> None:
     for size, largest in ((0, 1), (2, 1)):
-        with pytest.raises(ValueError, match=f"{size} connections, at most {largest}"):
+        with pytest.raises(ValueError, match=f"size must be 1 to {largest}, got {size}"):
             host(size, largest)
     state = host()
     with pytest.raises(ValueError, match="no attempt is wanted"):
