@@ -86,7 +86,7 @@ TYPES: tuple[CQLType, ...] = (
 # What a peer may send in a cell and nobody may bind: the reasons of the encoders say so.
 _REFUSED = (
     "null is not possible in a collection",
-    "a UUID of version 1 is needed, this has ",
+    "must be a UUID of version 1, not ",
 )
 
 

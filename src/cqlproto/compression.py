@@ -15,11 +15,11 @@ from struct import Struct
 from typing import Any, NoReturn, Protocol
 
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
+from cqlproto.wire import MAX_INT
 
 __all__ = ["Compressor", "compressor"]
 
 _LENGTH = Struct(">I")
-_MAX_LENGTH = 0x7FFFFFFF
 
 # The best ratios of the formats: in LZ4 one byte of a run length stands for 255 bytes, in Snappy
 # three bytes copy 64.
@@ -133,8 +133,8 @@ class _LZ4:
         if len(data) < 4:
             raise RemoteProtocolError(f"an LZ4 body must be at least 4 bytes, got {len(data)}")
         length: int = _LENGTH.unpack_from(data)[0]
-        if length > limit or length > _MAX_LENGTH:
-            _refuse_length(length, min(limit, _MAX_LENGTH))
+        if length > limit or length > MAX_INT:
+            _refuse_length(length, min(limit, MAX_INT))
         return self.decompress_block(memoryview(data)[4:], length)
 
     def compress_block(self, data: bytes) -> bytes:

@@ -26,6 +26,7 @@ from cqlproto._buffer import ReadBuffer
 from cqlproto.enums import RESPONSE_BIT
 from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError
 from cqlproto.segments import SegmentReader
+from cqlproto.wire import MAX_INT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,9 +87,9 @@ def write_frame(version: int, flags: int, stream: int, opcode: int, body: bytes)
     Raises:
         LocalProtocolError: the stream id or the length does not fit the header.
     """
-    if not -0x8000 <= stream <= 0x7FFF or len(body) > 0x7FFFFFFF:
+    if not -0x8000 <= stream <= 0x7FFF or len(body) > MAX_INT:
         raise LocalProtocolError(
-            f"a frame must have a stream id of 16 bits and at most {0x7FFFFFFF} bytes, got stream"
+            f"a frame must have a stream id of 16 bits and at most {MAX_INT} bytes, got stream"
             f" {stream} and {len(body)} bytes"
         )
     return HEADER.pack(version, flags, stream, opcode, len(body)) + body

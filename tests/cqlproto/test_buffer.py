@@ -1,4 +1,4 @@
-"""The buffer under the readers: nothing is lost, doubled or held back, and little is copied."""
+"""The buffer of the readers: no byte is lost, repeated or delayed, and few are copied."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Lines(ReadBuffer):
-    """Items of a length that stands in their first byte, as frames have it in their header."""
+    """Items with their length in the first byte, as frames have it in the header."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Compressed frame bodies (v4 section 5): vectors, round trips, and what a peer may try."""
+"""Compressed frame bodies (v4 section 5): vectors, round trips, hostile bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ names = pytest.mark.parametrize("name", NAMES)
 
 
 def expand(hexadecimal: str | None, recipe: Sequence[dict[str, Any]] | None) -> bytes:
-    """The bytes of a vector, which stand in full or, if they are long, as a recipe."""
+    """Return the bytes of a vector, given in full or, if long, as a recipe."""
     if hexadecimal is not None:
         return bytes.fromhex(hexadecimal)
     parts = []
@@ -64,7 +64,7 @@ def test_a_vector_is_decompressed(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("name", "body"), [("lz4", "0000000000"), ("snappy", "00")])
 def test_an_empty_body(name: str, body: str) -> None:
-    """READY comes so on v3 and v4."""
+    """READY has one on v3 and v4."""
     codec = compressor(name)
     assert codec.compress(b"").hex() == body
     assert codec.decompress(bytes.fromhex(body), 0) == b""
@@ -130,7 +130,7 @@ def test_damage_is_a_protocol_error_or_keeps_the_limit(
     ],
 )
 def test_a_small_body_does_not_stand_for_a_large_one(name: str, body: str) -> None:
-    """Refused by its announced length, before so much is allocated."""
+    """It is refused by its announced length, before anything is allocated."""
     with pytest.raises(RemoteProtocolError, match="announces|must be at most"):
         compressor(name).decompress(bytes.fromhex(body), 1 << 28)
 
@@ -157,7 +157,7 @@ def test_a_length_that_does_not_fit_is_a_protocol_error(name: str, body: str) ->
 
 @names
 def test_the_best_compression_is_accepted(name: str) -> None:
-    """Zeros are what the bound by ratio could wrongly refuse."""
+    """Zeros compress best, so the limit on the ratio could wrongly refuse them."""
     codec = compressor(name)
     for size in (1, 10, 100, 10_000, 1_000_000):
         assert codec.decompress(codec.compress(bytes(size)), size) == bytes(size)
@@ -195,6 +195,6 @@ def test_a_missing_codec_says_what_to_install(
     ("name", "size"), [("lz4", 0x7E000001), ("lz4", 1 << 31), ("snappy", 1 << 32)]
 )
 def test_what_is_too_long_for_the_format_is_a_local_error(name: str, size: int) -> None:
-    """Memory that is only announced, so that it need not be there."""
+    """The memory is only mapped, not used."""
     with mmap.mmap(-1, size) as data, pytest.raises(LocalProtocolError, match="cannot compress"):
         compressor(name).compress(data)  # type: ignore[arg-type]  # as good as bytes here

@@ -1,4 +1,4 @@
-"""The numbers of the protocol, held to the specifications."""
+"""The numbers of the protocol, compared with the specifications."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a connection reports shows itself, and keeps what it was made with."""
+"""Events: repr and attributes."""
 
 from __future__ import annotations
 

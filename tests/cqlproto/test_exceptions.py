@@ -1,4 +1,4 @@
-"""The error tree: who is whose kind, what each says, and that all can be copied and sent on."""
+"""The exceptions: hierarchy, messages, copying and pickling."""
 
 from __future__ import annotations
 

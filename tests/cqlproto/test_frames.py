@@ -1,4 +1,4 @@
-"""Frames: cut out of a stream however it comes, bounded in memory and in work."""
+"""Readers of frames: any split of the stream, bounded memory and work."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_frames_are_compared_by_content() -> None:
 def test_however_the_stream_is_cut_the_frames_are_the_same(
     sent: list[RawFrame], offsets: list[int], asked: list[bool]
 ) -> None:
-    """Also if frames are asked for only now and then."""
+    """Also if frames are read only now and then."""
     data = b"".join(map(bytes, sent))
     frame_reader = reader()
     found = []
@@ -106,7 +106,7 @@ def test_however_the_stream_is_cut_the_frames_are_the_same(
 
 @given(st.lists(frames(), max_size=5), st.integers(1, 3))
 def test_frames_may_be_read_one_by_one_between_pieces(sent: list[RawFrame], most: int) -> None:
-    """A slow reader: more is fed before what is there has been read."""
+    """A slow reader: more is fed before all frames have been read."""
     data = b"".join(map(bytes, sent))
     frame_reader = reader()
     found: list[RawFrame] = []
@@ -169,7 +169,7 @@ def test_what_is_no_response_is_refused_at_its_first_byte_and_ever_after(data: b
 def test_random_bytes_are_frames_or_refused(
     first: RawFrame, data: bytes, offsets: list[int]
 ) -> None:
-    """What came before the error is delivered first, and the error stays."""
+    """Frames before the error are returned first, and the error stays."""
     stream = bytes(first) + data
     frame_reader = reader()
     found: list[RawFrame] = []
@@ -228,7 +228,7 @@ def test_a_stream_id_that_does_not_fit_is_a_local_error(stream: int) -> None:
 def test_what_no_frame_was_made_of_can_be_taken_back(
     sent: RawFrame, data: bytes, offsets: list[int]
 ) -> None:
-    """And the reader is as new, whatever it was waiting for."""
+    """The reader is then as new, whatever it was waiting for."""
     whole = bytes(sent)
     frame_reader = reader()
     pieces = cut(whole + b"\x84" + data, offsets)
@@ -287,7 +287,7 @@ codecs = pytest.mark.parametrize("codec", [None, LZ4], ids=["plain", "lz4"])
 
 
 def part(*payloads: bytes, codec: Compressor | None = None, whole: bool = False) -> bytes:
-    """Segments that are parts of a long envelope, or self-contained ones."""
+    """Return segments that are parts of a long envelope, or self-contained."""
     return b"".join(
         write_segment(payload, self_contained=whole, compressor=codec) for payload in payloads
     )
@@ -298,7 +298,7 @@ def part(*payloads: bytes, codec: Compressor | None = None, whole: bool = False)
 def test_envelopes_are_the_same_however_they_are_segmented_and_cut(
     codec: Compressor | None, sent: list[RawFrame], data: st.DataObject
 ) -> None:
-    """v5 section 2: several in a segment, or one in several."""
+    """v5 section 2: several envelopes in a segment, or one in several."""
     stream = data.draw(segmented([bytes(frame) for frame in sent], codec))
     frame_reader = envelopes(codec)
     found = []
@@ -366,7 +366,7 @@ LIES = {
 
 @pytest.mark.parametrize("name", LIES)
 def test_segments_that_lie_are_refused_for_good(name: str) -> None:
-    """What came whole before is delivered first; asked again, the error is the same."""
+    """Whole frames before the error are returned first; later calls raise it again."""
     lie, match = LIES[name]
     true = part(ONE, whole=True) + part(ONE[:7], ONE[7:])
     count = 2 + (name == "one and a half")

@@ -1,7 +1,7 @@
 """Tokens, partition keys and shards.
 
-Murmur3 is compared with a plain form of it that goes byte by byte, and with tokens that a Cassandra
-5.0.5 gave. Murmur3 can be undone, so the key of any token can be made, the lowest one's too.
+Murmur3 is compared with a plain implementation that works byte by byte, and with tokens of a
+Cassandra 5.0.5. Murmur3 is invertible, so a key can be made for any token, the lowest included.
 """
 
 from __future__ import annotations

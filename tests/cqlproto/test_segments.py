@@ -1,4 +1,4 @@
-"""Segments: by vectors, at every split, and with every bit wrong (v5 section 2)."""
+"""Segments: vectors, every split, and every flipped bit (v5 section 2)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ compressions = pytest.mark.parametrize("codec", [None, LZ4], ids=["plain", "lz4"
 
 
 def generated(recipe: list[dict[str, Any]], payload: bytes = b"") -> bytes:
-    """What a recipe of the vectors stands for."""
+    """Return the bytes of a recipe of the vectors."""
     out = bytearray()
     for step in recipe:
         if "hex" in step:
@@ -71,7 +71,7 @@ def read_all(data: bytes, codec: Compressor | None, size: int = 1 << 20) -> list
 
 @pytest.mark.parametrize("vector", vectors())
 def test_vectors(vector: dict[str, Any]) -> None:
-    """Those of an independent implementation; compressed bytes are read only."""
+    """Made by an independent implementation; compressed ones are only read."""
     codec = LZ4 if vector["compression"] == "lz4" else None
     payload = part(vector, "payload")
     parts = vector.get("segments", [vector | {"payload_offset": 0}])
@@ -124,7 +124,7 @@ def test_envelopes_come_back(codec: Compressor | None, envelopes: list[bytes], s
 def test_envelopes_share_segments_or_are_split(
     codec: Compressor | None, sizes: list[int], expected: list[tuple[int, bool]]
 ) -> None:
-    """v5 section 2: a long envelope has segments of its own, in order."""
+    """v5 section 2: a long envelope has its own segments, in order."""
     envelopes = [bytes([n % 256]) * size for n, size in enumerate(sizes)]
     found = read_all(write_segments(envelopes, codec), codec)
     assert [(len(segment.payload), segment.self_contained) for segment in found] == expected
@@ -140,7 +140,7 @@ def test_what_compression_would_lengthen_is_stored_plain() -> None:
 
 
 def test_headers_of_every_length_and_kind_and_with_reserved_bits() -> None:
-    """More of them than are kept, and each more than once."""
+    """More headers than are cached, each more than once."""
     for size in [*range(1100), 70_000, *range(1100)]:
         for self_contained in (True, False):
             data = write_segment(bytes(size), self_contained=self_contained)

@@ -1,4 +1,4 @@
-"""The tables that decide what may happen on a connection, held to the specification."""
+"""The tables of the state machine, compared with the specification."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_opcodes_are_requests_replies_or_the_event() -> None:
 
 
 def test_segments_begin_with_what_grants_startup() -> None:
-    """v5 section 2.3.1: READY and AUTHENTICATE, whatever else may answer it."""
+    """v5 section 2.3.1: READY and AUTHENTICATE, and no other reply."""
     assert REPLIES[Opcode.STARTUP] - OPENS_SEGMENTS == {Opcode.ERROR}
     for (before, opcode), (_, after) in HANDSHAKE.items():
         if before is State.STARTUP_SENT:

@@ -1,4 +1,4 @@
-"""The notations of v4 section 3: round trips, limits, and bytes that are too few."""
+"""The notations of v4 section 3: round trips, limits, and truncated bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ blobs = st.binary(max_size=20)
 
 
 class Notation(NamedTuple):
-    """A notation: how it is read and written, and what values it has."""
+    """A notation: its reader, its writer, and its values."""
 
     read: Callable[[Reader], Any]
     write: Callable[[bytearray, Any], None]

@@ -1,6 +1,6 @@
-"""The readers of frames and segments do work that grows with the bytes, not with their square.
+"""The work of the readers of frames and segments is linear in the number of bytes.
 
-Counted are the bytes that are copied, not seconds: so many hold on every machine.
+The tests count copied bytes instead of seconds, so they do not depend on the machine.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ MODULES = {
 class Copies:
     """Counts the bytes that readers copy.
 
-    It stands in for the types in which they keep bytes: ``bytes`` and ``bytearray``, as their
-    modules know them. What is deleted from the front of a ``bytearray`` moves nothing.
+    It replaces ``bytes`` and ``bytearray`` in their modules. Deleting from the front of a
+    ``bytearray`` copies nothing.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ WORK: dict[str, tuple[list[bytes], int, int]] = {
 def test_every_byte_is_copied_a_few_times_only(
     name: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If all that is kept were copied for each piece or each frame, it would be hundreds."""
+    """It would be hundreds of times if each piece or frame copied the whole buffer."""
     sent, step, most = WORK[name]
     data = b"".join(sent)
     frame_reader: FrameReader | EnvelopeReader

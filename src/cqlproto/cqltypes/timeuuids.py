@@ -11,14 +11,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from cqlproto.cqltypes.constructors import EPOCH
+from cqlproto.cqltypes.constructors import EPOCH, MILLISECOND
 
 __all__ = ["max_timeuuid", "min_timeuuid", "timeuuid_datetime", "timeuuid_of"]
 
 # From 1582-10-15 to 1970, in steps of 100 ns.
 _REFORM = 0x01B21DD213814000
 _MICROSECOND = timedelta(microseconds=1)
-_MILLISECOND = timedelta(milliseconds=1)
 _LEAST = 0x8080808080808080
 _MOST = 0x7F7F7F7F7F7F7F7F
 
@@ -82,7 +81,7 @@ def min_timeuuid(moment: datetime) -> UUID:
     Raises:
         ValueError: the datetime has no time zone, or is out of range.
     """
-    return _make(_since(moment) // _MILLISECOND * 10_000, _LEAST)
+    return _make(_since(moment) // MILLISECOND * 10_000, _LEAST)
 
 
 def max_timeuuid(moment: datetime) -> UUID:
@@ -90,4 +89,4 @@ def max_timeuuid(moment: datetime) -> UUID:
 
     Arguments and errors are the same as for :func:`min_timeuuid`.
     """
-    return _make((_since(moment) // _MILLISECOND + 1) * 10_000 - 1, _MOST)
+    return _make((_since(moment) // MILLISECOND + 1) * 10_000 - 1, _MOST)

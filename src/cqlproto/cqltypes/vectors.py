@@ -19,14 +19,12 @@ from cqlproto.cqltypes.scalars import SCALARS, vector_width
 from cqlproto.cqltypes.values import EMPTY, LosslessSet
 from cqlproto.cqltypes.vints import read_unsigned_vint, write_unsigned_vint
 from cqlproto.exceptions import LocalProtocolError, ValueConversionError
+from cqlproto.wire import MAX_INT
 
 if TYPE_CHECKING:
     from cqlproto.cqltypes.conversion import Decoder, Encoder
 
 __all__ = ["vector_decoder", "vector_encoder"]
-
-
-_MAX_DIMENSION = (1 << 31) - 1
 
 
 def _number_struct(cql_type: VectorType) -> tuple[Struct | None, type]:
@@ -40,9 +38,9 @@ def _number_struct(cql_type: VectorType) -> tuple[Struct | None, type]:
 
 
 def _check_dimension(cql_type: VectorType) -> None:
-    if not 1 <= cql_type.dimension <= _MAX_DIMENSION:
+    if not 1 <= cql_type.dimension <= MAX_INT:
         raise LocalProtocolError(
-            f"the dimension of a vector must be 1 to {_MAX_DIMENSION}, got {cql_type.dimension}"
+            f"the dimension of a vector must be 1 to {MAX_INT}, got {cql_type.dimension}"
         )
 
 

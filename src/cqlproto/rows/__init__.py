@@ -117,25 +117,25 @@ def decoder_source(types: Sequence[CQLType]) -> str:
     return compiled.decoder_source(types)
 
 
-class _Tiered:
+class _CompiledLater:
     """A decoder that is replaced by a compiled one after enough rows.
 
     It stores the compiled decoder in the metadata's cache in its own place.
     """
 
-    __slots__ = ("_early", "_left", "_make", "_metadata", "_target")
+    __slots__ = ("_first", "_left", "_make", "_metadata", "_target")
 
     def __init__(self, metadata: ResultMetadata, target: Any) -> None:
         self._metadata = metadata
         self._target = target
         self._make = row_maker(metadata.columns, target)
-        self._early = _made_by(table_decoder, metadata.columns, target, self._make)
+        self._first = _made_by(table_decoder, metadata.columns, target, self._make)
         self._left = ROWS_BEFORE_COMPILING
 
     def __call__(self, rows: Rows) -> list[Any]:
         self._left -= rows.row_count
         if self._left >= 0:
-            return self._early(rows)
+            return self._first(rows)
         decode = _compiled(self._metadata.columns, self._target, self._make)
         self._metadata.cache[self._target] = decode
         return decode(rows)
@@ -162,5 +162,5 @@ def decode_rows(rows: Rows, target: Any = Row) -> list[Any]:
     if decode is None:
         if len(metadata.cache) >= MAX_TARGETS:
             metadata.cache.clear()
-        decode = metadata.cache[target] = _Tiered(metadata, target)
+        decode = metadata.cache[target] = _CompiledLater(metadata, target)
     return decode(rows)

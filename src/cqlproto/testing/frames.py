@@ -15,6 +15,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
+from cqlproto.connection.base import EVENT_STREAM
 from cqlproto.enums import FLAG_COMPRESSED, FLAG_TRACING, RESPONSE_BIT
 from cqlproto.frames import RawFrame
 from cqlproto.messages import Event, Message, Startup, write_prefix, write_request_prefix
@@ -38,7 +39,6 @@ S = TypeVar("S", bound="Response")
 _STORED: Any = SimpleNamespace(compress_block=lambda data: data)
 
 _STREAMS = st.integers(0, (1 << 15) - 1)
-_EVENT_STREAM = -1
 _MOST_WARNINGS = 3
 
 
@@ -153,7 +153,7 @@ def _response_frames(
     if compressor is not None and draw(some.flags):
         body[:] = compressor.compress(bytes(body))
         flags |= FLAG_COMPRESSED
-    stream = _EVENT_STREAM if isinstance(message, Event) else draw(_STREAMS)
+    stream = EVENT_STREAM if isinstance(message, Event) else draw(_STREAMS)
     frame = RawFrame(version | RESPONSE_BIT, flags, stream, message.opcode, bytes(body))
     return Framed(frame, message, tracing_id=tracing_id, warnings=tuple(warnings), payload=payload)
 

@@ -1,4 +1,4 @@
-"""What both ends share: what is kept, what leaves, what is refused, and how it ends."""
+"""The base of both ends: buffers, limits, compression and the end of a connection."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_compressors_by_name() -> None:
 
 @agreements
 def test_what_leaves_is_counted_and_forgotten(agreement: Agreement) -> None:
-    """At the client and at the server, from the first byte on."""
+    """At both ends, from the first byte on."""
     client = ClientConnection(version=agreement.version, compression=agreement.compression)
     server = ready_server(agreement=agreement)
     assert (client.unsent, server.unsent) == (0, 0), "READY has left"
@@ -96,7 +96,7 @@ def test_what_leaves_is_counted_and_forgotten(agreement: Agreement) -> None:
 
 
 def is_compressed(agreement: Agreement, data: bytes) -> bool:
-    """Whether a frame, or the segment around it, says so of itself."""
+    """Whether a frame, or the segment around it, has the compression flag."""
     if agreement.version is V5:
         plain_size = int.from_bytes(data[:5], "little") >> 17 & MAX_PAYLOAD
         return agreement.compression is not None and plain_size > 0
@@ -105,7 +105,7 @@ def is_compressed(agreement: Agreement, data: bytes) -> bool:
 
 @agreements
 def test_what_compression_would_make_longer_leaves_plain(agreement: Agreement) -> None:
-    """And what it makes shorter leaves compressed, on every version and at both ends."""
+    """What it makes shorter is compressed, on every version and at both ends."""
     pair = connected(*agreement)
     for content, plain in ((NOISE[:1000], True), (bytes(1000), False)):
         stream_id = pair.client.send(Execute(content, ONE, b""))
@@ -142,7 +142,7 @@ def test_a_response_beyond_the_limit_is_told_by_its_header(agreement: Agreement)
 
 @agreements
 def test_a_request_beyond_the_limit_is_refused(agreement: Agreement) -> None:
-    """By the limit of requests, plain and as they come."""
+    """The limit applies to requests as received and decompressed."""
     pair = connected(*agreement)
     limits = Limits(max_request=1000, max_response=10)
     overhead = len(request_frame(Query("", ONE), 1, version=agreement.version))
@@ -185,7 +185,7 @@ BOMBS = {
 
 
 def ends(agreement: Agreement) -> list[tuple[ClientConnection | ServerConnection, int]]:
-    """Both ends, each with the version byte of what it hears."""
+    """Both ends, each with the version byte of the frames that it receives."""
     client = ready_client(agreement=agreement)
     sent(client)
     server = ready_server(Limits(max_request=256 * MIB), agreement)
@@ -207,7 +207,7 @@ def test_a_length_behind_which_nothing_can_follow_allocates_nothing(bomb: str) -
 
 @agreements
 def test_memory_grows_with_what_came_not_with_what_was_announced(agreement: Agreement) -> None:
-    """256 MiB are announced, of which 200 kB come; they may be there four times."""
+    """256 MiB are announced and 200 kB arrive, of which four copies may exist."""
     for end, version in ends(agreement):
         opcode = Opcode.RESULT if isinstance(end, ClientConnection) else Opcode.QUERY
         header = write_frame(version, 0, 1, opcode, b"")[:5] + (256 * MIB - 10).to_bytes(4, "big")
@@ -228,7 +228,7 @@ def test_memory_grows_with_what_came_not_with_what_was_announced(agreement: Agre
 
 @on_v5
 def test_a_segment_that_announces_more_than_comes_allocates_nothing(agreement: Agreement) -> None:
-    """v5 section 2.2: a length has 17 bits, so a segment stands for 128 KiB at most."""
+    """v5 section 2.2: a length has 17 bits, so a payload has at most 128 KiB."""
     for end, _ in ends(agreement):
         size = 3 if agreement.compression is None else 5
         head = ((1 << 34) - 1).to_bytes(5, "little")[:size]
@@ -261,7 +261,7 @@ def test_a_compressed_frame_where_nothing_was_agreed_on(version: ProtocolVersion
 
 @on_v5
 def test_v5_ignores_the_flag_of_compression(agreement: Agreement) -> None:
-    """v5 section 2.4.1.2: it is deprecated and ignored, whatever was agreed on."""
+    """v5 section 2.4.1.2: the flag is deprecated and ignored, whatever the compression."""
     for end, version in ends(agreement):
         client = isinstance(end, ClientConnection)
         frame = (

@@ -177,7 +177,7 @@ def test_a_malformed_reply_in_a_whole_frame_fails_its_request_alone(
 
 
 def too_long(agreement: Agreement, stream_id: int, size: int) -> bytes:
-    """The bytes of a reply that is longer than it may be, as they come."""
+    """Return the bytes of a response that exceeds the limit."""
     body = bytes.fromhex("00000003") + bytes(size - 4)
     frame = write_frame(agreement.version | RESPONSE_BIT, 0, stream_id, Opcode.RESULT, body)
     return on_wire(agreement, frame)
@@ -230,7 +230,7 @@ def test_nothing_is_kept_of_a_reply_that_is_too_long(agreement: Agreement) -> No
 
 @agreements
 def test_the_reply_that_is_too_long_is_told_by_its_header(agreement: Agreement) -> None:
-    """The rest may take long, or never come; the end is not clean then."""
+    """The rest may arrive late or never; then the end is not clean."""
     client = ready_client(Limits(max_response=100), agreement=agreement)
     stream_id = sent(client)
     stream = too_long(agreement, stream_id, 300_000)
@@ -262,7 +262,7 @@ def test_a_reply_that_is_too_long_and_that_nobody_wants_is_passed_over(
 @agreements
 @pytest.mark.parametrize("what", ["stream", "event", "opcode", "version"])
 def test_what_is_too_long_and_answers_nothing_is_no_frame(agreement: Agreement, what: str) -> None:
-    """A length that was spoiled would be believed otherwise."""
+    """Otherwise a corrupted length would be trusted."""
     client = ready_client(Limits(max_response=100), agreement=agreement)
     stream_id = {"stream": 77, "event": -1}.get(what, sent(client))
     opcode = Opcode.SUPPORTED if what == "opcode" else Opcode.RESULT
@@ -459,7 +459,7 @@ def test_unchanged_metadata_is_not_parsed_again_and_changed_metadata_serves(
 def test_only_two_replies_of_a_handshake_may_have_another_version(
     state: State, version: ProtocolVersion
 ) -> None:
-    """What is the same in all versions: ERROR and SUPPORTED."""
+    """ERROR and SUPPORTED have the same layout in all versions."""
     other = V4 if version is not V4 else V5
     for name, response in responses_in(other).items():
         client = at(state, version)

@@ -1,4 +1,4 @@
-"""Both ends together, on all they may agree on: what one says is what the other hears."""
+"""Both ends together, for every version and compression: one receives what the other sends."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_requests_are_answered(agreement: Agreement, split: Any) -> None:
 @SPLITS
 @agreements
 def test_warnings_tracing_id_and_payload_arrive(agreement: Agreement, split: Any) -> None:
-    """v4 section 2.2; v3 knows tracing only"""
+    """v4 section 2.2; v3 has tracing only"""
     pair = connected(*agreement, split=split)
     more = agreement.version.has_warnings
     payload = {"a": b"1" * 100, "b": None} if more else None
@@ -196,7 +196,7 @@ def test_what_may_answer_a_request(version: ProtocolVersion, asked: str, name: s
 def test_long_envelopes_take_several_segments_both_ways(
     agreement: Agreement, split: Any, size: int
 ) -> None:
-    """v5 section 2, among short ones that share theirs; such as compress and such as don't."""
+    """v5 section 2: between short envelopes, compressible and incompressible."""
     noise = hashlib.shake_256(b"noise").hexdigest(size // 2)
     pair = connected(*agreement, split=split)
     for text in (noise, "x" * size):
@@ -236,7 +236,7 @@ def test_what_leaves_together_shares_a_segment_and_is_heard_together(agreement: 
 
 @on_v5
 def test_a_request_that_nobody_waits_for_leaves_no_gap(agreement: Agreement) -> None:
-    """It is dropped before segments are made of what is left."""
+    """It is dropped before the remaining requests are put into segments."""
     pair = connected(*agreement)
     dropped = pair.client.send(Query("x" * MAX_PAYLOAD, ONE))
     kept = pair.client.send(Query("kept", ONE))
@@ -248,7 +248,7 @@ def test_a_request_that_nobody_waits_for_leaves_no_gap(agreement: Agreement) -> 
 
 @agreements
 def test_versions_without_segments_have_frames_at_once(agreement: Agreement) -> None:
-    """The first of two frames need not wait for the second before v5."""
+    """Before v5 the first of two frames is read without the second."""
     pair = connected(*agreement)
     pair.client.send(Query("a", ONE))
     pair.to_server(0)

@@ -1,4 +1,4 @@
-"""The client's handshake: what it says, what it takes for an answer, and how it can fail."""
+"""The client's handshake: the messages it sends, the replies it accepts, and its failures."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ AUTHENTICATE = RESPONSES["AUTHENTICATE"]
 
 
 def requests_of(data: bytes, version: ProtocolVersion = V4) -> list[object]:
-    """What a client has sent, plain."""
+    """Return the requests that a client has sent, without compression."""
     reader = FrameReader(max_body=1 << 20, responses=False)
     reader.feed(data)
     found: list[object] = []
@@ -80,7 +80,7 @@ def requests_of(data: bytes, version: ProtocolVersion = V4) -> list[object]:
 
 
 def frames_by_opcode() -> dict[int, bytes]:
-    """A well-formed frame of each opcode there is, and of some that there are not."""
+    """Well-formed frames of every opcode and of some unknown ones."""
     frames = {opcode: write_frame(0x84, 0, 0, opcode, b"") for opcode in (0x04, 0x11, 0x7F, 0xFF)}
     for message in (*RESPONSES.values(), *REQUESTS.values(), Startup({}), AuthResponse(b"x")):
         body = bytearray()
@@ -319,7 +319,7 @@ def test_an_unsupported_version(
     next_version: ProtocolVersion | None,
     header: int,
 ) -> None:
-    """The refusal comes under whatever version the server likes, before STARTUP or after it."""
+    """The server refuses in any version, before or after STARTUP."""
     states = [State.OPTIONS_SENT, *[State.STARTUP_SENT] * bool(supported)]
     for state in states:
         client = at(state, version)
@@ -385,7 +385,7 @@ def test_a_version_that_supported_does_not_list(
     next_version: ProtocolVersion | None,
     header: int,
 ) -> None:
-    """No STARTUP is sent: the server has said what would become of it."""
+    """No STARTUP is sent, since the server would refuse it."""
     client = at(State.OPTIONS_SENT, version)
     offered = Supported({"PROTOCOL_VERSIONS": listed})
     client.receive_data(response_frame(offered, 0, version=header))

@@ -1,7 +1,7 @@
-"""Bytes from those who mean no good, or no CQL: events come of them, or a protocol error.
+"""Hostile bytes, and bytes that are not CQL: they lead to events or to a protocol error.
 
-Nothing else may come, from any bytes, cut in any way, in any state, at either end, whatever was
-agreed on. Whole or byte by byte makes no difference, and what was refused once is refused for good.
+Nothing else may happen for any bytes, split in any way, in any state, at either end, for any
+version and compression. The split makes no difference, and an error is final.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ End = ClientConnection | ServerConnection
 
 
 def busy_client(agreement: Agreement) -> ClientConnection:
-    """A client with a request of each kind in flight, on 1 to 6, and two that nobody waits for."""
+    """A client with a request of each kind in flight, on streams 1 to 6, and two abandoned ones."""
     client = ready_client(agreement=agreement)
     requests = [*requests_in(agreement.version).values(), Query("x", ONE), Query("y", ONE)]
     for request in requests:
@@ -99,7 +99,7 @@ roles = pytest.mark.parametrize("role", STATES)
 
 
 class Outcome(NamedTuple):
-    """What came of a stream of bytes: what the events show, and the error, if there was one."""
+    """The result of a stream of bytes: the events, and the error, if any."""
 
     events: list[str]
     error: str | None
@@ -138,7 +138,7 @@ def outcome(end: End, pieces: Iterable[bytes], *, eof: bool = False) -> Outcome:
 
 
 def look_at(rows: Rows) -> None:
-    """Whoever decodes rows may meet a protocol error too, and nothing else."""
+    """Decoding rows may raise a protocol error, and nothing else."""
     if rows.metadata is not None:
         with contextlib.suppress(RemoteProtocolError):
             decode_rows(rows, tuple)
@@ -146,7 +146,7 @@ def look_at(rows: Rows) -> None:
 
 @st.composite
 def streams(draw: st.DrawFn, agreement: Agreement, role: str) -> bytes:
-    """What a hostile or broken peer may send: noise, or something right with something wrong."""
+    """What a hostile or broken peer may send: noise, or corrupted messages."""
     version = agreement.version
     codec = None if version is V5 else agreement.codec
     if role == "client":
@@ -189,7 +189,7 @@ def test_events_or_a_protocol_error_and_no_matter_how_it_is_cut(
 @roles
 @pytest.mark.parametrize("name", GARBAGE)
 def test_who_speaks_no_cql_is_refused_in_every_state(role: str, name: str) -> None:
-    """At every split; a server takes some first bytes for a version that it doesn't speak."""
+    """At every split; a server takes some first bytes for an unsupported version."""
     for agreement in AGREEMENTS:
         for state, make in STATES[role].items():
             stream = GARBAGE[name] + bytes(40)
@@ -206,7 +206,7 @@ def test_who_speaks_no_cql_is_refused_in_every_state(role: str, name: str) -> No
 
 
 def talk(role: str, agreement: Agreement) -> tuple[End, list[bytes]]:
-    """An end and the segments that tell it three things each."""
+    """An end and segments with three messages each for it."""
     if role == "client":
         frames = [
             response_frame(ROWS, 5, version=V5),
@@ -225,7 +225,7 @@ def talk(role: str, agreement: Agreement) -> tuple[End, list[bytes]]:
 @roles
 @on_v5
 def test_every_wrong_bit_of_v5_is_a_protocol_error(role: str, agreement: Agreement) -> None:
-    """And before it only that is heard which was said, segment by segment."""
+    """Before the error, an end reports only messages that were sent, segment by segment."""
     end, segments = talk(role, agreement)
     stream = b"".join(segments)
     said = outcome(end, [stream])
@@ -246,7 +246,7 @@ def test_every_wrong_bit_of_v5_is_a_protocol_error(role: str, agreement: Agreeme
 def test_a_spoiled_stream_of_v5_tells_nothing_that_was_not_said(
     role: str, agreement: Agreement, data: st.DataObject
 ) -> None:
-    """Up to the first segment that isn't as it was; zeros behind them all are no segment."""
+    """Up to the first corrupted segment; the zeros after the last segment are not a segment."""
     end, segments = talk(role, agreement)
     stream = b"".join(segments)
     said = outcome(end, [stream])
@@ -261,7 +261,7 @@ def test_a_spoiled_stream_of_v5_tells_nothing_that_was_not_said(
 
 
 def steps(end: End, pieces: Iterable[bytes]) -> int:
-    """How many functions are called to make events of the bytes."""
+    """Return how many function calls it takes to parse the bytes."""
     count = 0
 
     def profile(*_: object) -> None:

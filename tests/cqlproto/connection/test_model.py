@@ -1,7 +1,6 @@
-"""Both ends of a connection against a simple model, on all that they may agree on.
+"""Both ends of a connection against a simple model, for every version and compression.
 
-A second model spoils the bytes at some point: from there on the first one's promises end, and
-others begin.
+A second model corrupts the bytes at some point, after which other rules hold.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ alive = precondition(lambda machine: not machine.ended)
 
 
 def with_fault(data: bytes, fault: Fault) -> bytes:
-    """The bytes with something wrong, somewhere."""
+    """Return the bytes with an error somewhere."""
     kind, place, other = fault
     if not data:
         return other
@@ -88,7 +87,7 @@ def with_fault(data: bytes, fault: Fault) -> bytes:
 
 
 class FaultyClient(ClientConnection):
-    """Spoils what leaves it once."""
+    """Corrupts its output once."""
 
     fault: Fault | None = None
 
@@ -99,7 +98,7 @@ class FaultyClient(ClientConnection):
 
 
 class FaultyServer(ServerConnection):
-    """Spoils what leaves it once."""
+    """Corrupts its output once."""
 
     fault: Fault | None = None
 
@@ -110,7 +109,7 @@ class FaultyServer(ServerConnection):
 
 
 class Told(NamedTuple):
-    """Something that the server has said.
+    """A message that the server has sent.
 
     Attributes:
         what: an event, or the stream of a response.
@@ -124,7 +123,7 @@ class Told(NamedTuple):
 
 
 def matches(one: Told, event: Event) -> bool:
-    """Whether this is the event of what was said."""
+    """Whether the event reports this message."""
     if isinstance(event, PushReceived):
         return event.event == one.what
     assert isinstance(event, ResponseReceived)
@@ -248,7 +247,7 @@ class Exchange(RuleBasedStateMachine):
         assert most is not None or not self.told
 
     def let_leave(self) -> None:
-        """Note where each message that leaves now can be heard."""
+        """Record where in the stream each sent message ends."""
         before = self.pair.in_transit[1]
         assert self.pair.to_client(0) == []
         left = self.pair.in_transit[1] - before
@@ -265,7 +264,7 @@ class Exchange(RuleBasedStateMachine):
         self.queued.clear()
 
     def hear(self, one: Told, heard: Iterator[Event]) -> None:
-        """This message has arrived: if it is wanted, it comes next."""
+        """A message has arrived: unless it was abandoned, it is the next event."""
         if self.is_wanted(one):
             assert matches(one, next(heard))
         if isinstance(one.what, int):
@@ -347,7 +346,7 @@ class Exchange(RuleBasedStateMachine):
             assert self.client.available == STREAMS - len(self.open)
 
     def teardown(self) -> None:
-        """In the end every request is answered, and every id free."""
+        """At the end every request has a reply and every id is free."""
         if self.ended or not hasattr(self, "pair"):
             return
         self.carry_to_server(None)
@@ -363,10 +362,10 @@ class Exchange(RuleBasedStateMachine):
 
 
 class Spoiled(Exchange):
-    """At some point something is wrong with what leaves one end, and nothing follows it.
+    """At some point the bytes from one end are corrupted, and nothing follows them.
 
-    On v5 nothing may be heard then that wasn't said, and an error must follow. Before v5 garbage
-    may happen to be frames: it is enough that nothing else is raised.
+    On v5 only messages that were sent may be reported then, and an error must follow. Before v5
+    corrupted bytes may be frames: it is enough that nothing else is raised.
     """
 
     @alive
@@ -400,7 +399,7 @@ class Spoiled(Exchange):
     def listen(
         self, carry: Callable[[], list[Event]], end: ClientConnection | ServerConnection
     ) -> list[Event]:
-        """What an end makes of all that is carried to it, and of zeros behind that."""
+        """Return an end's events for all transferred bytes and the zeros after them."""
         heard: list[Event] = []
         errors: list[RemoteProtocolError] = []
         for data in (b"", ZEROS, b""):

@@ -1,4 +1,4 @@
-"""Who answers when a server asks for credentials."""
+"""Authenticators."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 
 def test_the_plain_authenticator() -> None:
-    """RFC 4616, without an identity to act as"""
+    """RFC 4616, without an authorization identity"""
     plain = PlainAuthenticator("Jörg", "secret\N{SNOWMAN}")
     token = b"\0J\xc3\xb6rg\0secret\xe2\x98\x83"
     assert plain.initial_response("anything") == plain.evaluate_challenge(None) == token

@@ -1,4 +1,4 @@
-"""The server's end: it reads requests, checks answers, and says nothing by itself."""
+"""The server's end: it reads requests, checks replies, and never replies by itself."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_an_unsupported_version_is_told_and_can_be_refused(
 
 
 def test_the_version_of_a_request_is_that_of_its_answer() -> None:
-    """Also if requests of another one came meanwhile."""
+    """Also if requests of another version arrived meanwhile."""
     server = ServerConnection()
     for version in ProtocolVersion:
         asked(server, Options(), 1, version=version)
@@ -143,7 +143,7 @@ def test_the_version_is_that_of_startup_once_that_is_answered(agreement: Agreeme
 def test_requests_of_other_versions_before_the_answer_to_startup_do_not_change_it(
     answer: Any,
 ) -> None:
-    """STARTUP of v4, then OPTIONS of v5 and v3: the connection is one of v4."""
+    """STARTUP of v4, then OPTIONS of v5 and v3: the connection has v4."""
     server = ServerConnection()
     asked(server, Startup({"COMPRESSION": "lz4"}), 0, version=4)
     asked(server, Options(), 1, version=5)
@@ -308,7 +308,7 @@ def test_compressions_are_known_in_capitals_too(agreement: Agreement) -> None:
 def test_a_compression_that_cannot_be_is_refused(
     version: ProtocolVersion, name: str, reason: str
 ) -> None:
-    """v5 section 2.3.1: v5 has LZ4 alone."""
+    """v5 section 2.3.1: v5 supports only LZ4."""
     frame = request_frame(Startup({"COMPRESSION": name}), 0, version=version)
     refused(ServerConnection(), frame, reason)
 
@@ -317,7 +317,7 @@ def test_a_compression_that_cannot_be_is_refused(
 def test_a_codec_that_is_not_installed(
     agreement: Agreement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer is refused, nothing is queued, and an ERROR may be given instead."""
+    """The reply is refused, nothing is queued, and an ERROR can be sent instead."""
     monkeypatch.setitem(sys.modules, "lz4.block", None)
     monkeypatch.setitem(sys.modules, "cramjam", None)
     server = ServerConnection()
@@ -375,7 +375,7 @@ def test_a_request_that_is_too_long_can_be_answered(agreement: Agreement, size: 
 
 @pytest.mark.parametrize("opcode", [Opcode.OPTIONS, Opcode.STARTUP])
 def test_a_request_that_is_too_long_before_the_handshake_is_refused(opcode: Opcode) -> None:
-    """It may be no CQL at all."""
+    """The bytes may not be CQL."""
     server = ServerConnection(limits=Limits(max_request=100))
     refused(server, write_frame(4, 0, 0, opcode, bytes(200)), "got 200")
 

@@ -24,13 +24,17 @@ from cqlproto.frames import HEADER_SIZE
 from cqlproto.messages import (
     VOID,
     AuthResponse,
+    Execute,
     Options,
     Query,
     QueryParameters,
+    Rows,
     Startup,
 )
 from cqlproto.rows import Binder
 from tests.support.peers import (
+    CONTENT,
+    METADATA,
     ONE,
     PREPARED,
     REQUESTS,
@@ -85,6 +89,14 @@ def test_a_trace_and_a_payload_are_asked_for_in_the_frame() -> None:
             with pytest.raises(LocalProtocolError, match="payload"):
                 client.send(Options(), payload={})
             assert (client.in_flight, client.data_to_send()) == (1, b"")
+
+
+def test_rows_are_read_by_the_metadata_given_when_the_request_was_sent() -> None:
+    client = ready_client()
+    stream_id = client.send(Execute(b"id", ONE), metadata=METADATA)
+    client.data_to_send()
+    reply = Rows.of(METADATA, 2, CONTENT, skip_metadata=True)
+    assert answered(client, reply, stream_id).message.metadata is METADATA
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""The switch of version 5: the answer to STARTUP goes plain, what follows it in segments.
+"""The switch of version 5: the reply to STARTUP is a plain frame, segments follow it.
 
-Both ends switch at the same byte, however bytes are cut and whatever else was under way (v5 section
-2.3.1).
+Both ends switch at the same byte, however bytes are split and whatever else is in transit (v5
+section 2.3.1).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def a_client(agreement: Agreement) -> ClientConnection:
 
 
 def a_server(agreement: Agreement) -> ServerConnection:
-    """A server that has been asked by a STARTUP of v5."""
+    """A server that has received a STARTUP of v5."""
     server = ServerConnection()
     asked(server, ask(startup(agreement)))
     return server
@@ -102,7 +102,7 @@ def all_events(end: ClientConnection | ServerConnection) -> list[Any]:
 
 
 def unwrapped(data: bytes, agreement: Agreement, *, responses: bool) -> list[bytes]:
-    """The frames in bytes that are all segments."""
+    """Return the frames in segments."""
     reader = EnvelopeReader(max_body=1 << 20, responses=responses, compressor=agreement.codec)
     reader.feed(data)
     frames = []
@@ -120,7 +120,7 @@ def unwrapped(data: bytes, agreement: Agreement, *, responses: bool) -> list[byt
 def test_a_client_reads_segments_right_behind_the_answer(
     agreement: Agreement, answer: Response
 ) -> None:
-    """At every split, what is behind the answer in the same read included."""
+    """At every split, with segments after the reply in the same read."""
     behind = [said(pushed(), -1), said(pushed(), -1)]
     if answer is AUTHENTICATE:
         behind.insert(0, said(AUTH_SUCCESS))
@@ -175,7 +175,7 @@ def test_an_error_does_not_switch_and_ends_the_handshake(agreement: Agreement) -
 def test_a_client_that_reads_everything_at_once_switches_between_what_it_sends(
     agreement: Agreement,
 ) -> None:
-    """SUPPORTED and AUTHENTICATE in one read: STARTUP leaves plain, AUTH_RESPONSE in a segment."""
+    """SUPPORTED and AUTHENTICATE in one read: STARTUP is a frame, AUTH_RESPONSE in a segment."""
     client = ClientConnection(
         compression=agreement.compression, authenticator=PlainAuthenticator("me", "secret")
     )
@@ -199,7 +199,7 @@ def test_a_client_that_reads_everything_at_once_switches_between_what_it_sends(
 def test_a_server_pauses_between_startup_and_its_answer(
     agreement: Agreement, answer: Response
 ) -> None:
-    """At every split, what is behind STARTUP in the same read included."""
+    """At every split, with bytes after STARTUP in the same read."""
     data = ask(startup(agreement)) + on_wire(agreement, ask(QUERY, 1)) * 2
     stop = len(data) - len(on_wire(agreement, ask(QUERY, 1)))
     for first, second in every_split(data[:stop]):
@@ -284,7 +284,7 @@ def test_a_startup_after_the_switch_changes_nothing(agreement: Agreement) -> Non
 
 @on_v5
 def test_a_client_that_goes_away_during_the_pause(agreement: Agreement) -> None:
-    """What it said behind STARTUP cannot be read any more, so that its end is not clean."""
+    """Its bytes after STARTUP cannot be read, so the end is not clean."""
     behind = on_wire(agreement, ask(QUERY, 1))
     for data, clean in ((b"", True), (behind, False)):
         server = a_server(agreement)

@@ -1,4 +1,4 @@
-"""What each scalar type must do with its values and cells; its family's test module says which."""
+"""Checks of scalar types, for the values and cells in each family's test module."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_malformed(name: str, cell: bytes) -> None:
 
 
 def check_cause_is_kept(name: str, values: Iterable[object]) -> None:
-    """The methods of these values raise ZeroDivisionError."""
+    """Check that the ZeroDivisionError of a value's methods is the cause of the error."""
     for value in values:
         with pytest.raises(ValueConversionError, match=f"{name}: .*methods raise .*odd") as info:
             encode(name, value)
@@ -71,7 +71,7 @@ def check_taken_as(name: str, value: object, same: object) -> None:
 
 
 class Index:
-    """An integer that is no int, as the integers of NumPy are."""
+    """An integer that is not an int, like the integers of NumPy."""
 
     def __init__(self, value: int) -> None:
         self.value = value
@@ -81,13 +81,13 @@ class Index:
 
 
 def numpy_bool(value: bool) -> object:
-    """Return what looks like a boolean of NumPy."""
+    """Return an object that looks like a boolean of NumPy."""
     cls = type("bool_", (), {"__module__": "numpy", "__bool__": lambda _: value, "__index__": int})
     return cls()
 
 
 class Odd:
-    """What its methods raise is the cause of the error."""
+    """An object whose methods raise."""
 
     def __index__(self) -> int:
         raise ZeroDivisionError("odd")

@@ -1,4 +1,4 @@
-"""Types with parts, their cells by hand, and values that raise as they are read."""
+"""Types with parts, hand-made cells, and values that raise when they are read."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def names(text: str) -> CQLType:
 
 
 class Broken(dict[str, int]):
-    """Raises as it is read."""
+    """Raises when it is read."""
 
     def items(self) -> Any:
         yield "street", 1
@@ -63,7 +63,7 @@ def raising() -> Any:
 
 
 def check_located(cql_type: str, value: object, reason: str) -> None:
-    """Binding the value is an error that says where in it."""
+    """Check that binding the value raises an error with the place in the value."""
     parsed = names(cql_type)
     with pytest.raises(ValueConversionError) as caught:
         encoder(parsed)(value)
@@ -72,7 +72,7 @@ def check_located(cql_type: str, value: object, reason: str) -> None:
 
 
 def check_raised(text: str, value: object, where: str) -> None:
-    """What the value raises, ZeroDivisionError, is the cause of an error that says where."""
+    """Check that the value's ZeroDivisionError is the cause of an error with the place."""
     with pytest.raises(ValueConversionError, match=f"{where}it cannot be read, .*broken") as info:
         encoder(names(text))(value)
     assert info.value.cql_type == text

@@ -1,4 +1,4 @@
-"""Lists, sets and maps: what they take and refuse, their order, and their cells."""
+"""Lists, sets and maps: accepted and refused values, order, and cells."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_nulls_and_empties_in_collections_are_read() -> None:
 
 
 def test_null_is_an_element_of_a_list_alone() -> None:
-    """Where the list is what is bound: to IN, in a condition, or frozen."""
+    """For a list that is bound to IN, to a condition, or to a frozen list."""
     cell = bytes.fromhex("00000002 00000004 00000001 ffffffff")
     for text in ("list<int>", "frozen<list<int>>"):
         encode = encoder(names(text))

@@ -1,4 +1,4 @@
-"""Tuples and user-defined types: what they take and refuse, and their cells."""
+"""Tuples and user-defined types: accepted and refused values, and cells."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class Unreadable(msgspec.Struct):
 
 
 def test_objects_are_bound_to_tuples_in_the_order_of_their_fields() -> None:
-    """As they are read: the first field takes the first element."""
+    """As in reading: the first field is the first element."""
     encode = encoder(names("tuple<text, int>"))
     for value in (Numbered("a", 1), Camel("a", 1), user_value_class(PAIR_OF_NAMES)(("a", 1))):
         assert encode(value) == encode(("a", 1))
@@ -201,6 +201,7 @@ def test_objects_are_bound_to_user_defined_types_by_name() -> None:
     [
         ("tuple<frozen<list<int>>>", ([None],), "element 0: element 0: null is not possible"),
         ("tuple<int, text>", (1, 2), "element 1: must be a str"),
+        ("address", {"zip": "x"}, "field zip: must be an integer"),
     ],
 )
 def test_an_error_says_where(cql_type: str, value: object, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""What is made the quick way is what the constructors make."""
+"""Fast constructors make the same objects as the normal ones."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cqlproto.cqltypes import Date, Duration, Time, Timestamp
-from cqlproto.cqltypes import constructors as making
+from cqlproto.cqltypes import Date, Duration, Time, Timestamp, constructors
 from cqlproto.cqltypes.constructors import (
     BLANK_UUID,
     blank_class,
@@ -67,7 +66,7 @@ def same(made: Any, wanted: Any) -> None:
 
 @given(st.binary(min_size=16, max_size=16))
 def test_uuids_are_made_as_the_constructor_makes_them(data: bytes) -> None:
-    """Also those of classes without the slots that are filled directly, or with others."""
+    """Also for classes without these slots or with others."""
     for cls in (UUID, Bare, Own, Dictionary):
         made = uuid_maker(cls)(data)
         assert type(made) is cls
@@ -81,7 +80,7 @@ def test_uuids_are_made_as_the_constructor_makes_them(data: bytes) -> None:
 
 
 class Counted(UUID):
-    """A value that equals nothing but itself."""
+    """A value that equals only itself."""
 
     __slots__ = ("int", "is_safe")
 
@@ -126,7 +125,7 @@ def test_dates(value: int) -> None:
 
 
 def test_dates_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "DATES_KEPT", 8)
+    monkeypatch.setattr(constructors, "DATES_KEPT", 8)
     kept: Any = date_of
     kept.clear()
     for value in range(1 << 31, (1 << 31) + 100):

@@ -1,4 +1,4 @@
-"""Objects that have names, and what they are called by."""
+"""Named fields of objects, and their aliases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""UUIDs and addresses: what the types take and refuse, and what their cells may be."""
+"""UUIDs and addresses: accepted and refused values, and cells."""
 
 from __future__ import annotations
 

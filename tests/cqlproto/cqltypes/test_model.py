@@ -1,4 +1,4 @@
-"""Types print as in CQL, are compared without what is frozen, and can be keys."""
+"""Types print as in CQL, are compared without ``frozen``, and are hashable."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_types_are_equal_as_their_parts_are(one: CQLType, other: CQLType) -> Non
 
 
 def thawed(cql_type: CQLType) -> CQLType:
-    """The type with nothing frozen in it."""
+    """Return the type without ``frozen``."""
     match cql_type:
         case ListType(element):
             return ListType(thawed(element))

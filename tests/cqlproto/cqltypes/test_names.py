@@ -1,3 +1,5 @@
+"""Types from and to Java class names and CQL."""
+
 from __future__ import annotations
 
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Numbers and booleans: what their types take and refuse, and what their cells may be."""
+"""Numbers and booleans: accepted and refused values, and cells."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_integers_have_a_range(name: str, bits: int) -> None:
 
 
 def test_a_scale_beyond_what_decimals_have_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A decimal of 32 bits on a machine of 32 bits, where exponents have less."""
+    """On a machine of 32 bits, where exponents are smaller than scales."""
     narrow = Context(Emax=425_000_000, Emin=-425_000_000, traps=[Overflow, InvalidOperation])
     monkeypatch.setattr(numeric, "EXACT", narrow)
     assert decode("decimal", b"\0\0\0\1\x05") == Decimal("0.5")
@@ -218,7 +218,7 @@ def test_a_large_number_is_exact_and_does_not_take_quadratic_time() -> None:
 
 
 def test_longer_decimals_are_refused_at_once() -> None:
-    """Both ways, as a value and within others; a varint of any length takes no time."""
+    """When reading and writing; a varint of any length is fast."""
     started = clock.process_time()
     with pytest.raises(RemoteProtocolError, match="decimal: 16,000,004 bytes, at most 65,540 are"):
         decode("decimal", bytes(4) + b"\x7f" * 16_000_000)
@@ -270,7 +270,7 @@ def test_any_byte_but_zero_is_true(cell: bytes) -> None:
 
 
 class NoNumber:
-    """As numpy.timedelta64: has __index__, which it refuses."""
+    """Like numpy.timedelta64: __index__ raises TypeError."""
 
     def __index__(self) -> int:
         raise TypeError("a span of time is no number")
@@ -283,7 +283,7 @@ def test_what_refuses_to_be_a_number(name: str) -> None:
 
 
 class Longer(float):
-    """A number that no double is equal to, though one comes near."""
+    """A number that is not exact as a double."""
 
     def __float__(self) -> float:
         return float.__add__(self, 0.5)

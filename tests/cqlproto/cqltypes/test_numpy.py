@@ -24,7 +24,7 @@ LONG = [
 
 
 def bound(name: str, value: Any) -> Any:
-    """What a value is after it was bound and read."""
+    """Return a value after encoding and decoding it."""
     cql_type = parse_type(name)
     return decoder(cql_type)(encoder(cql_type)(value))
 

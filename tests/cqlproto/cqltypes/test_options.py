@@ -1,3 +1,5 @@
+"""[option]: types on the wire."""
+
 from __future__ import annotations
 
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Cells sort as a server sorts them: by what they mean, where that differs from their bytes.
+"""The sort keys of cells: the server's order, which may differ from that of the bytes.
 
 The tables of :data:`SORTED` are in a server's order, each cell before the next; what a real one
 makes of sets and maps is tested under ``tests/cassandra``.
@@ -25,7 +25,7 @@ INFINITY = float("inf")
 
 
 def clock(time: int, low: int = 0) -> UUID:
-    """A UUID of version 1 with this timestamp and lower half."""
+    """Return a UUID of version 1 with this timestamp and lower half."""
     fields = time & 0xFFFFFFFF, time >> 32 & 0xFFFF, time >> 48 | 0x1000
     return UUID(int=fields[0] << 96 | fields[1] << 80 | fields[2] << 64 | low)
 

@@ -1,4 +1,4 @@
-"""Packed cells: written as they are, for the type that they were packed for."""
+"""Encoded values: written unchanged for the type that they were encoded for."""
 
 from __future__ import annotations
 

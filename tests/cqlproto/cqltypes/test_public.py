@@ -1,3 +1,5 @@
+"""The public names of ``cqlproto.cqltypes``."""
+
 from __future__ import annotations
 
 import cqlproto.cqltypes

@@ -1,4 +1,4 @@
-"""Any value of any type is read as it was written, and any bytes are read or refused."""
+"""Decoding returns the encoded value for any type, and any bytes are read or refused."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_scalar_is_read_as_it_was_written(name: str, data: st.DataObject) -> N
 
 
 def check_crossing(cql_type: CQLType, version: ProtocolVersion, data: st.DataObject) -> None:
-    """Name a type as a version does, read it, and code values by what was read."""
+    """Write and read a type in a version, then encode and decode values with the result."""
     out = bytearray()
     write_option(out, cql_type, version)
     reader = Reader(bytes(out))
@@ -109,13 +109,13 @@ INSIDE: dict[str, Callable[[CQLType], CQLType]] = {
 def test_every_type_crosses_inside_all_others_in_every_version(
     name: str, version: ProtocolVersion, data: st.DataObject
 ) -> None:
-    """Those without a number in a version go by the name of their class."""
+    """Types without a number in a version are named by their class."""
     for outer in INSIDE.values():
         check_crossing(outer(NATIVE_TYPES[name]), version, data)
 
 
 def check_any_bytes(cql_type: CQLType, cell: bytes) -> None:
-    """Read a cell; what could be read can be written, and is then read as the same."""
+    """Decode a cell; the decoded value can be encoded and decoded to an equal one."""
     try:
         value = decoder(cql_type)(cell)
     except RemoteProtocolError:

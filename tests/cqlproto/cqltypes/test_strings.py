@@ -1,4 +1,4 @@
-"""Text, ascii and blob: what the types take and refuse, and what their cells may be."""
+"""Text, ascii and blob: accepted and refused values, and cells."""
 
 from __future__ import annotations
 

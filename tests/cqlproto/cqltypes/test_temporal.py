@@ -1,4 +1,4 @@
-"""Timestamps, dates, times and durations: what is bound to them, and their cells."""
+"""Timestamps, dates, times and durations: accepted and refused values, and cells."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class NoOffset(tzinfo):
 
 
 class OddDatetime(datetime):
-    """As pandas.NaT: a datetime that is none."""
+    """Like pandas.NaT: a datetime without a time."""
 
     @property
     def year(self) -> int:
@@ -162,7 +162,7 @@ def test_a_timestamp_is_cut_off_at_its_millisecond(moment: datetime) -> None:
 
 
 class Nano(datetime):
-    """As pandas.Timestamp: counts nanoseconds, and years that a datetime cannot hold."""
+    """Like pandas.Timestamp: has nanoseconds, and years that datetime cannot hold."""
 
     nanosecond = 999
     far = 0
@@ -173,7 +173,7 @@ class Nano(datetime):
 
 
 class Reversed(datetime):
-    """As pendulum's: has a subtraction of its own."""
+    """Like pendulum's: redefines subtraction."""
 
     def __sub__(self, other: Any) -> Any:
         return timedelta(12345)

@@ -1,4 +1,4 @@
-"""Timeuuids of points in time, and back."""
+"""Timeuuids from and to datetimes."""
 
 from __future__ import annotations
 

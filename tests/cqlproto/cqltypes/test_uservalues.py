@@ -1,4 +1,4 @@
-"""Values of user-defined types: named tuples, whose names come from a server."""
+"""Values of user-defined types: named tuples with names from a server."""
 
 from __future__ import annotations
 

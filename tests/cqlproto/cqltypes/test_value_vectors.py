@@ -1,4 +1,4 @@
-"""The value vectors, both ways: cells made by an independent implementation."""
+"""The value vectors: decoding and encoding cells of an independent implementation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def load() -> list[Any]:
 
 
 def to_type(spec: Any) -> CQLType:
-    """Return the type that a vector's ``type_spec`` stands for."""
+    """Return the type of a vector's ``type_spec``."""
     if isinstance(spec, str):
         return NATIVE_TYPES[spec]
     match spec["kind"]:
@@ -72,7 +72,7 @@ def to_decimal(unscaled: int, scale: int) -> Decimal:
 
 
 def check(value: Any, tagged: Any) -> None:
-    """Compare a decoded value with a tagged one, which says what it means, not how it looks."""
+    """Compare a decoded value with a tagged one, which describes its meaning."""
     if tagged is None:
         assert value is None
         return

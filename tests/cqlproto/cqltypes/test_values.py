@@ -1,3 +1,5 @@
+"""Python classes for CQL values."""
+
 from __future__ import annotations
 
 import copy

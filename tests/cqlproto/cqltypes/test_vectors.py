@@ -1,4 +1,4 @@
-"""Vectors: what they take and refuse, and their cells."""
+"""Vectors: accepted and refused values, and cells."""
 
 from __future__ import annotations
 

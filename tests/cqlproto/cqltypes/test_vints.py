@@ -1,4 +1,4 @@
-"""Integers of variable length (v5 section 3): short ones, long ones, and such as end early."""
+"""Integers of variable length (v5 section 3): short, long and truncated ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BOUNDS = [0, (1 << 64) - 1, *(1 << 7 * n for n in range(1, 9)), *((1 << 7 * n) -
 
 
 def length_of(value: int) -> int:
-    """Seven bits a byte, and nine bytes for what has more than 56."""
+    """Seven bits per byte, and nine bytes for more than 56 bits."""
     return next((size for size in range(1, 9) if value < 1 << 7 * size), 9)
 
 

@@ -1,4 +1,4 @@
-"""What all messages share: equality, a repr of bounded length, consistencies."""
+"""The base of messages: equality, a repr of bounded length, consistencies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cqlproto.wire import Reader
 
 
 class Point(Record):
-    """A record with a secret and something that does not count."""
+    """A record with a secret and an ignored slot."""
 
     __slots__ = ("cache", "token", "x", "y")
     secret = ("token",)
@@ -66,7 +66,7 @@ def test_a_message_must_say_how_it_is_written() -> None:
 
 @given(st.integers(0, 0xFFFF))
 def test_consistencies(code: int) -> None:
-    """One that is not known is kept where only a person reads it."""
+    """An unknown level is kept in an ERROR, which only people read."""
     out = bytearray()
     write_consistency(out, code)
     level = read_consistency(Reader(bytes(out)))

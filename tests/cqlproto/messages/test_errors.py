@@ -99,7 +99,7 @@ def test_failures_are_counted_on_v4_and_explained_on_v5(code: ErrorCode) -> None
     "code", [ErrorCode.READ_FAILURE, ErrorCode.WRITE_FAILURE, ErrorCode.FUNCTION_FAILURE]
 )
 def test_v3_does_not_know_failures(code: ErrorCode) -> None:
-    """v4 section 10: what follows such an error on v3 is not defined, so it is kept."""
+    """v4 section 10: v3 does not define the fields of these errors, so the bytes are kept."""
     body = int(code).to_bytes(4) + b"\0\0" + b"what"
     assert read(body, V3) == Error(code, "", {}, b"what")
 

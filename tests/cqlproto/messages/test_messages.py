@@ -1,4 +1,4 @@
-"""What holds for all messages: equality, the table of readers, the prefix."""
+"""All messages: equality, the table of readers, the prefix."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_the_prefix_of_a_response_round_trips(
 def test_the_prefix_of_a_request_round_trips(
     payload: dict[str, bytes | None] | None, rest: bytes
 ) -> None:
-    """A request that asks for tracing carries no id (v4 section 2.2)."""
+    """A request with the tracing flag has no id (v4 section 2.2)."""
     out = bytearray()
     flags = write_request_prefix(out, V4, payload)
     assert flags == (0 if payload is None else FLAG_PAYLOAD)

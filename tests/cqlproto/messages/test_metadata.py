@@ -1,4 +1,4 @@
-"""The descriptions of columns: read, written, recognized (v4 sections 4.2.5.2 and 4.2.5.4)."""
+"""Metadata: read, written and recognized (v4 sections 4.2.5.2 and 4.2.5.4)."""
 
 from __future__ import annotations
 

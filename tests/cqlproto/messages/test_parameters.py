@@ -1,4 +1,4 @@
-"""The parameters of QUERY and EXECUTE: whole, packed apart, refused (v4 section 4.1.4)."""
+"""The parameters of QUERY and EXECUTE: written, packed, refused (v4 section 4.1.4)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_option_at_once(version: ProtocolVersion) -> None:
 
 
 class Long(bytes):
-    """Bytes of more than an [int] counts, as far as they say."""
+    """Bytes that claim more than an [int] can count."""
 
     def __len__(self) -> int:
         return 1 << 31
@@ -188,7 +188,7 @@ def test_malformed_parameters_are_a_protocol_error(body: str, version: ProtocolV
 
 
 def test_what_a_server_may_refuse_is_read() -> None:
-    """A page size of -1 and a serial consistency that is none are for the server to answer."""
+    """The server decides about a page size of -1 and a serial consistency that is not serial."""
     body = bytes.fromhex("0001" + "14" + "ffffffff" + "0004")
     params = read_parameters(Reader(body), V4)
     assert (params.page_size, params.serial_consistency) == (-1, Consistency.QUORUM)

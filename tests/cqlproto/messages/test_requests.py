@@ -1,4 +1,4 @@
-"""Requests: read as they were written, and what they refuse (v4 section 4.1, v5 section 4.1)."""
+"""Requests: round trips and refusals (v4 section 4.1, v5 section 4.1)."""
 
 from __future__ import annotations
 

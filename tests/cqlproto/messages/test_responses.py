@@ -1,4 +1,4 @@
-"""What a server says around the handshake: read as it was written (v4 sections 4.2.2 to 4.2.8)."""
+"""The responses of the handshake: round trips (v4 sections 4.2.2 to 4.2.8)."""
 
 from __future__ import annotations
 

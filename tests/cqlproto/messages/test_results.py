@@ -1,4 +1,4 @@
-"""RESULT (v4 section 4.2.5): metadata known, sent or left out; what a server may not send."""
+"""RESULT (v4 section 4.2.5): with known metadata, with and without metadata, and malformed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def read_rows(body: bytes, known: ResultMetadata | None, version: ProtocolVersio
 
 
 def reply(flags: int, count: int, *, between: str = "", row_count: int, content: bytes) -> bytes:
-    """A Rows result with nothing but what is given."""
+    """Return a Rows result with these fields."""
     return b"".join(
         [
             (2).to_bytes(4),
@@ -119,7 +119,7 @@ def test_void_and_ready_are_one_object_each() -> None:
 
 @pytest.mark.parametrize("flags", [ROWS_NO_METADATA, ROWS_NO_METADATA | ROWS_GLOBAL_TABLE])
 def test_rows_without_metadata_are_those_of_the_known(flags: int) -> None:
-    """v4 section 4.2.5.2; servers leave GLOBAL_TABLE set beside NO_METADATA."""
+    """v4 section 4.2.5.2; servers may set GLOBAL_TABLE together with NO_METADATA."""
     body = b"\xff" + reply(flags, 2, row_count=1, content=ROW)
     rows = read_response(Opcode.RESULT, body, 1, V4, KNOWN)
     assert isinstance(rows, Rows)
@@ -188,7 +188,7 @@ def test_metadata_that_differs_is_read() -> None:
 def test_known_metadata_changes_nothing_but_identity(
     version: ProtocolVersion, data: st.DataObject
 ) -> None:
-    """If the rows come without metadata, it describes them, if it is of as many columns."""
+    """It is used for rows without metadata if it has as many columns."""
     sent = data.draw(responses(version, Rows))
     described = data.draw(columns())
     if sent.metadata is not None and data.draw(st.booleans()):
@@ -222,7 +222,7 @@ def test_a_server_can_leave_metadata_out() -> None:
 @pytest.mark.parametrize("columns", [[A, B], [A, ELSEWHERE]])
 @pytest.mark.parametrize("flags", [0, ROWS_GLOBAL_TABLE])
 def test_the_metadata_says_whether_its_table_is_global(columns: list[Column], flags: int) -> None:
-    """Whatever the flags of the rows say, for they may come from a reply without metadata."""
+    """The flags of the rows do not count: they may come from a response without metadata."""
     metadata = ResultMetadata.of(columns, V4)
     rows = Rows(metadata, 1, None, ROW, 0, None, flags, 2)
     assert read_rows(body_of(rows), None).metadata == metadata
@@ -287,7 +287,7 @@ def test_a_rows_result_has_at_least_16_bytes(size: int) -> None:
 
 
 def test_a_table_named_for_no_columns_is_passed_on() -> None:
-    """A proxy must not lose what a server says, even if that is of no use."""
+    """A proxy must relay it, although it has no meaning."""
     body = bytes.fromhex(
         "00000004" + "000169"
         "00000000" + "00000000" + "00000000"

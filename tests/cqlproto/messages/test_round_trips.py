@@ -1,8 +1,7 @@
-"""Every message of every version is read as it was written, however its frame comes.
+"""Round trips of every message in every version, however its frame is split.
 
-The frames have all that may stand around a message: tracing, warnings, a custom payload, a
-compressed body. They come cut in two at every offset, byte by byte, and on v5 in every kind of
-segments.
+The frames have tracing, warnings, a custom payload and a compressed body. They are split in two at
+every offset and byte by byte, and on v5 put into segments in every way.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ codecs = pytest.mark.parametrize("codec", [None, LZ4], ids=["plain", "lz4"])
 
 
 def check(framed: Framed[Any], frame: RawFrame, codec: Compressor | None = None) -> None:
-    """Compare what a frame says with what it was made from."""
+    """Compare a frame that was read with its parts."""
     assert frame == framed.frame
     body = frame.body
     if frame.flags & FLAG_COMPRESSED:
@@ -97,7 +96,7 @@ def check(framed: Framed[Any], frame: RawFrame, codec: Compressor | None = None)
 def read_pieces(
     reader: FrameReader | EnvelopeReader, pieces: Iterable[bytes]
 ) -> Sequence[RawFrame]:
-    """Feed pieces, reading after each, and return the frames; nothing may be left over."""
+    """Feed pieces, reading after each, and return the frames; no bytes may be left."""
     found: list[RawFrame] = []
     for piece in pieces:
         reader.feed(piece)

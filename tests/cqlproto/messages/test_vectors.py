@@ -1,4 +1,4 @@
-"""Every vector both ways, cut short at every byte, and damaged."""
+"""Every vector read and written, truncated at every byte, and corrupted."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_vector_cut_short_is_a_message_or_a_protocol_error(vector: Vector) -> 
 
 @all_vectors
 def test_bytes_after_a_response_are_passed_over(vector: Vector) -> None:
-    """v4 section 4.2: clients discard what later servers add; an ERROR and Rows keep it."""
+    """v4 section 4.2: clients ignore fields that later servers add; ERROR and Rows keep them."""
     if vector.is_request:
         with pytest.raises(RemoteProtocolError):
             read(vector, vector.body + b"\0")

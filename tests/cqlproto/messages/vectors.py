@@ -1,7 +1,7 @@
 """The frames of ``tests/vectors/frames.jsonl``, as messages.
 
-They were made by an independent implementation. What is built here from their JSON goes through the
-constructors alone, never through a reader, so a test may compare the two.
+An independent implementation made them. The messages are built from their JSON with constructors
+only, never with a reader, so a test can compare the two.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ HEADER_SIZE = 9
 
 
 class Vector:
-    """A frame, and what it means.
+    """A frame and its parts.
 
     Attributes:
         name: of the vector.

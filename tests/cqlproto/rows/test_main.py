@@ -1,4 +1,4 @@
-"""``python -m cqlproto.rows "int, text"`` shows what is compiled."""
+"""``python -m cqlproto.rows "int, text"`` prints the generated source."""
 
 from __future__ import annotations
 

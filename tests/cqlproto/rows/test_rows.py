@@ -1,4 +1,4 @@
-"""Decoders are kept with the metadata, compiled when it pays, and dropped when there are many."""
+"""Decoders are cached with the metadata, compiled after enough rows, and dropped when many."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_targets_without_end_do_not_pile_up() -> None:
 
 
 class Unhashable(RowTarget[int]):
-    """A target that cannot be a key."""
+    """A target that is not hashable."""
 
     __hash__ = None  # type: ignore[assignment]  # which is the point
 

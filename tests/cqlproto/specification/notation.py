@@ -1,7 +1,7 @@
-"""The notations of section 3, written once more, by nothing but ``int.to_bytes``.
+"""The notations of section 3, implemented again with ``int.to_bytes`` only.
 
-The tests here build what the specifications describe with these, and hold the library to it; so
-nothing of the library may be used.
+The tests here use them to build the bytes that the specifications describe and compare the library
+with these, so this module does not use the library.
 """
 
 from __future__ import annotations

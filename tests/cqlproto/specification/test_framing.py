@@ -1,7 +1,6 @@
-"""What goes around a message, byte by byte: headers of frames, segments, what stands before it.
+"""The framing of messages, byte by byte: headers of frames, segments, prefixes.
 
-Section 2 of v3 and v4; sections 2 and 4 of v5, which has checksummed segments around frames, calls
-those frames and what were frames envelopes.
+Section 2 of v3 and v4; sections 2 and 4 of v5, which calls segments frames, and frames envelopes.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ TRACE = UUID(bytes=bytes(range(16)))
 
 
 def said_by_a_client(version: ProtocolVersion) -> bytes:
-    """OPTIONS, as a new connection says it."""
+    """Return OPTIONS, the first message of a connection."""
     client = ClientConnection(version=version)
     client.initiate()
     return client.data_to_send()
@@ -196,7 +195,7 @@ OPCODES = {
 
 @pytest.mark.spec("v3 v4 2.4", "v5 2.4.1.4")
 def test_opcodes() -> None:
-    """They are the same in all versions; 0x04 was that of CREDENTIALS in v1."""
+    """The same in all versions; 0x04 was CREDENTIALS in v1."""
     assert {opcode.value: opcode.name for opcode in Opcode} == OPCODES
 
 
@@ -214,7 +213,7 @@ def test_a_length_has_four_bytes_and_a_bound() -> None:
 
 
 def crc24(data: bytes) -> int:
-    """Bit by bit, of the polynomial 0x1974F0B that starts at 0x875060."""
+    """Return the CRC24, computed bit by bit: polynomial 0x1974F0B, initial value 0x875060."""
     crc = 0x875060
     for byte in data:
         crc ^= byte << 16
@@ -230,7 +229,7 @@ def crc32(data: bytes) -> bytes:
 
 
 def bits(*fields: tuple[int, int]) -> bytes:
-    """Numbers and how many bits each has, the first in the lowest."""
+    """Pack numbers, given with their widths in bits, lowest first."""
     value = shift = 0
     for number, size in fields:
         value |= number << shift
@@ -328,7 +327,7 @@ def test_a_servers_reply_to_startup_is_unframed_and_the_next_is_framed() -> None
 
 @pytest.mark.spec("v5 2.3.2")
 def test_v5_compresses_segments_with_lz4_alone_and_need_not() -> None:
-    """Where the text has a compressed length of 0 for what is stored, servers have a plain one."""
+    """For stored payloads the text sets the compressed length to 0, servers the plain one."""
     with pytest.raises(LocalProtocolError):
         ClientConnection(version=V5, compression="snappy")
     codec = compressor("lz4")
@@ -364,7 +363,7 @@ def test_a_snappy_body_is_raw_snappy(version: ProtocolVersion) -> None:
 
 
 def check_compression(version: ProtocolVersion, name: str) -> None:
-    """STARTUP is never compressed; what follows may be, as the flag of each frame says."""
+    """STARTUP is never compressed; later frames are if their flag says so."""
     client = ClientConnection(version=version, compression=name)
     client.initiate()
     client.data_to_send()

@@ -1,4 +1,4 @@
-"""The notations of section 3, byte by byte, read and written; those of vints are in v5 alone."""
+"""The notations of section 3, byte by byte, read and written; v5 adds vints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages: a size is asked for, a state comes, and is given back (section 8, of v5 7)."""
+"""Paging: a page size, a paging state, the next page (section 8, of v5 7)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLE = list(range(7))
 
 
 def answer(query: Query, version: ProtocolVersion) -> Rows:
-    """As a server does: at most a page of the table, from where the last one ended."""
+    """Answer as a server does: with the page after the paging state."""
     params = query.parameters
     assert params.page_size is not None
     start = int.from_bytes(params.paging_state or b"", "big")

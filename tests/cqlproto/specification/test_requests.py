@@ -1,4 +1,4 @@
-"""What a client says, byte by byte, in every version (section 4.1)."""
+"""Requests, byte by byte, in every version (section 4.1)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def flags(value: int, version: ProtocolVersion) -> bytes:
 
 
 def check_answer(request: Request, answer: Response, version: ProtocolVersion) -> None:
-    """Whether both ends take this for an answer."""
+    """Check that both ends accept the answer."""
     pair = linked_pair(ClientConnection(version=version))
     pair.client.send(request)
     [asked] = pair.to_server()

@@ -1,4 +1,4 @@
-"""What a server says, byte by byte, in every version (section 4.2, and that on error codes)."""
+"""Responses, byte by byte, in every version (section 4.2, and error codes)."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_set_keyspace(version: ProtocolVersion) -> None:
 @pytest.mark.spec("v3 v4 v5 4.2.5.4")
 @versions
 def test_prepared(version: ProtocolVersion) -> None:
-    """v4 added the key's indices, v5 the id of the result's metadata."""
+    """v4 added the partition key's indexes, v5 the id of the result metadata."""
     metadata_id = b"meta" if version is V5 else None
     indices = () if version is V3 else (1, 0)
     head = int_(0x0004) + short_bytes(b"id")

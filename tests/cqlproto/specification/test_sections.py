@@ -1,7 +1,7 @@
-"""Every section of the three specifications is named by a test that is about it.
+"""Every section of the three specifications has a test.
 
-A test names what it is about in a marker: ``@pytest.mark.spec("v3 v4 4.1.7", "v5 4.1.7")``, the
-versions and then the number. A case of a parametrized test may have one of its own.
+A test names its sections in a marker: ``@pytest.mark.spec("v3 v4 4.1.7", "v5 4.1.7")``, versions
+and then the number. A case of a parametrized test may have its own marker.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TESTS = Path(__file__).parent.parent
 
 
 def named_in(text: str) -> set[tuple[int, str]]:
-    """The sections that the markers of a test module name, by version and number."""
+    """Return the sections that the markers of a test module name, by version and number."""
     found: set[tuple[int, str]] = set()
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.Call):

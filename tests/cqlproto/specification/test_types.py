@@ -1,7 +1,7 @@
 """Cells of every type, byte by byte (section 6 of v3 and v4, 5 of v5), and of user-defined types.
 
-A cell is the same in every version. What the versions have numbers for differs, so each type
-goes through a column of that version: what is read from its bytes is what codes the cell.
+A cell is the same in every version. The versions have numbers for different types, so each type is
+written and read as a column's type in that version before it encodes a cell.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ INT, TEXT = NATIVE_TYPES["int"], NATIVE_TYPES["text"]
 
 
 def through(cql_type: CQLType, version: ProtocolVersion) -> CQLType:
-    """The type, as it is read from the description of a column."""
+    """Return the type as it is read from the metadata of a column."""
     out = bytearray()
     write_option(out, cql_type, version)
     return read_option(Reader(bytes(out)))
@@ -197,7 +197,7 @@ def test_any_byte_but_zero_is_true(byte: int) -> None:
 @pytest.mark.spec("v4 6.16", "v5 5.17")
 @pytest.mark.parametrize("number", [-1, 86_400_000_000_000])
 def test_a_time_is_within_a_day(number: int) -> None:
-    """What a server sends nevertheless is kept as it came."""
+    """Other times that a server sends are kept unchanged."""
     assert decoder(NATIVE_TYPES["time"])(long(number)) == Time(number)
     with pytest.raises(ValueConversionError):
         encoder(NATIVE_TYPES["time"])(number)

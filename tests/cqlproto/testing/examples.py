@@ -1,4 +1,4 @@
-"""The examples in the texts of a module, run as they stand, and a search for examples."""
+"""Running the examples in docstrings, and searching for an example of a strategy."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ SEARCH = settings(
 
 
 def run_examples(module: ModuleType, *objects: str) -> None:
-    """Run the examples of a module; each of the named objects has one, and so may its essay.
+    """Run the examples of a module's docstring and of the named objects, which must have one.
 
-    Each text stands alone, apart from what its module has, as its reader would run it.
+    Each docstring runs on its own, with the names of its module.
     """
     finder = doctest.DocTestFinder(exclude_empty=True)
     runner = doctest.DocTestRunner(verbose=False)
@@ -44,7 +44,7 @@ def run_examples(module: ModuleType, *objects: str) -> None:
 
 
 def never_comes(strategy: SearchStrategy[T], unwanted: Callable[[T], bool]) -> bool:
-    """Whether what is unwanted stays away in as many examples as other tests have."""
+    """Whether no example has the property."""
 
     @given(strategy)
     def check(value: T) -> None:
@@ -55,5 +55,5 @@ def never_comes(strategy: SearchStrategy[T], unwanted: Callable[[T], bool]) -> b
 
 
 def comes(strategy: SearchStrategy[T], wanted: Callable[[T], bool]) -> bool:
-    """Whether the strategy gives what is wanted; NoSuchExample is raised if it does not."""
+    """Check that an example has the property; raises NoSuchExample if none does."""
     return wanted(find(strategy, wanted, settings=SEARCH))

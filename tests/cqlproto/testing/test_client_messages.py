@@ -1,4 +1,4 @@
-"""Every kind of request comes, with every option that its version has and no other."""
+"""Strategies return every kind of request, with every option of its version and no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames of either direction come with all that may stand around a message, where it is legal."""
+"""Strategies return frames with every flag and prefix that is legal."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ codecs = pytest.mark.parametrize(("version", "codec"), CODECS)
 
 
 def plain_body(framed: Framed[Any], codec: Compressor | None) -> bytes:
-    """The body of the frame as it comes out of a reader, decompressed if its flags say so."""
+    """Return the body of a frame, decompressed if its flags say so."""
     reader = FrameReader(max_body=1 << 20, responses=framed.frame.version >= 0x80)
     reader.feed(bytes(framed))
     frame = reader.read()

@@ -1,4 +1,4 @@
-"""What the package offers, and that Hypothesis is imported only for what needs it."""
+"""The names of the package, and when Hypothesis is imported."""
 
 from __future__ import annotations
 

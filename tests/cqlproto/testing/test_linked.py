@@ -1,3 +1,5 @@
+"""The linked pair of a client and a server."""
+
 from __future__ import annotations
 
 import doctest

@@ -1,4 +1,4 @@
-"""Pieces make up what was cut; what is corrupted differs from what was right."""
+"""Pieces join to the bytes; corrupted bytes differ from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of response comes, with every part that its version has and no other."""
+"""Strategies return every kind of response, with every part of its version and no other."""
 
 from __future__ import annotations
 

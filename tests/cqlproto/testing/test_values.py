@@ -1,4 +1,4 @@
-"""Types of all kinds come, and values that can be written."""
+"""Strategies return types of all kinds, and values that can be encoded."""
 
 from __future__ import annotations
 

@@ -159,9 +159,9 @@ class Binder:
         self._timestamps = timestamps
         self._left = FRAMES_WHEN_KNOWN
         self._asked = False
-        self.frame = self._early_frame
+        self.frame = self._plain_until_compiled
 
-    def _early_frame(self, stream_id: int, values: Sequence[Any]) -> bytes:
+    def _plain_until_compiled(self, stream_id: int, values: Sequence[Any]) -> bytes:
         """Pack by the plain loop, until enough frames make compiling a packer worthwhile."""
         self._left -= 1
         if self._left < 0:

@@ -35,8 +35,11 @@ For ``int, text`` the packer is (without the parameters of ``make_packer``)::
         except Exception as error:
             raise named(error, values, missing(locals(), (1,)))
 
-``v0`` and ``v1`` are the values, ``c1`` is a cell and ``n1`` its length. ``size`` starts as the
-length of a body whose cells of variable size are empty. :class:`_Parts` describes all other names.
+``v0`` and ``v1`` are the values, ``c1`` is a cell and ``n1`` its length. ``start`` is the version
+and the flags of the header; ``before`` and ``after`` are the body around the values. ``pack0``
+packs the header, ``before``, the int, and the length of the text. ``size`` starts as ``whole``, the
+length of a body whose cells of variable size are empty. ``encode1`` is the encoder of the text's
+type. :class:`_Parts` and ``_CONSTANTS`` describe the other names.
 
 A packer serves values of the usual classes: an ``int`` for an int, a ``datetime`` in UTC for a
 timestamp. A null in a cell of variable size makes no difference. If a cell of fixed size is null,
@@ -219,6 +222,33 @@ class _Parts(NamedTuple):
     last: Callable[..., bytes]
 
 
+def _layout(
+    code: _Code, shape: Sequence[str], before: bytes, last: str, version: int, opcode: int
+) -> tuple[bytes, int, list[str]]:
+    """Return the constant head of a frame, the body's least length, and the structs' formats.
+
+    Arguments:
+        code: the code of the shape.
+        shape: the kinds of the markers.
+        before: the body up to the values.
+        last: the format of what stands behind the values.
+        version: the version byte of the header.
+        opcode: the opcode of the header.
+    """
+    head = before
+    if shape and shape[0] in FIXED:
+        head += _pack_length(width_of(shape[0]))
+    whole = len(head) + Struct(f">{''.join(code.formats)}{last}").size
+    formats = list(code.formats)
+    if code.fixed:  # opcode and length are constant as well
+        head = HEADER.pack(version, 0, 0, opcode, whole)[4:] + head
+        formats[0] = f"2sh{len(head)}s{formats[0]}"
+    else:
+        formats[0] = f"2shBi{len(head)}s{formats[0]}"
+    formats[-1] += last
+    return head, whole, formats
+
+
 def compiled_packer(
     types: Sequence[CQLType],
     *,
@@ -255,6 +285,7 @@ def compiled_packer(
     code = _code(shape, timestamps is not None)
     # the format of what stands behind the values
     last = f"{len(after)}s" if timestamps is None else f"{len(after)}sq{len(behind)}s"
+    head, whole, formats = _layout(code, shape, before, last, version, opcode)
     parts = _Parts(
         plain=plain,
         named=named,
@@ -263,17 +294,6 @@ def compiled_packer(
         behind=behind,
         last=Struct(f">{last}").pack,
     )
-    head = before
-    if shape and shape[0] in FIXED:
-        head += _pack_length(width_of(shape[0]))
-    whole = len(head) + Struct(f">{''.join(code.formats)}{last}").size
-    formats = list(code.formats)
-    if code.fixed:
-        head = HEADER.pack(version, 0, 0, opcode, whole)[4:] + head
-        formats[0] = f"2sh{len(head)}s{formats[0]}"
-    else:
-        formats[0] = f"2shBi{len(head)}s{formats[0]}"
-    formats[-1] += last
 
     def make_cell_by_cell() -> Callable[[int, Sequence[Any]], bytes]:
         singles = [Struct(f">i{FIXED[k].code}").pack if k in FIXED else None for k in shape]

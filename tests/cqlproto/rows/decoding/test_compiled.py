@@ -1,4 +1,4 @@
-"""Compiled decoders against the plain loop, which is their oracle."""
+"""Compiled decoders against the plain loop."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NUMBERS = ("tinyint", "smallint", "int", "bigint", "counter", "float", "double")
 
 
 def outcome(decode: Callable[[Rows], list[Any]], rows: Rows) -> object:
-    """What a decoder makes of a page: rows with their classes, or the text of its error."""
+    """The result of a decoder for a page: rows with their classes, or the text of the error."""
     try:
         return [[(type(value), repr(value)) for value in row] for row in decode(rows)]
     except RemoteProtocolError as error:
@@ -74,7 +74,7 @@ cells = st.sampled_from([b"", b"\0", b"\1\2", b"\0\0\0\1", b"\x7f" * 8, b"abc", 
 @settings(max_examples=300)
 @given(st.data())
 def test_equal_for_cells_of_wrong_sizes(data: st.DataObject) -> None:
-    """Numbers side by side most of all: they are read together."""
+    """Adjacent numbers most of all: they are read together."""
     names = data.draw(st.lists(st.sampled_from([*NUMBERS, "text", "uuid"]), min_size=1, max_size=6))
     columns = [column(f"c{n}", NATIVE_TYPES[name]) for n, name in enumerate(names)]
     count = data.draw(st.integers(0, 4))
@@ -96,7 +96,7 @@ def test_equal_for_hostile_bytes(types: list[Any], count: int, content: bytes) -
 
 
 def test_nulls_at_the_end_of_a_page() -> None:
-    """A run of numbers is read whole, and what is left may be shorter."""
+    """A run of numbers is read as a whole, and the rest of the page may be shorter."""
     columns = [column("a", NATIVE_TYPES["int"]), column("b", NATIVE_TYPES["bigint"])]
     content = cell(b"\0\0\0\1") + cell(b"\0" * 8) + cell(b"\0\0\0\2") + cell(None)
     assert decoder(columns, tuple)(rows_of(columns, 2, content)) == [(1, 0), (2, None)]
@@ -128,7 +128,7 @@ def test_a_decoder_is_compiled_when_it_has_paid(target: type) -> None:
 
 @given(st.lists(cql_types(max_leaves=3), max_size=8))
 def test_the_source_has_nothing_of_what_came_from_outside(types: list[Any]) -> None:
-    """Only names of the templates and indexes; the same shape gives the same source."""
+    """Only names in the templates and indexes; equal shapes have the same source."""
     tree = ast.parse(decoder_source(types))
     found = [node.id for node in ast.walk(tree) if type(node) is ast.Name]
     names = {name for name in found if not re.fullmatch(r"[a-z]+\d+[bcde]?", name)}
@@ -161,7 +161,7 @@ PATTERNS = ["".join(letters) for letters in itertools.product("vN", repeat=4)]
 
 @given(st.lists(st.tuples(st.sampled_from(PATTERNS), st.sampled_from([0, 1, 2, 3, 12, 70]))))
 def test_whatever_was_null_before(pages: list[tuple[str, int]]) -> None:
-    """What is expected to be null is a matter of speed alone."""
+    """Expected nulls affect only the speed."""
     made = [page_of(*page) for page in pages]
     columns = page_of("vvvv", 0).metadata
     assert columns is not None
@@ -203,7 +203,7 @@ def test_one_row_alone_does_not_tell_what_is_null(monkeypatch: pytest.MonkeyPatc
 
 
 def test_many_lists_of_columns_take_no_more_memory_than_some() -> None:
-    """Of each is decoded a page; every decoder is dropped with its metadata."""
+    """Decode a page for each; every decoder is freed with its metadata."""
     names = [name for name in NATIVE_TYPES if name != "counter"]
 
     def decode_lists(first: int, last: int) -> None:

@@ -1,4 +1,4 @@
-"""Compiled decoders of collections against those of their types."""
+"""Compiled decoders of collections against the decoders of their types."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ wrong = st.none() | st.binary(max_size=20)
 def test_cells_of_wrong_sizes_and_contents(
     cql_type: CQLType, cells: list[bytes | None], more: int
 ) -> None:
-    """Also repeated ones, nulls, and a count that is wrong."""
+    """Also repeated cells, nulls, and a wrong count."""
     count = (len(cells) // 2 if isinstance(cql_type, MapType) else len(cells)) + more
     content = b"".join(map(cell, cells))
     both(cql_type, count.to_bytes(4, "big", signed=True) + content)

@@ -1,4 +1,4 @@
-"""Pages whose rows all have one size, and those that only look so."""
+"""Pages whose rows have the same size, and pages that only seem to."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_pages_with_a_cell_that_is_null_or_of_another_size(
 
 @pytest.mark.parametrize("at", range(8))
 def test_every_byte_of_every_length_counts(at: int) -> None:
-    """A page that has the right size altogether."""
+    """For a page of the right total size."""
     columns = columns_of("int", "smallint")
     good = bytearray((cell(bytes(4)) + cell(bytes(2))) * 20)
     for row in range(20):

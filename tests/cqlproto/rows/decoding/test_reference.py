@@ -1,4 +1,4 @@
-"""The plain decoder against rows that are put together by hand."""
+"""The plain decoder against hand-made rows."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def tables(draw: st.DrawFn) -> tuple[list[Column], list[tuple[Any, ...]]]:
 def test_rows_come_back(
     table: tuple[list[Column], list[tuple[Any, ...]]], before: bytes, after: bytes
 ) -> None:
-    """From wherever they begin; bytes behind them are passed over (v4 section 1)."""
+    """From any offset; bytes after the rows are ignored (v4 section 1)."""
     columns, values = table
     content = b"".join(
         on_the_wire(value, column.type)
@@ -163,7 +163,7 @@ def a_page() -> Rows:
 
 
 class Counting:
-    """A target that counts how often it is asked for a maker."""
+    """A target that counts calls of row_maker."""
 
     def __init__(self) -> None:
         self.made = 0

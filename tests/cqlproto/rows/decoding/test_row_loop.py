@@ -1,4 +1,4 @@
-"""Rows that are read one by one: columns of any size next to each other, nulls, what is cut off."""
+"""The loop over rows: adjacent columns of any size, nulls, truncated rows."""
 
 from __future__ import annotations
 

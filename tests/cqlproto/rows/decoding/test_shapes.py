@@ -1,4 +1,4 @@
-"""The letters of kinds, and the lines that finish a value."""
+"""Kinds, and the lines that make a value."""
 
 from __future__ import annotations
 

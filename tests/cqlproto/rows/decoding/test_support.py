@@ -1,4 +1,4 @@
-"""What generated code runs on."""
+"""Functions that generated code calls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TIMESTAMP = NATIVE_TYPES["timestamp"]
 
 @given(EDGES | st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(FIRST, LAST))
 def test_timestamps_are_put_together_exactly(value: int) -> None:
-    """In rows that are read one by one, and on a page."""
+    """In the loop over rows, and on a page."""
     columns = columns_of("timestamp")
     moment: Any = Timestamp(value)
     if FIRST <= value <= LAST:

@@ -1,4 +1,4 @@
-"""The decoder of the first rows against the plain one."""
+"""The table-driven decoder against the plain one."""
 
 from __future__ import annotations
 

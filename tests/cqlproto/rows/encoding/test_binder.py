@@ -1,4 +1,4 @@
-"""Binding: the frame is the one that the message would make of the same values."""
+"""Binder: its frames are those of the message with the same values."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_frame_is_that_of_the_message(data: st.DataObject) -> None:
 @settings(max_examples=60)
 @given(st.data())
 def test_each_frame_has_a_fresh_timestamp(data: st.DataObject) -> None:
-    """It is that of the message with this timestamp, whether the options had one or not."""
+    """The frame is that of the message with this timestamp, whether or not the options have one."""
     version = data.draw(st.sampled_from(ProtocolVersion))
     types = data.draw(st.lists(st.sampled_from([INT, TEXT]), max_size=3))
     chosen = data.draw(options(version))
@@ -159,7 +159,7 @@ def test_as_many_values_as_bind_markers(values: list[Any]) -> None:
     "values", [{"c0": 1, "c1": "a"}, "ab", b"ab", bytearray(b"ab"), {1, 2}, {1: 1, 2: 2}.keys()]
 )
 def test_what_is_no_sequence_of_values(values: Any, compiled: bool) -> None:
-    """Neither the keys of a mapping nor the letters of a text are bound."""
+    """The keys of a mapping and the characters of a str are not bound."""
     binder = Binder(prepared(INT, TEXT), ONE, V4)
     for _ in range(FRAMES_BEFORE_COMPILING + 2 if compiled else 0):
         binder.frame(1, (1, "a"))
@@ -213,7 +213,7 @@ def test_of_two_bad_values_the_first_is_named() -> None:
 
 
 class Moody:
-    """Has no __index__ the first time, and one from then on."""
+    """Has __index__ only from the second time on."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -241,7 +241,7 @@ def test_a_timestamp_that_does_not_fit_is_no_value() -> None:
 @pytest.mark.parametrize("given", [(1, iter(["x"]), "a"), (None, iter(["x"]), None)])
 @pytest.mark.parametrize("frames", [0, FRAMES_BEFORE_COMPILING + FRAMES_BEFORE_CELL_BY_CELL + 2])
 def test_what_was_read_is_named_and_not_read_again(given: tuple[Any, ...], frames: int) -> None:
-    """In the plain loop and in both functions of a compiled packer."""
+    """In the plain loop and in both compiled packers."""
     binder = Binder(prepared(INT, ListType(INT), TEXT), ONE, V4)
     for _ in range(frames):
         binder.frame(1, (None, [1], "a"))
@@ -253,7 +253,7 @@ def test_what_was_read_is_named_and_not_read_again(given: tuple[Any, ...], frame
 
 
 class Proxy:
-    """Raises whatever it is asked, as a proxy without its object does."""
+    """Raises on every access, like a proxy without its object."""
 
     @property
     def __class__(self) -> Any:

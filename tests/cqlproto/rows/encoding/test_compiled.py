@@ -1,4 +1,4 @@
-"""Compiled packers against the plain loop, which is their oracle."""
+"""Compiled packers against the plain loop."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LIST = ListType(INT)
 
 
 def compiled(binder: Binder, values: Sequence[Any]) -> Binder:
-    """Use a binder until it has compiled its packer, and with nulls its second function too."""
+    """Use a binder until it has compiled both packers."""
     early = binder.frame
     for _ in range(FRAMES_BEFORE_COMPILING + 1):
         binder.frame(1, values)
@@ -67,11 +67,11 @@ def outcome(frame: Callable[[int, Sequence[Any]], bytes], values: Sequence[Any])
 
 
 class Text(str):
-    """Of another class than is usual."""
+    """A str of an unusual class."""
 
 
 class NoZone(tzinfo):
-    """Of no use: a datetime that has it is as naive as without."""
+    """A time zone without an offset: a datetime with it is naive."""
 
     def utcoffset(self, when: datetime | None) -> None:
         return None
@@ -153,7 +153,7 @@ DECIMALS = st.decimals() | st.decimals(allow_nan=False, places=3)
 def test_equal_for_what_is_computed(
     number: Decimal, whole: int, moment: datetime, clock: time, day: date
 ) -> None:
-    """What the packers make of these they do not ask an encoder for."""
+    """For values that the packers encode without an encoder."""
     names = ["decimal", "varint", "timestamp", "time", "date"]
     binder = known(*(NATIVE_TYPES[name] for name in names))
     for values in ([number, whole, moment, clock, day], [number, whole, moment, clock, None]):
@@ -161,7 +161,7 @@ def test_equal_for_what_is_computed(
 
 
 def test_lengths_of_every_size() -> None:
-    """Short ones are looked up, long ones packed; the first is packed with what stands before."""
+    """Short lengths are looked up, long ones packed; the first is packed with the head."""
     blob = NATIVE_TYPES["blob"]
     binder = compiled_with_nulls(blob, blob, INT)
     for size in (0, 1, 254, 255, 256, 257, 70_000):
@@ -173,7 +173,7 @@ def test_lengths_of_every_size() -> None:
 @settings(max_examples=150)
 @given(st.data())
 def test_equal_with_a_timestamp_for_each_frame(data: st.DataObject) -> None:
-    """In every version, with all that may stand before and behind it."""
+    """In every version, with all options before and after it."""
     version = data.draw(st.sampled_from(ProtocolVersion))
     types = data.draw(st.lists(st.sampled_from([INT, TEXT, UUID_, LIST]), max_size=4))
     clock = [0]
@@ -208,7 +208,7 @@ def test_a_timestamp_is_asked_for_once_per_frame(types: list[Any]) -> None:
 
 
 def test_code_with_a_timestamp_is_apart_from_code_without() -> None:
-    """Both are kept, and neither stands for the other."""
+    """Both are cached and not mixed up."""
     types = [UUID_, TEXT, UUID_]
     values = [UUID(int=1), "x", UUID(int=2)]
     with_one = compiled(Binder(prepared(*types), ONE, V4, timestamps=lambda: 1), values)
@@ -220,7 +220,7 @@ def test_code_with_a_timestamp_is_apart_from_code_without() -> None:
 
 @pytest.mark.parametrize("values", [(1, "x"), (None, "x")])
 def test_a_timestamp_that_is_none_comes_out(values: tuple[Any, ...]) -> None:
-    """Whatever the clock raises, or returns that has no 64 bits."""
+    """The clock may raise, or return more than 64 bits."""
     answers: list[Any] = [0]
 
     def clock() -> Any:
@@ -240,7 +240,7 @@ def test_a_timestamp_that_is_none_comes_out(values: tuple[Any, ...]) -> None:
 
 
 def test_unset_is_a_local_error_on_v3() -> None:
-    """Wherever it stands, and whatever else is wrong."""
+    """In any position, and with any other error."""
     blob, listed = NATIVE_TYPES["blob"], ListType(INT)
     binder = compiled(Binder(prepared(INT, blob, listed), ONE, ProtocolVersion.V3), [None] * 3)
     for first in (1, None, UNSET, "x"):
@@ -265,7 +265,7 @@ def test_a_wrong_number_of_values(values: tuple[Any, ...]) -> None:
 
 
 def test_what_was_refused_is_not_tried_again() -> None:
-    """An iterator that was read once would give fewer elements, and nobody would notice."""
+    """An iterator that was partly read would silently give fewer elements."""
     binder = compiled_with_nulls(LIST)
     with pytest.raises(ValueConversionError):
         binder.frame(1, (iter([1, "x", 3]),))
@@ -278,7 +278,7 @@ def test_what_was_refused_is_not_tried_again() -> None:
 @pytest.mark.parametrize("raised", [OverflowError, StructError, ValueError, TypeError])
 @pytest.mark.parametrize("last", [3, None])
 def test_what_an_iterator_raises_is_the_cause(raised: type[Exception], last: int | None) -> None:
-    """Nor is the iterator asked again, which would find it empty."""
+    """The iterator is not read again: it would be empty."""
 
     def elements() -> Iterator[int]:
         yield 1
@@ -299,7 +299,7 @@ def test_a_timestamp_that_does_not_fit_is_no_value(types: tuple[Any, ...]) -> No
 
 
 def test_code_is_shared_by_statements_with_the_same_types() -> None:
-    """So that it costs little to make another packer, and one is made soon."""
+    """Another packer is then cheap and made early."""
     types = [TEXT, INT, LIST]
     compiled_with_nulls(*types)
     assert is_known(types)
@@ -316,7 +316,7 @@ def test_code_is_shared_by_statements_with_the_same_types() -> None:
 
 
 def test_many_marker_lists_take_no_more_memory() -> None:
-    """What is kept is bounded, however many lists are met."""
+    """The caches are bounded."""
     kinds = [NATIVE_TYPES[name] for name in ("int", "text", "uuid", "double", "blob", "date")]
     nothing = [None] * 5
 

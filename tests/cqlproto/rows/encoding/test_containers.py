@@ -1,4 +1,4 @@
-"""Collections for binding: byte by byte what the encoder of the type makes of them."""
+"""Binding encoders of collections: the same bytes as the encoder of the type."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Text(str):
-    """Sorts the other way round, and is encoded as any text."""
+    """A str that sorts in reverse."""
 
     def __lt__(self, other: str) -> bool:
         return str.__gt__(self, other)

@@ -1,4 +1,4 @@
-"""Values that are read once, and packed as often as need be."""
+"""Values that can be packed any number of times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What compiled packers call for, against the encoders."""
+"""Functions that compiled packers call, against the encoders."""
 
 from __future__ import annotations
 

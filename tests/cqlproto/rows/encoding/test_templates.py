@@ -1,4 +1,4 @@
-"""The source of packers: what is in it, and what is never in it."""
+"""The source of packers."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ def example(module: Any) -> str:
     return dedent("\n".join(lines[:end])).strip()
 
 
+def generated(source: str, name: str) -> str:
+    """Return a function within ``make_packer`` or ``make_decoder``."""
+    start = source.index(f"    def {name}(")
+    return dedent(source[start : source.index(f"\n\n    return {name}\n", start)])
+
+
 def test_the_docstrings_show_what_is_generated() -> None:
-    for module, source in (
-        (encoding, packer_source([INT, TEXT])),
-        (decoding, decoder_source([INT, TEXT])),
-    ):
-        function = example(module)
-        assert function.startswith("def ")
-        assert function in dedent(source.partition(")")[2].partition(":\n")[2]) or all(
-            line.strip() in source for line in function.splitlines()
-        )
+    assert example(encoding) == generated(packer_source([INT, TEXT]), "frame")
+    assert example(decoding) == generated(decoder_source([INT, TEXT]), "decode")
 
 
 @pytest.mark.parametrize("stamped", [False, True])

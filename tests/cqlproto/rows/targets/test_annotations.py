@@ -1,4 +1,4 @@
-"""Annotations, resolved."""
+"""Resolving annotations."""
 
 from __future__ import annotations
 

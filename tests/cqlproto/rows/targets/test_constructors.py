@@ -1,4 +1,4 @@
-"""What constructors take, and what is made by them."""
+"""Parameters of constructors, and the objects that they make."""
 
 from __future__ import annotations
 

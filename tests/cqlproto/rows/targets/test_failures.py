@@ -1,4 +1,4 @@
-"""What is told of a target that refuses a row."""
+"""Errors for targets that refuse a row."""
 
 from __future__ import annotations
 

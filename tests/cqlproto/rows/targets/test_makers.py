@@ -1,4 +1,4 @@
-"""What a row can become."""
+"""Row makers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def columns(*names: str) -> tuple[Column, ...]:
 
 
 def decoded(target: Any, *names: str, first: int = 1) -> list[Any]:
-    """Two rows of such columns with the numbers from ``first`` on."""
+    """Return two rows of these columns with the numbers from ``first`` on."""
     numbers = range(first, first + 2 * len(names))
     content = b"".join(b"\0\0\0\4" + number.to_bytes(4, "big") for number in numbers)
     rows = Rows.of(ResultMetadata(columns(*names), b"", True), 2, content)
@@ -39,7 +39,7 @@ def decoded(target: Any, *names: str, first: int = 1) -> list[Any]:
 
 
 def one(*names: str) -> Any:
-    """A Row with such columns."""
+    """Return a Row with these columns."""
     return decoded(Row, *names)[0]
 
 
@@ -108,7 +108,7 @@ class Own:
 
 
 class Strict:
-    """Takes its arguments by position only."""
+    """Has positional-only parameters."""
 
     def __init__(self, a: int, b: int, c: int = 100, /) -> None:
         self.a, self.b, self.c = a, b, c
@@ -179,7 +179,7 @@ def test_all_but_the_first_field_and_only_one() -> None:
 
 
 def test_a_class_that_knows_none_of_the_columns_is_refused() -> None:
-    """It would be the same for every row, which nobody means."""
+    """Every row would be equal, which must be a mistake."""
     with pytest.raises(RowMappingError, match="takes none of the columns A, B"):
         decoded(Optional, "A", "B")
 

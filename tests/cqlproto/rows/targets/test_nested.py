@@ -1,4 +1,4 @@
-"""Objects made of user-defined types and tuples, wherever they stand in a row."""
+"""Objects nested in rows, made from user-defined types and tuples."""
 
 from __future__ import annotations
 
@@ -120,14 +120,14 @@ CLASSES = [Data, Frozen, Attrs, Struct, Model, Checked, Named, Typed, Own]
 
 
 def address_of(value: Any) -> Any:
-    """The fields of an address, of whatever class."""
+    """Return the fields of an address of any class."""
     if isinstance(value, dict):
         return value
     return {"street": value.street, "zip": value.zip, "tags": list(value.tags)}
 
 
 def row(target: Any, **columns: tuple[CQLType, Any]) -> Any:
-    """A row of these columns, given by type and value."""
+    """Return a row of these columns, given by type and value."""
     described = tuple(Column("k", "t", name, each) for name, (each, _) in columns.items())
     content = b""
     for cql_type, value in columns.values():

@@ -25,7 +25,7 @@ def columns(*names: str) -> tuple[Column, ...]:
 
 
 def decoded(target: Any, *names: str, first: int = 1) -> list[Any]:
-    """Two rows of such columns with the numbers from ``first`` on."""
+    """Return two rows of these columns with the numbers from ``first`` on."""
     numbers = range(first, first + 2 * len(names))
     content = b"".join(b"\0\0\0\4" + number.to_bytes(4, "big") for number in numbers)
     rows = Rows.of(ResultMetadata(columns(*names), b"", True), 2, content)
@@ -35,7 +35,7 @@ def decoded(target: Any, *names: str, first: int = 1) -> list[Any]:
 
 
 def one(*names: str) -> Any:
-    """A Row with such columns."""
+    """Return a Row with these columns."""
     return decoded(Row, *names)[0]
 
 
@@ -150,7 +150,7 @@ def test_any_names_do(names: list[str]) -> None:
 
 
 def test_rows_where_tuples_have_no_getter_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not every Python has what CPython's namedtuple uses: a copy of the module goes without."""
+    """On a Python without CPython's getter for namedtuple, simulated by a copy of the module."""
     monkeypatch.delattr(collections, "_tuplegetter")
     spec = importlib.util.spec_from_file_location("row_again", row_module.__file__)
     assert spec is not None
