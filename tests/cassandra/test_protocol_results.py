@@ -260,7 +260,7 @@ def test_metadata_that_changed(speaker: CoreConnection, tables: str) -> None:
     assert answer.flags & ROWS_NO_METADATA
     assert answer.column_count == 3
     assert answer.metadata is None
-    with pytest.raises(LocalProtocolError, match="without metadata"):
+    with pytest.raises(LocalProtocolError, match="have no metadata"):
         decode_rows(answer)
     answer = speaker.execute(before, (1,))
     assert isinstance(answer, Rows)

@@ -1,8 +1,8 @@
 """Requests of a client: each is sent on a stream id of its own.
 
-A stream id is free again when its reply has come, never before: a request that nobody waits for
-keeps its id as an *orphan*, so a late reply cannot be taken for the reply to another request (v4
-section 2.3).
+A stream id is free again when its response has arrived, never before: an abandoned request keeps
+its id as an *orphan*, so a late response cannot be taken for that of another request (v4 section
+2.3).
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class RequestConnection(Connection):
         return stream_id
 
     def abandon(self, stream_id: int) -> bool:
-        """Abandon a request: its response is no longer of interest.
+        """Abandon a request: its response will be discarded.
 
         A request that is still queued is dropped, and its id is free at once. Otherwise the id is
         orphaned: it stays taken until the response arrives, which is then discarded. An id that is

@@ -1,6 +1,6 @@
 """The generated loop over rows of variable size: it reads neighbouring columns together.
 
-A *run* is what stands between two columns of variable size: columns of fixed size, each after its
+A *run* lies between two columns of variable size: it has columns of fixed size, each after its
 length, and the length of the next column of variable size. One ``unpack_from`` reads a short cell
 of variable size and the run after it; the run after the last such cell includes the head of the
 next row. A run with an unexpected length, such as a null, is read again cell by cell.

@@ -142,7 +142,7 @@ def _code(shape: tuple[str, ...], stamped: bool) -> _Code:
 
 
 def is_known(types: Sequence[CQLType], *, stamped: bool = False) -> bool:
-    """Whether the code for markers of these types is there already, so that a packer is cheap."""
+    """Whether the code for markers of these types is compiled, so that making a packer is cheap."""
     return len(types) <= MAX_MARKERS and (tuple(map(kind_of, types)), stamped) in _codes
 
 
@@ -208,10 +208,10 @@ class _Parts(NamedTuple):
     Attributes:
         plain: packs a frame by the plain loop.
         named: returns the error to raise, which names the column.
-        absent: returns the length that stands for None or UNSET.
+        absent: returns the length that is written for None or UNSET.
         stamp: returns the timestamp of a frame; None for frames without one.
         behind: the body behind the timestamp.
-        last: packs what stands behind the values.
+        last: packs the body behind the values.
     """
 
     plain: Callable[[int, Sequence[Any]], bytes]
@@ -231,7 +231,7 @@ def _layout(
         code: the code of the shape.
         shape: the kinds of the markers.
         before: the body up to the values.
-        last: the format of what stands behind the values.
+        last: the format of the body behind the values.
         version: the version byte of the header.
         opcode: the opcode of the header.
     """
@@ -283,7 +283,7 @@ def compiled_packer(
         return plain
     shape = tuple(map(kind_of, types))
     code = _code(shape, timestamps is not None)
-    # the format of what stands behind the values
+    # the format of the body behind the values
     last = f"{len(after)}s" if timestamps is None else f"{len(after)}sq{len(behind)}s"
     head, whole, formats = _layout(code, shape, before, last, version, opcode)
     parts = _Parts(

@@ -177,7 +177,7 @@ class PackerSource:
 
     Attributes:
         formats: one per struct: cells of fixed size, up to the length of the next cell of variable
-            size. What stands before and behind the values is added to the first and the last.
+            size. The body before and behind the values is added to the first and the last.
         fixed: whether all cells are of fixed size.
     """
 
@@ -269,7 +269,7 @@ class PackerSource:
         )
 
     def _whole_last(self) -> str:
-        """Return the expression for what stands behind the values, as one piece."""
+        """Return the expression for the body behind the values, as one piece."""
         return f"last({', '.join(self._last)})" if self._stamped else "after"
 
     def _targets(self) -> str:

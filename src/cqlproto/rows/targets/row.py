@@ -25,11 +25,11 @@ class Row(tuple[Any, ...]):
     """One row: a tuple whose columns are also attributes and keys.
 
     ``row.name`` and ``row["name"]`` are the same. A column called ``keys``, or whose name starts
-    with an underscore, is reached by key only. A name that tuples use themselves, such as
-    ``count``, is the column.
+    with an underscore, is a key only. A column hides a tuple method of the same name, such as
+    ``count``.
 
-    ``dict(row)``, ``**row`` and ``row.keys()`` take the names of the columns, and so does
-    ``"name" in row``; anything but a str is looked for among the values.
+    ``dict(row)``, ``**row`` and ``row.keys()`` use the names of the columns. ``in`` looks up a str
+    among the names, and any other object among the values.
     """
 
     __slots__ = ()
@@ -40,7 +40,7 @@ class Row(tuple[Any, ...]):
         return self._fields
 
     def _asdict(self) -> dict[str, Any]:
-        """Return the row as a dict, in column order; of two equal names the first counts."""
+        """Return the row as a dict, in column order; of equal names the first counts."""
         names = self._fields
         made = dict(zip(names, self, strict=True))
         return made if len(made) == len(names) else {name: self[name] for name in names}
