@@ -3,7 +3,7 @@
 The control connection reads the topology. :class:`HostPools` keeps a pool for each host in use,
 :class:`Connections` opens and serves their connections, the :class:`Selector` chooses one for each
 request, and :class:`Waiters` holds the requests that find none. The cluster starts and closes these
-parts and passes on what one of them has to tell the others.
+parts, and passes events from one of them to the others.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ class Cluster:
         """An attempt to connect has failed; None if its host has left the cluster meanwhile."""
         self._waiters.connect_failed(error)
 
-    # -- what the control connection tells and asks
+    # -- what the control connection reports and asks
 
     def topology_changed(self, topology: Topology) -> None:
         """The hosts or the keyspaces have changed."""

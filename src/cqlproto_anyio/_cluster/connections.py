@@ -38,7 +38,7 @@ SWEEP_INTERVAL = 0.25
 
 
 class Owner(Protocol):
-    """Who is told what becomes of connections; called synchronously."""
+    """Called synchronously when connections change."""
 
     def connections_changed(self) -> None:
         """A connection has come or gone, or one is wanted."""
@@ -65,7 +65,7 @@ class Connections:
         keyspace: the keyspace of unqualified names, or None.
         hosts: the pools.
         tell: the hooks.
-        owner: told what becomes of connections.
+        owner: called when connections change.
 
     Attributes:
         version: the protocol version of the session. It is lowered when a node supports only an
@@ -257,7 +257,7 @@ class Connections:
     # -- the end of connections
 
     def _lost(self, pool: Pool, connection: Connection) -> None:
-        """Tell the hooks of a connection that was lost; nobody is told of one that was closed."""
+        """Call the hooks for a lost connection, unless the session has closed it itself."""
         error = connection.lost
         if isinstance(error, ConnectionFailed):
             if (tell := self._tell.connection_lost) is not None:
@@ -266,7 +266,7 @@ class Connections:
             self._report_down(pool, error)
 
     def _report_down(self, pool: Pool, error: Exception) -> None:
-        """Tell the hooks that a host is down, unless it is not, or they were told already."""
+        """Call the hook for a host that is down, unless it is up or was reported before."""
         if pool.connections or pool.is_up is False or pool.state.status is Status.REMOVED:
             return
         pool.is_up = False

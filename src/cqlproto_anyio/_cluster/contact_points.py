@@ -46,7 +46,7 @@ class ContactPoints:
             could be resolved.
         late: whether the last :meth:`resolve` returned before some name was resolved.
         names: the contact points' names by address: those of the last resolution, and those that
-            :meth:`resolve` was told to keep.
+            :meth:`resolve` was asked to keep.
     """
 
     def __init__(
@@ -138,10 +138,10 @@ class ContactPoints:
             with anyio.fail_after(self._timeout):
                 found = await anyio.getaddrinfo(point.address, point.port, type=socket.SOCK_STREAM)
         except (OSError, ValueError, OverflowError) as exc:  # e.g. an empty label
-            told = "no answer in time" if isinstance(exc, TimeoutError) else None
-            told = told or getattr(exc, "strerror", None) or str(exc)
+            reason = "no answer in time" if isinstance(exc, TimeoutError) else None
+            reason = reason or getattr(exc, "strerror", None) or str(exc)
             raise ConnectionFailed(
-                f"{point.address!r} can't be resolved: {told}",
+                f"{point.address!r} can't be resolved: {reason}",
                 host=str(point),
                 stage="resolve",
                 elapsed=self._clock() - started,

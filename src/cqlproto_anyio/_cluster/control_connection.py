@@ -11,8 +11,7 @@ names are resolved again. Several nodes are tried a little apart, so that one th
 delays nothing. All of this is one task that waits for whatever is due next. No error ends the task:
 an error is logged, since there is no caller to raise it to.
 
-What a node doesn't tell counts as unknown. A node that tells more is preferred to one that tells
-less.
+What a node doesn't answer counts as unknown. A node that answers everything is preferred.
 """
 
 from __future__ import annotations
@@ -112,7 +111,7 @@ class ControlConnection:
         config: ``translate``, ``connector`` and the time limits.
         contact_points: where to begin, as the user named them.
         open: opens a connection to a node, within its own time limit.
-        owner: whom to inform.
+        owner: called with events and changes.
         start: starts a task that lives as long as the session.
 
     Attributes:

@@ -32,7 +32,7 @@ class HostPools:
     Arguments:
         routing: which hosts are used.
         local_dc: the local data centre, or None while it isn't known.
-        tell: the hooks, told of hosts that were added and removed.
+        tell: the hooks, called for hosts that are added and removed.
 
     Attributes:
         by_id: the pools by host id.
