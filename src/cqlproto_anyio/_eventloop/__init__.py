@@ -1,1 +1,1 @@
-"""What asyncio and trio do each in their own way, and the requests that tasks wait for."""
+"""Event loops: what asyncio and trio do differently, requests, and deadlines."""

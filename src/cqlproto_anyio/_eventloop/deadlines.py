@@ -1,15 +1,14 @@
-"""When requests are due: one structure for all of a session's deadlines, told the time from
-outside.
+"""The deadlines of all requests of a session. Time is an argument.
 
-Nearly all requests of a program have the same timeout, so those with one timeout are due in the
-order in which they came: a dict per timeout keeps that order and forgets a finished request at
-once. There are few such dicts. What has a timeout of its own, or doesn't come in order (the second
-page of a call, a second attempt, an alarm), is in one dict more, and its deadline in a heap; what
-has left the dict is dropped from the heap when it comes up, or when it is more than the rest. The
-heap refers to it weakly: a request that was answered keeps nothing alive until it would be due.
+Nearly all requests of a program have the same timeout, and those are due in the order in which they
+were added: a dict per timeout keeps that order and forgets a finished request at once. Everything
+else (rare timeouts, the second page of a call, a second attempt, an alarm) is in one more dict,
+with its deadline in a heap. Entries that have left that dict are dropped from the heap when they
+come first, or when they outnumber the rest. The heap has weak references, so it does not keep an
+answered request alive.
 
-What is due is expired in slices, the earliest first, so that ten thousands of requests that are due
-together do not keep the event loop from everything else.
+Due requests are expired in slices, the earliest first, so that ten thousand requests that are due
+together do not block the event loop.
 """
 
 from __future__ import annotations
@@ -28,48 +27,48 @@ class Due(Protocol):
 
     timeout: float | None
     deadline: float
-    queue: dict[Due, int] | None  # where it stands: it may leave by itself, with this set to None
+    queue: dict[Due, int] | None  # the dict that contains it; it may leave, and set this to None
 
     def expire(self) -> None:
         """The deadline has passed; called once, after it was removed."""
         ...
 
 
-# How many timeouts have a dict of their own. Those that differ from call to call (what is left of
-# some budget) would leave an empty one each, and all are looked at when something is due.
+# How many timeouts get a dict. Timeouts that differ from call to call would leave an empty dict
+# each, and all dicts are looked at when something is due.
 _MANY = 64
 
-# How many are expired at a time: some milliseconds of work, with what the tasks do then.
+# How many are expired at a time: some milliseconds of work, with that of the woken tasks.
 SLICE = 256
 
 _deadline = attrgetter("deadline")
-# A deadline, a number of its own, and whose it is.
+# A deadline, a serial number, and what is due then.
 _Entry: TypeAlias = "tuple[float, int, ref[Due]]"
 
 
 class Deadlines:
-    """The requests that have a deadline.
+    """The requests and alarms with a deadline.
 
     Attributes:
-        next: when the earliest may be due, in seconds of the clock in use; infinity if none is. It
-            may be too early, if that one has finished meanwhile, but never too late.
+        next: the earliest deadline, in seconds of the clock; infinity if there is none. It may be
+            too early, if that request has finished, but never too late.
     """
 
     __slots__ = ("_by_timeout", "_heap", "_others", "_serial", "_skipped", "next")
 
     def __init__(self) -> None:
         self._by_timeout: dict[float, dict[Due, int]] = {}
-        self._others: dict[Due, int] = {}  # by which entry of the heap is theirs
+        self._others: dict[Due, int] = {}  # with the serial number of their entry in the heap
         self._heap: list[_Entry] = []
         self._serial = 0
-        self._skipped = 0  # timeouts that got no dict since empty ones were looked for
+        self._skipped = 0  # timeouts without a dict since empty dicts were removed
         self.next = math.inf
 
     def __len__(self) -> int:
         return len(self._others) + sum(map(len, self._by_timeout.values()))
 
     def add(self, due: Due, now: float) -> bool:
-        """Add what has a timeout and no deadline yet; True if :attr:`next` has come nearer."""
+        """Set the deadline from the timeout, and add it; True if :attr:`next` is earlier now."""
         timeout = due.timeout
         if timeout is None:
             due.deadline = math.inf
@@ -87,7 +86,7 @@ class Deadlines:
         return False
 
     def add_until(self, due: Due) -> bool:
-        """Add what has a deadline already; True if :attr:`next` has come nearer."""
+        """Add something at its ``deadline``; True if :attr:`next` is earlier now."""
         if due.deadline == math.inf:
             return False
         self.remove(due)
@@ -99,16 +98,16 @@ class Deadlines:
         return False
 
     def remove(self, due: Due) -> None:
-        """Forget it, if it is still there."""
+        """Remove it, if it is still there."""
         queue, due.queue = due.queue, None
         if queue is not None:
             del queue[due]
 
     def expire(self, now: float) -> bool:
-        """Expire what is due, the earliest first, but no more than a slice; set :attr:`next`.
+        """Expire at most a slice of what is due, the earliest first, and set :attr:`next`.
 
         Returns:
-            whether more is due: call it again when others have had their turn.
+            whether more is due: call this again in another turn of the event loop.
         """
         taken = self._take_due(now)
         queues = [queue for queue in self._by_timeout.values() if queue]
@@ -120,7 +119,7 @@ class Deadlines:
         for due in late:
             self.remove(due)
         for entry, due in taken:
-            if self._others.get(due) == entry[1]:  # there were earlier ones elsewhere
+            if self._others.get(due) == entry[1]:  # the slice was full of earlier ones
                 heappush(self._heap, entry)
         self.next = self._earliest()
         for due in late:
@@ -139,7 +138,7 @@ class Deadlines:
         return min(earliest, heap[0][0]) if heap else earliest
 
     def _take_due(self, now: float) -> list[tuple[_Entry, Due]]:
-        """Take a slice of those in the heap that are due, in order."""
+        """Take a slice of the due entries from the heap, in order."""
         heap = self._heap
         taken: list[tuple[_Entry, Due]] = []
         while heap and heap[0][0] <= now and len(taken) < SLICE:
@@ -150,7 +149,7 @@ class Deadlines:
         return taken
 
     def _standing(self, entry: _Entry) -> Due | None:
-        """Return whose entry this is; None if it has left, or has a later entry."""
+        """Return what the entry stands for; None if that has left or has a later entry."""
         due = entry[2]()
         return due if due is not None and self._others.get(due) == entry[1] else None
 
@@ -165,7 +164,7 @@ class Deadlines:
             heappush(heap, (due.deadline, serial, ref(due)))
 
     def _queue_for(self, timeout: float, due: Due) -> dict[Due, int]:
-        """Add to a new dict for this timeout, or to those that have none; return which it was."""
+        """Add to a new dict for this timeout, or to the others; return that dict."""
         by_timeout = self._by_timeout
         if len(by_timeout) >= _MANY:
             self._skipped += 1

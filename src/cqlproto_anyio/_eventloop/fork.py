@@ -1,13 +1,13 @@
-"""What a fork does to sessions: in the child they are of no use any more, and say so.
+"""Disables sessions in forked child processes.
 
-A child has copies of its parent's sockets. A byte that it wrote would land in the middle of the
-parent's frames, and a reply that it read would be missing there; even taking a socket out of the
-event loop's list can take it out of the parent's, since Linux shares that list (epoll) between the
-two. So the child touches nothing: each session is told by its ``forked()`` that it must not, and
-the next use of it raises SessionClosed, where it would hang otherwise.
+A child has copies of its parent's sockets. A byte written by the child would corrupt the parent's
+frames, and a reply read by the child would be missing in the parent. Even removing a socket from
+the child's event loop can remove it from the parent's, because Linux shares the list (epoll). So
+the child touches nothing: ``forked()`` of each session is called, and the next use of a session
+raises SessionClosed instead of hanging.
 
-Processes that don't go through :func:`os.fork`, nor tell the interpreter of it
-(``PyOS_AfterFork_Child``), go unnoticed. Where there is no fork, this does nothing.
+Forks are noticed if they go through :func:`os.fork` or call ``PyOS_AfterFork_Child``. On platforms
+without fork this does nothing.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["Forkable", "watch"]
 
 
 class Forkable(Protocol):
-    """What must know of a fork."""
+    """Something that must know of a fork."""
 
     def forked(self) -> None:
         """Called in the child, in its only thread, before anything else runs there.
 
-        It must neither close nor write to what it shares with the parent.
+        It must neither close nor write to anything that it shares with the parent.
         """
 
 
@@ -47,7 +47,7 @@ def watch(session: Forkable, /) -> None:
 
 
 def _tell_all() -> None:
-    """Tell each of them, whatever becomes of the others."""
+    """Call ``forked()`` of each, whatever others raise."""
     error: Exception | None = None
     for session in list(_watched):
         try:
@@ -55,4 +55,4 @@ def _tell_all() -> None:
         except Exception as exc:
             error = exc
     if error is not None:
-        raise error  # the interpreter shows it and goes on
+        raise error  # the interpreter prints it and continues

@@ -1,7 +1,7 @@
-"""Opening a connection: the stream, the handshake, the keyspace, and the way down the versions.
+"""Opens a connection: the stream, the handshake, the keyspace, and lower protocol versions.
 
-Everything that can go wrong here is one of the kinds of ConnectionFailed, with the stage it got to
-and how long that took, or what the server said of the keyspace.
+Every failure is a kind of ConnectionFailed, with the stage that was reached and the time it took;
+or the server's error about the keyspace.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ __all__ = ["open_connection"]
 
 DRIVER_NAME = "cqlproto"
 _HINT = "(it may want TLS or a client certificate, or not speak CQL)"
-# The most that is read for one message while a connection is made, in bytes: usual ones have some
-# hundreds.
+# The most bytes to read for one message of the handshake; usual ones have some hundreds.
 _LONGEST = 1 << 20
 
 
@@ -72,8 +71,8 @@ async def open_connection(
 
     Arguments:
         endpoint: the node.
-        backend: what the event loop offers.
-        config: bounds, the transport, the compression.
+        backend: the running event loop.
+        config: limits, the connector, the compression.
         version: the highest version to speak; lower ones are tried, each on a new socket, unless
             ``config.protocol_version`` forbids it.
         auth: credentials, or None.
@@ -81,10 +80,10 @@ async def open_connection(
         keyspace: the keyspace of unqualified names, or None.
 
     Raises:
-        ConnectionFailed: one of its kinds, with the stage it got to and how long that took. So ends
-            whatever the connector, the credential provider or the TLS context raises.
+        ConnectionFailed: one of its kinds, with the stage that was reached and the time it took.
+            Exceptions of the connector, the credential provider and the TLS context are its cause.
         DatabaseError: the keyspace can't be used.
-        ConfigError: the compression isn't to be had.
+        ConfigError: the compression isn't available.
     """
     attempt = Attempt(endpoint, backend.clock)
     attempt.has_auth = auth is not None
@@ -145,7 +144,7 @@ async def _open(
     tls: ssl.SSLContext | None,
     keyspace: str | None,
 ) -> ByteStream:
-    """Return a transport whose handshake is done; one that fails or is cancelled is closed."""
+    """Return a stream after the handshake; on failure or cancellation it is closed."""
     stream = await open_stream(attempt, tls=tls, connector=config.connector)
     try:
         if tls is None and config.connector is None:
@@ -172,14 +171,15 @@ async def _authenticator(auth: Auth, attempt: Attempt, backend: Backend) -> Auth
     except BaseException as exc:
         if backend.is_cancellation(exc):
             raise
-        # its text may hold what must not be shown; the cause has it for who looks
+        # its text may contain credentials; it is in the cause only
         reason = f"the credential provider raised {type(exc).__name__}"
         raise attempt.failure(reason, AuthenticationFailed) from exc
 
 
 class _Typed:
-    """An authenticator whose exceptions say that authentication has failed, and not more: their
-    text, too, may hold what must not be shown.
+    """An authenticator that raises AuthenticationFailed for any exception.
+
+    The text of the exception is left out: it may contain credentials.
     """
 
     __slots__ = ("_attempt", "_authenticator")
@@ -197,14 +197,14 @@ class _Typed:
     def _ask(self, step: str, argument: object) -> bytes:
         try:
             return _token(getattr(self._authenticator, step)(argument), step)
-        except BaseException as exc:  # it is not awaited: this is no cancellation
+        except BaseException as exc:  # it is synchronous, so this is not a cancellation
             reason = f"the authenticator raised {type(exc).__name__}"
             raise self._attempt.failure(reason, AuthenticationFailed) from exc
 
 
 def _token(token: Any, step: str) -> bytes:
     if token is None or isinstance(token, bytes):
-        return token  # type: ignore[return-value]  # null is a token, too (v4 section 4.1.2)
+        return token  # type: ignore[return-value]  # null is a token (v4 section 4.1.2)
     if isinstance(token, (bytearray, memoryview)):
         return bytes(token)
     kind, token = type(token).__name__, None
@@ -217,7 +217,7 @@ def _startup_options(config: Config) -> dict[str, str]:
     options = {
         "DRIVER_NAME": DRIVER_NAME,
         "DRIVER_VERSION": __version__,
-        # a server that limits rates then says so, where it would stop reading otherwise
+        # a server that limits rates then answers OVERLOADED instead of not reading
         "THROW_ON_OVERLOAD": "1",
     }
     if config.application_name is not None:
@@ -249,10 +249,10 @@ async def _handshake(stream: ByteStream, core: ClientConnection, attempt: Attemp
 async def _choose(
     stream: ByteStream, core: ClientConnection, attempt: Attempt, keyspace: str
 ) -> None:
-    """On v3 and v4 the keyspace belongs to the connection; this is the only USE there is.
+    """Set the connection's keyspace on v3 and v4; this is the only USE that is sent.
 
-    On v5 it travels with each request. Here the server is asked whether there is such a keyspace,
-    so that a wrong name is known as early.
+    On v5 each request carries its keyspace. Here a query checks that the keyspace exists, so that a
+    wrong name fails as early.
     """
     parameters = QueryParameters(Consistency.ONE)
     if core.version.has_keyspace_option:
@@ -266,15 +266,15 @@ async def _choose(
     while not isinstance(event, ResponseReceived):
         if isinstance(event, ResponseUnreadable):
             raise attempt.failure(str(event.error)) from event.error
-        event = await _exchange(stream, core, attempt)  # a push that nobody asked for
+        event = await _exchange(stream, core, attempt)  # a push without a registration
     if isinstance(event.message, Error):
         raise database_error(event.message, host=str(attempt.endpoint), query=query)
 
 
 def _pass_over(core: ClientConnection, attempt: Attempt) -> None:
-    """Read what came along with the last answer: pushes, which nobody has asked for yet.
+    """Read the pushes that came with the last answer; nobody listens yet.
 
-    What answers a request that wasn't sent yet must not be taken for the answer once it is.
+    A reply to a request that wasn't sent yet must not be taken for the answer of a later one.
     """
     try:
         while core.next_event() is not None:
@@ -306,7 +306,7 @@ async def _exchange(stream: ByteStream, core: ClientConnection, attempt: Attempt
             data = core.data_to_send()
             if not data:
                 data = await _received(stream, attempt)
-                if not data:  # what sockets say at the end, though streams of anyio's raise
+                if not data:  # a socket's end of data; anyio's streams raise instead
                     raise anyio.EndOfStream
                 left -= len(data)
                 core.receive_data(data)
@@ -316,7 +316,7 @@ async def _exchange(stream: ByteStream, core: ClientConnection, attempt: Attempt
             except CQLError as exc:
                 raise _foreign(exc, attempt) from _without_frames(exc)
             finally:
-                del data  # a password; reports of errors show the variables of every frame
+                del data  # it may contain a password, and tracebacks can show local variables
     except ConnectionFailed:
         raise
     except RemoteProtocolError as exc:
@@ -335,12 +335,12 @@ async def _received(stream: ByteStream, attempt: Attempt) -> bytes:
 
 
 def _foreign(error: CQLError, attempt: Attempt) -> ConnectionFailed:
-    """Return the failure for what a transport raises that is, or uses, another session."""
+    """Return the failure for an error of another session, which the transport uses."""
     return attempt.failure(f"the transport raised {described(error)}")
 
 
 def _without_frames(error: BaseException) -> BaseException:
-    """Return an error of the transport's, whose frames hold what it was sending: a password."""
+    """Return a transport's error without its frames, whose variables may hold a password."""
     each: BaseException | None = error
     while each is not None and each.__traceback__ is not None:
         each.__traceback__ = None

@@ -37,18 +37,18 @@ class Pool:
         host: the host.
         state: when to open connections.
         clock: returns seconds.
-        grow_at: how many requests in flight on a connection ask for another one.
-        changed: called when a connection has come or gone, or one is wanted.
-        ended: called with each connection that has ended, before its requests are told.
-        heartbeats: asks connections whether they live.
-        most_shards: to how many of a node's shards there is a connection each, at most.
+        grow_at: with how many requests in flight on each connection another one is opened.
+        changed: called when a connection was opened or lost, or another one is wanted.
+        ended: called with each connection that has ended, before its requests fail.
+        heartbeats: checks whether connections are alive.
+        most_shards: the most connections to keep to a node with shards.
 
     Attributes:
         connections: those in service.
-        is_up: whether hooks were told that the host is up; None if they weren't told anything.
+        is_up: what hooks were told last: that the host is up, or down; None if nothing.
         sharding: how a Scylla node divides its tokens among its shards, or None.
-        opened: how many were opened so far.
-        broken: how many were lost so far.
+        opened: how many connections were opened so far.
+        broken: how many connections were lost so far.
     """
 
     __slots__ = (
@@ -130,7 +130,7 @@ class Pool:
         is not in use: nothing shows whether it is up."""
         return bool(self.connections) or (self.state.wanted > 0 and self.seems_up)
 
-    # -- what becomes of connections
+    # -- opening and closing
 
     def add(self, connection: Connection) -> None:
         """Take a connection into service."""
@@ -140,19 +140,19 @@ class Pool:
         self.state.opened(self._clock())
         sharding = connection.sharding
         if sharding is not None and self.sharding is None:
-            # one for each shard; which one a connection gets is for the node to say
+            # one for each shard; the node decides which shard a connection gets
             self.state.resize(self._clock(), min(sharding.shards, self._most_shards))
         self.sharding = sharding
         self._watch()
         self._changed(self)
 
     def failed(self, error: Exception) -> None:
-        """An attempt to open one has failed."""
+        """An attempt to open a connection has failed."""
         self.state.failed(self._clock(), error)
         self._changed(self)
 
     def retire(self, connection: Connection) -> None:
-        """Take a connection out of service; it ends when its requests have."""
+        """Take a connection out of service; it is closed when its requests have finished."""
         if connection in self.connections:
             self.connections.remove(connection)
             self._leaving.add(connection)
@@ -160,32 +160,32 @@ class Pool:
             self._changed(self)
 
     def close_idle(self, error: SessionClosed | ConnectionFailed) -> int:
-        """Close those that are out of service and have nothing left to do; how many still have."""
+        """Close retired connections without requests; return how many retired ones there were."""
         for connection in tuple(self._leaving):
             if not connection.requests and not connection.waiting:
                 connection.close(error)
         return len(self._leaving)
 
     def close(self, error: SessionClosed | ConnectionFailed) -> None:
-        """Close all of them; requests under way get an error like this one."""
+        """Close all connections; each request under way fails with a copy of the error."""
         self.state.removed()
         for connection in (*self.connections, *self._leaving):
             connection.close(error)
         self._changed(self)
 
     def drain(self) -> None:
-        """The host has left the cluster: let requests finish and open nothing more."""
+        """The host has left the cluster: let its requests finish, open no more connections."""
         self.state.removed()
         self._leaving.update(self.connections)
         self.connections.clear()
         self._changed(self)
 
     def beat(self) -> None:
-        """Ask connections on which no reply has come since the last time whether they live."""
+        """Send heartbeats on connections without a reply since the last call."""
         for connection in self.all:
             self._heartbeats.beat(connection)
 
-    # -- what connections tell
+    # -- called by connections
 
     def at_watermark(self, connection: Connection) -> None:
         self.state.at_watermark(self._clock())
@@ -208,11 +208,11 @@ class Pool:
         self._ended(self, connection)
 
     def _watch(self) -> None:
-        """Have each connection tell once more when it is crowded, while there may be more."""
+        """Let each connection report again when it reaches the watermark."""
         for connection in self.connections:
             connection.watch(self._grow_at)
 
-    # -- what there is to see
+    # -- for hooks and statistics
 
     @property
     def may_connect_soon(self) -> bool:
@@ -241,7 +241,7 @@ class Pool:
         return (*self.connections, *self._leaving)
 
     def statistics(self) -> HostStatistics:
-        """Return what there is to be seen of it."""
+        """Return the statistics of the host."""
         host = self.host
         everything = self.all
         return HostStatistics(
@@ -264,5 +264,5 @@ class Pool:
 
 
 def load(connection: Connection) -> int:
-    """Return how much a connection has to do; what was given up counts until it is answered."""
+    """Return how busy a connection is; abandoned requests count until they are answered."""
     return len(connection.requests) + connection.backlog

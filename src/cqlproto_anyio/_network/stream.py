@@ -1,4 +1,4 @@
-"""Opening the byte stream to a node: TCP, TLS on it, or whatever the user's connector opens."""
+"""Opens the byte stream to a node: TCP, TLS over TCP, or what the user's connector opens."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ __all__ = ["Attempt", "close_forcefully", "open_stream"]
 
 
 class Attempt:
-    """One try to connect: where, how far it got, how long it has taken.
+    """One attempt to connect: its node, the stage it has reached, the time it has taken.
 
     Arguments:
         endpoint: the node.
         clock: returns seconds.
 
     Attributes:
-        stage: how far it got.
-        asked: what is at work, to say what has raised if nothing else is known.
+        stage: the stage it has reached.
+        asked: what is running, to name in the error if that raises.
         has_auth: whether there are credentials.
     """
 
@@ -54,7 +54,7 @@ class Attempt:
     def failure(
         self, reason: str, kind: type[ConnectionFailed] = ConnectionFailed
     ) -> ConnectionFailed:
-        """Return the error that says what happened."""
+        """Return the error for a failure of this attempt."""
         elapsed = self._clock() - self._started
         return kind(reason, host=str(self.endpoint), stage=self.stage, elapsed=elapsed)
 
@@ -62,7 +62,7 @@ class Attempt:
 async def open_stream(
     attempt: Attempt, *, tls: ssl.SSLContext | None, connector: Connector | None
 ) -> ByteStream:
-    """Open the stream to ``attempt.endpoint``; the caller bounds the time.
+    """Open the stream to ``attempt.endpoint``, without a limit of time.
 
     Raises:
         ConnectionFailed: it can't be resolved or reached.
@@ -85,7 +85,7 @@ async def open_stream(
         known = isinstance(exc, (ConfigError, ConnectionFailed))
         if known and not isinstance(exc, NoHostAvailable):
             raise
-        # of another session, which the connector asks
+        # of another session, which the connector uses
         raise attempt.failure(f"the connector raised {described(exc)}") from exc
     except OSError as exc:
         raise attempt.failure(_reason(exc)) from exc
@@ -101,7 +101,7 @@ async def open_stream(
 
 
 async def close_forcefully(stream: ByteStream) -> None:
-    """Close a stream without waiting; what a transport of the user's raises then is of no use."""
+    """Close a stream without waiting, and ignore what it raises."""
     with suppress(BaseException):
         await anyio.aclose_forcefully(stream)
 
@@ -113,8 +113,8 @@ async def _wrap(stream: ByteStream, tls: ssl.SSLContext, attempt: Attempt) -> By
 
     endpoint = attempt.endpoint
     try:
-        # CQL frames carry their length, so the closing handshake of TLS protects nothing; anyio's
-        # waits for a silent peer without end, and can't be made while a read is pending.
+        # CQL frames carry their length, so the closing handshake of TLS protects nothing. anyio's
+        # waits for a silent peer forever, and isn't possible while a read is pending.
         return await TLSStream.wrap(
             stream,
             server_side=False,
@@ -136,7 +136,7 @@ async def _wrap(stream: ByteStream, tls: ssl.SSLContext, attempt: Attempt) -> By
 
 
 def _reason(exc: BaseException) -> str:
-    """Say what the system said; anyio hides it behind "All connection attempts failed"."""
+    """Return the operating system's reason; anyio says "All connection attempts failed"."""
     cause = exc.__cause__
     while isinstance(cause, BaseExceptionGroup) and cause.exceptions:
         cause = cause.exceptions[0]
