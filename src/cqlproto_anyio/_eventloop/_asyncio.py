@@ -1,10 +1,7 @@
-"""The asyncio half of :mod:`cqlproto_anyio._eventloop.backend`: waiting, and a socket that pushes.
+"""The asyncio implementation of :class:`~cqlproto_anyio._eventloop.backend.Backend`.
 
-Two things are done here without the event loop's usual helpers, because they are done once per
-request. A task waits in an object of ours that answers what ``asyncio.Task`` asks of a future, and
-no ``Future`` is made for it. And a connection's socket is a protocol of the loop's, so that what
-has come is parsed, and the tasks it answers are run, in the very call that brings it: no task that
-reads, no task that writes, no turn of the loop in between.
+``_asyncio_waiter`` says how tasks wait, ``_asyncio_socket`` how bytes are carried: both avoid the
+event loop's usual helpers, because they run once per request.
 """
 
 from __future__ import annotations
@@ -46,7 +43,7 @@ class AsyncioBackend:
     """The running loop and its clock."""
 
     name = "asyncio"
-    # what the selector loop reads at a time: less would make anyio split what has come
+    # the selector loop reads as much; with less, anyio would split the data
     receive_size = 262_144
 
     def __init__(self) -> None:
@@ -56,12 +53,12 @@ class AsyncioBackend:
         self.loop: object = loop
         self.waiter_class: type[Waiter] = self._bound(_WAITER)
         self.request_class: type[Request] = self._bound(_REQUEST)
-        # asyncio's own loops ask the monotonic clock; without the way through them it is cheaper
+        # asyncio's own loops use the monotonic clock; calling it directly is cheaper
         plain = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
         self.clock: Callable[[], float] = time.monotonic if plain else loop.time
 
     def _bound(self, kind: type[Waiter]) -> type[Any]:
-        """Return a subclass whose objects wait in this loop."""
+        """Return a subclass whose objects wait in this event loop."""
         return type(kind.__name__, (kind,), {"__slots__": (), "loop": self._loop})
 
     def start_task(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
@@ -76,7 +73,7 @@ class AsyncioBackend:
 
     def is_cancellation(self, error: BaseException) -> bool:
         task = asyncio.current_task(self._loop)
-        if task is None:  # the coroutine is being closed, maybe without a loop
+        if task is None:  # the coroutine is being closed, maybe without an event loop
             return True
         return contains(error, asyncio.CancelledError) and task.cancelling() > 0
 
@@ -85,7 +82,7 @@ class AsyncioBackend:
 
     async def adopt(self, stream: ByteStream) -> ByteStream:
         """Return a stream that has just been connected as one that can push."""
-        if sys.platform == "win32":  # a socket of the proactor's can't be handed on
+        if sys.platform == "win32":  # the proactor's sockets can't be moved to another transport
             return stream
         raw = stream.extra(SocketAttribute.raw_socket)
         sock = socket.socket(raw.family, raw.type, raw.proto, fileno=os.dup(raw.fileno()))

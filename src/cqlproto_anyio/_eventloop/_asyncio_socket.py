@@ -1,7 +1,7 @@
-"""A socket of asyncio's that pushes: what has come is parsed in the very callback that brings it.
+"""A socket that pushes, on asyncio: data is parsed in the callback that delivers it.
 
-No task reads and no task writes, and no turn of the loop lies between the socket and the tasks that
-are answered. What those queue is written when the last of them has run.
+No task reads or writes, and there is no turn of the event loop between the socket and the tasks
+whose replies arrive. What those tasks queue is written when the last of them has run.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ __all__ = ["PushTransfer", "Receiver", "SocketStream", "plain_run_forever"]
 
 
 def plain_run_forever(loop: asyncio.AbstractEventLoop) -> object:
-    """Return the ``run_forever`` that the class of a loop has if it can't be run by its own tasks;
-    None if it is not known as such a class.
+    """Return ``run_forever`` of an event loop's class, if its tasks can't run the loop themselves.
+
+    Returns:
+        None for an unknown class of event loops.
     """
     if isinstance(loop, asyncio.BaseEventLoop):
         return asyncio.BaseEventLoop.run_forever
@@ -35,10 +37,10 @@ def plain_run_forever(loop: asyncio.AbstractEventLoop) -> object:
 
 
 class Receiver:
-    """What a :class:`SocketStream` pushes to; each is called by the event loop."""
+    """What a :class:`SocketStream` pushes to; the event loop calls its methods."""
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Bytes have arrived."""
         raise NotImplementedError
 
     def eof_received(self) -> None:
@@ -46,19 +48,19 @@ class Receiver:
         raise NotImplementedError
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The socket is gone."""
+        """The socket was closed or has failed."""
         raise NotImplementedError
 
     def resume_writing(self) -> None:
-        """There is room for more to be written."""
+        """More can be written."""
         raise NotImplementedError
 
 
 class SocketStream(ByteStream, asyncio.Protocol):
-    """A connected socket: read from at first, as anyio's are; from ``push_to`` on it pushes.
+    """A connected socket: a stream to read from, until ``push_to`` makes it push.
 
     Attributes:
-        writable: whether more should be written; the receiver is told when it should again.
+        writable: whether more should be written; ``Receiver.resume_writing`` says when again.
     """
 
     _transport: asyncio.Transport
@@ -78,7 +80,7 @@ class SocketStream(ByteStream, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        # what the system doesn't take stays with us, where it can still be dropped
+        # the transport buffers nothing: unsent bytes stay in the core, where they can be dropped
         self._transport.set_write_buffer_limits(0)
         self._transport.pause_reading()
 
@@ -86,7 +88,7 @@ class SocketStream(ByteStream, asyncio.Protocol):
         if self._receiver is not None:
             self._receiver.data_received(data)
             return
-        # nobody may read on, so a peer that never stops must not fill the memory
+        # a peer that never stops sending must not fill the memory
         self._transport.pause_reading()
         self._chunks.append(data)
         self._changed.set()
@@ -152,10 +154,10 @@ class SocketStream(ByteStream, asyncio.Protocol):
         self._transport.abort()
         await self._gone.wait()
 
-    # -- as one that pushes
+    # -- pushing
 
     def push_to(self, receiver: Receiver) -> None:
-        """Call the receiver from now on; what has come already is pushed at once."""
+        """Call the receiver from now on, first with the data that has arrived already."""
         self._receiver = receiver
         while self._chunks:
             receiver.data_received(self._chunks.popleft())
@@ -167,23 +169,22 @@ class SocketStream(ByteStream, asyncio.Protocol):
             self._transport.resume_reading()
 
     def read_anew(self) -> None:
-        """Read on in a callback of its own, although the one that reads is on the stack."""
+        """Let the event loop read again while one of its reading callbacks is running."""
         self._transport.pause_reading()
         self._transport.resume_reading()
 
     def write(self, data: bytes) -> None:
-        """Send the bytes, or keep them until the socket takes them."""
+        """Send the bytes; the transport keeps what the socket doesn't take yet."""
         if not self._transport.is_closing():  # uvloop's would raise
             self._transport.write(data)
 
 
 class PushTransfer(Receiver):
-    """The event loop's own callbacks, on a socket of asyncio's.
+    """Carries bytes in the event loop's own callbacks.
 
-    A task that is run in such a callback must not run the event loop itself: the replies behind its
-    own, and what is queued meanwhile, would wait until it is done. Where that is allowed
-    (nest_asyncio, a modal dialog of Qt's) the loop has a ``run_forever`` that isn't asyncio's, and
-    tasks are woken by the loop instead.
+    A task that runs in such a callback must not run the event loop itself: the replies after its
+    own would wait until it is done. Where tasks can do so (nest_asyncio, a modal dialog of Qt) the
+    loop's ``run_forever`` isn't asyncio's, and the loop wakes the tasks instead.
     """
 
     def __init__(self, stream: SocketStream, sink: ByteSink) -> None:
@@ -195,10 +196,10 @@ class PushTransfer(Receiver):
         self._receiving = False
 
     def wake(self) -> None:
-        if not self._receiving:  # what is queued meanwhile is written at the end of it
+        if not self._receiving:  # data_received() writes at its end
             self._loop.call_soon(self._flush)
         elif self._loop_class.run_forever is not self._run_forever:
-            # a task that was run for a reply has just made the loop one that it may run itself
+            # a task has just made the event loop one that tasks can run
             self._stream.read_anew()
             self._loop.call_soon(self._flush)
 
@@ -206,8 +207,8 @@ class PushTransfer(Receiver):
         self._flush()
 
     async def run(self) -> None:
-        # what has come already is pushed by a callback, too: it may answer requests, and no task
-        # can be run while another one is
+        # a callback pushes the data that has arrived already: it may wake tasks, and no task can
+        # run inside this one
         begin = self._loop.call_soon(self._stream.push_to, self)
         try:
             await anyio.sleep_forever()
@@ -215,7 +216,7 @@ class PushTransfer(Receiver):
             begin.cancel()
 
     def _flush(self) -> None:
-        """Write what is queued, as far as the socket takes it."""
+        """Write what is queued until the socket is full."""
         sink = self._sink
         stream = self._stream
         while stream.writable:
@@ -235,10 +236,10 @@ class PushTransfer(Receiver):
             sink.received(data, direct=self._loop_class.run_forever is self._run_forever)
         except RemoteProtocolError as exc:
             sink.lose(str(exc), exc)
-        except (KeyboardInterrupt, SystemExit) as exc:  # of a task that was run at once
+        except (KeyboardInterrupt, SystemExit) as exc:  # raised by a task that was run at once
             self._loop.call_soon(_end_program, exc)
             self._loop.call_soon(self._go_on)
-        except BaseException as exc:  # a bug of ours: the requests must not hang because of it
+        except BaseException as exc:  # a bug: the requests must not hang because of it
             sink.lose(described(exc), exc)
         finally:
             self._receiving = False
@@ -246,7 +247,7 @@ class PushTransfer(Receiver):
             self._flush()
 
     def _go_on(self) -> None:
-        """Parse what is left of a read, after a task that it had run ended the program."""
+        """Parse the rest of a read after a task ended the program."""
         self.data_received(b"")
 
     def eof_received(self) -> None:
@@ -265,8 +266,8 @@ class PushTransfer(Receiver):
 
 
 def _end_program(error: BaseException) -> None:
-    """Raise what a task has raised where the event loop passes it on, and closes no socket for it.
+    """Raise a task's exception where the event loop passes it on.
 
-    A loop that calls a protocol takes what that raises for the socket's failure.
+    Raised in a protocol's method, it would count as a failure of the socket.
     """
     raise error

@@ -1,4 +1,9 @@
-"""The trio half of :mod:`cqlproto_anyio._eventloop.backend`; imported only where trio is."""
+"""The trio implementation of :class:`~cqlproto_anyio._eventloop.backend.Backend`.
+
+A waiting task yields the message that ``trio.lowlevel.wait_task_rescheduled`` yields, without the
+two coroutines of that function, which would cost each request. trio documents the function, not the
+message, so the message is tried at import; if it is not as expected, the function is called.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +37,7 @@ _SUCCEEDED = trio.lowlevel.Abort.SUCCEEDED
 
 
 class _Woken:
-    """What a task is rescheduled with: an outcome that needs no making and says nothing."""
+    """The outcome that tasks are rescheduled with: one object for all, without a value."""
 
     def unwrap(self) -> None:
         return None
@@ -42,10 +47,10 @@ _WOKEN = cast("outcome.Outcome[None]", _Woken())
 
 
 def _message_class() -> type[Any] | None:
-    """Return the class of what ``wait_task_rescheduled`` yields to the run loop.
+    """Return the class of the message that ``wait_task_rescheduled`` yields to the run loop.
 
-    It is asked for by doing so once; None if it isn't as it was: made of the abort function alone,
-    and answered by an outcome.
+    Returns:
+        None unless the message is made of the abort function alone and answered by an outcome.
     """
     waiting = _wait_rescheduled(_never)
     try:
@@ -66,13 +71,15 @@ def _never(_: object) -> trio.lowlevel.Abort:
     return trio.lowlevel.Abort.FAILED
 
 
-# Yielding it ourselves spares two coroutines for each request.
+# None: call the function.
 _message: type[Any] | None = _message_class()
 
 
 def _runner() -> Callable[[], object]:
-    """Return what tells which of trio's runs is under way in this thread: a function in C, unless
-    trio isn't as it was."""
+    """Return a function that returns an object for the trio run in this thread, or None.
+
+    It is a C function, unless trio's internals have changed.
+    """
     context = getattr(getattr(trio._core, "_run", None), "GLOBAL_RUN_CONTEXT", None)
     running = partial(getattr, context, "runner", None)
     return _token if running() is None else running
@@ -86,7 +93,7 @@ def _token() -> object:
 
 
 class TrioWaiter(Waiter):
-    """Waits as a task that is rescheduled."""
+    """Waits until its task is rescheduled."""
 
     __slots__ = ()
 
@@ -108,8 +115,7 @@ class TrioWaiter(Waiter):
         return self.value
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
-        # A task that is being cancelled must not be rescheduled by us as well: that crashes the
-        # run.
+        # trio reschedules a cancelled task; rescheduling it here as well would crash the run
         self._waiter = None
         self.abandon()
         return _SUCCEEDED
@@ -125,7 +131,7 @@ class TrioRequest(TrioWaiter, Request):
 
 
 class TrioBackend:
-    """trio's own clock, so that its MockClock rules the deadlines too."""
+    """The running trio and its clock, so that MockClock applies to deadlines too."""
 
     name = "trio"
     waiter_class: type[Waiter] = TrioWaiter
@@ -151,7 +157,7 @@ class TrioBackend:
     def is_cancellation(self, error: BaseException) -> bool:
         if not trio.lowlevel.in_trio_task():  # the coroutine is being closed
             return True
-        # without a scope that is cancelled it is an old one, raised again
+        # without a cancelled scope, it is an old exception that is raised again
         is_cancelled = trio.current_effective_deadline() == -math.inf
         return is_cancelled and contains(error, trio.Cancelled)
 

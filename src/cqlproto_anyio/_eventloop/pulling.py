@@ -25,7 +25,7 @@ __all__ = ["PullTransfer"]
 
 
 class PullTransfer:
-    """Two tasks, on any stream."""
+    """Carries bytes by two tasks, on any stream."""
 
     def __init__(self, stream: ByteStream, sink: ByteSink, backend: Backend) -> None:
         self._stream = stream
@@ -39,7 +39,7 @@ class PullTransfer:
             writer.complete(None)
 
     async def flush(self) -> None:
-        # once for the writer to be woken, once because trio may run us before it
+        # once for the writer to wake, once more because trio may run this task before it
         await anyio.lowlevel.checkpoint()
         await anyio.lowlevel.checkpoint()
 
@@ -76,7 +76,7 @@ class PullTransfer:
         try:
             while data := await receive(size):
                 received(data, direct=False)
-            sink.ended()  # what sockets say at the end, though streams of anyio's raise
+            sink.ended()  # a socket's end of data; anyio's streams raise instead
         except RemoteProtocolError as exc:
             sink.lose(str(exc), exc)
         except anyio.EndOfStream:
@@ -87,7 +87,7 @@ class PullTransfer:
             self._failed(exc)
 
     def _failed(self, error: BaseException) -> None:
-        """The transport, or a bug, has raised what nobody expects: that costs this connection."""
+        """End the connection for an unexpected error, of the transport or of a bug."""
         if self._backend.is_cancellation(error):
             raise error
         self._sink.lose(described(error), error)

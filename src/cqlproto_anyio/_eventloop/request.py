@@ -1,7 +1,7 @@
-"""A request on its way: what is sent, who waits, until when.
+"""A request: what is sent, the task that waits for the answer, and the deadline.
 
-One object per execution, and no other: it is what the caller awaits, what the connection keeps per
-stream id, what the deadlines keep per timeout. A second attempt submits the same request again.
+There is one object per execution: the caller awaits it, the connection keeps it by stream id, and
+the deadlines keep it by timeout. A second attempt submits the same request again.
 """
 
 from __future__ import annotations
@@ -54,21 +54,20 @@ class RequestConnection(Protocol):
 
 
 class Request(Waiter):
-    """One execution; awaiting it gives the ResponseReceived that answers it.
+    """One execution; awaiting it returns the ResponseReceived that answers it.
 
-    Made with a binder and values, it executes a prepared statement: the hot path.
+    With a binder and values, it executes a prepared statement: the hot path.
 
     Attributes:
         query: the statement, for errors.
         timeout: how long the call may take, in seconds, or None.
-        deadline: when it must be answered, in seconds of the session's clock.
-        connection: where it was submitted last.
-        stream_id: its stream id there, 0 unless it may have reached the server.
+        deadline: when it expires, in seconds of the session's clock.
+        connection: the connection that it was submitted to last.
+        stream_id: its stream id there; 0 unless it may have reached the server.
         statement: the prepared statement that it executes, or None.
         settings: the options of its call, or None where it belongs to no call.
-        stamp: the timestamp that it was sent with the short way; not set where it had to wait for
-            its turn first.
-        queue: what keeps it until it is due, if it has a deadline: ``Deadlines`` says.
+        stamp: the timestamp of a write that the fast path has sent at once; else not set.
+        queue: the dict of ``Deadlines`` that contains it, or None.
     """
 
     __slots__ = (
@@ -134,7 +133,7 @@ class Request(Waiter):
         self.payload = payload
 
     def again(self) -> None:
-        """Make ready for another attempt within the same deadline."""
+        """Prepare for another attempt within the same deadline."""
         self.done = False
         self.error = None
         self.stream_id = 0
@@ -145,11 +144,11 @@ class Request(Waiter):
         return "" if self.connection is None else self.connection.name
 
     def maybe_applied(self) -> bool:
-        """Whether the server may have carried it out, although no answer came."""
+        """Whether the server may have executed a write, although no answer arrived."""
         return self.stream_id != 0 and read_verb(self.query) not in READING
 
     def settle(self, event: Any, connection: RequestConnection) -> None:
-        """Another attempt was answered first, on this connection: the one under way is given up."""
+        """Complete with another attempt's answer, and abandon the attempt under way."""
         if not self.done:
             self._leave()
             self.connection = connection
@@ -171,11 +170,11 @@ class Request(Waiter):
             self._waiter = None
             self._wake(waiter)
 
-    # Where a task may be run at once, this is how a reply is given to it.
+    # Called for a reply where the task may run at once.
     answer = complete
 
     def abandon(self) -> None:
-        """The caller has been cancelled: give the stream id up, drop what isn't sent yet."""
+        """The caller was cancelled: give up the stream id, drop unsent bytes."""
         if not self.done:
             self.done = True
             if self.queue is not None:
@@ -184,7 +183,7 @@ class Request(Waiter):
             self._leave()
 
     def give_up(self, error: Exception) -> None:
-        """End the request from another task; whoever awaits it gets the error."""
+        """Fail the request from another task; the error is raised to the caller."""
         if not self.done:
             self._leave()
             self.fail(error)
@@ -208,11 +207,11 @@ class Request(Waiter):
 
     def _leave(self) -> None:
         if self.connection is not None and not self.connection.abandon(self):
-            self.stream_id = 0  # it has not left, and never will
+            self.stream_id = 0  # it was not sent, and won't be
 
 
 class Detached(Request):
-    """A request that no task awaits: a function is called when it is done."""
+    """A request that calls a function when it is done, instead of waking a task."""
 
     __slots__ = ()
 

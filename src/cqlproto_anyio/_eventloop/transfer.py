@@ -1,8 +1,7 @@
-"""Carries bytes between a connection's core and its stream: the two sides, as they see each other.
+"""The interfaces between a connection's core and what carries its bytes.
 
-Any stream of anyio's can be pulled from, by tasks (``pulling``). A socket of asyncio's pushes: what
-arrives is parsed in the event loop's own callback (``_asyncio_socket``). ``Backend.transfer()``
-chooses.
+Tasks can pull from any anyio stream (``pulling``). An asyncio socket pushes: data is parsed in the
+event loop's own callback (``_asyncio_socket``). ``Backend.transfer()`` chooses.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ __all__ = ["ByteSink", "Transfer", "cause_of"]
 
 
 class ByteSink(Protocol):
-    """The connection, as far as its transfer needs it.
+    """What a transfer needs of its connection.
 
     Attributes:
-        silent: whether nothing is on its way to be sent: :meth:`Transfer.wake` is to be called when
-            something is queued.
+        silent: whether the transfer waits: the connection must call :meth:`Transfer.wake` when it
+            queues something.
     """
 
     silent: bool
@@ -42,11 +41,11 @@ class ByteSink(Protocol):
         ...
 
     def sent(self) -> None:
-        """What was queued has been handed over, so that there is room for more."""
+        """The queued bytes were handed over, so there is room for more."""
         ...
 
     def lose(self, reason: str, cause: BaseException | None) -> None:
-        """The transport is of no use any more."""
+        """The transport has failed."""
         ...
 
 
@@ -58,7 +57,7 @@ class Transfer(Protocol):
         ...
 
     async def flush(self) -> None:
-        """Send what is queued before the caller goes on to something that takes long."""
+        """Send what is queued before the caller starts something that takes long."""
         ...
 
     async def run(self) -> None:
