@@ -42,4 +42,4 @@ async def test_a_warm_execute(anyio_backend_name: str) -> None:
             sys.setprofile(before)
     assert calls["Session.execute"] == 2 * EXECUTIONS  # started and resumed: nobody else waits
     assert calls["Request.__init__"] == EXECUTIONS
-    assert calls.total() / EXECUTIONS <= MOST[anyio_backend_name], calls
+    assert calls.total() / EXECUTIONS <= MOST[anyio_backend_name], dict(calls)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from copy import copy
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cqlproto._events import (
     ConnectionEnded,
@@ -33,7 +33,7 @@ from cqlproto_anyio.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from anyio.abc import ByteStream
 
@@ -337,9 +337,12 @@ class Connection:
 
     # -- the end
 
-    async def run(self) -> None:
-        """Serve until the connection is lost or closed; then every request has its answer."""
-        await self._transport.run()
+    def run(self) -> Coroutine[Any, Any, None]:
+        """Serve until the connection is lost or closed; then every request has its answer.
+
+        This is the transport's own coroutine: one more around it would be resumed with each read.
+        """
+        return self._transport.run()
 
     def close(self, error: ConnectionFailed | SessionClosed) -> None:
         """End the connection; each request under way fails with a copy of the error."""
