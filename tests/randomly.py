@@ -5,7 +5,8 @@
 An event loop promises nothing about which of two tasks that are ready runs first, but asyncio runs
 them in the order in which they became ready, each time, and code comes to rely on it unseen. With
 the option every test runs in an order that its name and the seed give; a failure's report says the
-seed. Time and sockets are real, so the same seed doesn't always give the same order, but mostly.
+seed. Sockets are real, and time is for some tests, so the same seed doesn't always give the same
+order, but mostly.
 
 On trio there is nothing to do but to ask: it takes what is ready as a batch, and shuffles the batch
 by a generator of its own if deterministic scheduling is allowed, which Hypothesis does likewise.
@@ -28,10 +29,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import clock
+from tests.support.clock import VirtualLoop
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["ShufflingLoop"]
+__all__ = ["ShufflingLoop", "ShufflingVirtualLoop"]
 
 _OPTION = "--random-order-of-tasks"
 
@@ -61,12 +65,8 @@ class _Ready(deque[asyncio.Handle]):
         return super().popleft()
 
 
-class ShufflingLoop(asyncio.SelectorEventLoop):
-    """asyncio's loop, but that tasks which are ready in the same turn run in a random order.
-
-    Arguments:
-        source: of random numbers.
-    """
+class _Shuffles:
+    """Makes a loop of asyncio's run the tasks that are ready in a turn in a random order."""
 
     def __init__(self, source: random.Random) -> None:
         super().__init__()
@@ -75,6 +75,18 @@ class ShufflingLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         self._ready.turn_begins = True
         super()._run_once()  # type: ignore[misc]
+
+
+class ShufflingLoop(_Shuffles, asyncio.SelectorEventLoop):
+    """asyncio's loop, but that tasks which are ready in the same turn run in a random order.
+
+    Arguments:
+        source: of random numbers.
+    """
+
+
+class ShufflingVirtualLoop(_Shuffles, VirtualLoop):  # type: ignore[misc]
+    """As :class:`ShufflingLoop`, on virtual time."""
 
 
 # -- the plugin
@@ -107,21 +119,26 @@ class _Shuffler:
         self._trio_random: random.Random = _run._r
         self._seed = seed
         self._name = ""
-        # one object, since pytest compares parameters
-        self._asyncio = ("asyncio", {"loop_factory": self._new_loop})
+        # one object each, since pytest compares parameters
+        self._asyncio = ("asyncio", {"loop_factory": lambda: ShufflingLoop(self._source())})
+        self._virtual = ("asyncio", {"loop_factory": lambda: ShufflingVirtualLoop(self._source())})
 
-    def _new_loop(self) -> ShufflingLoop:
-        return ShufflingLoop(random.Random(f"{self._seed} {self._name}"))
+    def _source(self) -> random.Random:
+        return random.Random(f"{self._seed} {self._name}")
 
     def pytest_report_header(self) -> str:
         return f"tasks run in a random order: {_OPTION}={self._seed}"
 
+    @pytest.hookimpl(trylast=True)  # after tests/cqlproto_anyio/conftest.py
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
             if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
                 parameters = item.callspec.params
-                if parameters.get("anyio_backend") == "asyncio":
+                backend = parameters.get("anyio_backend")
+                if backend == "asyncio":
                     parameters["anyio_backend"] = self._asyncio
+                elif backend is not None and backend is clock.virtual("asyncio"):
+                    parameters["anyio_backend"] = self._virtual
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
