@@ -216,7 +216,7 @@ class RowStream(_Described, Generic[R]):
         self._mode = mode
 
     async def aclose(self) -> None:
-        """Close the stream; see :meth:`PageStream.aclose`."""
+        """Close the stream and give up the page that was requested ahead."""
         await self._pages.aclose()
         self._rows = iter(())
 
