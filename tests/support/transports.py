@@ -1,4 +1,4 @@
-"""A transport of asyncio's over a stream in memory: what pushes is tested as what is pulled.
+"""An asyncio transport over a stream in memory, to test pushing like pulling.
 
 It does what asyncio's own socket transport does with its write limits at zero: ``write`` hands over
 what the stream takes at once, the rest is kept and writing is paused meanwhile.
@@ -20,7 +20,7 @@ __all__ = ["pushing"]
 
 
 class MemoryTransport(asyncio.Transport):
-    """Drives a protocol of asyncio's by a stream in memory."""
+    """Drives an asyncio protocol with a stream in memory."""
 
     def __init__(self, stream: MemoryStream, protocol: asyncio.Protocol) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class MemoryTransport(asyncio.Transport):
 
 
 def pushing(stream: MemoryStream) -> SocketStream:
-    """Return a stream as it is made of a socket on asyncio, over one in memory."""
+    """Return a SocketStream over a stream in memory."""
     protocol = SocketStream()
     MemoryTransport(stream, protocol)
     return protocol

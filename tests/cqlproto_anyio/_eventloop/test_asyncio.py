@@ -1,4 +1,4 @@
-"""What asyncio's tasks see of a connection that runs them in its own callback.
+"""Tasks on asyncio that a connection runs in its own callback.
 
 Everything else about such connections is shown by the other tests, which run on them too.
 """
@@ -192,7 +192,7 @@ async def test_no_cycle_keeps_a_request(session: cql.Session) -> None:
 
 
 class Told(Receiver):
-    """Keeps what it was told."""
+    """Records the calls it gets."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -214,7 +214,7 @@ class Told(Receiver):
 
 
 async def pair() -> tuple[SocketStream, anyio.abc.SocketStream]:
-    """Return a stream of ours and the other end, a stream of anyio's."""
+    """Return one of our streams, and an anyio stream as its other end."""
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     (only,) = listener.listeners
     assert isinstance(only, anyio.abc.SocketListener)

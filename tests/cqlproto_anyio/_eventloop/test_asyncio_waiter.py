@@ -1,4 +1,4 @@
-"""How tasks of asyncio's wait: by a contract that is tried at import, or by futures.
+"""How tasks wait on asyncio: by a contract that is tried at import, or by futures.
 
 The client's tests that are marked ``futures`` show that both ways do the same.
 """
@@ -57,7 +57,7 @@ def test_where_no_thread_can_be_started_futures_are_used(monkeypatch: pytest.Mon
 
 @types.coroutine
 def only_futures(coroutine: Any) -> Generator[Any, Any, Any]:
-    """Drive a coroutine as a task would that awaits nothing but futures."""
+    """Drive a coroutine like a task that awaits futures only."""
     try:
         yielded = coroutine.send(None)
         if not isinstance(yielded, asyncio.Future):
@@ -69,7 +69,7 @@ def only_futures(coroutine: Any) -> Generator[Any, Any, Any]:
 
 @types.coroutine
 def replaced(coroutine: Any, like: Callable[[Any], object]) -> Generator[Any, Any, Any]:
-    """Drive a coroutine by a task that sees something else than the waiters it yields."""
+    """Drive a coroutine like a task that gets other objects than the waiters it yields."""
     try:
         yielded = coroutine.send(None)
         while True:
@@ -79,7 +79,7 @@ def replaced(coroutine: Any, like: Callable[[Any], object]) -> Generator[Any, An
 
 
 class Proxy:
-    """Passes on what a task asks of a waiter."""
+    """Forwards attributes to a waiter."""
 
     def __init__(self, waiter: AsyncioWaiter) -> None:
         self._waiter = waiter

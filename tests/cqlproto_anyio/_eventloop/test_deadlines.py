@@ -1,4 +1,4 @@
-"""Deadlines against a naive model: nothing is early, nothing late, nothing is forgotten."""
+"""Deadlines against a naive model: nothing expires early or late, or is forgotten."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ timeouts = st.one_of(
 class Model(RuleBasedStateMachine):
     @initialize(many=st.integers(1, 4), size=st.integers(1, 5))
     def begin(self, many: int, size: int) -> None:
-        """Few timeouts have dicts of their own, and slices are short."""
+        """Let few timeouts have dicts, and make slices short."""
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(deadlines, "_MANY", many)
         self.patch.setattr(deadlines, "SLICE", size)
@@ -169,7 +169,7 @@ def test_what_expires_may_add_and_remove_others() -> None:
 
 
 def spent(function: Callable[[], object]) -> int:
-    """How many lines of the deadlines' module are executed."""
+    """Counts the executed lines of the module ``deadlines``."""
     count = 0
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -267,7 +267,7 @@ def test_what_leaves_between_two_slices_does_not_expire() -> None:
 
 
 async def test_requests_that_time_out_together_do_not_keep_others_waiting() -> None:
-    """Others run after each slice of them."""
+    """Other tasks run after each slice."""
     cluster = FakeCluster(1)
     cluster.answer = lambda request: None
     finished = 0

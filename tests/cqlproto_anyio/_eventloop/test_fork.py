@@ -1,4 +1,4 @@
-"""Forks: the child's copy of a session refuses to be used, the parent's goes on unharmed.
+"""Forks: the child's copy of a session refuses to be used, the parent's keeps working.
 
 Each test forks in a fresh interpreter: this one has threads, perhaps, which don't survive a fork.
 """

@@ -1,4 +1,4 @@
-"""The bound on connecting: alone against a naive model, and with host states in simulated time."""
+"""The connect queue: against a naive model, and with host states in simulated time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Wish:
-    """What :class:`ConnectQueue` knows of a host: when it wants what."""
+    """What :class:`ConnectQueue` needs of a host state."""
 
     def __init__(self) -> None:
         self.next_attempt = math.inf
@@ -34,7 +34,7 @@ class Wish:
 
 
 class Model(RuleBasedStateMachine):
-    """A host wants one attempt at a time here, so the oracle is a sorted list."""
+    """Each host wants one attempt at a time, so the oracle is a sorted list."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ def test_a_host_that_was_removed_and_came_back_is_another() -> None:
 
 
 def test_a_session_opens_ten_thousand_connections_on_200_hosts() -> None:
-    """None too many; and each host has one before any has two."""
+    """The limit holds, and each host gets one connection before any gets two."""
     world = World(200)
     session = Session(world, size=50, largest=50)
     session.start()
@@ -190,7 +190,7 @@ def test_a_node_lost_and_back_costs_no_more_than_its_own_connections() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_restarted_cluster(seed: int) -> None:
-    """All are lost together and refuse for a while. Nobody says when they are back."""
+    """All hosts are lost together and refuse for a while; no event reports their return."""
     world = World(200, seed)
     session = Session(world, size=50, largest=50)
     session.start()
@@ -213,7 +213,7 @@ def test_a_restarted_cluster(seed: int) -> None:
 
 
 def test_hosts_that_hang_do_not_hold_up_those_that_work() -> None:
-    """Half of the hosts vanish without a word, then one more is restarted."""
+    """Half of the hosts stop answering, then one more is restarted."""
     world = World(200)
     session = Session(world, size=10, largest=10, limit=16)
     session.start()
@@ -251,7 +251,7 @@ def test_a_session_begins_although_half_of_its_hosts_hang() -> None:
 
 @pytest.mark.parametrize("size", [1, 4, 50])
 def test_a_host_that_drops_what_it_takes_gets_no_storm(size: int) -> None:
-    """Each success resets the back-off, so something else must keep the pace."""
+    """Each success resets the back-off, so losses soon after it must be limited too."""
     world = World(1)
     session = Session(world, size=size, largest=size)
     session.start()
@@ -283,7 +283,7 @@ def test_a_host_that_drops_what_it_takes_is_in_no_demand_either() -> None:
 
 
 def test_requests_that_need_a_dead_host_bring_no_storm() -> None:
-    """A thousand times a second; and when it is back it has connections soon."""
+    """Requests need the host 1,000 times a second; it has connections soon after its return."""
     world = World(1)
     world.turn(0, "refusing")
     session = Session(world)
@@ -305,7 +305,7 @@ def test_requests_that_need_a_dead_host_bring_no_storm() -> None:
 
 
 def test_a_host_that_is_said_to_be_up_before_it_serves() -> None:
-    """It is met within a second of serving, even after a long outage."""
+    """It has a connection within a second of its return, even after a long outage."""
     world = World(1)
     world.turn(0, "refusing")
     session = Session(world)
@@ -335,7 +335,7 @@ def test_being_told_again_and_again_brings_no_storm() -> None:
 
 
 def test_a_thousand_sessions_do_not_come_back_together() -> None:
-    """A node restarts: what it sees is one attempt of each at first, later ones are spread."""
+    """A node restarts: each client makes one attempt at first, and later ones are spread."""
     world = World(1)
     sessions = [Session(world, limit=4) for _ in range(1000)]
     for session in sessions:

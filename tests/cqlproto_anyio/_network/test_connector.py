@@ -1,4 +1,4 @@
-"""Connecting: whatever is at the other end, there is a typed error in time, and nothing leaks."""
+"""Connecting: whatever the peer does, a typed error is raised in time and nothing leaks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SECRET = "hunter2-in-the-clear"
 
 
 async def failing(**arguments: Any) -> BaseException:
-    """Return what connecting raises."""
+    """Return the error that connecting raises."""
     arguments.setdefault("config", cql.Config(discovery=False, connect_timeout=5))
     started = anyio.current_time()
     with pytest.raises(Exception) as info:  # what it is, the caller says
@@ -91,7 +91,7 @@ async def tcp_server(group: anyio.abc.TaskGroup, serve: Callable[..., Any]) -> i
 
 
 async def talking(serve: Callable[..., Any], **arguments: Any) -> BaseException:
-    """Return what connecting raises when this serves at the other end; no socket may be left."""
+    """Return the error of connecting to a server with this handler; no socket may be left."""
     gc.collect()
     before = open_sockets()
     async with anyio.create_task_group() as group:
@@ -126,7 +126,7 @@ async def half_a_reply(stream: anyio.abc.SocketStream) -> None:
 
 
 async def trickling(stream: anyio.abc.SocketStream) -> None:
-    """A reply that comes so slowly that it never ends."""
+    """Send a reply too slowly to finish in time."""
     async with stream:
         await stream.receive()
         await stream.send(b"\x84\0\0\0\x06\0\0\xff\xff")
@@ -188,7 +188,7 @@ async def test_a_server_that_speaks_tls_only() -> None:
 async def scripted(
     script: Callable[[Server], Any], *, client: dict[str, Any] | None = None, **config: Any
 ) -> tuple[BaseException, Server]:
-    """Return what connecting to a server of ours raises; its streams are closed then."""
+    """Return the error of connecting to a scripted server, whose streams are closed then."""
     async with serving() as server:
         script(server)
         config.setdefault("connect_timeout", 5)
@@ -200,7 +200,7 @@ async def scripted(
 
 
 def instead(kind: type, reply: Callable[[Asked], Response | None]) -> Callable[[Server], None]:
-    """Answer one kind of handshake request in another way."""
+    """Answer one kind of handshake request differently."""
 
     def script(server: Server) -> None:
         usual = server.handshake
@@ -257,7 +257,7 @@ async def test_a_rejected_version() -> None:
 
 @pytest.mark.parametrize("newest", ProtocolVersion)
 async def test_the_version_is_negotiated_downwards(newest: ProtocolVersion) -> None:
-    """Each attempt on a socket of its own; those that were refused are closed by us."""
+    """Each attempt has a socket of its own; the client closes those that were refused."""
     async with serving() as server:
         server.versions = [version for version in ProtocolVersion if version <= newest]
         async with server.session(compression="lz4") as session:
@@ -283,7 +283,7 @@ async def test_versions_that_cannot_be_read_are_gone_through_one_by_one() -> Non
 
 @pytest.mark.parametrize("ending", ["timeout", "cancelled"])
 async def test_the_way_down_is_bounded_and_leaves_no_socket(ending: str) -> None:
-    """The second attempt hangs: one deadline holds for all, and every transport is closed."""
+    """The second attempt hangs: all share one deadline, and every transport is closed."""
     async with serving() as server:
         server.versions = (ProtocolVersion.V3, ProtocolVersion.V4)
         server.handshake = lambda asked: None
@@ -323,7 +323,7 @@ async def test_snappy_is_spoken_up_to_v4() -> None:
 
 
 async def test_a_node_of_an_older_version_lowers_that_of_the_session() -> None:
-    """Handles go on working; what only the newer version can say is refused from then on."""
+    """Prepared statements keep working; what only the newer version can express is refused."""
     async with serving() as server, server.session(keyspace="shop") as session:
         server.answer = echo(server)
         query = "SELECT v FROM t WHERE k = ?"
@@ -401,7 +401,7 @@ async def test_a_keyspace_that_is_never_set() -> None:
 
 
 async def test_an_event_while_the_keyspace_is_set() -> None:
-    """Nobody registered for it, and it does no harm."""
+    """An event without a registration does no harm."""
 
     def reply(asked: Asked) -> Response:
         asked.peer.core.push(StatusChange("UP", (ipaddress.ip_address("10.0.0.1"), 9042)))
@@ -485,7 +485,7 @@ async def test_credentials_that_are_wanted_and_not_given() -> None:
 
 
 async def test_challenges_without_end() -> None:
-    """They aren't for lack of credentials."""
+    """Such errors are not about missing credentials."""
 
     def asks_on(server: Server) -> None:
         usual = server.handshake

@@ -1,4 +1,4 @@
-"""Connections that have died without a word: heartbeats find them, and leave others alone."""
+"""Heartbeats find connections that died silently, and keep the others."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_busy_connections_are_not_asked() -> None:
 
 
 async def test_a_node_that_is_slow_is_not_dead() -> None:
-    """It doesn't answer a request for many intervals, but heartbeats."""
+    """The node answers heartbeats, but not a request for many intervals."""
     cluster = FakeCluster(1)
     [host] = cluster.hosts
     cluster.answer = lambda request: None
@@ -108,7 +108,7 @@ async def test_a_node_that_is_slow_is_not_dead() -> None:
 
 
 async def test_a_full_connection_is_asked_when_there_is_room() -> None:
-    """A heartbeat waits for its turn like any request, and what doesn't come up is given up."""
+    """A heartbeat waits behind other requests, and connections without an answer are closed."""
     cluster = FakeCluster(1)
     [host] = cluster.hosts
     cluster.answer = lambda request: None
@@ -161,13 +161,13 @@ async def test_the_session_closes_while_heartbeats_are_out() -> None:
 
 
 def reply_header(stream_id: int, length: int, version: ProtocolVersion = V4) -> bytes:
-    """The header of a reply that announces so many bytes."""
+    """Return the header of a reply with a body of so many bytes."""
     return write_frame(version | 0x80, 0, stream_id, 8, b"")[:5] + length.to_bytes(4, "big")
 
 
 @pytest.mark.parametrize("length", [10_000_000, 0x7FFFFFFF], ids=["accepted", "too long"])
 async def test_a_corrupted_length_is_noticed_though_bytes_come_on(length: int) -> None:
-    """Every reply behind it is taken for a part of the frame that it announces."""
+    """Every later reply is taken for a part of the announced frame."""
     cluster = FakeCluster(1)
     [host] = cluster.hosts
     spoiled: list[FakeConnection] = []
@@ -255,7 +255,7 @@ def heartbeats_alive() -> int:
 
 @pytest.mark.parametrize("size", [300_000, 20_000], ids=["skipped", "accepted"])
 async def test_a_long_reply_may_take_long_as_long_as_it_comes(size: int) -> None:
-    """Heartbeats wait behind it; many of them would have expired."""
+    """Heartbeats wait behind the reply for longer than their timeout."""
     cluster = FakeCluster(1)
     [host] = cluster.hosts
     cluster.answer = lambda request: None

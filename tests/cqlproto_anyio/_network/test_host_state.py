@@ -1,4 +1,4 @@
-"""One host's state: never stuck, never asking for too much, whatever happens in whatever order."""
+"""The state of a host: never stuck, never too many attempts, whatever the order of events."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ fractions = st.sampled_from([0.0, 0.25, 0.999])
 
 
 class Machine(RuleBasedStateMachine):
-    """Every order of events. Attempts begin when they are due, or later."""
+    """Tries orders of events. Attempts begin when they are due, or later."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ TestMachine = Machine.TestCase
 
 
 def host(size: int = 4, largest: int = 8, fraction: float = 0.0) -> HostState:
-    """Return the state of a host that nobody asked for yet; no jitter, unless it is asked for."""
+    """Return the state of a host that was not needed yet, by default without jitter."""
     return HostState(
         size=size,
         largest=largest,
@@ -295,7 +295,7 @@ def test_losses_soon_after_a_success_wait_as_failures_do() -> None:
 
 
 def test_how_long_a_connection_lived_is_believed() -> None:
-    """Of a large pool one may be lost right after another was opened."""
+    """In a large pool, a connection may be lost right after another was opened."""
     state = complete(host(), 0.0)
     for turn in range(5):
         state.lost(float(turn), lived=600.0)
@@ -328,7 +328,7 @@ def test_crowded_connections_get_company() -> None:
 
 
 def test_a_node_may_want_more_than_was_asked_for() -> None:
-    """One for each of its shards; a node with fewer keeps what is open."""
+    """There is one connection for each shard; with fewer shards, open connections stay."""
     state = complete(host(size=1, largest=2))
     state.resize(1.0, 4)
     assert state.wanted == 4

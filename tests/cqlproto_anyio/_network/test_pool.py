@@ -1,4 +1,4 @@
-"""The connections to a host: how many there are, when one more is opened, when one is replaced."""
+"""The connections to a host: how many, and when one is opened or replaced."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ async def test_too_many_orphans_replace_the_connection() -> None:
 
 
 async def test_orphans_do_not_take_the_last_connection_of_a_dead_host() -> None:
-    """What can't be replaced ends all the same, and requests are told that nothing is left."""
+    """A connection that can't be replaced ends too, and its requests fail."""
     cluster = FakeCluster(1)
     [host] = cluster.hosts
     async with session_on(cluster, discovery=False, max_orphans=2) as session:
@@ -278,7 +278,7 @@ async def test_a_connection_that_breaks_is_made_anew_at_once() -> None:
 
 
 async def test_a_host_that_drops_connections_is_not_stormed() -> None:
-    """It accepts each connection and drops it after the handshake."""
+    """The node accepts each connection and drops it after the handshake."""
     cluster = FakeCluster(1)
     [host] = cluster.hosts
     async with session_on(
