@@ -1,1 +1,1 @@
-"""The documentation: its pages, and what makes some of them from the package."""
+"""The documentation: pages, and Sphinx extensions that generate parts of them from the package."""

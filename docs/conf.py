@@ -1,8 +1,8 @@
-"""The documentation: Sphinx with furo and MyST, strict, and nothing fetched from a network.
+"""Configuration of Sphinx, with furo and MyST. The build is strict and needs no network.
 
-The reference is taken from the sources by autodoc. Their annotations name classes that are imported
-for type checkers only; :func:`import_names_of_annotations` imports them, so that signatures link to
-what they name.
+autodoc takes the reference from the sources. Annotations there name classes that are imported only
+under ``if TYPE_CHECKING:``; :func:`import_names_of_annotations` imports these, so that signatures
+link to them.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
-# Every name that text or a signature refers to must be one that is documented, or one of these.
+# Every reference in text or signatures must lead to a documented name, or match one of these.
 nitpicky = True
 nitpick_ignore_regex = [
-    # The standard library and the others' packages: their inventories would have to be fetched.
+    # The standard library and other packages: links would need their inventories from the network.
     (
         "py:.*",
         r"(abc|anyio|collections|contextlib|datetime|decimal|enum|hypothesis|ipaddress|ssl|types)\..*",
     ),
     ("py:.*", r"(typing|typing_extensions|uuid)\..*"),
-    ("py:exc", "InvalidArgument"),  # Hypothesis's
-    # The proxy's own, and the fields of a profile, which its class documents.
+    ("py:exc", "InvalidArgument"),  # of Hypothesis
+    # Private names of the fault proxy, and the fields of a profile, which Profile documents.
     ("py:class", r"re\.Pattern|.*\.relay\.Statements|.*\.profile\._Fields|.*\._ErrorMessage"),
     # Type variables.
     ("py:(class|obj)", r"(cqlproto(_anyio)?\..*\.)?[A-Z](_co)?"),
@@ -66,14 +66,14 @@ nitpick_ignore_regex = [
 
 
 def modules_of(package: ModuleType) -> list[ModuleType]:
-    """Return a package and all modules in it."""
+    """Return a package and all its modules."""
     found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     names = [each.name for each in found if not each.name.endswith("__main__")]
     return [package, *map(importlib.import_module, names)]
 
 
 def import_names_of_annotations(module: ModuleType) -> None:
-    """Run the imports under ``if TYPE_CHECKING:`` of a module, now that all are loaded."""
+    """Run a module's imports under ``if TYPE_CHECKING:``. All modules must be loaded before."""
     assert module.__file__ is not None
     tree = ast.parse(Path(module.__file__).read_text())
     for block in tree.body:

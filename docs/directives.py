@@ -1,9 +1,9 @@
-"""What the pages can ask for beside text: things that are made from the package when it is built.
+"""Directives that generate parts of the pages from the package during the build.
 
 ``state-diagram``   the handshake, drawn by ``statediagram``
-``replies-table``   which replies answer which requests, from ``cqlproto._state``
-``exported-again``  the names of a package that are documented under another
-``unreleased``      the changelog's fragments, as towncrier puts them together
+``replies-table``   the replies to each request, from ``cqlproto._state``
+``exported-again``  names of a package that are documented under another package
+``unreleased``      the changelog's fragments, rendered by towncrier
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ ROOT = Path(__file__).parent.parent
 
 
 class StateDiagram(SphinxDirective):
-    """The handshake as SVG within the page, so that it takes the page's colours."""
+    """The handshake as inline SVG, which takes the page's colours."""
 
     def run(self) -> list[nodes.Node]:
         return [nodes.raw("", statediagram.draw(), format="html")]
 
 
 def replies() -> list[tuple[str, str]]:
-    """Return each request with the replies to it, a RESULT by its kinds."""
+    """Return each request with its possible replies; a RESULT is listed by kind."""
     rows = []
     for request, codes in REPLIES.items():
         names = [Opcode(code).name for code in sorted(codes) if code != Opcode.RESULT]
@@ -48,7 +48,7 @@ def replies() -> list[tuple[str, str]]:
 
 
 class RepliesTable(SphinxDirective):
-    """Which replies answer which requests."""
+    """A table of requests and their possible replies."""
 
     def run(self) -> list[nodes.Node]:
         table = nodes.table()
@@ -71,7 +71,7 @@ def _row(*cells: str) -> nodes.row:
 
 
 class ExportedAgain(SphinxDirective):
-    """Names that a package exports and that are documented elsewhere, as links."""
+    """Links to names that a package exports and another page documents."""
 
     required_arguments = 1
     has_content = True
@@ -89,14 +89,14 @@ class ExportedAgain(SphinxDirective):
 
 
 class Unreleased(SphinxDirective):
-    """What stands in ``changelog.d`` and is about to be released."""
+    """The fragments in ``changelog.d``, which the next release will contain."""
 
     def run(self) -> list[nodes.Node]:
         command = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "Unreleased"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise self.error(f"towncrier: {done.stderr}")
-        # The title has the day in it, and headings have no place within a directive.
+        # The title contains the date; and a directive can't contain headings.
         lines = [line for line in done.stdout.splitlines() if not line.startswith("## ")]
         lines = [f"**{line[4:]}**" if line.startswith("### ") else line for line in lines]
         container = nodes.container()
@@ -105,7 +105,7 @@ class Unreleased(SphinxDirective):
 
 
 def setup(app: Sphinx) -> None:
-    """Register all of it."""
+    """Register the directives."""
     app.add_directive("state-diagram", StateDiagram)
     app.add_directive("replies-table", RepliesTable)
     app.add_directive("exported-again", ExportedAgain)

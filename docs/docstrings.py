@@ -1,8 +1,8 @@
-"""Docstrings as they are written here, in the form that Sphinx's napoleon reads.
+"""Rewrites this project's docstrings into the form that Sphinx's napoleon reads.
 
-Napoleon takes every line of "Raises:" for the name of an exception, every indented line after a
-section for a part of it, and what stands before a colon in a property's first line for its type.
-Sentences there, and examples, are told apart from that before it looks.
+Napoleon reads every line of "Raises:" as the name of an exception, every indented line after a
+section as a part of it, and the text before a colon in a property's first line as a type.
+:func:`tidy` rewrites sentences and examples in these places before napoleon runs.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = ["connect"]
 
-# What nobody but the package itself makes: their constructors are no part of the reference.
+# Classes that only the package creates; the reference leaves out their constructors.
 MADE_FOR_YOU = {"PageStream", "Page", "Prepared", "Result", "RowStream", "Session"}
 
 
 def tidy(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
     """Rewrite a docstring in place, before napoleon reads it."""
     tidied: list[str] = []
-    inside = False  # an indented part has begun, and nothing at the margin since
+    inside = False  # within an indented block
     in_example = False
     for line in lines:
         indented = line.startswith("    ")
@@ -51,12 +51,12 @@ def hide_constructor(
     signature: str | None,
     returns: str | None,
 ) -> tuple[str | None, str | None] | None:
-    """Leave the signature out of classes that users get and never make."""
+    """Leave out the signatures of classes that users receive and never create."""
     hidden = what == "class" and name.startswith("cqlproto_anyio.")
     return ("", None) if hidden and name.rpartition(".")[2] in MADE_FOR_YOU else None
 
 
 def connect(app: Sphinx) -> None:
-    """Put all of it before napoleon, whose priority is 500."""
+    """Register the handlers with a priority before napoleon's, which is 500."""
     app.connect("autodoc-process-docstring", tidy, priority=400)
     app.connect("autodoc-process-signature", hide_constructor)

@@ -1,8 +1,8 @@
-"""References to what is documented under another name.
+"""Resolves references to objects that are documented under another name.
 
-A public object can be imported from several places, and annotations name the private module that it
-is written in. It is documented once. :func:`resolve` finds that place by the object itself: it
-imports what the reference names and looks whether that object is documented.
+A public object can be imported from several modules, and annotations name the private module that
+defines it, but it is documented once. :func:`resolve` imports the object that a reference names,
+and searches for the documented name of the same object.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["find", "resolve"]
 
-# Of these one value may stand for several names.
+# Types whose values may be shared by several names.
 _ALIKE = (int, str, bytes, tuple, frozenset, type(None))
 
 
 def find(target: str) -> Any:
-    """Return the object of a dotted name, or None if there is none, or it could be another's."""
+    """Return the object of a dotted name; None if there is none or several names may share it."""
     parts = target.split(".")
     for cut in range(len(parts), 0, -1):
         try:
@@ -41,7 +41,7 @@ def find(target: str) -> Any:
 def resolve(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
 ) -> nodes.Node | None:
-    """Answer Sphinx's question what an unknown reference leads to."""
+    """Handle the event ``missing-reference``: return a link to the documented name, or None."""
     if node.get("refdomain") != "py":
         return None
     objects = env.domains.python_domain.objects

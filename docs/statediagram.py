@@ -1,9 +1,9 @@
-"""The handshake as a drawing, made from the table that the package itself goes by.
+"""Draws the state diagram of the handshake from the package's own table.
 
-What is drawn are the entries of ``cqlproto._state.HANDSHAKE`` and the one step before them, by
-which ``initiate()`` begins. Only places are given here: where a state stands, and how an edge runs
-that is no straight line. A new entry of the table is drawn without a change; a new state needs a
-place, and the build fails until it has one.
+The diagram has the entries of ``cqlproto._state.HANDSHAKE``, and ``initiate()`` as the first step.
+This module only has the layout: the position of each state, and the route of each edge that is not
+a straight line. A new entry of the table is drawn without a change here. A new state needs a
+position; the build fails until it has one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SIZE = (830, 560)
 
 
 class Transition(NamedTuple):
-    """One edge: what happens in a state, what the client does then, and the state after that."""
+    """An edge: a state, an event in it, the client's action, and the next state."""
 
     state: State
     event: str
@@ -32,7 +32,7 @@ class Transition(NamedTuple):
 
 
 class Box(NamedTuple):
-    """Where a state stands: its centre and its size."""
+    """The box of a state: its centre and its size."""
 
     x: float
     y: float
@@ -40,7 +40,7 @@ class Box(NamedTuple):
     height: float = 44
 
     def border(self, towards: Point) -> Point:
-        """Return where the line from the centre to a point crosses the border."""
+        """Return the point where a line from the centre to ``towards`` crosses the border."""
         dx, dy = towards[0] - self.x, towards[1] - self.y
         scale = min(
             self.width / 2 / abs(dx) if dx else float("inf"),
@@ -50,7 +50,7 @@ class Box(NamedTuple):
 
 
 class Route(NamedTuple):
-    """How an edge runs, and where the text about it begins or ends."""
+    """The points of an edge, and the position and anchor of its text."""
 
     points: Sequence[Point]
     label: Point
@@ -73,7 +73,7 @@ ROUTES = {
         [(350, 373), (310, 373), (310, 397), (350, 397)], (300, 383), "end"
     ),
 }
-# FAILED is so tall that a level line leads to it from each of these.
+# FAILED is tall enough for a horizontal line from each of these states.
 for _state in (State.OPTIONS_SENT, State.STARTUP_SENT, State.AUTHENTICATING):
     _y = BOXES[_state].y
     ROUTES[_state, State.FAILED] = Route([(490, _y), (705, _y)], (505, _y - 6))
@@ -88,7 +88,7 @@ STYLE = """
 
 
 def transitions() -> list[Transition]:
-    """Return what is drawn: the entries of the table, and the step that begins it."""
+    """Return the edges: ``initiate()``, and the entries of the table."""
     found = [Transition(State.NEW, "initiate()", "send OPTIONS", State.OPTIONS_SENT)]
     for (state, opcode), (action, after) in HANDSHAKE.items():
         opens = state is State.STARTUP_SENT and opcode in OPENS_SEGMENTS
@@ -97,7 +97,7 @@ def transitions() -> list[Transition]:
 
 
 def draw() -> str:
-    """Return the drawing as SVG, to be put into a page."""
+    """Return the diagram as SVG to embed in a page."""
     width, height = SIZE
     root = ElementTree.Element(
         "svg",
@@ -140,7 +140,7 @@ def _draw_state(root: ElementTree.Element, state: State) -> None:
 
 
 def _draw_edge(root: ElementTree.Element, together: Sequence[Transition]) -> None:
-    """Draw the edge between two states, with everything that leads along it."""
+    """Draw the edge between two states, with the texts of all its transitions."""
     route = ROUTES.get((together[0].state, together[0].next)) or _straight(together[0])
     thick = any(each.opens_segments for each in together)
     kind = "transition opens-segments" if thick else "transition"

@@ -12,7 +12,7 @@ from cqlproto.rows import decode_rows
 
 
 def next_event(sock: socket.socket, connection: cqlproto.ClientConnection) -> cqlproto.Event:
-    """Exchange bytes with the server until something has happened."""
+    """Send and receive bytes until the connection reports an event."""
     while (event := connection.next_event()) is None:
         sock.sendall(connection.data_to_send())
         if data := sock.recv(65_536):
@@ -23,7 +23,7 @@ def next_event(sock: socket.socket, connection: cqlproto.ClientConnection) -> cq
 
 
 def run(query: str, address: tuple[str, int], version: int) -> None:
-    """Shake hands in this version, or the highest one below it that the server speaks; then ask."""
+    """Connect with this version or the server's highest version below it, and run the query."""
     connection = cqlproto.ClientConnection(version=cqlproto.ProtocolVersion(version))
     with socket.create_connection(address, timeout=10) as sock:
         connection.initiate()

@@ -2,8 +2,8 @@
 
     python examples/demo.py [--backend asyncio|trio]
 
-`CQLPROTO_HOSTS` (`host[:port],..`) names the cluster to use, on which nothing is left of the demo.
-Without it a Cassandra is started for the demo, and stopped after it.
+`CQLPROTO_HOSTS` (`host[:port],..`) names the cluster; the demo drops its keyspace at the end.
+Without the variable, a Cassandra is started for the demo and stopped after it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROWS = 20_000
 SENSORS = 20
 WORKERS = 128  # requests in flight at once
 
-# A name of its own, so that nothing is touched that was there before.
+# A unique name, so that the demo touches no existing keyspace.
 KEYSPACE = f"cqlproto_demo_{secrets.token_hex(4)}"
 CREATE_KEYSPACE = f"""CREATE KEYSPACE {KEYSPACE}
     WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"""
@@ -55,7 +55,7 @@ class Reading(NamedTuple):
 
 @asynccontextmanager
 async def table(session: cql.Session) -> AsyncIterator[None]:
-    """Create the table, and drop it with its keyspace, however this ends."""
+    """Create the keyspace and its table; drop the keyspace on leaving, after errors too."""
     try:
         await session.execute(CREATE_KEYSPACE)
         await session.execute(CREATE_TABLE)
@@ -67,7 +67,7 @@ async def table(session: cql.Session) -> AsyncIterator[None]:
 
 async def write(session: cql.Session, readings: Sequence[Reading], console: Console) -> None:
     insert = await session.prepare(INSERT)
-    # All workers take from the one iterator, so each row is written once and the bar moves on.
+    # All workers share this iterator, so each row is written once and the progress bar advances.
     shared = iter(track(readings, "writing", console=console, disable=not console.is_terminal))
 
     async def worker() -> None:
@@ -114,7 +114,7 @@ async def demo(hosts: Sequence[str], console: Console) -> None:
 
 
 def start_cassandra() -> None:
-    """Run this program again below the tests' launcher, which sets `CQLPROTO_HOSTS`."""
+    """Run this program again under the tests' launcher, which sets `CQLPROTO_HOSTS`."""
     command = [sys.executable, "-m", "tests.cassandra", "run", "--", sys.executable]
     script = Path(__file__).resolve()
     os.chdir(script.parent.parent)
@@ -133,7 +133,7 @@ def main() -> int:
         anyio.run(functools.partial(demo, hosts, console), backend=backend)
     except BaseException as error:
         cause = error
-        while isinstance(cause, BaseExceptionGroup):  # of the tasks that write
+        while isinstance(cause, BaseExceptionGroup):  # raised by the writing tasks
             cause = cause.exceptions[0]
         if isinstance(cause, KeyboardInterrupt):
             return 130

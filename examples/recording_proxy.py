@@ -1,4 +1,4 @@
-"""Relay bytes between CQL clients and a node, unchanged, and print each frame that passes."""
+"""Relay bytes between CQL clients and a node unchanged, and print each frame."""
 
 import argparse
 import asyncio
@@ -14,7 +14,7 @@ NAMES = {opcode.value: opcode.name for opcode in Opcode}
 
 
 class Recorder:
-    """Reads along on one connection; of all bodies only STARTUP's is decoded."""
+    """Prints the frames of one connection; decodes only the body of STARTUP."""
 
     def __init__(self, client: str) -> None:
         self.client, self.compression = client, ""
@@ -28,12 +28,12 @@ class Recorder:
             version, name = frame.version & 0x7F, NAMES.get(frame.opcode, hex(frame.opcode))
             where = f"{self.client} {'<-' if responses else '->'} v{version}"
             print(f"{where} {name} stream={frame.stream} bytes={len(frame.body)}", flush=True)
-            if frame.opcode == Opcode.STARTUP:  # written alike in all versions
+            if frame.opcode == Opcode.STARTUP:  # the same in all versions
                 startup = Startup.read_body(Reader(frame.body), ProtocolVersion.V4)
                 self.compression = startup.options.get("COMPRESSION", "").lower()
             elif version >= 5 and frame.opcode in (Opcode.READY, Opcode.AUTHENTICATE):
                 codec = compressor(self.compression) if self.compression else None
-                for side, old in enumerate(self.readers):  # segments from here on, both ways
+                for side, old in enumerate(self.readers):  # segments from here on
                     if isinstance(old, FrameReader):
                         new = EnvelopeReader(max_body=1 << 28, responses=side > 0, compressor=codec)
                         new.feed(old.take_back())

@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of every parser.
 
-A target is a plain function of bytes, in ``fuzz.targets``: it returns if the library did what it
-documents, and raises if it did not. Atheris looks for bytes that make it raise (``python -m
-fuzz``); the tests call the same functions with what is known to be worth trying.
+A target in ``fuzz.targets`` is a function of bytes. It returns if the library behaves as documented
+and raises if it does not. Atheris searches for bytes that make a target raise (``python -m fuzz``);
+the tests call the same functions with seeds, mutations of seeds and known regressions.
 """

@@ -1,6 +1,6 @@
-"""``python -m fuzz``: fuzz all targets, or some; or try inputs on one.
+"""``python -m fuzz``: fuzz all targets or selected ones, or run given inputs on one target.
 
-The exit code is 0 if nothing was found, 1 if something was, 2 for wrong arguments.
+The exit code is 0 if there was no finding, 1 if there was one, 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _say(text: str) -> None:
 
 
 def replay(name: str, paths: list[Path]) -> int:
-    """Try inputs on a target, without Atheris."""
+    """Run a target on input files, without Atheris. Return the exit code."""
     failed = 0
     for path in paths:
         try:
@@ -52,17 +52,19 @@ def _report(outcome: Outcome) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the command line says, and return the exit code."""
+    """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    parser.add_argument("--seconds", type=float, help="for all targets together")
+    parser.add_argument("--seconds", type=float, help="time for all targets together")
     parser.add_argument("--runs", type=int, help="executions per target, at most")
-    parser.add_argument("--target", action="append", choices=TARGETS, help="only this; may repeat")
-    parser.add_argument("--jobs", type=int, default=2, help="targets at a time (default 2)")
     parser.add_argument(
-        "--if-possible", action="store_true", help="without Atheris, say so and do nothing"
+        "--target", action="append", choices=TARGETS, help="only this target; repeatable"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="targets that run at once (default 2)")
+    parser.add_argument(
+        "--if-possible", action="store_true", help="print a note and exit 0 if Atheris is missing"
     )
     parser.add_argument("--list", action="store_true", help="list the targets")
-    parser.add_argument("inputs", nargs="*", type=Path, help="try these on the one target")
+    parser.add_argument("inputs", nargs="*", type=Path, help="input files for one --target")
     options = parser.parse_args(arguments)
     if options.list:
         for name, target in TARGETS.items():
@@ -71,14 +73,12 @@ def main(arguments: list[str]) -> int:
     targets = options.target or list(TARGETS)
     if options.inputs:
         if len(targets) != 1:
-            parser.error("inputs are tried on one --target")
+            parser.error(f"inputs need exactly one --target, got {len(targets)}")
         return replay(targets[0], options.inputs)
     if importlib.util.find_spec("atheris") is None:
-        # where nothing may be left out, this neither
+        # CQLPROTO_REQUIRE_CASSANDRA forbids leaving anything out, and so fuzzing as well.
         if options.if_possible and not os.environ.get("CQLPROTO_REQUIRE_CASSANDRA"):
-            _say(
-                "NOT FUZZED: Atheris is not installed; the tests try the seeds of the fuzzers alone"
-            )
+            _say("NOT FUZZED: Atheris is not installed; only the tests have run the fuzzers' seeds")
             return 0
         parser.error("fuzzing needs Atheris: pip install atheris")
     if options.seconds is None and options.runs is None:
@@ -102,6 +102,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    # Workers are ended with the command, however that is ended.
+    # SIGTERM raises KeyboardInterrupt, so that the runner's cleanup ends the workers.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     raise SystemExit(main(sys.argv[1:]))

@@ -1,7 +1,7 @@
-"""What targets share: the claim that failed, cuts of a stream, equality of decoded values.
+"""Helpers of the targets: a failed check, cutting a stream into pieces, equality of decoded values.
 
-A target lets every exception escape that the library does not document for the call, and raises
-:class:`Finding` where a claim about results fails.
+A target does not catch exceptions that the library does not document for the call, and raises
+:class:`Finding` if a result is wrong.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ __all__ = ["Finding", "pieces", "require", "same_value"]
 
 
 class Finding(Exception):
-    """A claim that does not hold."""
+    """A check of a target failed."""
 
 
 def require(holds: object, claim: str, *shown: object) -> None:
-    """Raise :class:`Finding` unless ``holds``; ``shown`` is what the claim is about."""
+    """Raise :class:`Finding` with ``claim`` and the values ``shown`` unless ``holds`` is true."""
     if not holds:
         raise Finding(": ".join([claim, *[f"{value!r:.300}" for value in shown]]))
 
 
 def pieces(data: bytes, first: int, second: int) -> Iterator[bytes]:
-    """Cut ``data`` into pieces of ``first`` and ``second`` bytes in turns, 0 standing for 1."""
+    """Cut ``data`` into pieces of alternately ``first`` and ``second`` bytes; 0 counts as 1."""
     sizes = (first or 1, second or 1)
     position = turn = 0
     while position < len(data):
@@ -39,9 +39,9 @@ def pieces(data: bytes, first: int, second: int) -> Iterator[bytes]:
 
 
 def same_value(one: Any, other: Any) -> bool:
-    """Whether two decoded values are the same, a NaN being the same as another.
+    """Whether two decoded values are equal, where NaN equals NaN.
 
-    Sets and maps that hold one compare by their size alone: hashes of NaN differ.
+    Sets and maps that contain NaN are compared by their size alone, because hashes of NaN differ.
     """
     if type(one) is not type(other):
         return False

@@ -1,8 +1,8 @@
-"""Puts lengths and checksums right after a mutation.
+"""Corrects lengths and checksums after a mutation.
 
-A stream whose first length or checksum is wrong says nothing of what lies behind it, and chance
-finds no CRC32. So most mutated streams are repaired: what was cut off or grew is announced as it
-is, and checksums are those of what they cover.
+A parser stops at the first wrong length or checksum, and mutation does not find a CRC32 by chance.
+So most mutated streams are repaired: lengths are set to the number of bytes that follow, and
+checksums are computed again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _crc24(data: bytes) -> bytes:
 
 
 def repair_frames(data: bytes) -> bytes:
-    """Return the same with a length of the last frame that ends where the bytes do."""
+    """Return ``data`` with the last frame's length set so that the frame ends with the data."""
     position = 0
     size = len(data)
     while position + _HEAD <= size:
@@ -52,12 +52,13 @@ def repair_frames(data: bytes) -> bytes:
 
 
 def repair_segments(data: bytes, *, compressed: bool) -> bytes:
-    """Return the same with right checksums, the last segment ending where the bytes do.
+    """Return ``data`` with correct checksums and a last segment that ends with the data.
+
+    Lengths of frames in self-contained, uncompressed payloads are corrected as well.
 
     Arguments:
-        data: segments, from the first byte on.
-        compressed: whether their headers are those of LZ4. What is stored plain holds frames whose
-            lengths are put right, too.
+        data: segments, beginning with the header of one.
+        compressed: whether the segments have the 5-byte headers of compressed segments.
     """
     head_size = 5 if compressed else 3
     out = bytearray()

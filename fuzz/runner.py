@@ -1,4 +1,4 @@
-"""Runs workers, one per target and some at a time, and says what they did."""
+"""Runs one worker process per target, several at once, and reads the outcomes from their logs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Outcome", "last_moment", "read_log", "run_all", "table"]
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "fuzz"
 WORKER = (sys.executable, "-m", "fuzz.worker")
-# A worker is killed this many seconds after its time is over, or after its start if that is later.
-# Importing with instrumentation takes longer than a short run's share where the machine is busy, so
-# the last targets may start when no time is left; libFuzzer itself ends on an input that hangs.
+# A worker is killed this many seconds after its end time, or after its start if that is later.
+# On a busy machine, importing with instrumentation takes longer than a target's share of a short
+# run, so the last targets may start with no time left. libFuzzer itself stops on a hanging input.
 PATIENCE = 90.0
 
 _STATISTIC = re.compile(r"^stat::number_of_executed_units: *(\d+)", re.MULTILINE)
@@ -33,16 +33,16 @@ _VERDICT = re.compile(r"ERROR: libFuzzer: (.*)")
 
 
 class Outcome(NamedTuple):
-    """What one worker did.
+    """The outcome of one worker.
 
     Attributes:
-        target: its name.
+        target: the name of the target.
         executions: how often the target was called.
-        seconds: how long the worker ran, its start included.
-        features: how many different counts of branches inputs have shown.
-        corpus: how many inputs show them all.
-        finding: what was wrong, or None.
-        artifact: the input that shows it, if the worker could write it.
+        seconds: how long the worker ran, including its start.
+        features: libFuzzer's features: distinct counts of branches that inputs have reached.
+        corpus: the number of inputs that reach all these features.
+        finding: what went wrong, or None.
+        artifact: the input that caused the finding, if the worker could write it.
     """
 
     target: str
@@ -63,18 +63,18 @@ class _Running(NamedTuple):
 
 
 def last_moment(started: float, until: float) -> float:
-    """Return when a worker is killed, given when it started and when it should end, in seconds."""
+    """Return the time at which a worker is killed, from its start and end times, in seconds."""
     return max(started, until) + PATIENCE
 
 
 def read_log(target: str, log: str, code: int, seconds: float) -> Outcome:
-    """Return what a worker's output says.
+    """Parse a worker's output into an outcome.
 
     Arguments:
         target: the name of the target.
-        log: all that the worker wrote.
-        code: its exit status; everything but 0 is a finding.
-        seconds: how long it ran.
+        log: the complete output of the worker.
+        code: the exit status of the worker; any but 0 is a finding.
+        seconds: how long the worker ran.
     """
     statistic = _STATISTIC.search(log)
     counts = [int(match[1]) for match in _STATUS.finditer(log)]
@@ -99,7 +99,7 @@ def _start(target: str, until: float | None, runs: int | None) -> _Running:
     if runs is not None:
         command += ["--runs", str(runs)]
     path = folder / "log"
-    path.unlink(missing_ok=True)  # a run beside this one keeps its own
+    path.unlink(missing_ok=True)  # a concurrent run keeps writing to its own, unlinked file
     log = path.open("w+b")
     process = subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
@@ -123,14 +123,14 @@ def run_all(
     jobs: int,
     report: Callable[[Outcome], object],
 ) -> list[Outcome]:
-    """Run a worker per target.
+    """Run one worker per target.
 
     Arguments:
-        targets: their names.
-        seconds: for all of them together; None for no limit.
-        runs: how often each target is called at most; None for no limit.
-        jobs: how many workers run at a time.
-        report: is told of each outcome as it comes.
+        targets: the names of the targets.
+        seconds: the time for all targets together; None for no limit.
+        runs: the maximum number of executions per target; None for no limit.
+        jobs: how many workers run at once.
+        report: called with each outcome when its worker ends.
     """
     end = None if seconds is None else time.time() + seconds
     waiting = list(targets)
@@ -141,7 +141,7 @@ def run_all(
             while waiting and len(running) < jobs:
                 until = None
                 if end is not None:
-                    # What is left, for as many rounds as it takes to give each target its turn.
+                    # Share the remaining time between the rounds that the waiting targets need.
                     rounds = -(-len(waiting) // jobs)
                     until = time.time() + (end - time.time()) / rounds
                 running.append(_start(waiting.pop(0), until, runs))
@@ -162,7 +162,7 @@ def run_all(
 
 
 def table(outcome: Outcome) -> str:
-    """Return a line of the table of outcomes."""
+    """Return the outcome as a line of the table."""
     speed = outcome.executions / outcome.seconds if outcome.seconds else 0.0
     verdict = "ok" if outcome.finding is None else "FINDING"
     return (

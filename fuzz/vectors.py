@@ -1,6 +1,6 @@
-"""Where the fuzzers begin: the vectors of the tests.
+"""Seeds of the fuzzers, taken from the tests' vectors.
 
-Long ones are left out, for a short input that reaches the same place is executed more often.
+Long vectors are left out: a short input that reaches the same code runs more often.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LONGEST = 512
 
 
 class Packed(NamedTuple):
-    """Bytes, and the compression that they are in: ``none``, ``lz4`` or ``snappy``."""
+    """Compressed bytes and the algorithm: ``none``, ``lz4`` or ``snappy``."""
 
     compression: str
     data: bytes
@@ -50,9 +50,9 @@ def _frame(data: bytes) -> RawFrame:
 
 @cache
 def frames() -> list[RawFrame]:
-    """Return the frames of requests and responses, of v3, v4 and v5.
+    """Return frames of requests and responses in v3, v4 and v5.
 
-    There are no vectors of v3: those of v4 under its number are a beginning.
+    The vectors have no v3; frames of v4 with the version number of v3 stand in for it.
     """
     found = [_frame(bytes.fromhex(row["hex"])) for row in _load("frames.jsonl")]
     short = [frame for frame in found if len(frame.body) <= LONGEST]
@@ -66,7 +66,7 @@ def frames() -> list[RawFrame]:
 
 @cache
 def packed_frames() -> list[Packed]:
-    """Return whole frames whose bodies are compressed."""
+    """Return complete frames with compressed bodies."""
     rows = [row for row in _load("compressed.jsonl") if row["kind"] == "frame"]
     found = [Packed(row["compression"], bytes.fromhex(row["hex_compressed_frame"])) for row in rows]
     return [packed for packed in found if len(packed.data) <= LONGEST]
@@ -74,7 +74,7 @@ def packed_frames() -> list[Packed]:
 
 @cache
 def segments() -> list[Packed]:
-    """Return segments of v5."""
+    """Return v5 segments."""
     rows = [row for row in _load("compressed.jsonl") if row["kind"] == "segment"]
     found = [
         Packed(row["compression"], bytes.fromhex(row["segment_hex"]))
@@ -86,7 +86,7 @@ def segments() -> list[Packed]:
 
 @cache
 def values() -> list[tuple[CQLType, bytes]]:
-    """Return cells and their types."""
+    """Return pairs of a type and a cell of this type."""
     rows = _load("values.jsonl")
     found = {(_type_of(row["type_spec"]), bytes.fromhex(row["hex"])) for row in rows}
     short = [(cql_type, cell) for cql_type, cell in found if len(cell) <= LONGEST]

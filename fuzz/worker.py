@@ -1,7 +1,7 @@
 """The process that fuzzes one target: ``python -m fuzz.worker TARGET ..``, started by the runner.
 
-Only here is Atheris needed. The package is instrumented as it is imported, so that libFuzzer sees
-which branches an input takes; this module must be the first to import it.
+Only this module needs Atheris. Atheris instruments the packages while they are imported, so that
+libFuzzer sees which branches an input takes. No other module may import the packages before.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# Of a process whose inputs are below a kilobyte. Where that is not enough, an allocation fails at
-# once instead of taking the machine down.
+# Limits of address space and resident memory. Inputs are below a kilobyte, so an allocation beyond
+# the limits is a finding; it fails at once instead of exhausting the machine's memory.
 MOST_MEMORY = 2 << 30
 MOST_RESIDENT_MIB = 1024
-# For one input; a usual one takes some hundred microseconds.
+# Time limit for one input; most take a few hundred microseconds.
 MOST_SECONDS = 10
-# One mutation of so many is left as it is.
+# One mutation in UNREPAIRED is not repaired.
 UNREPAIRED = 4
 
 
@@ -38,16 +38,16 @@ def _write_seeds(target: Target, folder: Path) -> None:
 
 
 def _write_words(target: Target, path: Path) -> None:
-    """Write the words as libFuzzer reads them."""
+    """Write the target's words in libFuzzer's dictionary format."""
     lines = ["".join(f"\\x{byte:02x}" for byte in word) for word in target.words]
     path.write_text("".join(f'"{line}"\n' for line in lines))
 
 
 def main(arguments: list[str]) -> None:
-    """Fuzz until the time or the number of runs is over; libFuzzer then ends the process."""
+    """Fuzz until the time is over or the number of runs is reached; libFuzzer ends the process."""
     parser = argparse.ArgumentParser(prog="fuzz.worker")
     parser.add_argument("target")
-    parser.add_argument("folder", type=Path, help="for what is found and made")
+    parser.add_argument("folder", type=Path, help="for the corpus and the findings")
     parser.add_argument("--until", type=float, help="when to end, in seconds since 1970")
     parser.add_argument("--runs", type=int)
     options = parser.parse_args(arguments)
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> None:
     if options.until is not None:
         flags.append(f"-max_total_time={max(1, int(options.until - time.time()))}")
     mutator = {} if target.repair is None else {"custom_mutator": _mutator(target.repair)}
-    # libFuzzer writes what it finds into the first folder.
+    # libFuzzer adds new inputs to the first folder.
     atheris.Setup(
         [sys.argv[0], *flags, str(folder / "corpus"), str(folder / "seeds")], target.run, **mutator
     )
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _mutator(repair: Callable[[bytes], bytes]) -> Callable[[bytes, int, int], bytes]:
-    """Return what libFuzzer calls for every input: its own mutation, mostly repaired."""
+    """Return libFuzzer's custom mutator: its own mutation, then the repair for most inputs."""
     import atheris
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:

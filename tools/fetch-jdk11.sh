@@ -1,11 +1,11 @@
 #!/bin/sh
 # fetch-jdk11.sh FOLDER: unpack a JDK 11 into FOLDER, for Cassandra 2.1 to 4.1. Nothing is installed.
-# Newer Debians have no JDK 11, so it comes from Debian bullseye, through the mirror that this
-# machine uses and an apt root of its own.
+# Newer Debian releases have no JDK 11, so the packages come from Debian bullseye, from this machine's
+# mirror, through a separate apt root.
 set -eu
 [ -x "$1/bin/java" ] && exit
 command -v apt-get >/dev/null || {
-    echo "no apt-get to fetch a JDK 11 with: install one, and let JAVA11_HOME name it" >&2
+    echo "can't fetch a JDK 11 without apt-get: install a JDK 11 and set JAVA11_HOME" >&2
     exit 1
 }
 parent=$(dirname "$1")
@@ -20,7 +20,7 @@ mkdir -p "$root/etc/apt/apt.conf.d" "$root/etc/apt/preferences.d" "$root/etc/apt
 mirror=$(cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null |
     sed -n 's/^URIs: *\([^ ]*\/debian\)\/*$/\1/p; s/^deb \([^ ]*\/debian\)\/* .*/\1/p' | sed -n 1p)
 [ -n "$mirror" ] || {
-    echo "no Debian mirror in /etc/apt: install a JDK 11, and let JAVA11_HOME name it" >&2
+    echo "no Debian mirror in /etc/apt: install a JDK 11 and set JAVA11_HOME" >&2
     exit 1
 }
 cat >"$root/etc/apt/sources.list.d/bullseye.sources" <<SOURCES
@@ -45,7 +45,7 @@ for package in "$folder"/*.deb; do
     dpkg -x "$package" "$folder/files"
 done
 jdk=$(echo "$folder"/files/usr/lib/jvm/java-11-openjdk-*)
-# Debian keeps its configuration in /etc and links to it.
+# Debian's JDK has its configuration in /etc, with links to it: replace the links by copies.
 find "$jdk" -type l | while read -r link; do
     target=$(readlink "$link")
     case $target in

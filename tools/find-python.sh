@@ -1,8 +1,8 @@
 #!/bin/sh
-# find-python.sh VERSION   print a CPython of that version that can make virtual environments; for
-#                          3.11, any later python3 will do if there is none
+# find-python.sh VERSION   print a CPython of that version that can create virtual environments;
+#                          VERSION 3.11 falls back to a later python3
 # find-python.sh --others  print the versions above 3.11 that this machine has
-# Looked for on PATH and among pyenv's versions, whose shims on PATH may lead nowhere.
+# Searches PATH and pyenv's versions, because pyenv's shims on PATH may not work.
 
 usable() {
     "$1" -c "import sys, ensurepip, venv; sys.exit(

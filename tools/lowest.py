@@ -1,9 +1,9 @@
-"""Print the lowest version of each package that an extra of pyproject.toml asks for, pinned.
+"""Print the requirements of an extra of pyproject.toml, pinned to their lowest versions.
 
     python tools/lowest.py unit     # "anyio==4.16", "trio==0.32", ..
 
-Every requirement must have a lower bound, and nothing else: an upper one would have to be tested
-too. Extras of the project itself are followed.
+Every requirement must have a lower bound and nothing else, because an upper bound would need tests
+as well. Extras of the project that an extra includes are resolved too.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ _OWN = re.compile(r"(?P<name>[\w-]+)\[(?P<extras>[\w,-]+)\]")
 
 
 def pins(project: dict[str, Any], extra: str) -> list[str]:
-    """Return the pinned requirements of a project with one of its extras, sorted.
+    """Return the sorted, pinned requirements of a project with one of its extras.
 
     Arguments:
         project: the table ``project`` of a pyproject.toml.
         extra: the name of the extra.
 
     Raises:
-        ValueError: a requirement has another form than ``name>=version``, or two differ.
+        ValueError: a requirement is not of the form ``name>=version``, or a package has two lower
+            bounds.
     """
     found: dict[str, str] = {}
     waiting = list(project["dependencies"])

@@ -1,8 +1,8 @@
 #!/bin/sh
-# make-venv.sh FOLDER PYTHON: make a virtual environment, or say what is missing.
+# make-venv.sh FOLDER PYTHON: create a virtual environment; print what to install if PYTHON is empty.
 if [ -z "$2" ]; then
-    echo "No Python 3.11 or later that can make virtual environments." >&2
-    echo "Install one (Debian: apt install python3 python3-venv), or name it: make PYTHON=.." >&2
+    echo "No Python 3.11 or later that can create virtual environments was found." >&2
+    echo "Install one (Debian: apt install python3 python3-venv), or pass make PYTHON=.." >&2
     exit 1
 fi
 [ -x "$1/bin/python" ] && exit

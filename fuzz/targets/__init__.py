@@ -1,4 +1,4 @@
-"""The table of targets."""
+"""The table of fuzz targets."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["TARGETS", "Target"]
 
 
 class Target(NamedTuple):
-    """What is fuzzed, and what helps to fuzz it.
+    """A fuzz target.
 
     Attributes:
-        run: returns if the library keeps its word for these bytes, and raises if it does not.
-        seeds: yields inputs to begin with.
-        longest: how many bytes an input may have.
-        repair: puts right, after a mutation, what chance does not find; None where nothing is.
-        words: what mutations may insert.
+        run: returns if the library behaves as documented for these bytes, and raises otherwise.
+        seeds: returns the first inputs.
+        longest: the maximum length of an input, in bytes.
+        repair: corrects lengths and checksums after a mutation; None if inputs have neither.
+        words: byte strings that mutations may insert.
     """
 
     run: Callable[[bytes], None]

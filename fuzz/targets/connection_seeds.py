@@ -1,4 +1,4 @@
-"""Where the fuzzing of connections begins, and how mutated streams are repaired."""
+"""Seeds of the connection targets, and the repair of mutated streams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cqlproto.compression import Compressor
-# The streams on which a busy client waits for the kinds that answer one request.
+# By opcode of a response: the stream ids on which a busy client waits for it.
 _STREAMS = {
     Opcode.ERROR: 1,
     Opcode.READY: 5,
@@ -33,7 +33,7 @@ def _codec(name: str | None) -> Compressor | None:
 def _conveyed(
     frames: Sequence[tuple[int, int, int, int, bytes]], version: ProtocolVersion, name: str | None
 ) -> bytes:
-    """Return frames as they travel once a connection is open."""
+    """Return frames as bytes on an open connection: in segments on v5."""
     codec = _codec(name)
     if version.has_segments:
         return write_segments([write_frame(*parts) for parts in frames], codec)
@@ -47,14 +47,14 @@ def _conveyed(
 
 
 def _stream_of(opcode: int, body: bytes) -> int:
-    """Return the stream on which a busy client waits for such a response."""
+    """Return the stream id on which a busy client waits for this response."""
     if opcode == Opcode.RESULT:
         return {1: 4, 2: 2, 4: 3}.get(int.from_bytes(body[:4], "big"), 1)
     return _STREAMS.get(Opcode(opcode), 1)
 
 
 def client_seeds() -> Iterator[bytes]:
-    """Each response of the vectors on a stream where it is waited for; all kinds in one stream."""
+    """Each response of the vectors on a stream id that waits for it; then all of them together."""
     for number in range(9):
         version, name = kind(number)
         byte = version | RESPONSE_BIT
@@ -77,7 +77,7 @@ def client_seeds() -> Iterator[bytes]:
 
 
 def handshake_seeds() -> Iterator[bytes]:
-    """Handshakes that succeed, with and without credentials, and one that is refused."""
+    """Successful handshakes, with and without credentials, and a refused one."""
     for number in range(18):
         version, name = kind(number)
         byte = version | RESPONSE_BIT
@@ -131,7 +131,7 @@ def server_seeds() -> Iterator[bytes]:
             if frame.version == version and len(frame.body) < 200
         ]
         for index, request in enumerate(requests):
-            # The last versions spoken are all; without credentials the connection opens at once.
+            # The kind: all versions, and no credentials, so that the connection opens at once.
             head = bytes((2 + 3 * (4 | index & 11), index % 40, index % 3))
             yield head + begin + _conveyed([request], version, name)
         yield (
@@ -142,7 +142,7 @@ def server_seeds() -> Iterator[bytes]:
 
 
 def repair_replies(data: bytes) -> bytes:
-    """Put lengths right, and checksums where a busy client expects segments."""
+    """Correct lengths, and checksums if the busy client of this kind expects segments."""
     if len(data) < HEAD:
         return data
     version, compression = kind(data[0])
@@ -154,18 +154,18 @@ def repair_replies(data: bytes) -> bytes:
 
 
 def repair_handshake(data: bytes) -> bytes:
-    """Put lengths right, and checksums behind what opens the segments of v5."""
+    """Correct lengths, and checksums after the frame that starts v5's segments."""
     compression = kind(data[0])[1] if data else None
     return _repair_from(data, (Opcode.READY, Opcode.AUTHENTICATE), compression is not None)
 
 
 def repair_requests(data: bytes) -> bytes:
-    """As :func:`repair_handshake`, for the other direction: STARTUP opens the segments."""
+    """As :func:`repair_handshake`, for requests: segments start after STARTUP."""
     return _repair_from(data, (Opcode.STARTUP,), b"COMPRESSION" in data)
 
 
 def _repair_from(data: bytes, opens: Sequence[int], compressed: bool) -> bytes:
-    """Repair frames as far as the first that opens segments, and what follows it as such."""
+    """Repair frames up to the first whose opcode is in ``opens``, and segments after it."""
     position = HEAD
     while position + 9 <= len(data):
         version, opcode = data[position] & 0x7F, data[position + 4]

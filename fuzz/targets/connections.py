@@ -1,8 +1,8 @@
-"""Both ends of a connection, fed by a peer that may say anything.
+"""Targets for both ends of a connection, which receive arbitrary bytes.
 
-Whatever comes, in whatever pieces, becomes events or RemoteProtocolError: the same as if it had
-come at once, and the same error when asked again. Each input begins with three bytes: the kind of
-connection, and two sizes of the pieces that the stream is fed in.
+Received bytes become events or RemoteProtocolError. The result does not depend on how the bytes are
+cut into pieces, and a broken connection raises the same error again. Each input begins with three
+bytes: the kind of connection, and two sizes of the pieces.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ _PREPARED = Prepared(b"id", b"metadata id", BindMetadata(_METADATA.columns, (0,)
 
 
 class Run(NamedTuple):
-    """What became of a stream: its events, and the error that ended it."""
+    """The events of a stream, and the error that ended it."""
 
     events: list[Event]
     error: RemoteProtocolError | None
 
 
 class _Answers:
-    """What a server replies to each request, and the check of what it sends."""
+    """Replies of a server to each request, and checks of the bytes that it sends."""
 
     def __init__(self, server: ServerConnection, policy: int) -> None:
         self._server = server
@@ -120,7 +120,7 @@ class _Answers:
             self._begin_segments(event.message)
 
     def _begin_segments(self, startup: Startup) -> None:
-        """Read what is sent from now on in segments, if the version has them."""
+        """Expect segments in the bytes sent from now on, if the version has them."""
         if self._server.version.has_segments:
             codec = compressor("lz4") if "COMPRESSION" in startup.options else None
             self._reader = EnvelopeReader(max_body=1 << 28, responses=True, compressor=codec)
@@ -154,7 +154,7 @@ def _knows(token: bytes) -> bool:
 def _feed(
     end: ClientConnection | ServerConnection, parts: Iterable[bytes], policy: int | None = None
 ) -> Run:
-    """Feed all parts and the end of the stream to one end; check how it ends."""
+    """Feed all parts and the end of the stream to one end; check its last event or error."""
     react = _Answers(end, policy or 0) if isinstance(end, ServerConnection) else None
     events: list[Event] = []
     try:
@@ -186,26 +186,43 @@ def _stays_broken(end: ClientConnection | ServerConnection, error: RemoteProtoco
         try:
             event = end.next_event()
         except RemoteProtocolError as again:
-            require(again is error, "another error when asked again", error, again)
+            require(again is error, "the second call raises another error", error, again)
         else:
             raise Finding(f"{event!r} after {error!r}")
 
 
 def _compare(whole: Run, cut: Run) -> None:
-    require(len(whole.events) == len(cut.events), "other events by the cut", whole, cut)
+    require(
+        len(whole.events) == len(cut.events),
+        "cutting the stream changes the number of events",
+        whole,
+        cut,
+    )
     for one, other in zip(whole.events, cut.events, strict=True):
-        require(type(one) is type(other), "another event by the cut", one, other)
+        require(type(one) is type(other), "cutting the stream changes an event", one, other)
         for name in one.__slots__:
             mine, its = getattr(one, name), getattr(other, name)
             if isinstance(mine, RemoteProtocolError):
                 mine, its = repr(mine), repr(its)
-            require(mine == its, "another event by the cut", one, other)
-    require((whole.error is None) == (cut.error is None), "an error by the cut", whole, cut)
+            require(mine == its, "cutting the stream changes an event", one, other)
+    require(
+        (whole.error is None) == (cut.error is None),
+        "cutting the stream adds or removes an error",
+        whole,
+        cut,
+    )
     if whole.error is not None and cut.error is not None:
-        require(whole.error.error == cut.error.error, "another ERROR by the cut", whole, cut)
-        # This one shows what has come so far, which is more if it came at once.
+        require(
+            whole.error.error == cut.error.error, "cutting the stream changes an ERROR", whole, cut
+        )
+        # "not a CQL .." quotes the bytes received so far, and those depend on the cut.
         if not str(whole.error).startswith("not a CQL "):
-            require(str(whole.error) == str(cut.error), "another error by the cut", whole, cut)
+            require(
+                str(whole.error) == str(cut.error),
+                "cutting the stream changes the error",
+                whole,
+                cut,
+            )
 
 
 def kind(number: int) -> tuple[ProtocolVersion, str | None]:
@@ -217,7 +234,7 @@ def kind(number: int) -> tuple[ProtocolVersion, str | None]:
 
 
 def handshakes(data: bytes) -> None:
-    """A client's end from the first byte on: the kind says version, compression and credentials."""
+    """A client's handshake; the kind selects version, compression and credentials."""
     if len(data) < HEAD:
         return
     version, compression = kind(data[0])
@@ -237,7 +254,7 @@ def handshakes(data: bytes) -> None:
 
 @cache
 def opening(version: ProtocolVersion) -> tuple[bytes, ...]:
-    """Return what a server says before a client is ready."""
+    """Return the server's bytes of a handshake, until the client is ready."""
     body = bytearray()
     Supported(SUPPORTED).write_body(body, version)
     byte = version | RESPONSE_BIT
@@ -247,7 +264,7 @@ def opening(version: ProtocolVersion) -> tuple[bytes, ...]:
     )
 
 
-# One request of each kind, in the order of their stream ids, from 1 on.
+# One request of each kind, in the order of their stream ids, which begin with 1.
 _PARAMETERS = QueryParameters(Consistency.ONE)
 _REQUESTS: tuple[tuple[Request, ResultMetadata | None], ...] = (
     (Query("SELECT * FROM t", _PARAMETERS), None),
@@ -262,22 +279,22 @@ ORPHAN = len(_REQUESTS)
 
 
 def busy_client(version: ProtocolVersion, compression: str | None) -> ClientConnection:
-    """Return a client that is ready and waits for a reply to each kind of request."""
+    """Return a ready client that waits for a reply to each kind of request."""
     client: ClientConnection = _copy(_template(version, compression))
     return client
 
 
-# Where the classes are whose objects a connection consists of and changes.
+# Modules of the classes of a connection's mutable parts.
 _STATEFUL = ("cqlproto.connection.", "cqlproto.frames", "cqlproto.segments", "cqlproto._buffer")
 
 
 def _copy(part: Any, copied: dict[int, Any] | None = None) -> Any:
-    """Return a copy of a connection: a tenth of the work of making another one.
+    """Return a copy of a connection; this takes a tenth of the time of creating one.
 
     Arguments:
-        part: the connection, or what it consists of.
-        copied: the copies so far, by the id of what they are copies of: methods are kept beside the
-            object that they are of.
+        part: the connection, or a part of it.
+        copied: copies made so far, by the id of the original. Bound methods are copied with
+            the object that they are bound to.
     """
     copied = {} if copied is None else copied
     made_of = type(part)
@@ -311,7 +328,7 @@ def _template(version: ProtocolVersion, compression: str | None) -> ClientConnec
 
 
 def clients(data: bytes) -> None:
-    """A client's end that waits for replies: the kind says its version and compression."""
+    """A client that waits for replies; the kind selects version and compression."""
     if len(data) < HEAD:
         return
     version, compression = kind(data[0])
@@ -320,18 +337,22 @@ def clients(data: bytes) -> None:
     whole = _feed(client, [stream])
     other = busy_client(version, compression)
     _compare(whole, _feed(other, pieces(stream, data[1], data[2])))
-    require(client.in_flight == other.in_flight, "other streams in flight by the cut")
-    require(client.orphans == other.orphans, "other orphans by the cut")
-    require(0 <= client.in_flight <= len(_REQUESTS), "streams out of nowhere", client.in_flight)
+    require(client.in_flight == other.in_flight, "cutting the stream changes the streams in flight")
+    require(client.orphans == other.orphans, "cutting the stream changes the orphaned streams")
+    require(
+        0 <= client.in_flight <= len(_REQUESTS),
+        "more streams in use than requests sent",
+        client.in_flight,
+    )
     try:
         client.send(Options())
     except LocalProtocolError:
         return
-    raise Finding("a request is sent on a connection that is over")
+    raise Finding("a closed connection accepts a request")
 
 
 def servers(data: bytes) -> None:
-    """A server's end: the kind says which versions it speaks and how it answers."""
+    """A server's end; the kind selects its versions and its answers."""
     if len(data) < HEAD:
         return
     versions: Sequence[ProtocolVersion] = _VERSIONS[: 1 + data[0] % 3]

@@ -1,7 +1,7 @@
-"""Frames, segments and compression: what cuts and unpacks the bytes of a peer.
+"""Targets for the readers of frames and segments, and for compression.
 
-However a stream is cut, the same comes out of it. Frames and segments begin with three bytes of
-their own: an option, and two sizes of the pieces that the stream is fed in.
+A reader yields the same frames or segments wherever the stream is cut. Inputs of readers begin with
+three bytes: an option, and two sizes of the pieces.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COMPRESSORS = (LZ4, compressor("snappy"))
 _MAX_BODIES = (1 << 28, 200)
 _HEAD = 3
 
-# What a frame or segment yields, whether an error ended it, and how many bytes were left.
+# Frames or segments that were read, whether an error ended reading, and the bytes left over.
 _Frames = tuple[list[RawFrame], bool, int]
 _Segments = tuple[list[tuple[bytes, bool]], bool, int]
 
@@ -35,14 +35,14 @@ _Segments = tuple[list[tuple[bytes, bool]], bool, int]
 def _stays_broken(
     reader: FrameReader | EnvelopeReader | SegmentReader, error: RemoteProtocolError
 ) -> None:
-    """Check that an error comes again, whatever else comes."""
+    """Check that a reader raises the same error again, also after more data."""
     reader.feed(bytes(20))
     try:
         reader.read()
     except RemoteProtocolError as again:
-        require(str(again) == str(error), "another error when asked again", error, again)
+        require(str(again) == str(error), "the second call raises another error", error, again)
     else:
-        raise Finding(f"no error when asked again: {error}")
+        raise Finding(f"the second call raises no error, the first raised {error}")
 
 
 def _read_frames(reader: FrameReader | EnvelopeReader, parts: Iterable[bytes]) -> _Frames:
@@ -59,7 +59,7 @@ def _read_frames(reader: FrameReader | EnvelopeReader, parts: Iterable[bytes]) -
 
 
 def frames(data: bytes) -> None:
-    """FrameReader: any cut gives the same frames, and they are what came, byte by byte."""
+    """FrameReader: cuts don't change the frames, and the frames have the bytes of the input."""
     if len(data) < _HEAD:
         return
     max_body = _MAX_BODIES[data[0] >> 1 & 1]
@@ -69,7 +69,7 @@ def frames(data: bytes) -> None:
     cut = _read_frames(
         FrameReader(max_body=max_body, responses=responses), pieces(stream, data[1], data[2])
     )
-    require(whole == cut, "frames differ by the cut", whole, cut)
+    require(whole == cut, "cutting the stream changes the frames", whole, cut)
     found, failed, left = whole
     written = b"".join([bytes(frame) for frame in found])
     require(stream.startswith(written), "frames are not what came", stream, written)
@@ -78,7 +78,7 @@ def frames(data: bytes) -> None:
 
 
 def frame_seeds() -> Iterator[bytes]:
-    """Each frame in pieces of other sizes, and several in one stream."""
+    """Each frame, in pieces of various sizes, and several frames in one stream."""
     found = vectors.frames()
     for index, frame in enumerate(found):
         yield bytes((frame.version >> 7, index % 11, index % 7)) + bytes(frame)
@@ -88,7 +88,7 @@ def frame_seeds() -> Iterator[bytes]:
 
 
 def repair_frame_stream(data: bytes) -> bytes:
-    """Put lengths right behind the bytes of the target's own."""
+    """Correct lengths after the three bytes that the target reads itself."""
     return data[:_HEAD] + repair_frames(data[_HEAD:])
 
 
@@ -107,14 +107,14 @@ def _read_segments(reader: SegmentReader, parts: Iterable[bytes]) -> _Segments:
 
 
 def segments(data: bytes) -> None:
-    """SegmentReader: any cut gives the same segments, and they can be written again."""
+    """SegmentReader: cuts don't change the segments, and the segments can be written again."""
     if len(data) < _HEAD:
         return
     codec = LZ4 if data[0] & 1 else None
     stream = data[_HEAD:]
     whole = _read_segments(SegmentReader(codec), [stream])
     cut = _read_segments(SegmentReader(codec), pieces(stream, data[1], data[2]))
-    require(whole == cut, "segments differ by the cut", whole, cut)
+    require(whole == cut, "cutting the stream changes the segments", whole, cut)
     found, _, left = whole
     require(left <= len(stream), "bytes are made up", left)
     for payload, self_contained in found:
@@ -125,7 +125,7 @@ def segments(data: bytes) -> None:
 
 
 def envelopes(data: bytes) -> None:
-    """EnvelopeReader: any cut gives the same frames, and they travel in segments again."""
+    """EnvelopeReader: cuts don't change the frames, and the frames round-trip through segments."""
     if len(data) < _HEAD:
         return
     codec = LZ4 if data[0] & 1 else None
@@ -138,14 +138,14 @@ def envelopes(data: bytes) -> None:
 
     whole = _read_frames(reader(), [stream])
     cut = _read_frames(reader(), pieces(stream, data[1], data[2]))
-    require(whole == cut, "frames in segments differ by the cut", whole, cut)
+    require(whole == cut, "cutting the stream changes the frames in segments", whole, cut)
     written = write_segments([bytes(frame) for frame in whole[0]], codec)
     again = _read_frames(reader(), [written])
     require(again == (whole[0], False, 0), "frames travel otherwise", whole[0], again)
 
 
 def segment_seeds() -> Iterator[bytes]:
-    """Each segment, and frames of several kinds in segments of both kinds."""
+    """Each segment, and several frames in segments with and without compression."""
     for index, packed in enumerate(vectors.segments()):
         lz4 = packed.compression == "lz4"
         for responses in (0, 2):
@@ -164,7 +164,7 @@ def segment_seeds() -> Iterator[bytes]:
 
 
 def repair_segment_stream(data: bytes) -> bytes:
-    """Put lengths and checksums right behind the bytes of the target's own."""
+    """Correct lengths and checksums after the three bytes that the target reads itself."""
     if len(data) < _HEAD:
         return data
     return data[:_HEAD] + repair_segments(data[_HEAD:], compressed=bool(data[0] & 1))
@@ -174,7 +174,7 @@ _LIMITS = (1 << 28, 1 << 16, 1000, 10)
 
 
 def compression(data: bytes) -> None:
-    """LZ4 and Snappy: within the limit or refused; what is unpacked packs again."""
+    """LZ4 and Snappy: bodies above the limit are refused, others can be compressed again."""
     if not data:
         return
     codec = _COMPRESSORS[data[0] & 1]

@@ -1,6 +1,7 @@
-"""Messages: every opcode of both directions, in every version.
+"""Targets for messages: every opcode of both directions, in every version.
 
-What can be read can be written, or writing refuses it, and what was written reads as the same.
+A message that was read can be written, unless writing refuses it, and the written bytes read as the
+same message.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ RESPONSES = (
 )
 _PREFIXES = FLAG_TRACING | FLAG_PAYLOAD | FLAG_WARNING
 
-# What a client may already know of the rows to come.
+# Column metadata that a client may already have when rows arrive.
 _KNOWN = (
     None,
     ResultMetadata.of([Column("ks", "t", "a", NATIVE_TYPES["int"])], ProtocolVersion.V4),
@@ -64,7 +65,7 @@ _KNOWN = (
 
 
 def requests(data: bytes) -> None:
-    """Every request: its kind and version in the first byte, its header's flags in the second."""
+    """Requests; the first byte selects opcode and version, the second the flags of the header."""
     if len(data) < 2:
         return
     version = VERSIONS[data[0] % 3]
@@ -89,7 +90,7 @@ def requests(data: bytes) -> None:
 
 
 def responses(data: bytes) -> None:
-    """Every response: its kind and version in the first byte, its header's flags in the second."""
+    """Responses; the first byte selects opcode and version, the second the flags of the header."""
     if len(data) < 3:
         return
     version = VERSIONS[data[0] % 3]
@@ -137,7 +138,7 @@ def _read(
 
 
 def _compare(plain: Response | None, hinted: Response | None, known: ResultMetadata | None) -> None:
-    """Check that known metadata changes nothing but what rows without any are taken for."""
+    """Check that cached metadata is used only for rows that come without metadata."""
     if isinstance(plain, Rows) and plain.metadata is None and isinstance(hinted, Rows):
         fits = known is not None and known.column_count == plain.column_count
         require(hinted.metadata is (known if fits else None), "rows take on other metadata", hinted)
@@ -157,7 +158,7 @@ def request_seeds() -> Iterator[bytes]:
 
 
 def response_seeds() -> Iterator[bytes]:
-    """The responses of the vectors, and rows that are described by what is known."""
+    """The responses of the vectors, and rows without metadata whose columns are cached."""
     for index, frame in enumerate(vectors.frames()):
         if frame.version & 0x80:
             number = RESPONSES.index(Opcode(frame.opcode)) * 3 + (frame.version & 0x7F) - 3

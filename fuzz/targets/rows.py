@@ -1,4 +1,4 @@
-"""Rows and parameters: what is compiled for a list of columns, beside the plain loop."""
+"""Targets that compare compiled row decoders and parameter packers with the generic loop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class _Pair(NamedTuple):
-    """A class of a user's: two of the columns by name, one of which may be missing."""
+    """A row class of a user: two columns by name, one of them optional."""
 
     c1: Any
     c0: Any = None
@@ -51,8 +51,8 @@ def _columns(types: Sequence[int]) -> tuple[Column, ...]:
     )
 
 
-# Lists of columns that are named by one byte, so that their decoders are compiled once: each type
-# alone, runs of numbers, numbers between others.
+# Column lists that one byte selects, so that their decoders are compiled once: each type alone,
+# runs of numbers, numbers between other types.
 _LISTS: tuple[tuple[Column, ...], ...] = (
     *[_columns([number]) for number in range(_COUNT)],
     *[_columns([first % 20, (first * 7 + 3) % 20]) for first in range(20)],
@@ -78,7 +78,7 @@ def _outcome(decode: Callable[[Rows], list[Any]], message: Rows) -> _Outcome:
 
 
 def _compare(target: Any, columns: Sequence[Column], made: _Outcome, plain: _Outcome) -> None:
-    """Check what a target makes of rows against the tuples of the plain loop."""
+    """Compare the rows of a target with the tuples of the generic loop."""
     require(made[1] == plain[1], "another error", made[1], plain[1])
     if made[0] is None or plain[0] is None:
         require(made[0] is plain[0], "rows on one side", made, plain)
@@ -101,9 +101,9 @@ def _compare(target: Any, columns: Sequence[Column], made: _Outcome, plain: _Out
 
 
 def rows(data: bytes) -> None:
-    """Compiled decoders give what the plain loop gives, or raise what it raises, for any target.
+    """Compiled decoders return or raise the same as the generic loop, for every row target.
 
-    The columns are the message's own, or a list that stands in the table.
+    The columns come from the message or from the table of column lists.
     """
     if len(data) < 3:
         return
@@ -143,7 +143,7 @@ def rows(data: bytes) -> None:
 
 
 def row_seeds() -> Iterator[bytes]:
-    """The rows of the vectors, and rows of cells of each list of columns."""
+    """The rows of the vectors, and rows of cells for each column list."""
     for frame in vectors.frames():
         if frame.opcode == 0x08 and frame.body[:4] == b"\0\0\0\x02" and not frame.flags:
             for target in range(len(_TARGETS)):
@@ -168,7 +168,7 @@ def _cell(cell: bytes | None) -> bytes:
 
 @cache
 def _binder(number: int, version: ProtocolVersion) -> Binder:
-    """Return a binder that was used so often that its packer is compiled."""
+    """Return a binder that was used often enough to have compiled its packer."""
     bind = BindMetadata(_LISTS[number])
     prepared = Prepared(b"statement", b"result", bind, ResultMetadata((), b"", False))
     parameters = QueryParameters(Consistency.ONE, page_size=5000, timestamp=1)
@@ -188,9 +188,9 @@ def _packed(pack: Callable[[int, Sequence[Any]], bytes], values: Sequence[Any]) 
 
 
 def parameters(data: bytes) -> None:
-    """Compiled packers give the frame of the plain loop, or raise what it raises.
+    """Compiled packers write the same frame as the generic loop, or raise the same error.
 
-    Values are what cells of each marker's type mean, or those of the marker before.
+    Each value is decoded from a cell of its marker's type, or is the value of the marker before.
     """
     if len(data) < 2:
         return

@@ -1,4 +1,4 @@
-"""Texts: statements as the client looks at them, and the tokens of pages."""
+"""Targets for texts: the client's analysis of statements, and page tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VERBS = ("INSERT", "UPDATE", "DELETE", "BEGIN")
 
 
 def statements(data: bytes) -> None:
-    """Statements: tokens stand in the text in their order, and what is no token says nothing."""
+    """Statements: tokens are in the text, in order; comments between them change nothing."""
     text = data.decode(errors="replace")
     position = 0
     for kind, token in tokens(text):
@@ -36,7 +36,7 @@ _TOKENS = PageToken("SELECT * FROM t WHERE a = ?", "ks", [b"cell", None])
 
 
 def page_tokens(data: bytes) -> None:
-    """Tokens: only one that was written is read, and as what it was written of."""
+    """Page tokens: only tokens that the client writes can be read, and round-trip."""
     written = _TOKENS.write(data)
     require(written is not None and _TOKENS.read(written) == data, "another state", written)
     try:
@@ -56,7 +56,7 @@ def statement_seeds() -> Iterator[bytes]:
 
 
 def token_seeds() -> Iterator[bytes]:
-    """Tokens, and what they stand for."""
+    """Page tokens, and the parts of one."""
     for state in (b"", b"\0\x10state", bytes(range(64))):
         written = _TOKENS.write(state)
         assert written is not None

@@ -1,4 +1,4 @@
-"""Types and their cells: names and options, and the decoder and encoder of each type."""
+"""Targets for types: their names and options, and the decoder and encoder of each type."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _UDTS["nested"] = UserType(
 )
 _PERSON = UserType(_KEYSPACE, "person", (("name", _TEXT), ("address", _UDTS["address"])))
 
-# Types that are quickly named by one byte; the first are the native ones.
+# Types that one byte selects; the native types come first.
 TYPES: tuple[CQLType, ...] = (
     *NATIVE_TYPES.values(),
     CustomType("com.example.Opaque"),
@@ -83,7 +83,7 @@ TYPES: tuple[CQLType, ...] = (
     VectorType(_UDTS["address"], 1),
 )
 
-# What a peer may send in a cell and nobody may bind: the reasons of the encoders say so.
+# Texts of encoder errors for values that a peer may send but a user may not bind.
 _REFUSED = (
     "null is not possible in a collection",
     "must be a UUID of version 1, not ",
@@ -91,7 +91,7 @@ _REFUSED = (
 
 
 def _type_of(mode: int, data: bytes) -> tuple[CQLType, bytes] | None:
-    """Take a type from the front of ``data``: by number, as an option, as CQL or as a class."""
+    """Read a type from the front of ``data``: a number, an [option], a CQL text or a class name."""
     if not data:
         return None
     if mode == 0:
@@ -108,7 +108,7 @@ def _type_of(mode: int, data: bytes) -> tuple[CQLType, bytes] | None:
 
 
 def cells(data: bytes) -> None:
-    """Decoders: a value or RemoteProtocolError; the value is written, and reads as the same."""
+    """Decoders return a value or raise RemoteProtocolError; the value round-trips."""
     named = _type_of(data[0] & 3, data[1:]) if data else None
     if named is None:
         return
@@ -156,7 +156,7 @@ def _duration(data: bytes) -> Any:
         return Duration(abs(days))
 
 
-# Values that a user may bind, whatever the type of the marker.
+# Values to bind to markers of any type.
 _MAKERS: tuple[Callable[[bytes], Any], ...] = (
     bytes,
     lambda data: data.decode(errors="replace"),
@@ -196,9 +196,9 @@ def _has_sets(cql_type: CQLType) -> bool:
 
 
 def bindings(data: bytes) -> None:
-    """Encoders: any value is written, and then reads and writes as the same, or refused.
+    """Encoders refuse a value, or write a cell that round-trips.
 
-    The value is one of several kinds, made of the bytes, or what they mean to another type.
+    The value is made from the bytes, or decoded from them as another type.
     """
     if len(data) < 3:
         return
@@ -218,13 +218,13 @@ def bindings(data: bytes) -> None:
         require(str(exc), "no text for an error")
         return
     again = encode(decode(written))
-    # Members that were bound in another order than the type's are read as a set, which has none.
+    # Members bound in another order than the type's own still read as a set, which has no order.
     same = sorted if _has_sets(cql_type) else bytes
     require(same(again) == same(written), "another cell", cql_type, value, written, again)
 
 
 def options(data: bytes) -> None:
-    """[option]: a type or RemoteProtocolError; what is written reads as the same type."""
+    """[option]: a type or RemoteProtocolError; the type round-trips."""
     reader = Reader(data)
     try:
         cql_type = read_option(reader)
@@ -243,14 +243,14 @@ def options(data: bytes) -> None:
 
 
 def _usable(cql_type: CQLType) -> None:
-    """Check that a type from a peer can be printed, kept and given a decoder and an encoder."""
+    """Check that a type from a peer can be printed and hashed, and has a decoder and an encoder."""
     require(str(cql_type) or cql_type == CustomType(""), "no text for a type")
     decoder(cql_type)
     encoder(cql_type)
 
 
 def class_names(data: bytes) -> None:
-    """Java class names: always a type, which has a name that stands for it."""
+    """Java class names: every text is a type, and the type's class name reads as the same type."""
     cql_type = parse_class_name(data.decode(errors="replace"))
     _usable(cql_type)
     name = class_name(cql_type)
@@ -258,7 +258,7 @@ def class_names(data: bytes) -> None:
 
 
 def type_strings(data: bytes) -> None:
-    """CQL: a type or LocalProtocolError; its text stands for it."""
+    """CQL types: a type or LocalProtocolError; the type's text reads as the same type."""
     try:
         cql_type = parse_type(data.decode(errors="replace"), _KEYSPACE, _UDTS)
     except LocalProtocolError:
@@ -276,7 +276,7 @@ def type_strings(data: bytes) -> None:
 
 
 def _can_be_said(cql_type: CQLType) -> bool:
-    """Whether CQL has words for a type: a quoted class can stand for one that it does not know."""
+    """Whether a type's text is CQL: a quoted class may be a type that CQL has no name for."""
     if isinstance(cql_type, ListType | SetType | VectorType):
         return _can_be_said(cql_type.element)
     if isinstance(cql_type, MapType):
@@ -293,12 +293,12 @@ def _collection(cells: list[bytes], per_item: int) -> bytes:
     return (len(cells) // per_item).to_bytes(4, "big") + b"".join(parts)
 
 
-# As deep as types may be, and one deeper.
+# Nested to the maximum depth, and one level deeper.
 _DEPTHS = (MAX_DEPTH, MAX_DEPTH + 1)
 
 
 def cell_seeds() -> Iterator[bytes]:
-    """The cells of the vectors, under their type by number, option, text and class."""
+    """The cells of the vectors; the type is given as number, [option], CQL text and class name."""
     for cql_type, cell in vectors.values():
         if cql_type in TYPES:
             yield bytes((0, TYPES.index(cql_type))) + cell
@@ -315,7 +315,7 @@ def cell_seeds() -> Iterator[bytes]:
     for cql_type, cell in vectors.values():
         by_type.setdefault(cql_type, []).append(cell)
     for number, cql_type in enumerate(TYPES):
-        # In an order that is not the type's, and some of them twice.
+        # In another order than the type's, some of them twice.
         if isinstance(cql_type, ListType | SetType):
             members = by_type.get(cql_type.element, [b"\x02bc", b"\x02ab"])[-3:]
             yield bytes((0, number)) + _collection(members, 1)
@@ -330,7 +330,7 @@ def cell_seeds() -> Iterator[bytes]:
 
 
 def binding_seeds() -> Iterator[bytes]:
-    """Every way to make a value, for every type, and the cells of the vectors."""
+    """Every kind of value for every type, and the cells of the vectors."""
     for maker in range(len(_MAKERS)):
         for number in range(len(TYPES)):
             yield bytes((maker, number)) + b"1.5e3"
@@ -342,7 +342,7 @@ def binding_seeds() -> Iterator[bytes]:
 
 
 def option_seeds() -> Iterator[bytes]:
-    """The types of the table as options."""
+    """The types of the table as [option]s."""
     for cql_type in TYPES:
         for version in ProtocolVersion:
             out = bytearray()
@@ -357,7 +357,7 @@ _PACKAGE = "org.apache.cassandra.db.marshal."
 
 
 def class_seeds() -> Iterator[bytes]:
-    """The types of the table as classes, with and without their package."""
+    """The types of the table as Java class names, with and without the package."""
     for cql_type in TYPES:
         name = class_name(cql_type)
         yield name.encode()
