@@ -110,7 +110,12 @@ def snapshot(session: Session) -> SessionSnapshot:
     due = _due(context.timer.deadlines)
     alarms = [each for each in due if isinstance(each, Alarm)]
     regular = cluster._connections
-    regular_alarms = (regular._queue_alarm, regular._sweep_alarm, regular._heartbeat_alarm)
+    regular_alarms = (
+        regular._queue_alarm,
+        regular._sweep_alarm,
+        regular._heartbeat_alarm,
+        cluster._waiters._alarm,
+    )
     connections = [_connection(each) for pool in cluster.pools.values() for each in pool.all]
     if cluster.control is not None and cluster.control._tables is not None:
         connections.append(_connection(cluster.control._tables.connection, control=True))

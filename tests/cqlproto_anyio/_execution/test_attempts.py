@@ -382,7 +382,7 @@ async def test_a_wait_for_a_connection_counts() -> None:
     cluster = FakeCluster(1)
     [host] = cluster.hosts
     script = Script(cluster)
-    async with session_on(cluster) as session:
+    async with session_on(cluster, connect_timeout=60.0) as session:
         await connected(session, cluster.hosts)
         host.vanish()
         host.cut()
