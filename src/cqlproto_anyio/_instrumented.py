@@ -99,15 +99,15 @@ class ObservedSession(Session):
         failures = getattr(answer, "attempts", ())
         host = getattr(answer, "host", "")
         attempts = 1 + len(failures)
-        told: Any = error if isinstance(error, DatabaseError) else answer
-        tracing_id = getattr(told, "tracing_id", None)
+        source: Any = error if isinstance(error, DatabaseError) else answer
+        tracing_id = getattr(source, "tracing_id", None)
         if isinstance(error, CQLError):
             sent = error.host and not isinstance(error, Overloaded)
             attempts = len(error.attempts) or (1 if sent else 0)
             host = error.host or ""
         elif isinstance(error, Exception):  # a wrong argument
             attempts = 0
-        settings = self._told_settings(keywords)
+        settings = self._record_settings(keywords)
         tell(
             RequestRecord(
                 verb,
@@ -120,12 +120,12 @@ class ObservedSession(Session):
                 len(getattr(answer, "rows", ())),
                 error,
                 tracing_id,
-                getattr(told, "warnings", ()),
-                getattr(told, "tracing_ids", () if tracing_id is None else (tracing_id,)),
+                getattr(source, "warnings", ()),
+                getattr(source, "tracing_ids", () if tracing_id is None else (tracing_id,)),
             )
         )
 
-    def _told_settings(self, keywords: dict[str, Any]) -> Settings:
+    def _record_settings(self, keywords: dict[str, Any]) -> Settings:
         """Return the settings of a call; the session's if the options of the call are wrong."""
         options = {name: keywords[name] for name in OPTION_NAMES & keywords.keys()}
         try:

@@ -1,4 +1,4 @@
-"""The types of a session's verbs, for the session itself and for whatever takes its place."""
+"""The types of a session's verbs, for sessions and for objects that stand in for one."""
 
 from __future__ import annotations
 

@@ -215,8 +215,8 @@ async def settle(
             # reads at the same time make each other's Paxos rounds fail
             pause = backoff(_FIRST_PAUSE, attempt, _LONGEST_PAUSE)
             await anyio.sleep(pause * random.uniform(0.5, 1.0))
-    said = "no answer came" if failure is None else f"{type(failure).__name__}: {failure}"
-    error.add_note(f"no read succeeded that could settle it: {said}")
+    reason = "no answer came" if failure is None else f"{type(failure).__name__}: {failure}"
+    error.add_note(f"no read succeeded that could settle it: {reason}")
     raise error from error.__cause__ or failure
 
 
@@ -234,11 +234,11 @@ def _check(error: object, query: object, applied: object, grace: object) -> floa
         raise UsageError("the query of settle() must be the SELECT of the row, not the statement")
     failed = getattr(error, "query", None)
     if isinstance(failed, str) and failed:
-        said = read_statement(failed)
+        write = read_statement(failed)
         # the text of a batch doesn't say whether its statements are conditional
-        if not said.conditional and said.verb != "BEGIN":
+        if not write.conditional and write.verb != "BEGIN":
             raise UsageError(
-                f"the statement that failed has no condition (IF): whether a {said.verb} without"
+                f"the statement that failed has no condition (IF): whether a {write.verb} without"
                 " one was applied can't be read back"
             )
     return seconds

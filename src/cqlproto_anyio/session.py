@@ -1,9 +1,9 @@
 """The session: the client's main object, made by :func:`connect`.
 
-All tasks of a program share one session, for as long as the program runs. The verbs are here:
-``execute``, ``page``, ``stream``, ``prepare`` and ``batch``. So is the fast path of ``execute``:
-find the statement, pack the values, select a connection, wait for the reply, decode it. All that
-is less simple (retries, further pages, statements to be prepared) is in ``_execution``.
+All tasks of a program share one session, for as long as the program runs. This module has the
+verbs ``execute``, ``page``, ``stream``, ``prepare`` and ``batch``, and the fast path of
+``execute``: find the statement, pack the values, select a connection, wait for the reply, decode
+it. The rest (retries, further pages, statements to be prepared) is in ``_execution``.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class Session(SessionLifecycle):
         return await self._resume(request, event, target)
 
     async def _resume(self, request: Request, outcome: Outcome, target: Any) -> Result[Any]:
-        """Continue with a request that the fast path has sent and can't finish by itself."""
+        """Continue with a request that the fast path has sent and can't finish."""
         call = Call.resumed(self._context, request, target)
         return await call.collect(await call.answer(request, outcome, None))
 
@@ -248,7 +248,7 @@ class Session(SessionLifecycle):
     async def prepare(self, query: str, /, *, row: Any = None) -> Prepared[Any]:
         """Prepare a statement; tasks that prepare the same one at the same time share a request.
 
-        This isn't needed for speed: ``execute`` prepares statements with parameters by itself.
+        This isn't needed for speed: ``execute`` prepares statements with parameters itself.
         ``prepare`` raises errors early, tells the types of bind markers and columns, and keeps a
         row target with the statement.
 

@@ -1,4 +1,4 @@
-"""The cluster as a session uses it: what knows the hosts, connects to them and chooses among them.
+"""The cluster as a session uses it: the hosts, their connections, and the choice among them.
 
 The control connection reads the topology. :class:`HostPools` keeps a pool for each host in use,
 :class:`Connections` opens and serves their connections, the :class:`Selector` chooses one for each

@@ -66,8 +66,10 @@ SOON = 5.0
 
 
 class Owner(Protocol):
-    """Whom the control connection informs and asks. It is called synchronously; what it raises is
-    logged."""
+    """Gets the control connection's events and answers its questions.
+
+    The methods are called synchronously. Their exceptions are logged.
+    """
 
     def topology_changed(self, topology: Topology) -> None:
         """The hosts or the keyspaces have changed."""

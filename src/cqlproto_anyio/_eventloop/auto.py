@@ -17,7 +17,7 @@ def current_backend() -> Backend:
     Raises:
         RuntimeError: no event loop of a known kind is running.
     """
-    trio = sys.modules.get("trio")  # who runs in trio has imported it
+    trio = sys.modules.get("trio")  # a program that runs trio has imported it
     if trio is not None and trio.lowlevel.in_trio_task():
         from cqlproto_anyio._eventloop._trio import TrioBackend
 

@@ -36,7 +36,7 @@ _registered = False
 def watch(session: Forkable, /) -> None:
     """Call ``session.forked()`` in every child of this process, for as long as it lives.
 
-    Children of children are told as well. It isn't kept alive by this.
+    Forks of the child call it as well. The object isn't kept alive.
     """
     global _registered
     _watched.add(session)

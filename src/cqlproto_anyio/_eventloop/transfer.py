@@ -66,6 +66,6 @@ class Transfer(Protocol):
 
 
 def cause_of(exc: BaseException) -> str:
-    """Return what the operating system said of a broken transport."""
-    told = exc.__cause__ if isinstance(exc.__cause__, OSError) else exc
-    return getattr(told, "strerror", None) or str(told) or "the connection was reset"
+    """Return the operating system's reason for a broken transport."""
+    error = exc.__cause__ if isinstance(exc.__cause__, OSError) else exc
+    return getattr(error, "strerror", None) or str(error) or "the connection was reset"

@@ -1,7 +1,7 @@
-"""The attempts of one request: sent to one host after the other until one answers.
+"""The attempts at one request, at one host after another until one answers.
 
-:mod:`walk` decides where the next attempt goes. A host that answers UNPREPARED hasn't failed: it is
-sent the statement, and then the request again.
+:mod:`walk` decides where the next attempt goes. A host that answers UNPREPARED hasn't failed: the
+statement is prepared there, and the request is sent to the same host again.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ __all__ = ["MAX_PREPARATIONS", "Attempts", "Outcome"]
 # The result of an attempt: an answer, which may be an ERROR, or a failure of the host.
 Outcome: TypeAlias = "ResponseReceived | CQLError"
 
-# How often a statement is prepared at a host that keeps forgetting it, for its cache is too small.
+# How often a statement is prepared at one host that keeps forgetting it (its cache is too small).
 MAX_PREPARATIONS = 3
-# After a statement was prepared anew because a value didn't fit, and its markers were the same: for
-# how long further values that don't fit are refused without that, in seconds.
+# Seconds for which values that don't fit are refused at once, after the statement was prepared
+# again for such a value and its markers were unchanged.
 _SOUND = 1.0
 
 
@@ -58,7 +58,8 @@ class Attempts(Walk):
     Attributes:
         answered: the request that was answered last.
         change: how the statement's markers have changed during the call, or None.
-        unstamped: whether the clock is too far behind the session's timestamps to make another.
+        unstamped: whether the node makes the timestamp: the clock is too far behind the session's
+            latest timestamp.
     """
 
     answered: Request
@@ -85,21 +86,21 @@ class Attempts(Walk):
         raise NotImplementedError
 
     async def renewed(self) -> bool:
-        """Prepare the statement anew after a value didn't fit, or the server called it invalid.
+        """Prepare the statement again after a value didn't fit, or the server answered INVALID.
 
         Returns:
-            whether the markers have changed, so that the values are to be packed again.
+            whether the markers have changed, so that the values must be packed again.
         """
         raise NotImplementedError
 
     # -- preparing
 
     async def learn(self, connection: Connection, renew: Statement | None) -> Statement:
-        """Return the call's statement, prepared at any host; raises what :class:`Preparation` does.
+        """Prepare the call's statement at any host; raises what :meth:`Preparation.run` does.
 
         Arguments:
             connection: where to begin.
-            renew: the statement, if it is known and has to be prepared anew.
+            renew: the statement, if it is known and has to be prepared again.
         """
         return await Preparation(self, self.query).run(connection, renew)
 
@@ -108,10 +109,10 @@ class Attempts(Walk):
         await Preparation(self, statement.query, shared=False).teach(statement, connection)
 
     async def renew(self, statement: Statement) -> bool:
-        """Prepare a statement anew that a value didn't fit; return whether its markers changed.
+        """Prepare a statement again after a value didn't fit; return whether its markers changed.
 
-        A type may have been altered without an event that says so. A value that is simply wrong
-        causes this as well, so it is done once in a while.
+        The client may have missed the event about an altered type. A wrong value leads here as
+        well: :data:`_SOUND` limits how often the statement is prepared for one.
         """
         bind = statement.prepared.bind
         preparation = Preparation(self, statement.query, shared=False)
@@ -124,8 +125,8 @@ class Attempts(Walk):
         statement.sound_until = self.context.timer.clock() + _SOUND
         return False
 
-    def tell_change(self, statement: Statement, markers: Sequence[Column]) -> bool:
-        """Return whether a statement's markers have changed; keep how, for errors."""
+    def record_change(self, statement: Statement, markers: Sequence[Column]) -> bool:
+        """Return whether a statement's markers have changed; describe the change for errors."""
         now = statement.prepared.bind.columns
         if now is markers or now == markers:
             return False
@@ -147,13 +148,13 @@ class Attempts(Walk):
     # -- attempts
 
     def submit(self, request: Request, connection: Connection) -> None:
-        """Send a request that was filled; raises what :meth:`Connection.submit` does."""
+        """Send a filled request; raises what :meth:`Connection.submit` does."""
         self.mark_tried(connection)
         connection.submit(request)
         self.context.timer.keep_deadline(request)
 
     async def first(self, request: Request, paging_state: bytes | None) -> Outcome:
-        """Make the first attempt; pass its outcome to :meth:`answer`."""
+        """Make the first attempt; :meth:`answer` takes the outcome."""
         try:
             if self.conditional and self.settings.timestamps is not None:
                 await self.context.outlast_writes(self.new_request())
@@ -175,14 +176,14 @@ class Attempts(Walk):
 
         Raises:
             RequestTimeout, SessionClosed, Overloaded, UsageError, ValueConversionError,
-                ResponseTooLarge: no other attempt is made after it.
+                ResponseTooLarge: no other attempt follows these errors.
         """
         try:
             try:
                 self.fill(request, paging_state, connection)
                 self.submit(request, connection)
                 return await self.wait(request, paging_state)
-            except ClockBehind:  # raised by the packer: the node makes the timestamp
+            except ClockBehind:  # raised by the packer; the node makes the timestamp instead
                 self.unstamped = True
                 request.again()
                 self.fill(request, paging_state, connection)
@@ -192,7 +193,7 @@ class Attempts(Walk):
             return exc
 
     async def wait(self, request: Request, paging_state: bytes | None) -> ResponseReceived:
-        """Return the reply to a request under way, with speculative attempts if they are on."""
+        """Return the reply to a request under way; make speculative attempts if these are on."""
         speculation = self.settings.speculation
         event: ResponseReceived
         if speculation is None or not self.idempotent:
@@ -239,10 +240,10 @@ class Attempts(Walk):
     async def answer(
         self, request: Request, outcome: Outcome, paging_state: bytes | None
     ) -> ResponseReceived:
-        """Return the reply to the request, after further attempts if need be.
+        """Return the reply to the request, after further attempts if necessary.
 
         Arguments:
-            request: what was sent.
+            request: the request that was sent.
             outcome: the outcome of the first attempt.
             paging_state: the paging state of the page, or None for the first one.
 
@@ -302,17 +303,17 @@ class Attempts(Walk):
             )
             self.context.retries += 1
             request.again()
-            preparations = 0  # it may be another host, which doesn't know the statement either
+            preparations = 0  # another host may not know the statement either
             outcome = await self._attempt(request, paging_state, connection)
 
     def _may_yet_answer(self, error: CQLError, connection: Connection) -> bool:
-        """Whether the only host was too slow to prepare a statement, and the call has time left."""
+        """Whether the only host left was too slow to prepare a statement but is still connected."""
         silent = isinstance(error, ConnectionFailed) and error.stage == SILENT
         return silent and connection.lost is None and self.next_connection() is None
 
     @property
     def idempotent(self) -> bool:
-        """Whether the request may be sent to two hosts at once."""
+        """Whether two hosts may execute the request."""
         return self.reads or (self.settings.idempotent and not self.conditional)
 
     @property
@@ -329,7 +330,7 @@ class Attempts(Walk):
         return error
 
     def _refuse_keyspace(self, request: Request) -> None:
-        """Close a connection whose keyspace a statement has changed, and raise UsageError."""
+        """Close the connection, whose keyspace a statement has changed, and raise UsageError."""
         reason = "a statement changed the connection's keyspace, which was closed for it"
         if request.connection is not None:
             request.connection.give_up(reason)

@@ -1,8 +1,8 @@
-"""A statement with its parameters: prepared when it has to be, its values fitted and packed.
+"""A statement with its parameters: prepares the statement if needed, matches and packs the values.
 
-Parameters are fitted to the bind markers that PREPARED announced. These may change while a session
-runs: a type is altered, and no event may have said so. Where a value doesn't fit, the statement is
-prepared anew before the value is refused.
+Parameters are matched to the bind markers of the PREPARED message. The markers can change while a
+session runs: a type is altered, and the client may miss the event. If a value doesn't fit, the
+statement is prepared again before the value is refused.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class BoundStatement(Attempts):
         parameters: the parameters, or None.
         settings: the options.
         statement: the prepared statement of a text, if it is known.
-        unfit: why a parameter doesn't fit the markers of that statement, if it was tried.
+        unfit: the error of matching the parameters to that statement, if the caller got one.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class BoundStatement(Attempts):
         self.reads = text.reads
 
     def refuse_timestamp(self) -> None:
-        """Raise UsageError for a conditional statement with a timestamp: servers ignore it."""
+        """Raise UsageError for a timestamp on a conditional statement: servers ignore it."""
         if self.text.conditional and self.settings.timestamp is not None:
             raise UsageError(
                 f"timestamp={self.settings.timestamp} can't go with a condition (IF): the server"
@@ -89,10 +89,10 @@ class BoundStatement(Attempts):
             )
 
     async def ready(self) -> None:
-        """Prepare the statement if it has parameters and isn't prepared yet, or is outdated.
+        """Prepare the statement if it is outdated, or has parameters and isn't prepared yet.
 
         Raises:
-            UsageError: the statement can't have the timestamp of the options.
+            UsageError: a conditional statement has a timestamp.
         """
         self.refuse_timestamp()
         statement = self.statement
@@ -110,7 +110,7 @@ class BoundStatement(Attempts):
             raise unfit
 
     def _take_values(self, statement: Statement) -> None:
-        """Fit the parameters to the markers; a parameter that doesn't fit is refused later."""
+        """Match the parameters to the markers; keep the error if one doesn't fit."""
         self._markers = statement.prepared.bind.columns
         try:
             self.values = statement.values(self._parameters)
@@ -124,8 +124,8 @@ class BoundStatement(Attempts):
     async def _prepared(self, renew: Statement | None) -> Statement:
         """Return the statement, prepared at any host.
 
-        For a known statement no connection is chosen: hosts are chosen in turn, so with two hosts
-        all requests that are prepared here first would go to the same one.
+        No connection is chosen for a known statement. Hosts are chosen in turn, so a choice here
+        and one for the request would send all requests to the same host of two.
         """
         if renew is None:
             self.context.supervisor.check_open()
@@ -150,21 +150,21 @@ class BoundStatement(Attempts):
         if known and self.context.timer.clock() < statement.sound_until:
             return False
         if is_read_once(self._parameters):
-            # half of it may have been read; the next call's value will fit
+            # the iterator may be half read: the next call gets the new markers
             if not known or await self.renew(statement):
-                self.tell_change(statement, self._markers or ())
+                self.record_change(statement, self._markers or ())
             return False
         if not known and self.fit(statement):  # another call has prepared it anew
             return True
         return await self.renew(statement) and self.fit(statement)
 
     def fit(self, statement: Statement) -> bool:
-        """Fit the parameters to the markers again if these have changed; return whether they have.
+        """Match the parameters again if the markers have changed; return whether they have.
 
         Raises:
             ParameterError, ValueConversionError: the parameters don't fit.
         """
-        if self._markers is None or not self.tell_change(statement, self._markers):
+        if self._markers is None or not self.record_change(statement, self._markers):
             return False
         self._unfit = None
         again = self.values if is_read_once(self._parameters) else self._parameters
@@ -175,11 +175,11 @@ class BoundStatement(Attempts):
     # -- sending
 
     def _repeats(self) -> bool:
-        """Whether it may be written twice, so that all attempts need the same timestamp."""
+        """Whether the write may be repeated, so that all attempts need the same timestamp."""
         return self.text.stamped and self.settings.idempotent
 
     def stamp(self) -> int | None:
-        """Return the timestamp of all attempts; None if the packer or the server makes it."""
+        """Return the timestamp for all attempts; None if the packer or the server makes it."""
         timestamps = self.settings.timestamps
         if self._stamp is None and timestamps is not None and self.text.stamped:
             if self.settings.fast_path and self.statement is not None and not self._repeats():
@@ -192,16 +192,16 @@ class BoundStatement(Attempts):
         return self._stamp
 
     def cells(self) -> list[bytes | None | Unset]:
-        """Return the bound values as they are sent."""
+        """Return the bound values, encoded."""
         if self.statement is None:
             return []
         return self.statement.binder(self.settings).cells(self.values)
 
     def fill(self, request: Request, paging_state: bytes | None, connection: Connection) -> None:
-        """Set what to send for the first page, or for the page that a paging state leads to.
+        """Set the request's message: for the first page, or for the page of a paging state.
 
         Raises:
-            UsageError: an option doesn't fit the version, or the statement.
+            UsageError: the protocol version or the statement doesn't allow an option.
             ValueConversionError: a value doesn't fit its column.
         """
         statement = self.statement
@@ -235,7 +235,7 @@ def with_values(
     paging_state: bytes | None,
     timestamp: int | None,
 ) -> QueryParameters:
-    """Return the options with values, a paging state and maybe a timestamp."""
+    """Return a copy of the options with values, a paging state and a timestamp."""
     return QueryParameters(
         parameters.consistency,
         values=values,

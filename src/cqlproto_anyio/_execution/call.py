@@ -1,8 +1,8 @@
-"""One call of a user's: a statement with its parameters, its options, and what its rows shall be.
+"""One call of a verb: a statement with its parameters and options, and the type of its rows.
 
-``Session.execute`` sends a prepared statement by itself, if its reply is a result of one page, and
-hands the request over to :meth:`Call.resumed` otherwise. All else begins here: statements that have
-to be prepared first, hosts that fail, further pages, page tokens, lightweight transactions.
+``Session.execute`` sends a prepared statement itself. It returns the result if that is a single
+page, and hands the request over to :meth:`Call.resumed` otherwise. All other calls begin here:
+statements to be prepared first, failing hosts, page tokens, lightweight transactions.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Call(BoundStatement):
 
     @classmethod
     def resumed(cls, context: SessionContext, request: Request, row: Any) -> Self:
-        """Return the call of a request that ``Session.execute`` has sent by itself.
+        """Return the call of a request that ``Session.execute`` has sent.
 
         Arguments:
             context: the session's context.
@@ -201,10 +201,10 @@ class Call(BoundStatement):
     # -- pages: what the loop that fetches them needs
 
     async def send(self, paging_state: bytes | None) -> Request:
-        """Send the request for a page, if a connection is at hand; :meth:`receive` sends it else.
+        """Send the request for a page if there is a connection; otherwise :meth:`receive` sends it.
 
-        The request leaves at once: whoever goes through the rows of a page may not let the event
-        loop have a turn until the last one.
+        The request is sent at once: a program that iterates over the rows of a page may give the
+        event loop no turn before the last one.
         """
         if self.timeout_per_page:
             self.restart()

@@ -117,7 +117,7 @@ class SessionContext:
 
     @property
     def version(self) -> ProtocolVersion:
-        """The protocol version that is spoken with the cluster."""
+        """The protocol version of the session."""
         return self.cluster.version
 
     async def any_connection(
@@ -154,7 +154,7 @@ class SessionContext:
         return connection
 
     def _other_connection(self, asked: Collection[Connection]) -> Connection | None:
-        """Return a connection to a host that none of these connections leads to, or None."""
+        """Return a connection to a host other than those of these connections, or None."""
         cluster = self.cluster
         pools = [pool for each in asked if (pool := cluster.pool_of(each)) is not None]
         return next(cluster.selector.plan(None, (), pools), None)
@@ -162,10 +162,10 @@ class SessionContext:
     # -- replies
 
     def take_notes(self, request: Request, event: ResponseReceived) -> None:
-        """Take what a reply brings besides its message: warnings, and the tablet of the row.
+        """Take the notes of a reply: log its warnings and learn the tablet of the row.
 
         Arguments:
-            request: what the reply answers.
+            request: the request that the reply answers.
             event: the reply.
         """
         if event.warnings:
@@ -200,7 +200,7 @@ class SessionContext:
         if control is None or self.config.schema_agreement_timeout == 0:
             return None
         agreed = await control.agree(max(timeout, 0.0), connection)
-        # A host that didn't know of the change yet may have prepared statements meanwhile.
+        # Until now, hosts that didn't know of the change may have prepared statements.
         self._schema_changed(change)
         return agreed
 
@@ -217,7 +217,7 @@ class SessionContext:
         deleted and inserted again would stay deleted.
 
         Arguments:
-            request: what is awaited, for its deadline.
+            request: the request to pause on, which has the deadline.
 
         Raises:
             ClockDrifted: the clock is too far behind these timestamps to wait.
@@ -229,14 +229,14 @@ class SessionContext:
         began = clock()
         if left > MOST_AHEAD / 1e6 or left > max(request.deadline - began, 0.002):
             raise ClockDrifted(left)
-        # The bound is for a clock that is set back again and again.
+        # The limit is for a clock that is set back again and again.
         while left > 0 and clock() - began < MOST_AHEAD / 1e6:
             await self.supervisor.pause(request, left)
             request.again()
             left = self.stamps.left() / 1e9
 
     def _clock_drifted(self, ahead: int) -> None:
-        """Log and tell that the latest timestamp is ``ahead`` microseconds ahead of the clock."""
+        """Report that the latest timestamp is ``ahead`` microseconds ahead of the clock."""
         makes = ahead <= MOST_AHEAD
         logger.warning(
             "this machine's clock was set back: it is %.3f s behind the latest timestamp of a"

@@ -19,7 +19,7 @@ from cqlproto_anyio.exceptions import (
 
 if TYPE_CHECKING:
     from cqlproto_anyio._network.connection import Connection
-    from cqlproto_anyio._statements.preparer import Told
+    from cqlproto_anyio._statements.preparer import PrepareOutcome
     from cqlproto_anyio._statements.statement import Statement
 
 __all__ = ["Preparation"]
@@ -31,7 +31,7 @@ class Preparation(Walk):
     Arguments:
         call: the call; its policy is asked.
         query: the statement's text.
-        shared: whether the failures are the call's own, which its errors tell of.
+        shared: whether failures are added to the call's own, which its errors list.
     """
 
     def __init__(self, call: Walk, query: str, *, shared: bool = True) -> None:
@@ -49,7 +49,7 @@ class Preparation(Walk):
 
         Arguments:
             connection: where to begin.
-            renew: the statement, if it is known and has to be prepared anew.
+            renew: the statement, if it is known and has to be prepared again.
 
         Raises:
             DatabaseError: hosts refuse it.
@@ -65,18 +65,18 @@ class Preparation(Walk):
         refusals = 0
         refusal: CQLError | None = None
         while True:
-            told = await self._prepared(connection, renew)
-            for _, where in told.failed:
+            outcome = await self._prepared(connection, renew)
+            for _, where in outcome.failed:
                 self.mark_tried(where)
-            errors = [copied(error) for error, _ in told.failed]
-            if told.statement is not None:
+            errors = [copied(error) for error, _ in outcome.failed]
+            if outcome.statement is not None:
                 self.failures += [error for error in errors if isinstance(error, CQLError)]
-                return told.statement
+                return outcome.statement
             error = errors[-1]
             if not isinstance(error, CQLError):
                 raise error from error.__cause__
             self.failures += [each for each in errors[:-1] if isinstance(each, CQLError)]
-            if told.is_silent and self.next_connection() is None:
+            if outcome.is_silent and self.next_connection() is None:
                 following = self.try_all_again()
                 if following is not None:  # the hosts are slow, and the call has time left
                     self.failures.append(error)
@@ -89,7 +89,7 @@ class Preparation(Walk):
                 refusal = error
             connection = await self.after(
                 error,
-                told.failed[-1][1],
+                outcome.failed[-1][1],
                 elsewhere=refused and refusals < MAX_REFUSALS,
                 raised=refusal,
             )
@@ -101,17 +101,17 @@ class Preparation(Walk):
             DatabaseError, RemoteProtocolError: the host refuses it, or its answer makes no sense.
             RequestTimeout, ConnectionFailed, SessionClosed: no answer came.
         """
-        told = await self._prepared(connection, statement, here=True)
-        if told.message is None:
-            error = copied(told.error)
+        outcome = await self._prepared(connection, statement, here=True)
+        if outcome.message is None:
+            error = copied(outcome.error)
             raise error from error.__cause__
-        if statement.prepared.statement_id != told.message.statement_id:
-            # another host has given it another id meanwhile
-            self.context.preparer.renew(statement, told.message)
+        if statement.prepared.statement_id != outcome.message.statement_id:
+            # another host has given the statement another id since
+            self.context.preparer.renew(statement, outcome.message)
 
     async def _prepared(
         self, connection: Connection, renew: Statement | None, *, here: bool = False
-    ) -> Told:
+    ) -> PrepareOutcome:
         try:
             return await self.context.preparer.prepared(
                 self.query, self.settings, self.deadline, connection, renew, here=here

@@ -44,7 +44,7 @@ class Supervisor:
     Arguments:
         backend: the event loop.
         timer: the session's timer.
-        cluster: what is to be connected, and closed.
+        cluster: the cluster to connect to and to close.
         made_at: the file and line of the call of ``connect``.
     """
 
@@ -68,7 +68,7 @@ class Supervisor:
         self._more: Waiter | None = None  # completed when something is queued
         self._guarded = backend.protected(self._guard)
         self._connected: Waiter = backend.waiter_class()
-        self._ended: list[Waiter] | None = []  # those who wait for the end; None after it
+        self._ended: list[Waiter] | None = []  # the waiters for the end; None after it
 
     # -- start and end
 
@@ -161,7 +161,7 @@ class Supervisor:
     async def _run(self) -> None:
         """Run the session's tasks. Only the cancellation of this task itself is raised."""
         try:
-            with suppress(Exception):  # _guard has told those who wait
+            with suppress(Exception):  # _guard has failed the waiters
                 async with anyio.create_task_group() as group:
                     self._group = group
                     self._spawn(self._timer.run)

@@ -123,7 +123,7 @@ class ConnectQueue(Generic[K]):
         """Begin the attempts that are due, up to the limit.
 
         Returns:
-            the hosts, one per attempt; their states have been told.
+            the hosts, one per attempt; their states count the attempt.
         """
         taken: list[K] = []
         while (entry := self._first()) is not None and entry.place[0] <= now:

@@ -89,7 +89,7 @@ class Connection:
         requests: the requests under way, by stream id; read only.
         orphans: how many stream ids belong to abandoned requests without a reply yet; read only.
         backlog: the number of orphans and of requests that wait to be sent; read only.
-        owner: is told of what happens to the connection, or None.
+        owner: gets the connection's events, or None.
         listener: called with each event that the server pushes; must not raise.
         since: when the connection was made, in seconds of the session's clock.
         heard: whether a reply has arrived since this was last set to False.
@@ -130,7 +130,7 @@ class Connection:
         self.since = backend.clock()
         self._queue: OrderedDict[Request, None] = OrderedDict()
         self.data_to_send = core.data_to_send
-        self.silent = True  # nothing is queued, as far as the transfer has been told
+        self.silent = True  # the transfer waits for wake()
         self._transport = Transport(stream, self, backend, config.close_timeout)
         self._wake = self._transport.wake
         self.flush = self._transport.flush
@@ -191,7 +191,7 @@ class Connection:
         self._start(request)
 
     def abandon(self, request: Request) -> bool:
-        """Forget a request that nobody awaits any more; return whether it may have been sent."""
+        """Forget a request that no task awaits any more; return whether it may have been sent."""
         stream_id = request.stream_id
         if stream_id == 0:
             if request in self._queue:

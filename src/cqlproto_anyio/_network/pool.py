@@ -45,7 +45,7 @@ class Pool:
 
     Attributes:
         connections: those in service.
-        is_up: what hooks were told last: that the host is up, or down; None if nothing.
+        is_up: whether hooks last heard that the host is up; None before the first event.
         sharding: how a Scylla node divides its tokens among its shards, or None.
         opened: how many connections were opened so far.
         broken: how many connections were lost so far.
@@ -226,7 +226,7 @@ class Pool:
         return self.state.opening > 0 or self.may_connect_soon
 
     def record(self, error: Exception | None = None) -> HostRecord:
-        """Return what hooks are told of the host."""
+        """Return the host's record for hooks."""
         host = self.host
         return HostRecord(host.endpoint, host.host_id, host.datacenter, host.rack, error)
 

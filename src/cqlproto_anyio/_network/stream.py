@@ -140,7 +140,7 @@ def _reason(exc: BaseException) -> str:
     cause = exc.__cause__
     while isinstance(cause, BaseExceptionGroup) and cause.exceptions:
         cause = cause.exceptions[0]
-    told = cause if isinstance(cause, OSError) else exc
-    if isinstance(told, OSError) and told.errno is not None and told.errno > 0:
-        return os.strerror(told.errno)  # asyncio's own text says "Connect call failed"
-    return str(told) or type(told).__name__
+    error = cause if isinstance(cause, OSError) else exc
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio's own text says "Connect call failed"
+    return str(error) or type(error).__name__

@@ -53,7 +53,7 @@ class Transport:
     async def run(self) -> None:
         """Carry bytes until stopped or cancelled, then close the stream.
 
-        The sink is told that the transport is lost, whatever ends it.
+        Whatever ends the transport, the sink's ``lose`` is called.
         """
         try:
             with anyio.CancelScope() as self._scope:

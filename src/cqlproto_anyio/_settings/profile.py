@@ -244,7 +244,7 @@ class _GivenFields:
         return {name: field for name, field in self._fields.items() if name in vars(profile)}
 
 
-# mypy knows the attribute as a dict and not that a descriptor may stand in its place
+# the attribute is typed as a dict; here it is a descriptor that returns one
 Profile.__dataclass_fields__ = _GivenFields(Profile.__dataclass_fields__)  # type: ignore[assignment]
 DEFAULTS: Final = Profile(**{name: getattr(Profile, name) for name in _CHECKS})
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from cqlproto_anyio._statements.cache import Key
     from cqlproto_anyio._statements.server_warnings import ServerWarnings
 
-__all__ = ["SILENT", "Preparer", "Told", "refused_everywhere"]
+__all__ = ["SILENT", "Preparer", "PrepareOutcome", "refused_everywhere"]
 
 SILENT = "prepare"
 """The ``stage`` of a ConnectionFailed for a host that doesn't answer PREPARE."""
@@ -59,12 +59,12 @@ _PASSING = (ConnectionFailed, DatabaseError, Overloaded, RemoteProtocolError)
 FlightKey = tuple["Key", "Connection | None"]
 
 
-class Told:
+class PrepareOutcome:
     """The outcome of a preparation.
 
     Attributes:
         statement: the statement; None if it could not be prepared.
-        message: the PREPARED message; None likewise.
+        message: the PREPARED message; None if there was none.
         failed: the failures, in order, each with the connection it happened on.
     """
 
@@ -186,7 +186,7 @@ class Preparer:
         renew: Statement | None = None,
         *,
         here: bool = False,
-    ) -> Told:
+    ) -> PrepareOutcome:
         """Prepare a statement, or wait for the flight that does.
 
         Arguments:
@@ -206,7 +206,7 @@ class Preparer:
         """
         keyspace = settings.keyspace if renew is None else renew.keyspace
         if renew is None and (statement := self.known(query, keyspace)) is not None:
-            return Told((), statement, statement.prepared)
+            return PrepareOutcome((), statement, statement.prepared)
         key = self.key(query, keyspace)
         return await self._join(key, query, settings, deadline, connection, here=here)
 
@@ -219,7 +219,7 @@ class Preparer:
         connection: Connection,
         *,
         here: bool,
-    ) -> Told:
+    ) -> PrepareOutcome:
         """Wait for the flight under way, or begin one."""
         at = (key, connection if here else None)
         settings.check(connection.version)
@@ -236,14 +236,14 @@ class Preparer:
         if begins:
             flight.begin(connection)
         try:
-            told: Told = await waiting
+            outcome: PrepareOutcome = await waiting
         except RequestTimeout as exc:
             exc.attempts = tuple([error for error, _ in flight.failed])
             raise
         finally:
             flight.waiters.pop(waiting, None)
             waiting.value = None  # the timer may hold the request until its deadline
-        return told
+        return outcome
 
     def ended(self, at: FlightKey, flight: _Flight) -> None:
         """Forget a flight that has ended."""
@@ -315,7 +315,7 @@ class _Flight:
         """Ask the first host."""
         self._ask(connection)
         if not self._requests and not self._ended:
-            self._end(Told(self.failed))
+            self._end(PrepareOutcome(self.failed))
 
     def _ask(self, connection: Connection) -> None:
         """Send PREPARE over a connection."""
@@ -387,7 +387,7 @@ class _Flight:
                 statement = owner.keep(self._at[0], message, connection)
                 if owner.changes != self._changes:  # the schema has changed meanwhile
                     statement.outdate()
-                self._end(Told(self.failed, statement, message))
+                self._end(PrepareOutcome(self.failed, statement, message))
                 return
             if isinstance(message, Error):
                 error = database_error(message, host=connection.name, query=self._query)
@@ -398,9 +398,9 @@ class _Flight:
                 error.host = connection.name
         self._add_failure(error, connection)
         if not self._requests or not isinstance(error, _PASSING) or refused_everywhere(error):
-            self._end(Told(self.failed))
+            self._end(PrepareOutcome(self.failed))
 
-    def _end(self, told: Told) -> None:
+    def _end(self, outcome: PrepareOutcome) -> None:
         """Give the outcome to the callers, and abandon the requests still under way."""
         self._ended = True
         self._alarm.cancel()
@@ -410,4 +410,4 @@ class _Flight:
         self._requests.clear()
         waiters, self.waiters = self.waiters, {}
         for waiting in waiters:
-            waiting.complete(told)
+            waiting.complete(outcome)

@@ -1,8 +1,8 @@
-"""Prepared statements: what the server said of each, and the handle that the user gets.
+"""Prepared statements: the server's metadata of each, and the handle that the user gets.
 
-A :class:`Statement` is shared by all calls of a session with the same text and keyspace. What the
-server's PREPARED said is one object, replaced as a whole when the statement is prepared again; a
-request in flight keeps the one it was sent with.
+A :class:`Statement` is shared by all calls of a session with the same text and keyspace. The
+metadata of a PREPARED message is one object, replaced as a whole when the statement is prepared
+again; a request in flight keeps the one it was sent with.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class Statement:
         return self._key
 
     def renew(self, prepared: PreparedMessage) -> None:
-        """Replace what the server said by what it says now.
+        """Replace the metadata by that of a new PREPARED message.
 
         The statement id is replaced too: servers of different releases make different ids of the
         same text.
@@ -259,7 +259,7 @@ class Prepared(Generic[R]):
     """A prepared statement, for ``execute``, ``page``, ``stream`` and ``batch``.
 
     Made by :meth:`Session.prepare`. It can be used as long as its session, on every connection: a
-    node that doesn't know the statement is told to prepare it.
+    statement is prepared at a node that doesn't know it.
 
     Attributes:
         query: its text.
@@ -282,7 +282,7 @@ class Prepared(Generic[R]):
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns of its result, as far as the server has told them; empty without a result."""
+        """The columns of the result, as far as the server has sent them; empty without a result."""
         return self._statement.prepared.result.columns
 
     def __repr__(self) -> str:

@@ -398,9 +398,9 @@ class Relay:
                     if isinstance(message, Startup):
                         startup = message
                     elif isinstance(message, Batch):
-                        told = [statement.query for statement in message.statements]
-                        ids = tuple([one for one in told if isinstance(one, bytes)])
-                        texts = tuple([one for one in told if isinstance(one, str)])
+                        queries = [statement.query for statement in message.statements]
+                        ids = tuple([one for one in queries if isinstance(one, bytes)])
+                        texts = tuple([one for one in queries if isinstance(one, str)])
                         texts += self._statements.texts(ids)
         except (RemoteProtocolError, ValueError):
             pass  # the node refuses the request

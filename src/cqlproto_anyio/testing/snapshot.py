@@ -1,6 +1,6 @@
 """What a session has under way, for tests that check that nothing is left behind.
 
-Nothing else outside the session reads its private attributes: what is read here may move.
+Only this module reads a session's private attributes from outside, and these may change.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class SessionSnapshot:
     """A session at one moment. The totals are over all connections, but for the control connection.
 
     Attributes:
-        connections: all connections; those that only finish what they have begun are among them.
+        connections: all connections, including those that only finish their requests.
         hosts: the hosts of the cluster, with their tokens.
         local_dc: the local data centre, or None.
         deadlines: how many requests have a deadline.
-        alarms: how many functions calls have to be called later: after a pause, for a second
-            attempt. What the session does regularly is not among them.
+        alarms: how many alarms calls have set: for the end of a pause, or for a second attempt.
+            The session's own regular tasks are not counted.
         waiting_calls: how many calls wait for a connection to any host.
         pausing: how many calls wait before their next attempt.
         preparing: how many callers wait for each PREPARE that is under way.

@@ -87,7 +87,7 @@ def _reason_of(error: Exception) -> tuple[str | None, str]:
     places: list[str] = []
     reasons: list[str] = []
     try:
-        for each in error.errors():  # type: ignore[attr-defined]
+        for each in error.errors():  # type: ignore[attr-defined]  # the except is for those without it
             place = _place(each["loc"])
             reason = f"{each['msg']}{_null_hint(each)}"
             places.append(place)
