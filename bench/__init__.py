@@ -1,8 +1,8 @@
-"""How fast is this client, and what does it cost? Measured beside its peers, never alone.
+"""Benchmarks of this client and of the other Python clients.
 
-`python -m bench` (or `make bench`) runs four parts: **live** (throughput against a real Cassandra),
-**canned** (client CPU an operation against a server that costs nothing), **stream** (memory over a
-million rows) and **import** (time). Every measurement is a process of its own (`bench.worker`), and
-the clients take turns in rotating order, so that what the machine does meanwhile meets all of them.
-Absolute numbers belong to one machine; the ratios are what to read.
+`python -m bench` (or `make bench`) runs all parts: among them **live** (rates on a real Cassandra),
+**canned** (client CPU per operation on a server that only replays), **stream** (a million rows) and
+**import** (time); `bench.parts` lists them. Each client runs in a process of its own
+(`bench.worker`). The clients take turns in rotating order, so that disturbances of the machine
+affect all of them. Absolute figures belong to one machine: read the ratios.
 """

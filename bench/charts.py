@@ -1,4 +1,4 @@
-"""Bar charts as SVG text, without a library: the same figures always give the same bytes."""
+"""Bar charts as SVG, without a library: the same figures always produce the same bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BAR, _GAP, _TITLE, _EDGE = 14, 6, 34, 10
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bar:
-    """A value with the least and the most that were measured."""
+    """A bar: the median, the least and the greatest value."""
 
     label: str
     value: float
@@ -32,7 +32,7 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Panel:
-    """Bars on a scale of their own, from zero."""
+    """Bars with a common scale that begins at zero."""
 
     title: str
     bars: Sequence[Bar]
@@ -49,7 +49,7 @@ def panel(
     what: str,
     scale: Callable[[float], float] = float,
 ) -> Panel:
-    """A panel of one figure of some samples, a bar for each client."""
+    """Return a panel of one figure of the samples, with a bar for each client."""
     bars = []
     for sample in samples:
         if what in sample:
@@ -67,13 +67,13 @@ def panel(
 
 
 def write(path: Path, panels: Sequence[Panel], columns: int = 2) -> str:
-    """Write a picture of these panels; return its file name."""
+    """Write the panels as one picture; return its file name."""
     path.write_text(svg(panels, columns))
     return path.name
 
 
 def svg(panels: Sequence[Panel], columns: int = 2) -> str:
-    """The panels side by side, so many in a row."""
+    """Return the panels as SVG, with `columns` panels in a row."""
     drawn: list[str] = []
     top = 0
     for start in range(0, len(panels), columns):

@@ -1,8 +1,8 @@
-"""Three real nodes that have a replica of everything each: rates of ours beside peers with pools.
+"""Rates on three real nodes with replication factor 3, of cqlproto and the peers with pools.
 
-The nodes are those that `CQLPROTO_CLUSTER` names (`host:port`, the others are found), or three that
-are started for the part and stopped after it. All clients read and write at LOCAL_QUORUM, so every
-request makes two nodes work; each client finds the nodes by itself and spreads its requests.
+`CQLPROTO_CLUSTER` (`host:port`) names one of the nodes; without it, three nodes are started for the
+part and stopped after it. All clients read and write at LOCAL_QUORUM, so every request needs two
+replicas. Each client discovers the nodes itself and distributes its requests.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WARM_UP_SECONDS = 2.0
 
 
 def measure(context: Context) -> dict[str, Any]:
-    """Measure every client in every work, in turns."""
+    """Measure every client in every kind of work, in turns."""
     left_out: dict[str, str] = {}
 
     def failed(job: Job, text: str) -> None:
@@ -74,7 +74,7 @@ def measure(context: Context) -> dict[str, Any]:
 
 
 def gates(data: dict[str, Any]) -> list[Gate]:
-    """Ratios of medians, ours to a peer's: those of one node that have a sense here."""
+    """Gates on ratios of medians, cqlproto to a peer: those of one node that apply to three."""
     found = Figures.of(data)
     result: list[Gate] = []
     for work, limit in (("read", 1.0), ("write", 0.8)):
@@ -91,10 +91,10 @@ def gates(data: dict[str, Any]) -> list[Gate]:
 
 
 _TEXT = """\
-The same rows and statements on three nodes, each in a rack of its own and with a replica of
-everything, at LOCAL_QUORUM, 128 in flight. All nodes share the machine with the client and do most
-of the work: what differs between clients is mostly what they leave of the machine, which their CPU
-time shows. Each client was given one node and has found the others.
+The same rows and statements on three nodes, each in its own rack and with a replica of all rows, at
+LOCAL_QUORUM, 128 in flight. All nodes share the machine with the client and do most of the work, so
+clients differ mostly in how much CPU they leave to the nodes; the CPU column shows it. Each client
+was given one node and discovered the others.
 """
 
 

@@ -1,4 +1,4 @@
-"""Reading measured figures: medians, spreads, ratios, and Markdown tables of them."""
+"""Medians, spreads and ratios of measured figures, and Markdown tables of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST = 200
 
 
 class Figures:
-    """The samples of a part, as they are in the JSON."""
+    """The samples of a part, in their JSON form."""
 
     def __init__(self, samples: Sequence[dict[str, Any]]) -> None:
         self._samples = samples
@@ -27,7 +27,7 @@ class Figures:
         return cls(data["samples"])
 
     def cell(self, work: str, in_flight: int) -> list[dict[str, Any]]:
-        """The samples of one work at so many in flight, client by client."""
+        """Return the samples of one kind of work with `in_flight` requests, by client."""
         return [
             sample
             for sample in self._samples
@@ -35,7 +35,7 @@ class Figures:
         ]
 
     def cells(self) -> Iterator[tuple[str, int]]:
-        """Every work and number in flight, in the order they were measured."""
+        """Return each kind of work and number in flight, in the order of measurement."""
         yield from dict.fromkeys((each["work"], each["in_flight"]) for each in self._samples)
 
     def median(self, client: str, work: str, in_flight: int, what: str) -> float | None:
@@ -48,7 +48,7 @@ class Figures:
     def gate(
         self, text: str, limit: float, of: Place, to: Place, what: str, *, higher: bool
     ) -> list[Gate]:
-        """A limit of the ratio of two medians, if both were measured."""
+        """Return a gate on the ratio of two medians, if both were measured."""
         measured, other = self.median(*of, what), self.median(*to, what)
         if measured is None or other is None:
             return []
@@ -56,11 +56,11 @@ class Figures:
 
 
 Place = tuple[str, str, int]
-"""A client, a work, and how many are in flight."""
+"""A client, a kind of work, and the number in flight."""
 
 
 def of_samples(samples: Iterable[Sample], left_out: dict[str, str]) -> dict[str, Any]:
-    """The data of a part that has samples."""
+    """Return the data of a part that has samples."""
     return {"samples": [sample.to_json() for sample in samples], "left_out": left_out}
 
 
@@ -99,7 +99,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int 
 
 
 def left_out(data: dict[str, Any]) -> str:
-    """A list of what could not be measured, and why."""
+    """Return a list of the measurements that failed, and why."""
     reasons: dict[str, str] = data["left_out"]
     if not reasons:
         return ""

@@ -1,9 +1,9 @@
-"""What `import cqlproto_anyio` costs above what every anyio program imports anyway.
+"""The time of `import cqlproto_anyio`, on top of the modules that every anyio program imports.
 
-Every run is a fresh interpreter that imports anyio and its asyncio backend first, then ours, with a
-clock reading between; so each run is its own baseline. The first run isn't counted: it writes the
-bytecode, into a folder of its own, as the environment may forbid it or a checkout be read-only.
-The peers' packages are imported the same way, for comparison.
+Each run is a new interpreter that imports anyio and its asyncio backend first, then cqlproto_anyio,
+and reads the clock in between; so each run has its own baseline. The first run isn't counted. It
+writes the bytecode to a separate folder, because the checkout may be read-only or the environment
+may disable bytecode. The peers' packages are imported the same way.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _RUNS_A_ROUND = 3
 
 
 def measure(context: Context) -> dict[str, Any]:
-    """Time the imports, client by client in turns."""
+    """Time the imports of all clients, in turns."""
     runs = context.rounds * (1 if context.quick else _RUNS_A_ROUND)
     clients = context.present(("cqlproto", *PEERS))
     base: list[float] = []
@@ -85,7 +85,7 @@ def _import_times(client: str, cache: str) -> tuple[float, float]:
 
 
 def gates(data: dict[str, Any]) -> list[Gate]:
-    """None are set."""
+    """Return no gates."""
     del data
     return []
 

@@ -1,10 +1,10 @@
-"""What one measurement is, and what all clients share.
+"""Jobs, their outcomes, and the statements and values that all clients share.
 
-A `Job` goes to a worker process as a line of JSON, an `Outcome` comes back the same way.
+A `Job` is sent to a worker process as a line of JSON; the `Outcome` comes back as another.
 
 All clients do the same work: the same statements on the same tables with the same Python values.
-Only types that every client maps to the same Python types are used (text, bigint, float, boolean):
-a uuid, for instance, is a `UUID` for one client and a `str` for another.
+The columns only have types that every client maps to the same Python type (text, bigint, float,
+boolean). A uuid, for instance, is a `UUID` for one client and a `str` for another.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ITEM_COLUMNS = "id text PRIMARY KEY, name text, amount bigint, price float, act
 _READING_COLUMNS = "part int, seq int, sensor text, amount bigint, PRIMARY KEY (part, seq)"
 TABLES = (
     f"CREATE TABLE IF NOT EXISTS {KEYSPACE}.items ({_ITEM_COLUMNS})",
-    # Writes go to a table of their own, so that what is read and scanned stays as it was loaded.
+    # Writes go to a separate table, so that the table for reads and scans stays as loaded.
     f"CREATE TABLE IF NOT EXISTS {KEYSPACE}.written ({_ITEM_COLUMNS})",
     f"CREATE TABLE IF NOT EXISTS {KEYSPACE}.readings ({_READING_COLUMNS})",
     f"CREATE TABLE IF NOT EXISTS {KEYSPACE}.loaded (name text PRIMARY KEY, rows int)",
@@ -57,7 +57,7 @@ DROP = f"DROP KEYSPACE IF EXISTS {KEYSPACE}"
 
 
 def schema(replicas: int) -> list[str]:
-    """The statements that make the keyspace and its tables, with so many replicas of each row."""
+    """Return the statements that create the keyspace and its tables, with `replicas` per row."""
     replication = f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {replicas}}}"
     return [
         f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {replication}",
@@ -69,10 +69,11 @@ def schema(replicas: int) -> list[str]:
 class Job:
     """One measurement.
 
-    `operations` are requests of reads and writes, passes of a scan, rows of load, stream and list.
-    With none given the worker finds out how many it does in `seconds`. `one_key` makes every
-    request ask for the same row, as the canned server answers them all alike. `timed` asks for the
-    latency of each request besides. `replicas` is what a setup makes of each row.
+    `operations` is the number of requests for reads and writes, of passes for a scan, of rows for
+    load, stream and list. If it is missing, the worker determines how many take `seconds`.
+    `one_key` makes all requests read the same row, because the canned server has one answer.
+    `timed` asks for the latency of each request as well. `replicas` is the replication factor of a
+    setup.
     """
 
     client: str
@@ -97,7 +98,7 @@ class Job:
 
 @dataclasses.dataclass(slots=True)
 class Outcome:
-    """What a worker measured: seconds, bytes, and the `count` of requests or of rows.
+    """Figures from a worker: seconds, bytes, and the `count` of requests or rows.
 
     Latencies are in microseconds; None where too few requests were made for that percentile.
     """
@@ -132,11 +133,11 @@ class Outcome:
 
 
 def item(number: int) -> ItemRow:
-    """Row `number`.
+    """Return row `number`.
 
-    Its numbers are such that rsylla can write them. That knows a type from a value alone: an `int`
-    up to 2**31 is an int, one up to about 4 * 10**9 or around 10**12 a timestamp, others are
-    bigints; every `float` is a float, so there is no double. These prices have no more bits.
+    Its numbers have values that rsylla can write. rsylla guesses the CQL type from the value: an
+    `int` up to 2**31 becomes an int, up to about 4 * 10**9 or around 10**12 a timestamp, others
+    become a bigint. Every `float` becomes a float, never a double; the prices are exact as floats.
     """
     return (
         f"item-{number:06}",
@@ -149,14 +150,14 @@ def item(number: int) -> ItemRow:
 
 @functools.cache
 def items() -> list[ItemRow]:
-    """All rows of the table that reads and scans use, in order."""
+    """Return all rows of the table for reads and scans, in order."""
     return [item(number) for number in range(ITEM_ROWS)]
 
 
 def requests(job: Job) -> Sequence[tuple[object, ...]]:
-    """The values that requests are made with, again from the first when they are used up.
+    """Return the values of requests, repeated when they are used up.
 
-    Rows to write, keys to read, or either at random, the same for every client.
+    These are rows to write, keys to read, or a random mix that is the same for every client.
     """
     return _requests(job.work, job.one_key)
 
@@ -176,23 +177,23 @@ def _requests(work: Work, one_key: bool) -> Sequence[tuple[object, ...]]:
 
 
 def shaped(job: Job, shape: Callable[[Sequence[object]], Any]) -> list[Any]:
-    """The values of `requests`, each in the container that the client binds."""
+    """Return the values of `requests`, each in the container that the client binds."""
     return [shape(values) for values in requests(job)]
 
 
 def as_dict(values: Sequence[object]) -> dict[str, object]:
-    """Values by the names of their columns; a key is a row of the first column alone."""
+    """Return values by column name; a key has the first column alone."""
     return dict(zip(NAMES, values, strict=False))
 
 
 def reading(number: int, total: int) -> tuple[int, int, str, int]:
-    """Row `number` of the `total` rows that the stream reads."""
+    """Return row `number` of the `total` rows of the stream's table."""
     part, seq = divmod(number, -(-total // STREAM_PARTITIONS))
     return (part, seq, f"sensor-{number % 1000:03}", number)
 
 
 class WrongResult(Exception):
-    """A client returned something else than what was written; its figures would be worthless."""
+    """A client did not return the written values, so its figures would be worthless."""
 
 
 def check(found: object, expected: object, what: str) -> None:
@@ -201,7 +202,7 @@ def check(found: object, expected: object, what: str) -> None:
 
 
 def keys_among(job: Job, count: int) -> int:
-    """How many of the first `count` requests are reads."""
+    """Return how many of the first `count` requests are reads."""
     values = [len(each) == 1 for each in requests(job)]
     rounds, rest = divmod(count, len(values))
     return rounds * sum(values) + sum(values[:rest])

@@ -1,8 +1,8 @@
 """All clients on one real Cassandra: rates, latencies, CPU and memory, at 1 to 1,024 in flight.
 
-Each client is one process that lives through the part; see bench.rounds for the turns. Before that
-the server gets some work of each kind, for its compiler's sake, and a client's first turn in a cell
-finds out how many operations it does in the time, which stays the number for all rounds.
+Each client is one process for the whole part; see bench.rounds for the turns. Before the first
+round, the server gets some work of each kind, so that its JIT compiler warms up. A client's first
+turn in a cell determines its number of operations, which stays the same in all rounds.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def measure(context: Context) -> dict[str, Any]:
 
 
 def gates(data: dict[str, Any]) -> list[Gate]:
-    """Ratios of medians, ours to a peer's."""
+    """Return gates on ratios of medians, cqlproto to a peer."""
     found = Figures.of(data)
     limits: list[tuple[str, Work, float, tuple[str, ...]]] = [
         ("acsylla", "read", 1.0, ("asyncio", "trio")),
@@ -104,17 +104,18 @@ def gates(data: dict[str, Any]) -> list[Gate]:
 
 
 _TEXT = """\
-Prepared statements of one row of five columns (text, text, bigint, float, boolean) on one node, and
-a scan of 20,000 such rows into a list in pages of 5,000. The clients share the machine with the
-server, so a rate shows both: what a client takes, the server lacks. `cqlproto` speaks v5 unless its
-name says v4, the peers speak v4. A latency is from the values in hand to the result in hand,
-whatever the client; it is the median over the rounds of that percentile of each round, `-` where a
-round had too few requests for it. Throughput of cassandra-driver and scylla-driver is that of
-`execute_concurrent`; their latencies come from a shorter run of `execute_async` with as many in
-flight. coodie is an object mapper, here on acsylla: its rows are Pydantic models. rsylla has no
-pages, and scyllapy is much faster without, so both scan in one request. rsylla guesses the type of
-a number from its value, and all numbers here are such that it guesses right. The last column is the
-peak resident set of the process, which stays alive for all cells.
+Prepared statements that read or write one row of five columns (text, text, bigint, float, boolean)
+on one node, and a scan of 20,000 such rows into a list in pages of 5,000. The clients share the
+machine with the server, so rates depend on both: CPU that a client uses is missing for the server.
+`cqlproto` speaks v5 unless its name says v4; the peers speak v4. For all clients, a latency is the
+time from the Python values to the Python result. The tables show the median over the rounds of each
+round's percentile, or `-` if a round had too few requests for it. Throughput of cassandra-driver
+and scylla-driver is that of `execute_concurrent`; their latencies come from a shorter run of
+`execute_async` with the same number in flight. coodie is an object mapper, here on acsylla: its
+rows are Pydantic models. rsylla has no paging, and scyllapy is much faster without it, so both scan
+in one request. rsylla guesses the type of a number from its value; all numbers here have values
+that it guesses correctly. The last column is the peak resident set of the process, which lives for
+all cells.
 """
 
 

@@ -1,4 +1,4 @@
-"""What a client's process takes: connected with nothing to do, and with 20,000 rows in a list."""
+"""Memory of a client's process: connected and idle, and with 20,000 rows in a list."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CLIENTS = (
 
 
 def measure(context: Context) -> dict[str, Any]:
-    """Connect, prepare and scan once, in a process of its own each time."""
+    """Connect, prepare and scan once, in a new process each time."""
     assert context.cassandra is not None
     host, port = context.cassandra
     left_out: dict[str, str] = {}
@@ -49,14 +49,14 @@ def measure(context: Context) -> dict[str, Any]:
 
 
 def gates(data: dict[str, Any]) -> list[Gate]:
-    """None are set."""
+    """Return no gates."""
     del data
     return []
 
 
 _TEXT = """\
-The resident set of a process of its own: connected with four statements prepared, and the peak
-while it fetches 20,000 rows into a list, once. Interpreter and event loop are part of it.
+The resident set of a new process: connected with four prepared statements, and the peak while it
+fetches 20,000 rows into a list once. The figures include the interpreter and the event loop.
 """
 
 

@@ -1,8 +1,8 @@
-"""The clocks and the memory gauge of a worker process.
+"""Measures the time and memory of a worker process.
 
-Memory is the peak resident set, reset before the part that counts. `ru_maxrss` would not do: a
-child process starts with what its parent had at the fork, and it can't be reset. It serves where
-the kernel has no /proc.
+Memory is the peak resident set, which is reset before each measurement. `ru_maxrss` is only the
+fallback for systems without /proc: it can't be reset, and a child process inherits its parent's
+value at the fork.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def _status(field: str) -> int:
 
 
 def memory_now() -> int:
-    """The resident set in bytes; the peak so far where the system can't say."""
+    """Return the resident set in bytes; without /proc, the peak so far."""
     return _status("VmRSS") if _STATUS.exists() else memory_peak()
 
 
 def memory_peak() -> int:
-    """The largest resident set since the last reset, in bytes."""
+    """Return the largest resident set since the last reset, in bytes."""
     if _STATUS.exists():
         return _status("VmHWM")
     unit = 1 if sys.platform == "darwin" else 1024
@@ -46,20 +46,20 @@ def memory_peak() -> int:
 
 
 def cpu_time() -> float:
-    """User and system time of all threads of this process, in seconds."""
+    """Return the user and system time of all threads of this process, in seconds."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
 class Meter:
-    """Call `start` and `stop` around what is measured, once what it needs has been made."""
+    """Measures between `start` and `stop`; prepare everything before `start`."""
 
     def __init__(self) -> None:
         self.outcome = Outcome()
         self._clock = self._cpu = 0.0
 
     def start(self) -> None:
-        # What earlier measurements left behind is not this one's to collect.
+        # Collect the garbage of earlier measurements first.
         gc.collect()
         with contextlib.suppress(OSError):
             _CLEAR_REFS.write_text(_RESET_PEAK)
@@ -75,7 +75,7 @@ class Meter:
         self.outcome.operations = operations or count
 
     def latencies(self, seconds: Sequence[float]) -> None:
-        """Keep the percentiles of these latencies."""
+        """Store the percentiles of these latencies, which are in seconds."""
         ordered = sorted(seconds)
         self.outcome.p50 = percentile(ordered, 0.5)
         self.outcome.p99 = percentile(ordered, 0.99)
@@ -83,9 +83,9 @@ class Meter:
 
 
 def percentile(ordered: Sequence[float], part: float) -> float | None:
-    """That part of the way up the sorted latencies, in microseconds.
+    """Return a percentile of sorted latencies, in microseconds.
 
-    None where fewer than one request is beyond it: the largest one is no percentile.
+    None if less than one latency would be above it, because the largest one is not a percentile.
     """
     if round(len(ordered) * (1 - part), 6) < 1:
         return None
@@ -93,10 +93,10 @@ def percentile(ordered: Sequence[float], part: float) -> float | None:
 
 
 def timed(values: Iterable[object], latencies: list[float]) -> Iterator[object]:
-    """Pass values on, and note how long it took until the next was asked for.
+    """Yield the values, and record the time until the next one is requested.
 
-    A task that loops over it makes one request of each value, so that is from the values in hand to
-    the result in hand; all clients alike.
+    A task makes one request for each value, so this is the time from the values to the result, for
+    all clients alike.
     """
     clock, note = time.perf_counter, latencies.append
     for value in values:

@@ -1,8 +1,8 @@
-"""What the parts of the benchmark are, and what each of them is given.
+"""The parts of the benchmark, and the context that they run in.
 
-A part is a module with `measure`, `markdown`, `gates` and, if it has any, `plots`; the functions at
-the end call them. The parts of this folder's own take a `Context`; those in folders of their own
-take what they need of it. They are imported when they are run or rendered.
+A part is a module with `measure`, `markdown`, `gates` and, if it has pictures, `plots`; the
+functions at the end call these. Modules of this folder take a `Context`; packages take selected
+fields of it as arguments. A part is imported when it is run or rendered.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ PEERS = ("acsylla", "rsylla", "scyllapy", "coodie", "cassandra-driver", "scylla-
 
 
 class Gate(NamedTuple):
-    """A limit that a figure is to keep; `higher` if it is to be at least the limit."""
+    """The limit of a figure: a maximum, or a minimum if `higher` is true."""
 
     what: str
     limit: float
@@ -80,7 +80,7 @@ class Gate(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Context:
-    """What a part is measured with. `problem` is told what failed or was left out."""
+    """The arguments of a measurement. `problem` is called for each failure or omission."""
 
     rounds: int
     quick: bool
@@ -93,7 +93,7 @@ class Context:
     canned: Canned | None = None
 
     def present(self, clients: Sequence[str]) -> list[str]:
-        """Those of the clients that are wanted and installed; the others are told."""
+        """Return the clients that are wanted and installed; report missing ones as problems."""
         wanted = [
             client
             for client in clients
@@ -106,7 +106,7 @@ class Context:
 
 
 def installed(name: str) -> bool:
-    """Whether there is what a word in a client's name stands for."""
+    """Whether the package that a word in a client's name stands for is installed."""
     if name == "scylla-driver":
         return rounds.SCYLLA_DRIVER.is_dir()
     return name not in NEEDS or importlib.util.find_spec(NEEDS[name]) is not None
@@ -117,7 +117,7 @@ def _module(part: str) -> Any:
 
 
 def measure(part: str, context: Context) -> dict[str, Any]:
-    """Measure a part; its data is what JSON can hold."""
+    """Measure a part; return its data as JSON values."""
     module = _module(part)
     data: dict[str, Any]
     if part in _OF_THEIR_OWN:
@@ -131,13 +131,13 @@ def measure(part: str, context: Context) -> dict[str, Any]:
 
 
 def markdown(part: str, data: dict[str, Any]) -> str:
-    """The text and the tables of a part."""
+    """Return the text and the tables of a part."""
     text: str = _module(part).markdown(data)
     return text
 
 
 def gates(part: str, data: dict[str, Any]) -> list[Gate]:
-    """The limits of a part."""
+    """Return the gates of a part."""
     return [Gate(*gate) for gate in _module(part).gates(data)]
 
 

@@ -1,7 +1,7 @@
 """CPU time of the client process for each operation, on a server that only replays (canned/).
 
-It speaks v4. A client that reads the real server's address in its tables and goes there is found
-out by the count of requests that the canned server keeps, and left out.
+The canned server speaks v4. Its system tables have the real server's address; a client that
+connects there instead is detected by the canned server's count of requests, and left out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _IN_FLIGHT = 128
 
 
 def measure(context: Context) -> dict[str, Any]:
-    """Measure every client in every work, in turns."""
+    """Measure every client in every kind of work, in turns."""
     assert context.canned is not None
     canned = context.canned
     make = functools.partial(
@@ -72,7 +72,7 @@ def measure(context: Context) -> dict[str, Any]:
 
 
 def gates(data: dict[str, Any]) -> list[Gate]:
-    """Microseconds of CPU for each write and read."""
+    """Return the gates on CPU microseconds of writes and reads."""
     found = Figures.of(data)
     result = []
     for backend, limit in LIMITS.items():
@@ -85,11 +85,11 @@ def gates(data: dict[str, Any]) -> list[Gate]:
 
 _TEXT = """\
 User and system time of the client process for each operation, 128 in flight, against a server that
-replays what a real one answered and costs next to nothing. `bare` is the least that a client on
-anyio can cost: frames packed beforehand, one reader, one writer, a native waiter per request,
-nothing bound, routed, timed or decoded. What `cqlproto` adds to it is in its column. Rows are
-tuples for the peers that have them (dicts for scyllapy, models for coodie), and the default `Row`
-for `cqlproto` except where its name says tuple.
+replays the answers of a real one at little cost. `bare` is the lower bound for a client on anyio:
+frames packed in advance, one reader, one writer, a native waiter per request, and no binding,
+routing, deadlines or decoding. The column "above bare" has the additional cost of each client. Rows
+are tuples for most peers (dicts for scyllapy, models for coodie), and the default `Row` for
+`cqlproto` unless its name says tuple.
 """
 
 

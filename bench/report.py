@@ -1,7 +1,7 @@
-"""The page about performance and the figures behind it.
+"""Writes the page on performance, and the figures that it is made from.
 
-`performance.json` has every single value; `performance.md` and its pictures are made of that file
-and nothing else, so that they can be made again at any time and a test can see that they are.
+`performance.json` has every measured value. `performance.md` and its pictures are made from this
+file alone, so they can be rendered again at any time; a test checks that they are up to date.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PACKAGES = (
 
 
 def about(rounds: int) -> dict[str, Any]:
-    """What a part's figures belong to: no name of a machine, no path."""
+    """Return the environment of a part's figures, without host names or paths."""
     versions = {"Python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -64,14 +64,14 @@ def _processor() -> str:
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """The figures of earlier runs; none if there are none."""
+    """Return the figures of earlier runs; empty if there are none."""
     path = folder / "performance.json"
     loaded: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"parts": {}}
     return loaded
 
 
 def save(folder: Path, results: dict[str, Any]) -> None:
-    """Write the figures, each list of values on a line."""
+    """Write the figures, with each list of values on one line."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, indent=1)
     text = re.sub(r"\[\s+([-\d.e,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
@@ -79,7 +79,7 @@ def save(folder: Path, results: dict[str, Any]) -> None:
 
 
 def render(folder: Path) -> Path:
-    """Make the page and its pictures of the figures that are in the folder."""
+    """Render the page and its pictures from the figures in the folder."""
     results = load(folder)
     pictures = folder / PICTURES
     pictures.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def render(folder: Path) -> Path:
 
 
 def gates(results: dict[str, Any]) -> list[parts.Gate]:
-    """The limits of all parts, in the order of the parts."""
+    """Return the gates of all parts, in the order of the parts."""
     return [
         gate
         for part in parts.MODULES
@@ -106,7 +106,7 @@ def gates(results: dict[str, Any]) -> list[parts.Gate]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The page."""
+    """Return the page as Markdown."""
     blocks = [_INTRODUCTION, _gates(gates(results)), _HOW, _about(results)]
     for part in parts.MODULES:
         if part in results["parts"]:
@@ -117,7 +117,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def _linked(text: str) -> str:
-    """Pictures are in a folder of their own; parts give their bare names."""
+    """Return the text with the pictures' folder in links, which parts write with bare names."""
     return re.sub(r"(!\[[^\]]*\]\()([^)/:]+\))", rf"\g<1>{PICTURES}/\2", text)
 
 
@@ -156,17 +156,17 @@ def _about(results: dict[str, Any]) -> str:
 
 _INTRODUCTION = """# Performance
 
-What this client costs, measured beside the other Python clients of Cassandra. This page is written
-by `make bench`, from the figures in `performance.json` beside it in the sources. Why they are what
-they are, where a gate is not met, and what was tried is in [what is left](performance-notes.md).
+The cost of this client, compared with the other Python clients of Cassandra. `make bench` writes
+this page from the figures in `performance.json`, which is in the same folder of the sources. [What
+is left](performance-notes.md) explains the figures, the gates that are not met, and what was tried.
 """
 _HOW = """## How it was measured
 
 Absolute figures belong to one machine: read the ratios. A figure is the median of its rounds, with
-the least and the most in parentheses. In each round every client has its turn at one cell (what is
-done, and with how many requests in flight) before the next one begins, and the order of the clients
-moves on each time. All clients do the same work with the same values on the same tables, and each
-result is checked: keys of all rows read, and contents of a row, or of all rows scanned, once a
-cell. All use prepared statements, neither TLS nor compression nor authentication, and each is used
-in the way that is best for it.
+the least and the greatest value in parentheses. In each round, all clients take turns at one cell
+(a kind of work with a number of requests in flight) before the next cell begins; their order
+rotates. All clients do the same work with the same values on the same tables. Results are checked:
+the keys of all rows read, and, once per cell, the contents of one row or of all scanned rows. All
+clients use prepared statements, without TLS, compression or authentication, and each is used in the
+way that is fastest for it.
 """

@@ -1,10 +1,9 @@
-"""Workers in turns: who is measured when, and what is kept of it.
+"""Runs workers in turns and collects their samples.
 
-In a round every client does every cell (a work at so many requests in flight) once. The clients
-take turns cell by cell, in an order that is rotated each time, so that no client is always first
-after a pause or always behind the one that made the server busy, and what the machine does
-meanwhile meets all of them. A failure doesn't end the run: it is told, and that client's cell is
-left out.
+In a round, every client does every cell (a kind of work with a number of requests in flight) once.
+In each cell, the clients take turns in a rotated order, so that no client is always first after a
+pause or always follows the one that made the server busy, and disturbances of the machine affect
+all of them. A failure doesn't end the run: it is reported, and the client's cell is left out.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ _MOST_FAILURES = 3
 
 
 class WorkerFailed(Exception):
-    """A worker ended with an error; the text is the last line that it wrote."""
+    """A worker ended with an error; the text is the worker's error message."""
 
 
 def environment(client: str = "") -> dict[str, str]:
-    """The environment of a worker: it measures this checkout, installed or not."""
+    """Return the environment of a worker, which imports this checkout, installed or not."""
     paths = [str(ROOT / "src"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     if client.startswith("scylla-driver"):
-        # It has the module name of cassandra-driver, so it has a folder of its own, put first.
+        # scylla-driver has the module name of cassandra-driver, so its folder comes first.
         paths.insert(0, str(SCYLLA_DRIVER))
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
@@ -51,7 +50,7 @@ _ERROR = re.compile(r"^[\w.]*(Error|Exception|Result|Failed|Exit)\w*(: |$)")
 
 
 def said(text: str) -> str:
-    """What a process said last about an error: the message of a traceback, else its last line."""
+    """Return the error at the end of a process's output: a traceback's message or the last line."""
     lines = text.strip().splitlines() or [""]
     return next((line for line in reversed(lines) if _ERROR.match(line)), lines[-1])
 
@@ -73,14 +72,14 @@ class Worker:
         )
 
     def measure(self, job: Job) -> Outcome:
-        """Have it do one job.
+        """Run one job in the worker.
 
         Raises:
-            WorkerFailed: It ended with an error, or took too long.
+            WorkerFailed: the worker ended with an error or took too long.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        # If it is gone, there is no reply to read either, and its last words say why.
+        # If the worker is gone, reading its reply fails too, and reports its error.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(job.to_json() + "\n")
             self._process.stdin.flush()
@@ -95,7 +94,7 @@ class Worker:
         return Outcome.from_json(line)
 
     def close(self) -> None:
-        """End it, by the end of its input; if it doesn't heed that, by force."""
+        """End the worker by closing its input; kill it if it does not end."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -110,17 +109,17 @@ class Worker:
 
 
 def measure(job: Job) -> Outcome:
-    """Run one job in a process of its own.
+    """Run one job in a new process.
 
     Raises:
-        WorkerFailed: It ended with an error, or took too long.
+        WorkerFailed: the worker ended with an error or took too long.
     """
     with contextlib.closing(Worker(job.client, (job.host, job.port))) as worker:
         return worker.measure(job)
 
 
 class Workers:
-    """A worker per client, started at its first job and again after a failure."""
+    """One worker per client, started for its first job and again after a failure."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -143,7 +142,7 @@ class Workers:
 
 @contextlib.contextmanager
 def workers(address: Address) -> Iterator[Workers]:
-    """Workers that are ended at the end."""
+    """Yield workers, and end them on leaving."""
     with contextlib.closing(Workers(address)) as them:
         yield them
 
@@ -158,7 +157,7 @@ class Sample:
     outcomes: list[Outcome] = dataclasses.field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Every single value, each with four significant digits."""
+        """Return all values, with four significant digits."""
         first = self.outcomes[0]
         values: dict[str, list[float]] = {
             "rate": [each.rate for each in self.outcomes],
@@ -182,7 +181,7 @@ class Sample:
 
 
 def rounded(value: float) -> float:
-    """Four significant digits, as an int where none of them is a fraction."""
+    """Return the value with four significant digits, as an int if it has no fraction."""
     text = float(f"{value:.4g}")
     return int(text) if text.is_integer() else text
 
@@ -194,12 +193,12 @@ def interleaved(
     failed: Callable[[Job, str], None],
     longest: float = float("inf"),
 ) -> list[Sample]:
-    """Run every job of every cell `rounds` times; a cell is the jobs of its clients.
+    """Run every job of every cell `rounds` times; a cell is a list of jobs, one per client.
 
-    A job that takes more than `longest` seconds is run in one round only.
+    A job that takes more than `longest` seconds runs in one round only.
 
     Returns:
-        The samples in the order of `jobs`; a job that failed has none and is left out.
+        The samples in the order of `jobs`, without the jobs that failed.
     """
     samples = {job: Sample(job.client, job.work, job.in_flight) for cell in jobs for job in cell}
     counts: dict[Job, int] = {}
@@ -212,7 +211,7 @@ def interleaved(
                 if job in done or failures.get(job.client, 0) >= _MOST_FAILURES:
                     continue
                 try:
-                    # As many operations as it did in the first round.
+                    # Use the number of operations of the first round.
                     outcome = run(
                         dataclasses.replace(job, operations=counts.get(job, 0) or job.operations)
                     )

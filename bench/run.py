@@ -1,4 +1,4 @@
-"""The command `python -m bench`: what is measured, where it is written, and what failed."""
+"""The command `python -m bench`: its options, running the parts, and reporting failures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured, and where it is written."""
+    """What to measure, and where to write the results."""
 
     parts: tuple[str, ...]
     rounds: int
@@ -37,7 +37,7 @@ class Plan:
 
 
 class Bench:
-    """One run: its plan, its console, and what went wrong so far."""
+    """One run: its plan, its console, and its problems so far."""
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self._plan = plan
@@ -47,7 +47,7 @@ class Bench:
         self.problems: list[str] = []
 
     def run(self) -> None:
-        """Measure the parts of the plan. Each is written as soon as it is measured."""
+        """Measure the parts of the plan, and write the results after each part."""
         with self._status, contextlib.ExitStack() as stack:
             context = self._context()
             if parts.NEED_CASSANDRA.intersection(self._plan.parts):
@@ -85,10 +85,10 @@ class Bench:
         try:
             data = parts.measure(part, context)
         except Exception as error:
-            # Whatever it is, the other parts are worth having.
+            # Any error ends only this part; the others still run.
             self._problem(f"{part}: {type(error).__name__}: {said(str(error))}")
             return
-        # The parts in folders of their own have such a list.
+        # Parts that are packages return their problems with their data.
         for text in data.get("problems", ()):
             self._problem(f"{part}: {text}")
         results = report.load(self._plan.folder)
@@ -100,8 +100,8 @@ class Bench:
 
     @contextlib.contextmanager
     def _schema(self, address: Address) -> Iterator[None]:
-        """The tables that are measured on, and their end."""
-        # What an earlier version of this benchmark left would not fit.
+        """Create the benchmark's tables, and drop them on leaving."""
+        # Tables that an earlier version of the benchmark left may have other columns.
         if not self._plan.keep:
             measure(Job("admin", "drop", *address))
         self._cassandra = measure(Job("admin", "setup", *address)).version
@@ -137,14 +137,14 @@ def _plan(given: argparse.Namespace) -> Plan:
 def _folder(given: argparse.Namespace) -> Path:
     if given.output:
         return Path(given.output)
-    # Some clients' figures would take the place of everyone's.
+    # With --clients, the figures of some clients would replace those of all.
     return report.SCRATCH if given.quick or given.clients else report.PUBLISHED
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure cqlproto beside its peers, and write docs/performance.md.",
+        description="Measure cqlproto and its peers, and write docs/performance.md.",
     )
     parser.add_argument(
         "--only",
@@ -152,11 +152,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         choices=list(parts.MODULES),
         metavar="PART",
-        help=f"these parts alone; the others' figures stay: {', '.join(parts.MODULES)}",
+        help=f"only these parts; the others' figures stay: {', '.join(parts.MODULES)}",
     )
-    parser.add_argument("--render", action="store_true", help="only write the page again")
-    parser.add_argument("--rounds", type=int, help="turns of every client (7)")
-    parser.add_argument("--seconds", type=float, help="about how long a turn is (0.45)")
+    parser.add_argument(
+        "--render", action="store_true", help="only render the page from performance.json"
+    )
+    parser.add_argument("--rounds", type=int, help="rounds of each client (7)")
+    parser.add_argument("--seconds", type=float, help="approximate seconds of a turn (0.45)")
     parser.add_argument("--stream-rows", type=int, help="rows of the stream (1,000,000)")
     parser.add_argument(
         "--clients",
@@ -166,17 +168,17 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="only clients whose names match, such as 'cqlproto/*'; written to bench/results",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="a few minutes, written to bench/results"
+        "--quick", action="store_true", help="take a few minutes; written to bench/results"
     )
-    parser.add_argument("--output", metavar="FOLDER", help="write there instead of docs")
+    parser.add_argument("--output", metavar="FOLDER", help="write to this folder instead of docs")
     parser.add_argument(
-        "--keep", action="store_true", help="leave the keyspace, and use what an earlier run left"
+        "--keep", action="store_true", help="keep the keyspace, and reuse that of an earlier run"
     )
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the status is 1 if any part of it was left out or failed."""
+    """Run the benchmark; return 1 if anything was left out or failed."""
     given = _arguments(arguments)
     console = Console(width=None if sys.stdout.isatty() else 150)
     plan = _plan(given)

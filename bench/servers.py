@@ -1,8 +1,8 @@
-"""What is measured against: a real Cassandra, and the canned server in front of it (bench/canned).
+"""The servers of the benchmark: a real Cassandra, and the canned server (bench/canned).
 
-The real one is named by `CQLPROTO_HOSTS` (`host[:port],..`, the first counts) or started for the
-run and stopped after it. The canned one is built by cargo when its source is newer than what was
-built.
+`CQLPROTO_HOSTS` (`host[:port],..`, of which the first is used) names the Cassandra; without it, one
+is started for the run and stopped after it. cargo builds the canned server if its source has
+changed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Address: TypeAlias = tuple[str, int]
 
 _CANNED = Path(__file__).parent / "canned"
 _DEFAULT_PORT = 9042
-# Several nodes on one machine wait long for one another when they are asked all they can do.
+# Several saturated nodes on one machine wait long for one another, so timeouts are longer.
 _PATIENT = {f"{what}_request_timeout": "30s" for what in ("read", "range", "write", "truncate")}
 
 
 class Unavailable(Exception):
-    """A part of the benchmark can't run here; the text says why."""
+    """A server of the benchmark can't run on this machine; the text says why."""
 
 
 def parse_address(text: str) -> Address:
@@ -39,10 +39,10 @@ def parse_address(text: str) -> Address:
 
 @contextlib.contextmanager
 def cassandra() -> Iterator[Address]:
-    """A Cassandra that serves CQL: the one named by the environment, else one of our own.
+    """Yield the address of the Cassandra in the environment, or of one started for the run.
 
     Raises:
-        Unavailable: None is named and none can be started here.
+        Unavailable: none is named, and none can be started on this machine.
     """
     with _nodes("CQLPROTO_HOSTS", 1) as address:
         yield address
@@ -50,10 +50,10 @@ def cassandra() -> Iterator[Address]:
 
 @contextlib.contextmanager
 def cluster(nodes: int) -> Iterator[Address]:
-    """A node of a cluster of several: as :func:`cassandra`, by `CQLPROTO_CLUSTER`.
+    """As :func:`cassandra`, for a cluster of several nodes, which `CQLPROTO_CLUSTER` may name.
 
     Raises:
-        Unavailable: None is named and none can be started here.
+        Unavailable: none is named, and none can be started on this machine.
     """
     with _nodes("CQLPROTO_CLUSTER", nodes) as address:
         yield address
@@ -68,7 +68,7 @@ def _nodes(variable: str, count: int) -> Iterator[Address]:
     from tests.cassandra.launcher import Cluster, Options
 
     if reason := missing():
-        raise Unavailable(f"{reason}; or name a cluster that runs in {variable}")
+        raise Unavailable(f"{reason}; or set {variable} to a running cluster")
     with contextlib.ExitStack() as stack:
         try:
             settings = _PATIENT if count > 1 else {}
@@ -87,7 +87,7 @@ class Canned:
         self.address = parse_address(self._line())
 
     def executed(self) -> int:
-        """How many EXECUTE requests it has answered so far."""
+        """Return how many EXECUTE requests the server has answered so far."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
@@ -106,11 +106,11 @@ def canned(upstream: Address) -> Iterator[Canned]:
     """Build and start the canned server in front of `upstream`.
 
     Raises:
-        Unavailable: There is no cargo, or the server can't be built or started.
+        Unavailable: cargo is missing, or the server can't be built or started.
     """
     cargo = shutil.which("cargo")
     if cargo is None:
-        raise Unavailable("the canned server is written in Rust and there is no cargo")
+        raise Unavailable("the canned server is written in Rust: install cargo")
     try:
         subprocess.run(
             [
@@ -136,5 +136,5 @@ def canned(upstream: Address) -> Iterator[Canned]:
     try:
         yield Canned(process)
     finally:
-        # The end of its input ends it.
+        # Closing its standard input ends the server.
         process.communicate()

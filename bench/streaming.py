@@ -1,8 +1,8 @@
-"""A large table, row by row in pages, in a process of its own each time: rows a second and memory.
+"""A large table, read row by row in pages, in a new process each time: rows per second and memory.
 
-A user's loop has each row in hand once; nothing keeps them. Beside it is what one does who has no
-such loop: cassandra-driver fetching everything into a list. A turn takes long, so there are three
-rounds at most, and one of a client that takes longer than half a minute.
+A user's loop visits each row once and keeps none. For comparison, cassandra-driver also fetches all
+rows into a list. A turn takes long, so there are at most three rounds, and only one for a client
+that takes longer than half a minute.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LONGEST = 30.0
 
 
 def measure(context: Context) -> dict[str, Any]:
-    """Load the rows, unless they are there, and measure every client."""
+    """Load the rows, unless the table has them, and measure every client."""
     assert context.cassandra is not None
     host, port = context.cassandra
     rows = context.stream_rows
@@ -55,7 +55,7 @@ def measure(context: Context) -> dict[str, Any]:
 
 
 def gates(data: dict[str, Any]) -> list[Gate]:
-    """Not slower than any peer, and half the memory of a list at most."""
+    """Return the gates: not slower than any peer, and at most half the memory of a list."""
     found = Figures.of(data)
     ours = (OURS[0], "stream", 1)
     result: list[Gate] = []
@@ -84,11 +84,11 @@ def markdown(data: dict[str, Any]) -> str:
     ]
     head = ("client", "rows/s", "`cqlproto/asyncio` / it", "CPU us", "peak MiB")
     text = (
-        f"{data['rows']:,} rows of four columns (int, int, text, bigint), each in hand once, with\n"
-        "whatever paging the client has: `async for` over `session.stream` for `cqlproto`, pages\n"
-        "of 5,000 rows. rsylla has no pages, so it holds everything.\n"
+        f"{data['rows']:,} rows of four columns (int, int, text, bigint), each visited once, with\n"
+        "the client's own paging, in pages of 5,000 rows; `cqlproto` uses `async for` over\n"
+        "`session.stream`. rsylla has no paging, so it holds all rows.\n"
         '"all in a list" is cassandra-driver with all rows in a list. Peak memory is the resident\n'
-        f"set of a process of its own. {rounds} rounds, one of a client that takes half a minute.\n"
+        f"set of a new process. {rounds} rounds; one for a client that takes half a minute.\n"
     )
     return "\n".join(
         [

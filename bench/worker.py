@@ -1,10 +1,10 @@
-"""A process that measures one client, job by job, for as long as it is sent jobs.
+"""The process that measures one client.
 
 `python -m bench.worker CLIENT HOST PORT` connects, and then answers each line of standard input (a
-`Job`) by one line on standard output (an `Outcome`). A process of its own means that event loops,
-caches and memory of one client never meet those of another; that it stays alive between its turns
-means that connecting and importing cost no turn. The end of its input ends it. An error ends it
-too, after its traceback, whose last line says what it was, even out of a task group.
+`Job`) with one line on standard output (an `Outcome`). Each client has its own process, so that
+event loops, caches and memory of one don't affect another. The process lives between turns, so that
+a turn doesn't include connecting and importing. It ends with its standard input, or after an error,
+with a traceback whose last line names the error, also for errors from task groups.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ MODULES = {
 }
 
 
-# Some peers' C code prints as it likes: what it prints goes to standard error.
+# The C code of some peers prints to standard output; redirect this to standard error.
 _replies: TextIO | None = None
 
 
 def receive() -> Job | None:
-    """The next job; None at the end."""
+    """Return the next job, or None at the end of the input."""
     line = sys.stdin.readline()
     return Job.from_json(line) if line.strip() else None
 
@@ -49,7 +49,7 @@ def main() -> int:
     global _replies
     _replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    # Peers warn of what they deprecate among themselves; that is no answer to a job.
+    # Ignore warnings, such as deprecations within the peers' code.
     warnings.simplefilter("ignore")
     client, host, port = sys.argv[1:]
     try:
@@ -65,5 +65,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # Under its own name, as the adapters import it: there is one stream of replies.
+    # Import this module under its name, as the adapters do, so that there is one stream of replies.
     raise SystemExit(importlib.import_module("bench.worker").main())

@@ -1,1 +1,1 @@
-"""One module a client: `run(job) -> Outcome`, imported only in the worker that measures it."""
+"""One module per client, with `run(job) -> Outcome`; only the client's worker imports it."""

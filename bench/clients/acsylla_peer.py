@@ -1,4 +1,4 @@
-"""acsylla, the C++ driver under Cython, on asyncio: tasks that await one request after another."""
+"""acsylla (the C++ driver, through Cython) on asyncio: tasks that await one request at a time."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def serve(client: str, host: str, port: int) -> None:
 
 
 async def session_of(host: str, port: int) -> Any:
-    # The schema is not read, as no work needs it: that makes its start-up and memory smallest.
+    # No job needs schema metadata; without it, the client starts faster and takes less memory.
     cluster = acsylla.create_cluster(
         [host],
         port=port,
         protocol_version=PROTOCOL,
-        consistency=acsylla.Consistency.LOCAL_QUORUM,  # as ours by default
+        consistency=acsylla.Consistency.LOCAL_QUORUM,  # the default of cqlproto
         use_schema=False,
         log_level="error",
     )
@@ -57,7 +57,7 @@ class _Acsylla:
         self._stream = await self._session.create_prepared(jobs.STREAM)
 
     def shape(self, values: Sequence[object]) -> list[object]:
-        # It binds lists only.
+        # acsylla binds only lists.
         return list(values)
 
     async def write(self, rows: Iterable[list[object]]) -> None:

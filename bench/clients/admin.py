@@ -1,6 +1,6 @@
-"""The schema and the rows that the benchmark reads, made with our own client and taken away again.
+"""Creates and drops the benchmark's keyspace and rows, with cqlproto.
 
-The version that it gives with its outcomes is the server's.
+The version in its outcomes is that of the server.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ async def _drop(session: cql.Session, _: Job) -> None:
 
 
 async def _load(session: cql.Session, job: Job) -> None:
-    """Write the rows of the stream, unless an earlier run left just as many."""
+    """Write the rows of the stream, unless an earlier run left the same number."""
     found = (await session.execute(jobs.LOADED)).first()
     if found is None or found.rows != job.operations:
         await session.execute(f"TRUNCATE {jobs.KEYSPACE}.readings", timeout=60)

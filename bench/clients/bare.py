@@ -1,9 +1,9 @@
-"""The least that a client on anyio can cost: it tells a slow machine from a slow client.
+"""The lower bound for a client on anyio; it tells a slow machine from a slow client.
 
-A plain anyio socket, EXECUTE frames packed before the clock runs (only the stream id is put in),
-one reader task that finds whole frames, one writer task that sends what one turn of the loop
-brought, and the backend's own waiter per request. Nothing is bound, routed, retried, timed out or
-decoded.
+It uses a plain anyio socket, EXECUTE frames that are packed before the clock runs (only the stream
+id is set), a reader task that finds complete frames, a writer task that sends the frames of one
+turn of the loop together, and one of the backend's waiters per request. It binds, routes, retries,
+times out and decodes nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _QUERIES = {"write": jobs.WRITE, "read": jobs.READ}
 
 
 class _Waiter(Protocol):
-    """Awaited once by the task that asked, set once by the reader."""
+    """Awaited once by the requesting task, set once by the reader."""
 
     def set(self) -> None: ...
     def wait(self) -> Awaitable[object]: ...
@@ -71,7 +71,7 @@ def _abort(_: object) -> trio.lowlevel.Abort:
 
 
 class _Wire:
-    """One connection. A reply only wakes its waiter; the last one is kept."""
+    """One connection. A reply only wakes its waiter; the connection keeps the last reply."""
 
     def __init__(self, stream: anyio.abc.SocketStream, waiter: Callable[[], _Waiter]) -> None:
         self._stream = stream

@@ -1,9 +1,9 @@
-"""What all clients on an event loop have in common: how a job is run, timed and checked.
+"""Runs, times and checks the jobs of all clients on an event loop.
 
-An adapter is a `Peer`: it has the loops that make requests, as its users would write them, and
-nothing else. Here these loops run in as many tasks as are to be in flight, all on one iterator of
-values; what differs between clients is then what is measured. Tasks are the event loop's own
-(asyncio.TaskGroup, trio's nursery), as anyio's cost more to start.
+An adapter is a `Peer`: it only has the loops that make requests, written as a user of the client
+would write them. This module runs a loop in as many tasks as there are requests in flight. The
+tasks share one iterator of values. Tasks are the event loop's own (asyncio.TaskGroup, trio's
+nursery), because anyio's cost more to start.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ LEAST_WARM_UP = 256
 class Peer(Protocol):
     """A connected client with its prepared statements.
 
-    The loops take values until there are none left. A row or a key is in the container that `shape`
-    made of it beforehand; a key has one value.
+    The loops consume values to the end. Each value is a row or a key in the container that `shape`
+    has built beforehand; a key has one value.
     """
 
     version: str
@@ -41,7 +41,7 @@ class Peer(Protocol):
     def shape(self, values: Sequence[object], /) -> Any: ...
     async def write(self, rows: Iterable[Any], /) -> object: ...
     async def read(self, keys: Iterable[Any], /) -> int:
-        """Return how many rows had the key that was asked for."""
+        """Return how many rows had the requested key."""
 
     async def mixed(self, steps: Iterable[Any], /) -> int:
         """Write the rows, read the keys; return the same as `read`."""
@@ -63,8 +63,8 @@ class Peer(Protocol):
 
 
 async def serve(peer: Peer) -> None:
-    """Measure whatever standard input asks for."""
-    # In a thread, so that the client can do what it does while it is idle.
+    """Run the jobs that arrive on standard input."""
+    # Read in a thread, so that the client's background tasks run while it is idle.
     while job := await anyio.to_thread.run_sync(worker.receive):
         worker.reply(await measure(peer, job))
 
@@ -73,7 +73,7 @@ async def measure(peer: Peer, job: Job) -> Outcome:
     """Run one job.
 
     Raises:
-        WrongResult: The client returned something else than what is stored.
+        WrongResult: the client did not return the stored values.
     """
     meter = Meter()
     meter.outcome.version, meter.outcome.protocol = peer.version, peer.protocol
@@ -116,7 +116,7 @@ async def in_tasks(
     in_flight: int,
     latencies: list[float] | None,
 ) -> int:
-    """Run the loop in so many tasks on the same values; return the sum of what they returned."""
+    """Run the loop in `in_flight` tasks on the same iterator; return the sum of their results."""
     total = 0
 
     async def task() -> None:
@@ -136,12 +136,12 @@ async def in_tasks(
 
 
 def cycled(values: Sequence[Any], count: int) -> Iterator[Any]:
-    """So many values, again from the first when they are used up."""
+    """Yield `count` values, starting again from the first when they are used up."""
     return itertools.islice(itertools.cycle(values), count)
 
 
 async def calibrated(run: Callable[[int], Awaitable[object]], job: Job) -> int:
-    """Warm up for about as long as is to be measured, and say how many operations that takes."""
+    """Warm up for about the time of a measurement; return how many operations take this time."""
     count = 1 if job.work == "scan" else max(LEAST_WARM_UP, 2 * job.in_flight)
     while True:
         began = time.perf_counter()
@@ -153,10 +153,10 @@ async def calibrated(run: Callable[[int], Awaitable[object]], job: Job) -> int:
 
 
 def operations(job: Job, rate: float) -> int:
-    """How many operations are to be measured of a client that does so many in a second.
+    """Return how many operations to measure, for a client that does `rate` per second.
 
-    With 1,024 in flight they are at least 8 for each, unless that took more than 2.4 times as long
-    as it should: less would measure how it starts and ends.
+    With 1,024 in flight there are at least 8 operations per task, unless these take more than 2.4
+    times as long as a turn should: fewer would mostly measure the start and the end.
     """
     if job.work == "scan":
         return max(1, round(rate * job.seconds))
@@ -170,7 +170,7 @@ async def _scan(peer: Peer, job: Job, meter: Meter) -> None:
     async def run(passes: int) -> None:
         nonlocal rows
         for _ in range(passes):
-            # Not two lists at once.
+            # Free the first list before the second is built.
             rows = ()
             rows = await peer.scan(job.page_size)
 
@@ -183,7 +183,7 @@ async def _scan(peer: Peer, job: Job, meter: Meter) -> None:
 
 
 def check_scan(rows: Sequence[Any], plain: Callable[[Any], Sequence[object]]) -> None:
-    """The rows are those of the table, in whatever order."""
+    """Check that the rows are those of the table, in any order."""
     jobs.check(len(rows), jobs.ITEM_ROWS, "rows scanned")
     found: dict[object, tuple[object, ...]] = {}
     for row in rows:

@@ -1,9 +1,9 @@
-"""coodie, an object mapper: documents are Pydantic models, saved and got one by one, on asyncio.
+"""coodie, an object mapper, on asyncio: saves and fetches Pydantic models one by one.
 
-It runs on another driver. That is acsylla here, on which it costs less than cassandra-driver does
-alone, with a session of this event loop, as its own documentation has it for async programs. What
-it adds are the statement texts that it builds for every call, and models instead of tuples: that is
-what it is for, so it is measured that way.
+coodie runs on another driver. Here this is acsylla, with a session of this event loop, as coodie's
+documentation describes for async programs; with acsylla it costs less than cassandra-driver alone.
+It builds the statement's text for each call and returns models instead of tuples, and is measured
+with both, because users choose it for them.
 """
 
 from __future__ import annotations

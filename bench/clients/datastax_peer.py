@@ -1,9 +1,9 @@
-"""cassandra-driver, and scylla-driver, a fork of it with the same names, each in its own way.
+"""cassandra-driver, and its fork scylla-driver, which has the same names.
 
-Throughput is `execute_concurrent_with_args` with rows as tuples on the libev event loop, which its
-own documentation says is fastest, or `execute` with one in flight. It gives no latencies, so these
-come from a second, shorter run with as many requests in flight, kept so by callbacks of
-`execute_async`, where one result starts the next request.
+Throughput is measured with `execute_concurrent_with_args`, rows as tuples and the libev event loop,
+which the driver's documentation calls the fastest; with one request in flight, with `execute`.
+These report no latencies, so a second, shorter run measures them: callbacks of `execute_async`
+start the next request at each result, which keeps the same number in flight.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = 4
 _SHARE_TIMED = 3
-"""The second run has one in so many of the operations of the first."""
+"""The number of operations of the first run is divided by this for the second run."""
 _PATIENCE = 120
 
 
@@ -44,7 +44,7 @@ def serve(client: str, host: str, port: int) -> None:
         execution_profiles={
             EXEC_PROFILE_DEFAULT: ExecutionProfile(
                 row_factory=tuple_factory,
-                consistency_level=ConsistencyLevel.LOCAL_QUORUM,  # as ours by default
+                consistency_level=ConsistencyLevel.LOCAL_QUORUM,  # the default of cqlproto
             )
         },
     )
@@ -69,7 +69,7 @@ class _Driver:
         """Run one job.
 
         Raises:
-            WrongResult: The driver returned something else than what is stored.
+            WrongResult: the driver did not return the stored values.
         """
         meter = Meter()
         meter.outcome.version, meter.outcome.protocol = self._version, f"v{PROTOCOL}"
@@ -155,7 +155,7 @@ class _Driver:
         )
 
     def _by_callbacks(self, values: Iterator[Any], job: Job, latencies: list[float]) -> None:
-        """Keep so many in flight; a result, on the driver's own thread, starts the next."""
+        """Keep `job.in_flight` requests in flight; a result starts one, on the driver's thread."""
         chain = _Chain(self, values, latencies)
         for _ in range(job.in_flight):
             chain.start()
@@ -166,7 +166,7 @@ class _Driver:
         return self._session.execute_async(statement, values)
 
     def _rows(self, prepared: Any, page_size: int) -> Any:
-        """An iterable of all rows, paged by the driver."""
+        """Return an iterable of all rows, which the driver pages."""
         statement = prepared.bind(())
         statement.fetch_size = page_size
         return self._session.execute(statement)
@@ -204,7 +204,7 @@ class _Driver:
 
 
 class _Chain:
-    """Requests of which each starts the next when it is answered; `wait` for all of them."""
+    """Requests that start the next one when they are answered."""
 
     def __init__(self, driver: _Driver, values: Iterator[Any], latencies: list[float]) -> None:
         self._driver = driver
@@ -242,10 +242,10 @@ class _Chain:
         self.start()
 
     def wait(self) -> None:
-        """Return when all are answered.
+        """Wait until all requests are answered.
 
         Raises:
-            Exception: What a request failed with, or a TimeoutError.
+            Exception: the error of a failed request, or a TimeoutError.
         """
         if not self._ended.wait(_PATIENCE):
             raise TimeoutError("callbacks that never came")

@@ -1,7 +1,8 @@
-"""cqlproto on asyncio, on uvloop and on trio, as an application would use it.
+"""cqlproto on asyncio, uvloop and trio, used as in an application.
 
-A client's name says the backend and, where they aren't the usual ones, the version and the row:
-`cqlproto/trio`, `cqlproto/asyncio/v4`, `cqlproto/asyncio/v4/tuple`. Without a version it is v5.
+A client's name has the backend, and the protocol version and row type if they differ from v5 and
+the
+default: `cqlproto/trio`, `cqlproto/asyncio/v4`, `cqlproto/asyncio/v4/tuple`.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class _Ours:
         self._row = row
         self._id: Callable[[Any], Any]
         self._amount: Callable[[Any], Any]
-        # How one reads a column: a tuple's by index, a Row's as an attribute.
+        # How a user reads a column: of a tuple by index, of a Row as an attribute.
         if row is tuple:
             self._id, self._amount = operator.itemgetter(0), operator.itemgetter(3)
         else:

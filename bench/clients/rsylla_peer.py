@@ -1,7 +1,7 @@
-"""rsylla, the Rust driver under PyO3, on asyncio.
+"""rsylla (the Rust driver, through PyO3) on asyncio.
 
-It binds dicts. It has no pages: `execute_prepared` returns the whole result, so its scan is one
-request whatever the page size, and its stream is a list.
+It binds dicts. It has no paging: `execute_prepared` returns the whole result, so a scan is one
+request whatever the page size, and the stream is a list.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 def serve(client: str, host: str, port: int) -> None:
     del client
     asyncio.run(_serve(host, port))
-    # Its threads can't be ended, and panic when the interpreter is.
+    # rsylla's threads can't be stopped, and panic when the interpreter exits.
     sys.stderr.flush()
     os._exit(0)
 
 
 async def _serve(host: str, port: int) -> None:
-    connect: Any = rsylla.Session.connect  # typed as if it were not async
+    connect: Any = rsylla.Session.connect  # its type hints say that it is not async
     peer = _Rsylla(await connect([f"{host}:{port}"]))
     await peer.prepare()
     await base.serve(peer)

@@ -1,8 +1,7 @@
-"""scyllapy, the Rust driver under PyO3, on asyncio.
+"""scyllapy (the Rust driver, through PyO3) on asyncio.
 
-Its rows are dicts. It pages when asked to, by 5,000 rows, and then gives row by row through the
-event loop, which takes ten times as long; so what fetches everything does it in one request without
-pages.
+Its rows are dicts. With paging it has pages of 5,000 rows and passes each row through the event
+loop, which takes ten times as long; so jobs that fetch all rows use one request without paging.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ class _Scyllapy:
         return rows
 
     def plain(self, row: dict[str, object]) -> Sequence[object]:
-        # The columns of the small table, else of the large one.
+        # The columns of the small table, or of the large one.
         return [row[name] for name in (jobs.NAMES if "id" in row else jobs.READING_NAMES)]
 
     async def stream(self, page_size: int) -> tuple[int, int]:

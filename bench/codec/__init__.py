@@ -1,16 +1,15 @@
-"""How fast rows are decoded and executions encoded, beside other drivers for Python.
+"""Decoding of rows and encoding of EXECUTE, compared with other Python drivers.
 
-``python -m bench.codec`` measures what lies between the body of a RESULT, as received, and a list
-of rows, and what lies between a row of values and the frame of an EXECUTE. No socket, no event
-loop, no server: see ``bench.codec.tasks`` for the clock, ``turns`` for the processes, ``shapes``
-for the columns.
+``python -m bench.codec`` measures the way from the body of a RESULT to a list of rows, and from a
+row of values to the frame of an EXECUTE. There is no socket, event loop or server. See
+``bench.codec.tasks`` for the clock, ``turns`` for the processes, ``shapes`` for the columns.
 
-Everyone decodes the very same bytes and has to find the same values in them, and everyone's frames
-are equal to the byte, before a clock runs. Metadata is left out of the results, and known from
-PREPARED: with it in the body, cassandra-driver would parse it each time. (In operation it does so:
-it never asks a server to leave it out. ``described`` are the bodies with it, on v4.)
+All contenders decode the same bytes. Before the clock runs, their decoded values and their encoded
+frames are checked to be equal. The results have no metadata; the contenders know it from PREPARED.
+With metadata in the body, cassandra-driver would parse it each time (in operation it does, because
+it never asks a server to skip metadata). ``described`` are bodies with metadata, on v4.
 
-The workers of the peers import this package too, so it imports nothing by itself.
+The workers of the peers import this package too, so this module imports nothing.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ __all__ = ["gates", "markdown", "measure"]
 
 
 def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> dict[str, object]:
-    """Decode and encode with everyone, in turns.
+    """Measure decoding and encoding of all contenders, in turns.
 
     Arguments:
         rounds: samples of each contender in each case.
-        quick: shorter samples, and pages of 1 and 5,000 rows alone.
-        say: takes lines on what is being done, and on problems.
+        quick: shorter samples, and only pages of 1 and 5,000 rows.
+        say: called with each line on progress and problems.
 
     Returns:
-        what :func:`markdown` and :func:`gates` take: plain values, fit for JSON, with every single
-        sample. ``problems`` names whatever was left out.
+        the data for :func:`markdown` and :func:`gates`, as JSON values, with all samples.
+        ``problems`` lists everything that was left out.
     """
     from bench.codec import run
 
@@ -41,16 +40,16 @@ def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> dict[str, o
 
 
 def markdown(data: dict[str, Any]) -> str:
-    """Return the tables, made of what :func:`measure` returned and nothing else."""
+    """Return the tables, made only from the data of :func:`measure`."""
     from bench.codec import tables
 
     return tables.markdown(data)
 
 
 def gates(data: dict[str, Any]) -> list[tuple[str, float, float]]:
-    """Return what is promised: each as a text, the limit, and what was measured.
+    """Return the gates: text, limit and measured value of each.
 
-    What couldn't be measured, for want of a peer, is not among them; ``problems`` names it.
+    Gates whose peer is missing are left out; ``problems`` lists the peer.
     """
     from bench.codec import tables
 

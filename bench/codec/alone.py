@@ -1,4 +1,4 @@
-"""A part of the benchmark as a command of its own."""
+"""Runs one part of the benchmark as a command."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def main(
     markdown: Callable[[dict[str, Any]], str],
     gates: Callable[[dict[str, Any]], list[Gate]],
 ) -> int:
-    """Measure, print the tables and the gates; the status is 1 if something was left out."""
+    """Measure, print the tables and the gates. Return 1 if anything was left out."""
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=description)
     parser.add_argument("--quick", action="store_true", help="shorter samples, fewer cases")
     parser.add_argument("--rounds", type=int, help="samples of each contender (7; quick: 3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="every single sample goes there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples to this file")
     given = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 190)
     with console.status(name) as status:

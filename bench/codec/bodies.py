@@ -1,8 +1,8 @@
-"""The bytes that all contenders get: RESULT bodies, PREPARED bodies, and the frame to be made.
+"""The bytes for all contenders: RESULT bodies, PREPARED bodies, and the expected EXECUTE frame.
 
-They are written as a server would write them, into files of a folder that lives as long as the
-benchmark. Rows are encoded cell by cell, by the encoders of the types; the frame to be made by the
-message's own writer, so not by what is measured.
+They are written as a server would write them, into a folder that exists during the run. The types'
+encoders encode the rows cell by cell, and the message writer writes the expected frame; so neither
+comes from the code that is measured.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _pack_length = Struct(">i").pack
 
 
 def own_values(name: str, row: Sequence[Any]) -> tuple[Any, ...]:
-    """Return a row as it is bound here: a duration is an object of ours."""
+    """Return a row with cqlproto's types: a duration becomes a ``Duration``."""
     return tuple(
         Duration(*value) if cql_type == "duration" and value is not None else value
         for cql_type, value in zip(SHAPES[name].types, row, strict=True)
@@ -48,10 +48,7 @@ def own_values(name: str, row: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def parameters() -> QueryParameters:
-    """Return the options of the EXECUTE.
-
-    SKIP_METADATA is not among them: cassandra-driver never asks for it.
-    """
+    """Return the options of the EXECUTE, without SKIP_METADATA: cassandra-driver never sets it."""
     return QueryParameters(Consistency.LOCAL_ONE, page_size=PAGE_SIZE)
 
 
@@ -73,11 +70,11 @@ def _cells(columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> list[lis
 
 
 def write_bodies(folder: Path, name: str, counts: Sequence[int]) -> None:
-    """Write the files of a shape, with its rows in each of these numbers.
+    """Write the files of a shape, for each number of rows in ``counts``.
 
     ``{shape}-{rows}.rows``: RESULT without metadata. ``{shape}-{rows}.described``: the same with
-    metadata, as v4 writes it. ``{shape}-v4.prepared`` and ``v5``: the RESULT of PREPARE.
-    ``{shape}-v4.execute`` and ``v5``: the whole frame of an EXECUTE with one row's values.
+    metadata, in v4. ``{shape}-v4.prepared`` and ``v5``: the RESULT of PREPARE.
+    ``{shape}-v4.execute`` and ``v5``: the complete frame of an EXECUTE with the values of one row.
     """
     shape = SHAPES[name]
     columns = tuple(

@@ -1,4 +1,4 @@
-"""What a case is to a worker: a dict of plain values, and files in the folder that it names."""
+"""A case, as workers receive it: a dict of JSON values that names a folder of files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 __all__ = ["PAGE_SIZE", "STREAM", "load"]
 
 STREAM = 1
-"""The stream id of the EXECUTE that is made."""
+"""The stream id of the EXECUTE."""
 PAGE_SIZE = 5_000
 
 
 def load(case: dict[str, Any], name: str) -> bytes:
-    """Return a file of a case; ``{shape}`` and the like in its name are those of the case."""
+    """Return the contents of a case's file; ``name`` may have fields such as ``{shape}``."""
     return (Path(case["folder"]) / name.format_map(case)).read_bytes()

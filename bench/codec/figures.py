@@ -1,4 +1,4 @@
-"""Figures out of samples: medians, ratios of the samples of one round, and how they are written."""
+"""Medians of samples, ratios of samples of the same round, and their formatting."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ ABSENT = "-"
 
 
 class Samples:
-    """The samples of some cases, to be asked for by case and contender.
+    """Samples, indexed by case and contender.
 
     Arguments:
-        records: as ``measure`` returns them.
-        keys: the names of what makes a case.
+        records: from ``measure``.
+        keys: the names of the fields that identify a case.
     """
 
     def __init__(self, records: Iterable[dict[str, Any]], keys: Sequence[str]) -> None:
@@ -30,7 +30,7 @@ class Samples:
         }
 
     def get(self, *where: object) -> list[float] | None:
-        """Return the samples of a case, a contender and a variant, or None if it has none."""
+        """Return the samples of a case, a contender and a variant, or None if there are none."""
         return self._values.get(where)
 
     def cases(self) -> list[tuple[Any, ...]]:
@@ -39,14 +39,14 @@ class Samples:
 
 
 def ratios(values: Sequence[float] | None, base: Sequence[float] | None) -> list[float] | None:
-    """Return the ratio of the two samples of each round."""
+    """Return the ratio of the two samples for each round."""
     if values is None or base is None:
         return None
     return [value / other for value, other in zip(values, base, strict=True)]
 
 
 def cell(values: Sequence[float] | None, digits: int | None = None) -> str:
-    """Return ``median (least - most)``; of microseconds with three significant digits."""
+    """Return ``median (least - most)``, by default with three significant digits."""
     if values is None:
         return ABSENT
     median = statistics.median(values)
@@ -57,13 +57,13 @@ def cell(values: Sequence[float] | None, digits: int | None = None) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of Markdown, its first column to the left and all others to the right."""
+    """Return a Markdown table; the first column is left-aligned, the others are right-aligned."""
     lines = [header, [":--", *["--:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def contenders(data: dict[str, Any]) -> str:
-    """Return a line on who took part, and one for each who did not."""
+    """Return a line on the contenders that were measured, and one for each that was left out."""
     present = [
         f"{name} {about['version']} ({about['kind']})" for name, about in data["contenders"].items()
     ]

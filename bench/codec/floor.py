@@ -1,7 +1,8 @@
-"""The floor: ``marshal.loads`` of equal data, which does little else than make the objects.
+"""The floor: ``marshal.loads`` of equal data, which does little more than create the objects.
 
-What marshal can't hold is there as what it is made of: a timestamp, a date and a time as an int, a
-uuid and an inet as bytes, a decimal as two ints. So the floor lacks the making of these objects.
+Types that marshal doesn't support are replaced by parts: a timestamp, a date and a time by an int,
+a uuid and an inet by bytes, a decimal by two ints. So the floor doesn't include creating these
+objects.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ def about() -> dict[str, object]:
 
 def prepare(case: dict[str, Any], variant: str) -> Task:
     raw = [tuple(map(_raw, row)) for row in rows_of(case["shape"], case["rows"])]
-    # Once more from what comes back, as an object that is in use elsewhere is written in a way that
+    # Dump the loaded objects again: marshal writes an object with other references in a form that
     # takes longer to read.
     data = marshal.dumps(marshal.loads(marshal.dumps(raw)))
     if marshal.loads(data) != raw:
-        raise ValueError("marshal gives back something else")
+        raise ValueError("marshal returns other data")
     del raw
     return calls(lambda: marshal.loads(data))
 

@@ -1,4 +1,4 @@
-"""cqlproto as a contender: what its connection and session call for a result and for an EXECUTE."""
+"""cqlproto as a contender: the code that its session calls for a result and for an EXECUTE."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _RESULT = Opcode.RESULT.value
 _WARM_UP = 2_000
-"""Rows or frames before the clock runs; decoders and binders are compiled by then."""
+"""Rows or frames before the clock runs; after these, decoders and binders are compiled."""
 
 
 def about() -> dict[str, object]:
@@ -58,7 +58,7 @@ def _decode(case: dict[str, Any], variant: str) -> Task:
         call = lambda: decode_rows(message(_RESULT, body, 0, version, metadata), target)  # noqa: E731
     _check(call(), case)
     task = calls(call, warm_up=-(-_WARM_UP // case["rows"]))
-    _check(call(), case)  # and so does the compiled one
+    _check(call(), case)  # the compiled one too
     return task
 
 
@@ -71,7 +71,7 @@ def _check(found: list[Any], case: dict[str, Any]) -> None:
         for row in found
     ]
     if plain != rows_of(case["shape"], case["rows"]):
-        raise ValueError("it decodes other values than were encoded")
+        raise ValueError("the decoded values differ from the encoded ones")
 
 
 def _encode(case: dict[str, Any]) -> Task:
@@ -80,5 +80,5 @@ def _encode(case: dict[str, Any]) -> Task:
     binder = Binder(_prepared(case, version), parameters(), version)
     task = calls(lambda: binder.frame(STREAM, values), warm_up=_WARM_UP)
     if binder.frame(STREAM, values) != load(case, "{shape}-v{version}.execute"):
-        raise ValueError("it makes another frame than the message writer does")
+        raise ValueError("the frame differs from the message writer's")
     return task

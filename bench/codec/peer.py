@@ -1,8 +1,8 @@
-"""cassandra-driver and scylla-driver as contenders, by what their connection and session call.
+"""cassandra-driver and scylla-driver as contenders: the code that their sessions call.
 
-One module for three of them, which are told apart by what this process finds as ``cassandra``. The
-two differ here in that messages of scylla-driver are read and written under features of the
-protocol, of which none are negotiated.
+One module serves three contenders; the package that this process imports as ``cassandra`` decides
+which one is measured. scylla-driver also takes negotiated protocol features as an argument when it
+reads and writes messages; here, none are negotiated.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def about() -> dict[str, object]:
         if name.startswith("cassandra.") and str(getattr(module, "__file__", "")).endswith(".so")
     ]
     if bool(compiled) != bool(HAVE_CYTHON):
-        raise RuntimeError(f"half of it is compiled: {compiled}")
+        raise RuntimeError(f"only some of its modules are compiled: {compiled}")
     return {
         "version": cassandra.__version__,
         "kind": "Cython" if HAVE_CYTHON else "pure Python",
@@ -56,7 +56,7 @@ def prepare(case: dict[str, Any], variant: str) -> Task:
 
 
 def read_result(body: bytes, version: int, metadata: Any = None) -> Any:
-    """Read the body of a RESULT as the connection of the driver does."""
+    """Read the body of a RESULT as the driver's connection does."""
     arguments = (version, *FEATURES, {}, STREAM, 0, _RESULT, body, None, metadata)
     return ProtocolHandler.decode_message(*arguments)
 
@@ -77,14 +77,14 @@ def _decode(case: dict[str, Any], variant: str) -> Task:
 
     types = SHAPES[case["shape"]].types
     if _plain_rows(types, call()) != rows_of(case["shape"], case["rows"]):
-        raise ValueError("it decodes other values than were encoded")
+        raise ValueError("the decoded values differ from the encoded ones")
     return calls(call)
 
 
 def _plain_rows(types: Iterable[str], rows: Iterable[Any]) -> list[tuple[Any, ...]]:
     """Return rows with the standard library's types in place of the driver's own.
 
-    Its timestamps carry no time zone, and its addresses are texts.
+    The driver's timestamps have no time zone, and its addresses are strings.
     """
     convert = [_PLAIN.get(cql_type, _same) for cql_type in types]
     return [
@@ -156,5 +156,5 @@ def _encode(case: dict[str, Any]) -> Task:
         return encode(message, *rest)
 
     if call() != load(case, "{shape}-v{version}.execute"):
-        raise ValueError("it makes another frame than cqlproto does")
+        raise ValueError("the frame differs from cqlproto's")
     return calls(call)

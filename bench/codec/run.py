@@ -1,4 +1,4 @@
-"""The cases of the codec, and the run of them."""
+"""The cases of the codec part, and running them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Plan(NamedTuple):
 
     Attributes:
         rounds: samples of each contender in each case.
-        seconds: how much CPU a sample takes, at least.
+        seconds: the minimum CPU time of a sample.
         shapes: the column lists, by name.
         rows: the numbers of rows.
     """
@@ -64,7 +64,7 @@ class Plan(NamedTuple):
 
 
 def measure(plan: Plan, say: Callable[[str], None]) -> dict[str, object]:
-    """Decode and encode with everyone, in turns; the package's function says what comes out."""
+    """Measure all contenders, in turns; see :func:`bench.codec.measure`."""
     decode: list[dict[str, object]] = []
     encode: list[dict[str, object]] = []
     with pool(_MODULES, plan.rounds, plan.seconds, say) as (run, folder):

@@ -1,12 +1,11 @@
-"""The column lists that are measured, and their values.
+"""The measured column lists, and their values.
 
-Everything is made from a seed, so that each worker process has the same rows without being sent
-them, and ``rows_of`` is lazy about nothing: fewer rows are the first of more. Values are of the
-standard library's types alone, since the workers of the peers import nothing of ours; a duration is
-a tuple of months, days and nanoseconds.
+Values are generated from a seed, so that every worker process has the same rows; a smaller number
+of rows is a prefix of a larger one. Values have types of the standard library only, because the
+peers' workers don't import cqlproto; a duration is a tuple of months, days and nanoseconds.
 
-Texts have 5 to 40 characters, one in twenty of them with a letter beyond ASCII, and a map has two
-to four entries.
+Texts have 5 to 40 characters, one in twenty of them a letter beyond ASCII. A map has two to four
+entries.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ class Shape(NamedTuple):
     """A column list.
 
     Attributes:
-        title: what the tables call it.
+        title: its name in the tables.
         types: the CQL type of each column.
-        nulls: the share of cells that are null, at random.
+        nulls: the fraction of cells that are null, at random.
         absent: the indices of columns that are always null.
     """
 
@@ -91,7 +90,7 @@ def _inet(roll: random.Random) -> object:
 
 
 def _map(roll: random.Random) -> dict[str, str]:
-    """In the order of its keys, which is that of the server and of what cqlproto writes."""
+    """Return a map in the order of its keys, which is the server's order and cqlproto's."""
     pairs = [(_text(roll), _text(roll)) for _ in range(roll.randint(2, 4))]
     return dict(sorted(pairs))
 
@@ -104,7 +103,7 @@ _MAKERS: dict[str, Callable[[random.Random], object]] = {
     "decimal": lambda roll: Decimal(roll.randrange(-(10**12), 10**12)).scaleb(-roll.randrange(6)),
     "double": lambda roll: roll.uniform(-1e9, 1e9),
     "duration": lambda roll: (roll.randrange(24), roll.randrange(31), roll.randrange(10**12)),
-    "float": lambda roll: roll.randrange(-(1 << 20), 1 << 20) / 8,  # one that 32 bits can hold
+    "float": lambda roll: roll.randrange(-(1 << 20), 1 << 20) / 8,  # exact in 32 bits
     "inet": _inet,
     "int": lambda roll: roll.randrange(-(1 << 31), 1 << 31),
     "map<text, text>": _map,
@@ -120,10 +119,9 @@ _MAKERS: dict[str, Callable[[random.Random], object]] = {
 
 @functools.lru_cache(maxsize=2)
 def rows_of(name: str, count: int) -> list[tuple[Any, ...]]:
-    """Return the first ``count`` rows of a shape; its cache is to be cleared before the clock runs.
+    """Return the first ``count`` rows of a shape. Clear the cache before the clock runs.
 
-    A column that takes part of the garbage collector's time should be there because a decoder made
-    it, not because it is compared with.
+    Otherwise the garbage collector would spend time on these rows during a sample.
     """
     shape = SHAPES[name]
     roll = random.Random(name)
@@ -139,6 +137,6 @@ def rows_of(name: str, count: int) -> list[tuple[Any, ...]]:
 
 
 def row_to_bind(name: str) -> tuple[Any, ...]:
-    """Return the row that is bound: the first that has a null, if the shape has any."""
+    """Return the row to bind: the first row with a null, if the shape has nulls."""
     rows = rows_of(name, 100)
     return next((row for row in rows if None in row), rows[0])

@@ -1,4 +1,4 @@
-"""The tables of the codec, and its gates."""
+"""The tables and gates of the codec part."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _ENCODERS = {
 }
 _HOW = (
     "CPU time of the process, with the garbage collector on. From the body of a RESULT to a list of"
-    " rows, its columns known from PREPARED. Values are random, the same for all, and so are the"
-    " bytes. `marshal` is the floor: `marshal.loads` of equal data, but with ints for timestamps,"
-    " dates and times, bytes for uuids and inets, pairs of ints for decimals, so without the making"
-    " of those objects. Ratios are medians of the rounds' ratios.\n"
+    " rows, whose columns are known from PREPARED. All decode the same bytes, of random values."
+    " `marshal` is the floor: `marshal.loads` of equal data, with ints for timestamps,"
+    " dates and times, bytes for uuids and inets, pairs of ints for decimals; it does not create"
+    " those objects. Ratios are medians of the rounds' ratios.\n"
 )
 _PAGE = 5_000
 _LIMITS = {"A": 0.60, "B": 0.75, "C": 1.40}
@@ -52,7 +52,7 @@ def _encode(data: dict[str, Any]) -> Samples:
 
 
 def markdown(data: dict[str, Any]) -> str:
-    """As the package's function says."""
+    """See :func:`bench.codec.markdown`."""
     return "\n".join([contenders(data), _HOW, *_decode_tables(data), *_encode_tables(data)])
 
 
@@ -74,8 +74,8 @@ def _decode_tables(data: dict[str, Any]) -> Iterator[str]:
         yield table(["columns", "cassandra-driver, us", *_DECODERS.values()], lines)
     yield "### Metadata in the body (v4)\n"
     yield (
-        "How much longer a result takes whose body describes its columns: cqlproto compares these"
-        " bytes with those of PREPARED, cassandra-driver parses them.\n"
+        "How much longer a result with column metadata in its body takes. cqlproto compares the"
+        " metadata's bytes with those of PREPARED, cassandra-driver parses them.\n"
     )
     lines = []
     for shape in shapes:
@@ -114,7 +114,7 @@ def _rows(count: int) -> str:
 
 
 def gates(data: dict[str, Any]) -> list[tuple[str, float, float]]:
-    """As the package's function says."""
+    """See :func:`bench.codec.gates`."""
     decode, encode = _decode(data), _encode(data)
     found: list[tuple[str, float, list[float] | None]] = []
     for shape, limit in _LIMITS.items():

@@ -1,9 +1,9 @@
-"""What a worker process measures: a function that runs so many times and says what CPU it took.
+"""Tasks of a worker process: functions that run a number of loops and return the CPU time.
 
-The clock is that of the process (``time.process_time``): other programs on the same cores take wall
-time from a sample, and little of this. The garbage collector is on, as in an ordinary program, and
-each sample begins behind a full collection. What a call returns is freed within the sample, since
-every user of rows pays for that too.
+The clock is the CPU time of the process (``time.process_time``), because other programs on the same
+cores affect it less than wall time. The garbage collector is on, as in an ordinary program, after a
+full collection before each sample. The result of a call is freed within the sample, because every
+user of rows pays for that as well.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Task(NamedTuple):
     """Something to measure.
 
     Attributes:
-        run: takes a number of loops, returns the CPU time of all of them, in seconds.
-        units: what a loop counts for: 1, or the frames of a chunk.
+        run: takes a number of loops; returns their total CPU time, in seconds.
+        units: how many units a loop counts for: 1, or the number of frames in a chunk.
     """
 
     run: Callable[[int], float]
@@ -30,12 +30,12 @@ class Task(NamedTuple):
 
 
 def calls(call: Callable[[], object], *, units: float = 1.0, warm_up: int = 0) -> Task:
-    """Return the task of calling a function over and over.
+    """Return the task of calling a function repeatedly.
 
     Arguments:
         call: the function.
-        units: what a call counts for.
-        warm_up: how often it is called first, for decoders that are compiled after so many rows.
+        units: how many units a call counts for.
+        warm_up: how often it is called first, so that decoders are compiled.
     """
     for _ in range(warm_up):
         call()
@@ -51,13 +51,13 @@ def calls(call: Callable[[], object], *, units: float = 1.0, warm_up: int = 0) -
 
 
 def loops_for(task: Task, seconds: float) -> int:
-    """Return how many loops take so long; 1 if that is 0."""
+    """Return how many loops take ``seconds`` of CPU time, at least 1."""
     loops = 1
     while seconds:
         gc.collect()
         taken = task.run(loops)
         if taken >= seconds:
             break
-        # Towards it by steps, as the first calls are often slow.
+        # Increase in steps, because the first calls are often slow.
         loops = min(loops * 10, max(loops + 1, int(loops * seconds * 1.2 / max(taken, 1e-7))))
     return loops

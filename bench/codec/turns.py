@@ -1,8 +1,8 @@
 """Worker processes that take turns.
 
-A case is measured by all of its contenders in rounds, one sample each, in an order that is rotated
-from round to round: what the machine does meanwhile meets all of them. So what is compared are
-samples of one round, and a ratio is the median of the rounds' ratios.
+In each round, every contender of a case measures one sample. The order is rotated from round to
+round, so that disturbances of the machine affect all contenders. Samples of the same round are
+compared, and a ratio is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class WorkerFailed(Exception):
 
 
 class _WorkerGone(WorkerFailed):
-    """A worker ended, or gave no answer in time; nothing more can be asked of it."""
+    """A worker ended or did not answer in time; it can't be used any more."""
 
 
 class _Worker:
-    """A process that answers orders, as ``bench.codec.worker`` says.
+    """A worker process that answers orders, see ``bench.codec.worker``.
 
-    What it writes on its standard error, such as the traceback of an error, the reader sees.
+    Its standard error, with tracebacks of errors, goes to the terminal.
     """
 
     def __init__(self, name: str, module: str) -> None:
@@ -78,7 +78,7 @@ class _Worker:
             stdin.flush()
         except BrokenPipeError as error:
             raise _WorkerGone("it has ended") from error
-        # One line answers one order, so nothing is left in the stream's buffer at this point.
+        # One line answers one order, so the stream's buffer is empty here.
         if not select.select([stdout], [], [], _ANSWER_SECONDS)[0]:
             raise _WorkerGone(f"no answer in {_ANSWER_SECONDS} s")
         line = stdout.readline()
@@ -103,16 +103,16 @@ class _Worker:
 
 
 class Pool:
-    """The workers of a run, and what went wrong.
+    """The workers of a run, and the problems so far.
 
     Arguments:
         rounds: samples of each contender.
-        seconds: how much CPU a sample takes, at least.
-        say: takes a line for the reader.
+        seconds: the minimum CPU time of a sample.
+        say: called with each line to print.
 
     Attributes:
-        workers: by name; a peer that isn't there is not among them.
-        about: what each of them is.
+        workers: the running workers by name, without missing peers.
+        about: the version and kind of each worker.
         problems: a line for everything that was left out.
     """
 
@@ -129,7 +129,7 @@ class Pool:
         self.say(f"PROBLEM: {text}")
 
     def start(self, modules: Mapping[str, str]) -> None:
-        """Start workers, by name and module; one that isn't what its name says is ended again."""
+        """Start workers, by name and module; end a worker that isn't what its name says."""
         for name, module in modules.items():
             missing = self._missing(name)
             if missing:
@@ -150,7 +150,7 @@ class Pool:
                 self.about[name] = about
 
     def _missing(self, name: str) -> str | None:
-        """Return why a peer can't be started."""
+        """Return why a peer can't be started, or None."""
         folder = _FOLDERS.get(name)
         if folder is not None and not (folder / "cassandra").is_dir():
             return f"no {folder.relative_to(ROOT)}"
@@ -164,11 +164,11 @@ class Pool:
         """Measure a case.
 
         Arguments:
-            case: what the workers get.
-            contenders: each the name of a worker and of a variant that it knows.
+            case: sent to the workers.
+            contenders: pairs of a worker's name and one of its variants.
 
         Returns:
-            for each contender that succeeded its name, its variant and the microseconds of every
+            for each contender that succeeded: its name, its variant and the microseconds of each
             sample.
         """
         loops: dict[tuple[str, str], int] = {}
@@ -200,7 +200,7 @@ class Pool:
 
     @contextlib.contextmanager
     def _reporting(self, name: str, case: Mapping[str, object]) -> Iterator[None]:
-        """Let a failure of one contender leave the others alone."""
+        """Report a failure of one contender, so that the others go on."""
         try:
             yield
         except WorkerFailed as error:
@@ -214,7 +214,7 @@ class Pool:
 def pool(
     modules: Mapping[str, str], rounds: int, seconds: float, say: Callable[[str], None]
 ) -> Iterator[tuple[Pool, Path]]:
-    """Start the workers, by name and module, and end them; with a folder for files."""
+    """Start the workers, by name and module, with a folder for files; end them on leaving."""
     with tempfile.TemporaryDirectory(prefix="cqlproto-bench-") as folder:
         run = Pool(rounds, seconds, say)
         try:

@@ -1,9 +1,9 @@
-"""One contender in a process of its own: ``python -m bench.codec.worker MODULE``.
+"""Runs one contender in its own process: ``python -m bench.codec.worker MODULE``.
 
-It takes orders as lines of JSON and answers each with one line: what it is, then for every case of
-the benchmark a preparation (values checked, calls counted) and as many samples as the parent asks
-for. Contenders live in processes of their own since three of them are called ``cassandra``; these
-live as long as the benchmark does, since a sample is shorter than a start.
+The worker reads orders as lines of JSON and answers each with one line: first its version and kind,
+then, for each case, the preparation (values checked, loops counted) and the samples. Contenders
+need separate processes because three of them are called ``cassandra``. A worker lives for the whole
+run, because starting a process takes longer than a sample.
 """
 
 from __future__ import annotations

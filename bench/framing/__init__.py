@@ -1,10 +1,10 @@
-"""What the framing costs: frames, segments of v5, and a connection that takes responses apart.
+"""The cost of framing: frames, v5 segments, and a connection that receives responses.
 
-``python -m bench.framing`` measures the bytes' way between a socket and the messages, with
-bodies that nobody decodes, and at last the whole receiving of a response of one row. Clock,
-processes and peers are those of ``bench.codec``.
+``python -m bench.framing`` measures the way between the bytes of a socket and the messages, without
+decoding bodies, and then the complete receiving of a response of one row. Clock, processes and
+peers are those of ``bench.codec``.
 
-The workers of the peers import this package too, so it imports nothing by itself.
+The workers of the peers import this package too, so this module imports nothing.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ __all__ = ["gates", "markdown", "measure"]
 
 
 def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> dict[str, object]:
-    """Cut and make frames and segments with everyone, in turns.
+    """Measure reading and writing of frames and segments by all contenders, in turns.
 
     Arguments:
         rounds: samples of each contender in each case.
         quick: shorter samples, and no frame of 16 MiB.
-        say: takes lines on what is being done, and on problems.
+        say: called with each line on progress and problems.
 
     Returns:
-        what :func:`markdown` and :func:`gates` take: plain values, fit for JSON, with every single
-        sample. ``problems`` names whatever was left out.
+        the data for :func:`markdown` and :func:`gates`, as JSON values, with all samples.
+        ``problems`` lists everything that was left out.
     """
     from bench.framing import run
 
@@ -35,16 +35,16 @@ def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> dict[str, o
 
 
 def markdown(data: dict[str, Any]) -> str:
-    """Return the tables, made of what :func:`measure` returned and nothing else."""
+    """Return the tables, made only from the data of :func:`measure`."""
     from bench.framing import tables
 
     return tables.markdown(data)
 
 
 def gates(data: dict[str, Any]) -> list[tuple[str, float, float]]:
-    """Return what is promised: each as a text, the limit, and what was measured.
+    """Return the gates: text, limit and measured value of each.
 
-    What couldn't be measured, for want of a peer, is not among them; ``problems`` names it.
+    Gates whose peer is missing are left out; ``problems`` lists the peer.
     """
     from bench.framing import tables
 

@@ -1,16 +1,16 @@
-"""The cases of framing: what a worker of ours and one of a peer have to agree on.
+"""The cases of framing, shared by cqlproto's worker and the peers' workers.
 
 A case's ``work`` is one of
 
-- ``frames``: cut a stream of v4 in chunks of 64 KiB into frames;
-- ``write``, ``read``: v5, frames into segments, and segments in chunks of 64 KiB into frames; 128
-  short ones travel in segments that they share, a long one in as many as it takes;
-- ``encode``, ``decode``: one segment from and to its payload, without a connection around it;
-- ``receive``: a connection with ``frames`` requests in flight takes the responses, ``chunk`` of
+- ``frames``: read frames from a v4 stream in chunks of 64 KiB;
+- ``write``, ``read``: on v5, write frames as segments, and read frames from segments in chunks of
+  64 KiB; 128 short frames share segments, a long frame takes several;
+- ``encode``, ``decode``: one segment from and to its payload, without a connection;
+- ``receive``: a connection with ``frames`` requests in flight receives the responses, ``chunk`` of
   them at once.
 
-``size`` is that of a frame, header included. Its body is of words, so that LZ4 finds about as much
-in it as in rows of texts.
+``size`` is the size of a frame, including the header. The body consists of words, so that LZ4
+compresses it about as well as rows of texts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from struct import Struct
 __all__ = ["CHUNK", "SHARED", "chunks", "frame_of", "response", "row_body"]
 
 CHUNK = 65_536
-"""What a connection of ours receives at once, at most."""
+"""The maximum number of bytes that a connection of cqlproto receives at once."""
 SHARED = 128
 
 _HEADER = Struct(">BBhBi")
@@ -30,7 +30,7 @@ _WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "kappa", "lambda
 
 
 def frame_of(version: int, stream: int, size: int) -> bytes:
-    """Return a response of so many bytes, with words for a body."""
+    """Return a response of ``size`` bytes, with a body of words."""
     return response(version, stream, _text(size - _HEADER.size))
 
 
@@ -44,10 +44,10 @@ def _text(length: int) -> bytes:
 
 
 def row_body(size: int) -> bytes:
-    """Return the body of a RESULT of one row, without metadata: an int, and a text that fills it.
+    """Return the body of a RESULT of one row, without metadata: an int, and a text as filler.
 
     Arguments:
-        size: of the whole frame.
+        size: the size of the complete frame, in bytes.
     """
     text = size - _HEADER.size - 16 - 4 - 8 - 4
     head = Struct(">iiiiiii").pack(2, 4, 2, 1, 4, 12_345, text)
@@ -60,5 +60,5 @@ def response(version: int, stream: int, body: bytes) -> bytes:
 
 
 def chunks(data: bytes) -> list[bytes]:
-    """Cut bytes as a socket would hand them out."""
+    """Cut bytes into chunks as a socket would return them."""
     return [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)]

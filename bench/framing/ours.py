@@ -31,7 +31,7 @@ _MAX_BODY = 256 * 1024 * 1024
 
 
 def write_files(folder: Path) -> None:
-    """Write what the workers of peers need besides: the PREPARED of the rows that are received."""
+    """Write the PREPARED of the received rows, which the peers' workers need."""
     for version in (ProtocolVersion.V4, ProtocolVersion.V5):
         out = bytearray()
         _prepared(version).write_body(out, version)
@@ -39,7 +39,7 @@ def write_files(folder: Path) -> None:
 
 
 def segments(frames: list[bytes], lz4: bool) -> bytes:
-    """Return segments with these frames."""
+    """Return segments that contain these frames."""
     return write_segments(frames, _compressor({"lz4": lz4}))
 
 
@@ -59,7 +59,7 @@ def _drain(reader: FrameReader | EnvelopeReader) -> int:
 
 
 def _stream(reader: FrameReader | EnvelopeReader, data: bytes, frames: int) -> Task:
-    """Feed a stream over and over, chunk by chunk, and take the frames out."""
+    """Return the task of feeding a stream in chunks and reading its frames."""
     parts = cases.chunks(data)
 
     def read() -> int:
@@ -70,7 +70,7 @@ def _stream(reader: FrameReader | EnvelopeReader, data: bytes, frames: int) -> T
         return count
 
     if read() != frames:
-        raise ValueError("it cuts the stream into another number of frames")
+        raise ValueError("it reads another number of frames")
     return calls(read, units=frames)
 
 
@@ -88,7 +88,7 @@ def _write(case: dict[str, Any], variant: str) -> Task:
     frames = [cases.frame_of(5, index, case["size"]) for index in range(case["frames"])]
     codec = _compressor(case)
     if write_segments(frames, codec) != load(case, "{file}"):
-        raise ValueError("it writes other segments than the ones that are read")
+        raise ValueError("the written segments differ from the read ones")
     return calls(lambda: write_segments(frames, codec), units=len(frames))
 
 
@@ -109,7 +109,7 @@ def _decode(case: dict[str, Any], variant: str) -> Task:
         return reader.read()
 
     if call().payload != payload:
-        raise ValueError("it reads another payload than was written")
+        raise ValueError("the payload differs from the written one")
     return calls(call)
 
 
@@ -124,7 +124,7 @@ def _prepared(version: ProtocolVersion) -> Prepared:
 
 
 def _receive(case: dict[str, Any], variant: str) -> Task:
-    """Put requests in flight, untimed, and take the responses to them."""
+    """Send requests, untimed, and receive their responses."""
     version = ProtocolVersion(case["version"])
     compression = "lz4" if case["lz4"] else None
     client = ClientConnection(version=version, compression=compression)

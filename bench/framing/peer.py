@@ -1,9 +1,9 @@
-"""cassandra-driver and scylla-driver as contenders: their segments' codec, and their connection.
+"""cassandra-driver and scylla-driver as contenders: their segment codec, and their connection.
 
-The drivers have no part that cuts frames and no more: it is done by ``Connection``. So this is one
-without a socket, which gets the bytes the way their event loops hand them on. For ``frames`` and
-``read`` the whole frame goes no further; for ``receive`` it takes the way that it takes in
-operation, to a callback with the decoded rows.
+The drivers read frames only in ``Connection``. So this module uses a ``Connection`` without a
+socket, and passes bytes to it as the drivers' event loops do. For ``frames`` and ``read``, complete
+frames are only counted; for ``receive``, they are processed as in operation, up to a callback with
+the decoded rows.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class _Connection(Connection):  # type: ignore[misc]  # it has no types
         raise RuntimeError(f"it was closed: {self.last_error}")
 
     def feed(self, data: bytes) -> None:
-        """What its event loops do with bytes that came."""
+        """Process received bytes as the driver's event loops do."""
         self._iobuf.write(data)
         self.process_io_buffer()
 
 
 class _Cutter(_Connection):
-    """Counts the frames, and does nothing with them."""
+    """Counts the frames and discards them."""
 
     count = 0
 
@@ -75,12 +75,12 @@ def _read(case: dict[str, Any]) -> Task:
 
     read()
     if connection.count != case["frames"]:
-        raise ValueError("it cuts the stream into another number of frames")
+        raise ValueError("it reads another number of frames")
     return calls(read, units=case["frames"])
 
 
 def _write(case: dict[str, Any]) -> Task:
-    """Every frame in segments of its own: that is how the driver sends them."""
+    """Return the task of writing frames; the driver never lets frames share a segment."""
     frames = [cases.frame_of(5, index, case["size"]) for index in range(case["frames"])]
     codec = _codec(case)
 
@@ -95,7 +95,7 @@ def _write(case: dict[str, Any]) -> Task:
     connection = _Cutter(5, case["lz4"])
     connection.feed(write())
     if connection.count != len(frames):
-        raise ValueError("it doesn't read what it has written")
+        raise ValueError("it can't read the segment that it has written")
     return calls(write, units=len(frames))
 
 
@@ -123,7 +123,7 @@ def _decode(case: dict[str, Any]) -> Task:
         return codec.decode(buffer, codec.decode_header(buffer))
 
     if call().payload != payload:
-        raise ValueError("it reads another payload than was written")
+        raise ValueError("the payload differs from the written one")
     return calls(call)
 
 

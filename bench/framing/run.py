@@ -1,4 +1,4 @@
-"""The cases of framing, and the run of them."""
+"""The cases of the framing part, and running them."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Plan(NamedTuple):
 
     Attributes:
         rounds: samples of each contender in each case.
-        seconds: how much CPU a sample takes, at least.
+        seconds: the minimum CPU time of a sample.
         long: the sizes of the long frames, in bytes.
-        stream: the frames of a stream, and the requests in flight when responses come. 8,192 frames
-            of 200 bytes end where a chunk of 64 KiB does.
+        stream: the number of frames in a stream, and of requests in flight. 8,192 frames of 200
+            bytes end with the end of a 64 KiB chunk.
     """
 
     rounds: int
@@ -51,7 +51,7 @@ def _size(size: int) -> str:
 
 
 def _cases(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Yield the cases; what is called ``title`` is for the tables."""
+    """Yield the cases; ``title`` is the case's name in the tables."""
     yield _case("frames", f"v4: frames of {_size(_SHORT)} out of chunks", 4, frames=plan.stream)
     for size in plan.long:
         yield _case("frames", f"v4: a frame of {_size(size)} out of chunks", 4, size=size)
@@ -93,7 +93,7 @@ def _case(
 
 
 def _write_file(folder: Path, case: dict[str, Any]) -> dict[str, Any]:
-    """Write what the case reads; returns the case as the workers get it."""
+    """Write the file of a case; return the case in the form for workers."""
     version, size, frames = case["version"], case["size"], case["frames"]
     more: dict[str, Any] = {}
     if case["work"] == "receive":
@@ -114,7 +114,7 @@ def _write_file(folder: Path, case: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(plan: Plan, say: Callable[[str], None]) -> dict[str, object]:
-    """Cut and make frames with everyone, in turns; the package's function says what comes out."""
+    """Measure all contenders, in turns; see :func:`bench.framing.measure`."""
     records: list[dict[str, object]] = []
     with pool(_MODULES, plan.rounds, plan.seconds, say) as (run, folder):
         ours.write_files(folder)

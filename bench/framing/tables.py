@@ -1,4 +1,4 @@
-"""The table of framing, and its gates."""
+"""The tables and gates of the framing part."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["gates", "markdown"]
 
 _FRAMES = (
     "Microseconds for each frame, or segment; then multiples of cassandra-driver's time. Streams"
-    " come in chunks of 64 KiB. cqlproto lets short frames share a segment when it writes, the"
-    " others send each in one of its own; both read the shared ones.\n"
+    " come in chunks of 64 KiB. When writing, cqlproto lets short frames share a segment; the"
+    " others use a segment for each frame. All of them read shared segments.\n"
 )
 _RECEIVING = (
-    "Microseconds for each response of one row, taken by a connection. cassandra-driver's decodes"
-    " the row and calls back; cqlproto's makes an event (*event*), and is compared with the row"
-    " decoded as well (*with row*).\n"
+    "Microseconds for each response of one row, received by a connection. That of cassandra-driver"
+    " decodes the row and calls a callback; that of cqlproto returns an event"
+    " (*event*). For the comparison, the row is decoded as well (*with row*).\n"
 )
 _SEGMENT_LIMIT = 0.15
 _SEGMENT_CASES = ("encode", "decode")
@@ -26,7 +26,7 @@ _SHORT = 200
 
 
 def markdown(data: dict[str, Any]) -> str:
-    """As the package's function says."""
+    """See :func:`bench.framing.markdown`."""
     samples = Samples(data["framing"], ("title",))
     plain, receiving = [], []
     for (title,) in samples.cases():
@@ -67,7 +67,7 @@ def markdown(data: dict[str, Any]) -> str:
 
 
 def gates(data: dict[str, Any]) -> list[tuple[str, float, float]]:
-    """As the package's function says."""
+    """See :func:`bench.framing.gates`."""
     samples = Samples(data["framing"], ("work", "version", "lz4", "size", "frames"))
     found = []
     for work in _SEGMENT_CASES:

@@ -1,7 +1,7 @@
-"""A large cluster: how long a session takes to be ready, its memory, and what a query plan costs.
+"""A large cluster: the time until a session is ready, its memory, and the cost of a query plan.
 
-The cluster is one process that plays all the nodes (server.py); the client that is measured is
-another one (work.py), new each time. part.py runs them in turns.
+One process simulates all nodes (server.py). Each measurement of a client is a new process
+(work.py). part.py runs the measurements in turns.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Large clusters as a part of the benchmark: sizes and event loops in turns, and the gates."""
+"""The benchmark's part about large clusters: sizes and event loops in turns, and the gates."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SECONDS = 120
 
 @contextlib.contextmanager
 def _cluster(hosts: int) -> Iterator[int]:
-    """Start the nodes; the port at which all of them are."""
+    """Start the simulated nodes; yield their common port."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.hosts.server", str(hosts), str(TOKENS)],
         stdin=subprocess.PIPE,
@@ -46,7 +46,7 @@ def _cluster(hosts: int) -> Iterator[int]:
             raise rounds.WorkerFailed(f"the nodes ended with status {process.wait()}")
         yield int(line)
     finally:
-        process.communicate()  # the end of its input ends it
+        process.communicate()  # closes its standard input, which ends it
 
 
 def _worker(backend: str, port: int, hosts: int) -> dict[str, float]:
@@ -95,16 +95,16 @@ def measure(context: Context) -> dict[str, Any]:
 
 
 _TEXT = """\
-One process plays a cluster whose nodes have {tokens} tokens each, in three racks, with three
-replicas of everything; its system tables come over TCP, and each node has an address of its own.
-*Ready* is when `connect` returns, with the topology read and one connection made; *all* is when
-every node has its connection, which happens while requests are served already. The nodes share the
-machine with the client, so its CPU time stands beside. Memory is the resident set of the client's
-process, that of the interpreter and its modules included, which is *before*. A *plan* is what
-choosing the connection of a prepared statement costs, from its values to the connection: the
-partition key's bytes, their Murmur3 hash, the replicas, and the less busy one of two. *Hot* is for
-200 partitions in turns, *any* for 20,000, nearly each of which is in another range, so that on a
-large cluster most of what is looked at is in no cache of the processor.
+One process simulates a cluster whose nodes have {tokens} tokens each, in three racks, with
+replication factor 3. It serves the system tables over TCP, and each node has its own address.
+*Ready* is the time until `connect` returns, with the topology read and one connection open. *All*
+is the time until every node has its connection; requests are served before that. The nodes share
+the machine with the client, so the client's CPU time is shown as well. Memory is the resident set
+of the client's process; *before* is that of the interpreter and its modules. A *plan* is the cost
+of choosing the connection for a prepared statement from its values: the partition key's bytes,
+their Murmur3 hash, the replicas, and the less busy of two connections. *Hot* cycles through 200
+partitions, *any* through 20,000. Nearly each of the 20,000 is in another token range, so that on a
+large cluster most lookups miss the processor's caches.
 """
 
 
@@ -135,7 +135,7 @@ def markdown(data: dict[str, Any]) -> str:
 
 
 def gates(data: dict[str, Any]) -> list[Gate]:
-    """Limits of a session on the largest cluster, and of a plan on each."""
+    """Return the gates of a session on the largest cluster, and of a plan on each cluster."""
     found: list[Gate] = []
     by_cell = {(each["hosts"], each["backend"]): each for each in data["samples"]}
     for (hosts, backend), each in by_cell.items():

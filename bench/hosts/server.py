@@ -1,9 +1,9 @@
-"""Many nodes played by one process, over TCP: ``python -m bench.hosts.server HOSTS TOKENS``.
+"""Simulates many nodes in one process, over TCP: ``python -m bench.hosts.server HOSTS TOKENS``.
 
-Node *n* is at the *n*-th address of 127.1.0.0/16; all of them are one listening socket, as the
-whole of 127.0.0.0/8 belongs to the machine. What a node answers is what the cluster in memory of
-the client's tests answers, with its system tables; this copies the bytes. The port is the first
-line on standard output; the end of standard input ends it.
+Node *n* has the *n*-th address of 127.1.0.0/16. One listening socket serves all nodes, because all
+of 127.0.0.0/8 is local. The in-memory cluster of the client's tests answers the requests, with its
+system tables; this module copies bytes between it and the sockets. The process prints its port as
+the first line, and ends when its standard input ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FIRST = int(ipaddress.IPv4Address("127.1.0.1"))
 
 
 def address(number: int) -> str:
-    """Return where a node listens; they count from 0."""
+    """Return the address of a node; numbers begin with 0."""
     return str(ipaddress.IPv4Address(_FIRST + number))
 
 

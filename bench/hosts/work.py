@@ -1,6 +1,6 @@
-"""One measurement: a session on a large cluster, in a process of its own.
+"""One measurement: a session on a large cluster, in a new process.
 
-``python -m bench.hosts.work BACKEND PORT HOSTS`` prints what it found, as JSON.
+``python -m bench.hosts.work BACKEND PORT HOSTS`` prints the figures as JSON.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 CONTACT_POINTS = 3
 KEYS = 20_000
-"""Partitions that are asked for: so many that nearly each has a range of its own."""
+"""The number of partitions for *any*: nearly each is in another token range."""
 FEW = 200
-"""Partitions that are asked for again and again."""
+"""The number of partitions for *hot*."""
 _SAMPLE = 500
 _SAMPLES = 200
 _PATIENCE = 60
@@ -49,11 +49,11 @@ def each(run: Callable[[Any], object], values: Sequence[Any]) -> float:
 
 
 def nothing(value: object) -> None:
-    """What calling costs by itself."""
+    """Do nothing: the cost of a call alone."""
 
 
 class _Opened(cql.Hooks):
-    """Waits for so many connections besides the control connection."""
+    """Waits until a number of connections, besides the control connection, is open."""
 
     def __init__(self, wanted: int) -> None:
         self._left = wanted
@@ -66,7 +66,7 @@ class _Opened(cql.Hooks):
 
 
 async def measure(port: int, hosts: int) -> dict[str, float]:
-    """Connect, wait for all connections, choose among them."""
+    """Connect, wait for all connections, and measure choosing a connection."""
     gc.collect()
     before = meter.memory_now()
     points = [server.address(number * hosts // CONTACT_POINTS) for number in range(CONTACT_POINTS)]
@@ -97,13 +97,13 @@ async def measure(port: int, hosts: int) -> dict[str, float]:
 
 
 async def _plan(session: cql.Session) -> dict[str, float]:
-    """What it costs to choose the connection for a prepared statement, hash and all."""
+    """Measure choosing the connection for a prepared statement, including the hash of its key."""
     statement = (await session.prepare(_QUERY))._statement
     choose = functools.partial(context_of(session).cluster.selector.choose, statement)
     chance = random.Random(1)
     many = [(chance.getrandbits(32) - (1 << 31),) for _ in range(KEYS)]
     few = many[:FEW] * (_SAMPLE * 4 // FEW)
-    for values in many:  # what is found out once
+    for values in many:  # fill the caches
         choose(values)
     floor = each(nothing, many)
     return {"few_us": each(choose, few) - floor, "many_us": each(choose, many) - floor}

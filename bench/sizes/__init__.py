@@ -1,9 +1,9 @@
-"""Cost against size: does twice as much of anything cost twice as much?
+"""Cost against size: checks that the cost grows linearly with the amount of work.
 
-Rows, columns, bind markers, requests in flight, bodies, different statements: each series measures
-the whole cost of more and more of one thing, and fits a power law. :mod:`bench.sizes.fit` says how,
-:mod:`bench.sizes.timing` how a cost is measured. :func:`gates` gives each exponent with the one
-that it must not exceed.
+Each series measures the cost of growing amounts of one thing (rows, columns, bind markers, requests
+in flight, bytes of a body, column lists) and fits a power law. :mod:`bench.sizes.fit` describes the
+fit, :mod:`bench.sizes.timing` the measurement. :func:`gates` returns the exponents and their
+limits.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def measure(
     address: Address,
     only: Sequence[str] = (),
 ) -> dict[str, object]:
-    """Measure all series, each group in a process of its own.
+    """Measure all series, each group in its own process.
 
     Arguments:
         rounds: samples of every size; 7 take about five minutes.
         quick: smaller sizes and shorter samples.
-        say: told what is measured.
-        address: of the canned server (``bench.servers``).
-        only: the groups to measure; all if none is named.
+        say: called with a line of progress.
+        address: host and port of the canned server (``bench.servers``).
+        only: the names of the groups to measure; all if empty.
 
     Returns:
-        every single sample, for :func:`markdown`, :func:`plots` and :func:`gates`, and for JSON.
+        all samples as JSON values, for :func:`markdown`, :func:`plots` and :func:`gates`.
 
     Raises:
         WorkerFailed: a group could not be measured.

@@ -1,4 +1,4 @@
-"""`python -m bench.sizes`: cost against size alone, with the canned server started for it."""
+"""`python -m bench.sizes`: only cost against size; starts the canned server if it is needed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ _NEED_SERVER = ("asyncio in flight", "trio in flight")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables; 1 if a gate fails or something can't be measured."""
+    """Print the tables. Return 1 if a gate fails or a group can't be measured."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.sizes", description="Measure cost against size."
     )
     parser.add_argument("--rounds", type=int, help="samples of every size (7)")
-    parser.add_argument("--quick", action="store_true", help="half a minute, and figures to match")
-    parser.add_argument("--only", choices=GROUPS, action="append", help="this group alone")
-    parser.add_argument("--json", type=Path, help="write every sample to this file")
+    parser.add_argument(
+        "--quick", action="store_true", help="take half a minute, with less accurate figures"
+    )
+    parser.add_argument("--only", choices=GROUPS, action="append", help="only this group")
+    parser.add_argument("--json", type=Path, help="write all samples to this file")
     parser.add_argument("--plots", type=Path, help="write the plots into this folder")
     given = parser.parse_args(arguments)
     only: Sequence[str] = given.only or tuple(GROUPS)

@@ -1,7 +1,6 @@
-"""From the bytes of replies to rows: pages of more rows, of more columns, column lists by the
-thousand, and bodies of up to 64 MiB.
+"""Decoding replies: pages with more rows or columns, many column lists, bodies of up to 64 MiB.
 
-Requests are put in flight beforehand, so that what is measured begins with the received bytes. They
+Requests are put in flight beforehand, so that a sample begins with the received bytes. The bytes
 come in chunks of 64 KiB, as from a socket.
 """
 
@@ -56,20 +55,20 @@ LISTS = ladder(1, 10_000, 4)
 _COLUMN_ROWS = 100
 _LIST_ROWS = 40
 _MOST = 32_000
-"""How many requests may be in flight."""
+"""The maximum number of requests in flight."""
 _AT_ONCE = 32 << 20
-"""How many bytes of replies one sample has at most, unless one reply alone has more."""
+"""The maximum number of bytes of replies in a sample, unless a single reply is longer."""
 
 
 class Receiving:
-    """Replies to a number of requests, received and decoded.
+    """Receives and decodes the replies to a number of requests.
 
     Arguments:
         wire: version and compression.
-        result: the metadata of the rows, known from PREPARE.
-        body: of each reply.
-        row_count: how many rows it must give.
-        target: what a row becomes.
+        result: the metadata of the rows, known from PREPARED.
+        body: the body of each reply.
+        row_count: the expected number of rows in each reply.
+        target: the row target.
     """
 
     def __init__(
@@ -85,9 +84,9 @@ class Receiving:
         compile_for(result, target)
 
     def __call__(self, count: int) -> Run:
-        """Put so many requests in flight; return what receives their replies."""
+        """Put ``count`` requests in flight; return a function that receives their replies."""
         client, target, row_count = self._client, self._target, self._row_count
-        # Ids are given out again when their replies have come: they are always the same.
+        # Stream ids are reused after their replies, so they are the same in each sample.
         ids = sorted(client.send_bound(self._binder, ()) for _ in range(count))
         client.data_to_send()
         if self._kept[0] != count:
@@ -103,19 +102,19 @@ class Receiving:
                 while (event := next_event()) is not None:
                     found += len(_decode(event, target))
             if found != count * row_count:
-                raise RuntimeError(f"{found} rows, {count * row_count} were sent")
+                raise RuntimeError(f"expected {count * row_count} rows, got {found}")
 
         return run
 
 
 def decode_some(known: ResultMetadata, count: int, target: Any = tuple) -> None:
-    """Decode so many rows of these columns."""
+    """Decode ``count`` rows of these columns."""
     content = row_content([str(column.type) for column in known.columns], count)
     decode_rows(Rows.of(known, count, content), target)
 
 
 def compile_for(known: ResultMetadata, target: Any = tuple) -> None:
-    """Let the decoder of these columns be compiled: it is when enough rows have come."""
+    """Decode enough rows of these columns for their decoder to be compiled."""
     decode_some(known, ROWS_BEFORE_COMPILING + 1, target)
 
 
@@ -127,7 +126,7 @@ def _decode(event: Any, target: Any) -> list[Any]:
 
 
 def page_series(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Pages of more rows."""
+    """Return the series of pages with more rows."""
     wire = Wire(V4)
     for kind, types in (("numbers, uuid", FIXED), ("with texts", TEXTS)):
         for target in (tuple, Row):
@@ -162,7 +161,7 @@ def _objects_of_columns(kind: str, size: int) -> Prepare:
 
 
 def column_series(plan: Plan) -> Iterator[dict[str, Any]]:
-    """A hundred rows of more columns."""
+    """Return the series of a hundred rows with more columns."""
     wire = Wire(V4)
     for kind in ("ints", "mixed types"):
 
@@ -188,7 +187,7 @@ def column_series(plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def forget_compiled() -> None:
-    """Empty the caches of what was compiled, so that it is compiled anew."""
+    """Clear the caches of compiled decoders, so that they are compiled again."""
     for name, module in list(sys.modules.items()):
         if name.startswith("cqlproto.rows"):
             for value in list(vars(module).values()):
@@ -197,7 +196,7 @@ def forget_compiled() -> None:
 
 
 def compile_series(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Decoders of more columns: written, compiled, and used for one row."""
+    """Return the series of decoders with more columns: generate, compile, decode one row."""
     for kind in ("ints", "mixed types"):
 
         def make(size: int, kind: str = kind) -> Prepare:
@@ -215,7 +214,7 @@ def compile_series(plan: Plan) -> Iterator[dict[str, Any]]:
 
                 return run
 
-            prepare(1)()  # which imports what compiles
+            prepare(1)()  # imports the modules that compile
             if _calls_of_compile(prepare(1)) == 0:
                 raise RuntimeError(f"nothing was compiled for {size} columns")
             return prepare
@@ -235,7 +234,7 @@ def compile_series(plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def _calls_of_compile(run: Run) -> int:
-    """How often something calls the compiler."""
+    """Return how often ``run`` calls the compiler."""
     calls = 0
     plain = builtins.compile
 
@@ -260,31 +259,31 @@ def _orders() -> list[tuple[str, ...]]:
 def list_of_types(number: int) -> tuple[str, ...]:
     """Return eight types: always the same ones, no two numbers below 40,320 in the same order."""
     orders = _orders()
-    return orders[number * 4027 % len(orders)]  # 4027 is prime: neighbours differ all over
+    return orders[number * 4027 % len(orders)]  # 4027 is prime: consecutive lists differ a lot
 
 
 def new_list(number: int) -> tuple[ResultMetadata, Rows]:
-    """Return a column list that nothing was decoded with, and a page of it."""
+    """Return a new column list and a page of its rows."""
     types = list_of_types(number)
     known = metadata(types, f"table_{number}")
     return known, Rows.of(known, _LIST_ROWS, row_content(types, _LIST_ROWS))
 
 
 def decode_each(pages: Iterable[Rows]) -> None:
-    """Decode one page after the other."""
+    """Decode the pages one after another."""
     for page in pages:
         if len(decode_rows(page, tuple)) != _LIST_ROWS:
             raise RuntimeError("not the rows that were sent")
 
 
 def list_series(plan: Plan) -> Iterator[dict[str, Any]]:
-    """More and more different column lists, decoded in turn."""
+    """Return the series of more column lists, decoded in turn."""
     sizes = plan.sizes(LISTS)
     everything = [new_list(number) for number in range(sizes[-1])]
     compiled = 0
 
     def first(size: int) -> Prepare:
-        """Every list is met for the first time."""
+        """Decode lists that are new."""
         chosen = everything[:size]
         pages = [page for _, page in chosen]
 
@@ -300,7 +299,7 @@ def list_series(plan: Plan) -> Iterator[dict[str, Any]]:
         return prepare
 
     def again(size: int) -> Prepare:
-        """Every list is known, and compiled long since."""
+        """Decode lists whose decoders are compiled."""
         nonlocal compiled
         pages = [page for _, page in everything[:size]]
         for page in pages[compiled:]:
@@ -336,18 +335,18 @@ BODY_TYPES = ("int", "bigint", "uuid", "text", "timestamp")
 
 
 def body_of_rows(size: int) -> tuple[int, bytes]:
-    """Return (rows, body) of a RESULT with as many rows as fit ``size`` bytes."""
+    """Return the number of rows that fit ``size`` bytes, and the body of a RESULT with them."""
     sample = len(row_content(BODY_TYPES, 1000)) / 1000
     count = max(1, int((size - 16) / sample))
     return count, rows_body(len(BODY_TYPES), count, row_content(BODY_TYPES, count))
 
 
 def body_series(plan: Plan, *, given_back: bool = False) -> Iterator[dict[str, Any]]:
-    """Longer response bodies: of one blob, in every form, and of many rows.
+    """Return the series of longer response bodies: one blob, on every wire, and many rows.
 
     Arguments:
         plan: how much is measured.
-        given_back: whether the process gives memory back to the system; then there is one series,
+        given_back: whether the process returns memory to the system; then there is one series,
             without a gate.
     """
     wires = [Wire(version, codec) for version in (V4, V5) for codec in (None, "lz4")]
@@ -379,7 +378,7 @@ def _objects_of_body(size: int) -> Prepare:
 
 
 def body_received(size: int, wire: Wire, kind: str) -> Receiving:
-    """Return what receives responses of ``size`` bytes."""
+    """Return the receiver of responses of ``size`` bytes."""
     if kind == "one blob":
         return Receiving(wire, metadata(("blob",)), blob_body(size), 1)
     count, body = body_of_rows(size)

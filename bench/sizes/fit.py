@@ -1,20 +1,19 @@
-"""The exponent of a cost: the power of the size that it grows with.
+"""Fits the exponent of a cost: cost grows as a power of the size.
 
-What a size costs is a constant part and a part that grows. A straight line through all points of
-the log-log plot would take the constant part for slow growth, and so hide a bend upwards. The
-exponent that counts is therefore that of the least-squares line through the sizes that cost at
-least ten times what the smallest does: at most a tenth of any of them is constant. Where fewer than
-four sizes cost so much, it is that of the four largest. The local exponents, from each size to the
-next, are kept beside it: the last of them would show a bend at the very top.
+The cost of a size has a constant part and a growing part. A line through all points of the log-log
+plot would mistake the constant part for slow growth, and hide a bend upwards. So the exponent is
+that of the least-squares line through the sizes that cost at least ten times as much as the
+smallest: at most a tenth of their cost is constant. If there are fewer than four such sizes, the
+line goes through the four largest. The local exponents, from each size to the next, are kept as
+well: the last of them would show a bend at the very top.
 
-More data does not only take more steps. It also leaves the caches of the processor, lies in pages
-of memory that the system must hand out first, and begins to be looked at by full runs of the
-garbage collector, so that even copying bytes costs several times as much for each byte of 64 MiB as
-of 64 KiB. What that does is measured beside the cost, by a
-*floor*: the least that any program must do for the same result, in C (joining the received chunks,
-loading equal objects by ``marshal``). What the floor costs above its own cheapest cost of a unit is
-the machine's doing, and is taken off; what is left is the *net* cost. Where the floor is not nearly
-all of the cost, this takes off too little rather than too much. Both exponents are kept.
+More data does not only take more steps. It also exceeds the processor's caches, needs new pages of
+memory from the system, and causes full runs of the garbage collector, so that even copying costs
+several times as much per byte for 64 MiB as for 64 KiB. A *floor* measures these effects: the
+minimum work in C for the same result (joining the received chunks, loading equal objects with
+``marshal``). The cost of the floor above its own cheapest unit is caused by the machine and
+subtracted; the rest is the *net* cost. If the floor is much less than the cost, this subtracts too
+little rather than too much. Both exponents are kept.
 """
 
 from __future__ import annotations
@@ -30,24 +29,25 @@ if TYPE_CHECKING:
 __all__ = ["Fit", "fit", "power_law"]
 
 CLEAR = 10.0
-"""How many times the smallest size's cost one must be, for the constant part not to count."""
+"""Sizes that cost this many times as much as the smallest have a negligible constant part."""
 LEAST = 4
-"""How many sizes the exponent is fitted through at least."""
+"""The minimum number of sizes for fitting the exponent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What was fitted.
+    """The result of a fit.
 
     Attributes:
-        exponent: the one that counts.
-        factor: the cost of size 1 on its line.
-        start: the index of the smallest size that it is fitted through.
-        least: the smallest exponent of one round's samples alone, through the same sizes.
-        most: the largest of those.
+        exponent: the exponent through the large sizes.
+        factor: the cost of size 1 on this line.
+        start: the index of the smallest size on this line.
+        least: the smallest exponent of a single round's samples, through the same sizes.
+        most: the largest exponent of a single round's samples.
         overall: the exponent through all sizes.
-        steps: the local exponents, one less than sizes.
-        net: the exponent of the net cost, through the same sizes; the one above without a floor.
+        steps: the local exponents, one less than there are sizes.
+        net: the exponent of the net cost, through the same sizes; ``exponent`` if there is no
+            floor.
     """
 
     exponent: float
@@ -81,9 +81,9 @@ def fit(
     """Fit the medians.
 
     Arguments:
-        sizes: ascending.
-        samples: for each size the costs that were measured, one of each round, all positive.
-        floors: for each size the costs of the floor; none if there is no floor.
+        sizes: in ascending order.
+        samples: for each size, the positive costs of all rounds.
+        floors: for each size, the costs of the floor; empty if there is no floor.
     """
     medians = [statistics.median(costs) for costs in samples]
     start = _first_that_counts(medians)
@@ -109,7 +109,7 @@ def _net_costs(
     least = min(floor / size for size, floor in zip(sizes, floors, strict=True))
     left = []
     for size, cost, floor in zip(sizes, medians, floors, strict=True):
-        # A cost below its floor is a floor that was measured wrong.
+        # A floor can't really exceed the cost, so limit a wrong measurement.
         left.append(max(cost - (floor - size * least), size * least))
     return left
 

@@ -1,8 +1,7 @@
-"""More requests in flight on one connection: of the protocol core alone, and of the client on
-asyncio and on trio against a server that replays its replies.
+"""More requests in flight on one connection: the core alone, and the client on the canned server.
 
-A connection has 32,767 stream ids besides that of the handshake; of 32,768 tasks of the client one
-waits for an id that becomes free.
+A connection has 32,767 stream ids besides that of the handshake, so one of 32,768 tasks of the
+client waits for a free stream id.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ IDS = LIMITS.max_streams
 CORE = ladder(1, IDS, 4)
 CLIENT = ladder(1, IDS + 1, 4)
 QUERY = "SELECT key, cluster_name, release_version FROM system.local WHERE key = ?"
-"""There on every server, and answered by one row."""
+"""Every server has this table; the answer is one row."""
 
 
 def core_series(plan: Plan) -> Iterator[dict[str, Any]]:
-    """N requests packed and taken as bytes, then N replies of one row in chunks of 64 KiB."""
+    """Return the series of the core: send N requests, receive N one-row replies in chunks."""
     for version in (ProtocolVersion.V4, ProtocolVersion.V5):
         wire = Wire(version)
 
@@ -91,7 +90,7 @@ def _rounds(wire: Wire, size: int) -> Prepare:
 
 
 def client_series(plan: Plan, address: Address, backend: str) -> Iterator[dict[str, Any]]:
-    """N tasks that each execute a statement once, all started together."""
+    """Return the series of the client: N tasks, started together, each execute once."""
     yield anyio.run(_client, plan, address, backend, backend=backend)
 
 
@@ -101,7 +100,7 @@ async def _client(plan: Plan, address: Address, backend: str) -> dict[str, Any]:
         max_in_flight=IDS,
         max_connections_per_host=1,
         limits=LIMITS,
-        discovery=False,  # the series are tested against a server that has no tables about itself
+        discovery=False,  # the tests' server has no system tables
     )
     profile = cql.Profile(timeout=300)
     host, port = address

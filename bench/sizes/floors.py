@@ -1,7 +1,6 @@
-"""The floors: the least that must be done for the same result, in C or by the event loop alone.
+"""The floors: the minimum work for the same result, in C or by the event loop alone.
 
-They are no goals. They tell what more data costs on this machine from what the client makes of it:
-see ``fit``.
+A floor is not a goal. It separates the machine's cost of more data from the client's, see ``fit``.
 """
 
 from __future__ import annotations
@@ -24,10 +23,11 @@ __all__ = ["copying", "functions", "joining", "objects", "tasks"]
 
 
 def objects(types: Sequence[str], count: int) -> Prepare:
-    """Make as many objects as decoding so many rows does, of about the same sizes.
+    """Create as many objects as decoding ``count`` rows does, of about the same sizes.
 
-    ``marshal`` knows no UUID and no times: a list of an integer of 128 bits stands for the one, for
-    it is as large and the garbage collector looks at it too; eight bytes stand for the others.
+    ``marshal`` doesn't support UUIDs and times. A list with a 128-bit integer replaces a UUID,
+    because it has the same size and the garbage collector tracks it too; eight bytes replace a
+    time.
     """
     rows = []
     for number in range(count):
@@ -53,11 +53,11 @@ def objects(types: Sequence[str], count: int) -> Prepare:
 
 
 def copying(codec: Compressor | None, size: int) -> Prepare:
-    """Join the chunks of a body, decompress it if there is a codec, and take the value out of it.
+    """Join the chunks of a body, decompress it if there is a codec, and slice the value out.
 
     Arguments:
-        codec: of the body, or None.
-        size: of the body in bytes, decompressed.
+        codec: the compression of the body, or None.
+        size: the size of the uncompressed body, in bytes.
     """
     data = blob(size)
     parts = chunks(data if codec is None else codec.compress(data))
@@ -76,7 +76,7 @@ def copying(codec: Compressor | None, size: int) -> Prepare:
 
 
 def joining(codec: Compressor | None, size: int) -> Prepare:
-    """Compress a value if there is a codec, and put a header before it."""
+    """Compress a value if there is a codec, and prepend a header."""
     value = blob(size)
 
     def prepare(times: int) -> Run:
@@ -90,7 +90,7 @@ def joining(codec: Compressor | None, size: int) -> Prepare:
 
 
 def tasks(count: int) -> Prepare:
-    """Start so many tasks that each wait once, and wake them all."""
+    """Start ``count`` tasks that each wait once, and wake all of them."""
 
     def prepare(times: int) -> Run:
         async def run() -> None:
@@ -108,7 +108,7 @@ def tasks(count: int) -> Prepare:
 
 
 def functions(count: int) -> Prepare:
-    """Call so many different functions, none of them in the caches once there are many."""
+    """Call ``count`` different functions; with many, none stays in the processor's caches."""
     source = "def function(x):\n" + "".join(
         f"    v{at} = x + {at}\n    w{at} = [v{at}, str(v{at}), (v{at}, x)]\n" for at in range(12)
     )

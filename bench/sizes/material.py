@@ -1,7 +1,7 @@
-"""What the measurements are made of: columns, rows as bytes, connections, replies.
+"""Inputs of the measurements: columns, encoded rows, connections, replies.
 
-Rows repeat after a thousand, and blobs after a mebibyte: that is further than LZ4 looks back, so it
-compresses them as it would longer ones.
+Rows repeat after a thousand rows, blobs after a mebibyte. This is longer than LZ4's window, so
+repetition does not improve the compression.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 CHUNK = 65_536
-"""How many bytes a read brings at most."""
+"""The maximum number of bytes in a read."""
 LIMITS = Limits(max_response=256 << 20, max_request=32 << 20)
 
 FIXED = ("int", "bigint", "double", "timestamp", "uuid")
@@ -78,7 +78,7 @@ _VALUES: dict[str, Callable[[int], Any]] = {
 
 
 def values(types: Sequence[str], number: int) -> tuple[Any, ...]:
-    """Return a row of values; every number gives another."""
+    """Return a row of values; each number gives a different row."""
     return tuple([_VALUES[name](number) for name in types])
 
 
@@ -89,12 +89,12 @@ def columns(types: Sequence[str], table: str = "sizes") -> tuple[Column, ...]:
 
 
 def metadata(types: Sequence[str], table: str = "sizes") -> ResultMetadata:
-    """Return new metadata of a result with these columns, nothing decoded with it yet."""
+    """Return new metadata of a result with these columns, not yet used for decoding."""
     return ResultMetadata.of(columns(types, table), ProtocolVersion.V4)
 
 
 def row_content(types: Sequence[str], count: int) -> bytes:
-    """Return so many rows, as they stand in a Rows message (v4 section 4.2.5.2)."""
+    """Return ``count`` encoded rows, as in a Rows message (v4 section 4.2.5.2)."""
     encoders = [encoder(parse_type(name)) for name in types]
     rows = []
     for number in range(min(count, _DISTINCT)):
@@ -107,13 +107,13 @@ def row_content(types: Sequence[str], count: int) -> bytes:
 
 
 def rows_body(column_count: int, count: int, content: bytes) -> bytes:
-    """Return the body of a RESULT that leaves out its metadata."""
+    """Return the body of a RESULT without metadata."""
     return _HEAD.pack(ResultKind.ROWS, ROWS_NO_METADATA, column_count, count) + content
 
 
 @lru_cache(maxsize=1)
 def _words() -> bytes:
-    """A mebibyte of words: LZ4 makes about half of it."""
+    """Return a mebibyte of words, which LZ4 compresses to about half."""
     dice = random.Random(1)
     words = [dice.randbytes(12) for _ in range(2048)]
     return b"".join(dice.choices(words, k=_BLOB_PERIOD // 12 + 1))[:_BLOB_PERIOD]
@@ -125,13 +125,13 @@ def blob(size: int) -> bytes:
 
 
 def blob_body(size: int) -> bytes:
-    """Return the body of a RESULT with one row of one blob; the body has ``size`` bytes."""
+    """Return the body of a RESULT with one row of one blob, ``size`` bytes in all."""
     data = blob(size - _HEAD.size - _LENGTH.size)
     return rows_body(1, 1, _LENGTH.pack(len(data)) + data)
 
 
 def binder(types: Sequence[str], result: ResultMetadata, version: ProtocolVersion) -> Binder:
-    """Return what packs executions of a statement with these markers, compiled already."""
+    """Return the binder of a statement with these markers, already compiled."""
     prepared = Prepared(bytes(16), bytes(16), BindMetadata(columns(types)), result)
     made = Binder(prepared, _parameters(), version)
     row = values(types, 1)
@@ -145,15 +145,15 @@ def _parameters() -> QueryParameters:
 
 
 class Wire:
-    """A version and a compression: makes connections, and replies as a server would send them.
+    """A protocol version and a compression: creates connections and a server's replies.
 
     Arguments:
-        version: of the protocol.
+        version: the protocol version.
         compression: ``"lz4"`` or None.
 
     Attributes:
-        name: for readers.
-        codec: what compresses, or None.
+        name: the name in the tables.
+        codec: the compressor, or None.
     """
 
     def __init__(self, version: ProtocolVersion, compression: str | None = None) -> None:
@@ -163,7 +163,7 @@ class Wire:
         self.codec = compressor(compression) if compression else None
 
     def connected(self) -> ClientConnection:
-        """Return a client's connection whose handshake is done."""
+        """Return a client's connection after the handshake."""
         client = ClientConnection(
             version=self.version, compression=self._compression, limits=LIMITS
         )
@@ -194,5 +194,5 @@ class Wire:
 
 
 def chunks(data: bytes, size: int = CHUNK) -> list[bytes]:
-    """Cut bytes as reads from a socket would bring them."""
+    """Cut bytes into chunks as a socket would return them."""
     return [data[at : at + size] for at in range(0, len(data), size)]

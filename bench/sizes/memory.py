@@ -1,9 +1,10 @@
-"""Memory against size: the peak while a response is received and decoded, and what column lists
-keep. Counted by tracemalloc, in runs of their own that are not timed; counting is exact, so there
-is one sample of each.
+"""Memory against size: the peak of receiving and decoding a response, and that of column lists.
 
-What is received counts as the transport's: chunks are made before and held by the caller. So the
-peak is of the client's buffers, the body and the result.
+tracemalloc counts the memory in separate runs that are not timed. Counting is exact, so there is
+one sample of each size.
+
+The received chunks count as the transport's memory: they are created before and held by the caller.
+So the peak includes the client's buffers, the body and the result.
 """
 
 from __future__ import annotations
@@ -34,22 +35,22 @@ if TYPE_CHECKING:
 __all__ = ["memory_series"]
 
 FLAT = 0.10
-"""The exponent of what must not grow; not 0, as a few tables double now and then."""
+"""The limit for memory that must not grow; not 0, because a few hash tables double at times."""
 _HELD = [64, 128, 256, 512, 1024]
 _GONE = [600, 700, 800, 900, 1400, 2000]
-"""Beyond the bounds of all caches: they are full before the first reading."""
+"""Larger than all caches, so that these are full at the first reading."""
 
 
 def memory_series(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Peaks of bodies, and what lists of columns keep while they are held and afterwards."""
+    """Return the series of peaks for bodies, and of memory for column lists, held and dropped."""
     v4, v5 = ProtocolVersion.V4, ProtocolVersion.V5
     for wire, kind, most in (
         (Wire(v4), "one blob", BODIES[-1]),
         (Wire(v5), "one blob", BODIES[-1]),
         (Wire(v5, "lz4"), "one blob", BODIES[-1]),
-        (Wire(v4), "many rows", 4 << 20),  # counting every object takes its time
+        (Wire(v4), "many rows", 4 << 20),  # small, because counting every object is slow
     ):
-        # One run of each, and blobs of few objects: small sizes would save little.
+        # There is one run of each size, and blobs are few objects: smaller sizes would save little.
         full = [size for size in BODIES if size <= most]
         sizes = plan.sizes(full, 4)
         peaks = [[_peak(body_received(size, wire, kind))] for size in sizes]
@@ -84,7 +85,7 @@ def _not_timed(size: int) -> Prepare:
 
 
 def _peak(prepare: Prepare) -> float:
-    """Return the peak of memory above what there was before, in bytes."""
+    """Return the peak of memory above that before the run, in bytes."""
     run = prepare(1)
     run()
     run = prepare(1)
@@ -99,18 +100,18 @@ def _peak(prepare: Prepare) -> float:
 
 
 def _kept(sizes: Sequence[int], work: Callable[[int], object], *, held: bool) -> list[list[float]]:
-    """Do something for one number after the other.
+    """Call a function for consecutive numbers, and read the memory after some of them.
 
     Arguments:
-        sizes: how many numbers, for each reading.
-        work: what is done.
-        held: whether what it returns is held until the end.
+        sizes: the number of calls at each reading.
+        work: the function.
+        held: whether to keep its results until the end.
 
     Returns:
-        of each reading, how much memory there is more of than at the start, in bytes.
+        for each reading, the memory above that at the start, in bytes.
     """
     forget_compiled()
-    decode_new(0)  # what is made once is made before
+    decode_new(0)  # objects that are created once
     gc.collect()
     readings: list[list[float]] = []
     kept = []
@@ -131,7 +132,7 @@ def _kept(sizes: Sequence[int], work: Callable[[int], object], *, held: bool) ->
 
 
 def _decode_nulls(known: ResultMetadata, count: int) -> None:
-    """Decode so many rows of nulls: what they make is not what is counted."""
+    """Decode ``count`` rows of nulls, whose values take no memory."""
     nulls = b"\xff\xff\xff\xff" * known.column_count
     decode_rows(Rows.of(known, count, nulls * count), tuple)
 

@@ -1,6 +1,6 @@
-"""The plots: log-log, medians with the span of their samples, and the fitted power laws.
+"""The log-log plots: medians with the range of their samples, and the fitted power laws.
 
-The same data gives the same bytes: no date, and names within the file from a fixed salt.
+The same data gives the same bytes: the files have no date, and their ids use a fixed salt.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _MARKS = "osD^vP"
 
 
 def plots(data: Mapping[str, Any], folder: Path) -> list[str]:
-    """Write a plot of each kind that was measured.
+    """Write a plot for each kind of series in the data.
 
     Arguments:
-        data: what was measured.
-        folder: where to; made if need be.
+        data: from ``measure``.
+        folder: the folder to write to; created if missing.
 
     Returns:
-        the files' names.
+        the names of the files.
     """
-    # matplotlib is large and starts slowly, and only this needs it.
+    # matplotlib imports slowly, and only this function needs it.
     import matplotlib
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The tables and the gates, made from the data alone."""
+"""The tables and gates of cost against size, made from the data alone."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ PLOTS: dict[str, tuple[str, str]] = {
     "lists": ("Different column lists", "lists"),
     "lists-memory": ("Memory of different column lists", "lists"),
 }
-"""Each plot, in order: its title and what its sizes count."""
+"""The plots, in order: the title, and the unit of the sizes."""
 
 _STEPS = 4
 _NONE = "–"
 _HOW = """\
 Each exponent is the slope of the least-squares line in log-log through the medians of the sizes
-that cost at least ten times what the smallest does (the four largest at least), so that the
-constant part counts for nothing. *Net* is without what the floor, the least that C or the event
-loop does for as much, costs above its own cheapest unit on this machine: caches, new pages of
-memory, the garbage collector. The last steps are the local exponents between the largest sizes. In
-brackets are the exponents of the single rounds, from the least to the largest. The gate is on the
-net exponent."""
+that cost at least ten times as much as the smallest (at least the four largest), so that the
+constant part is negligible. The *floor* is the minimum work in C, or of the event loop, for the
+same amount. The *net* exponent is without the floor's cost above its own cheapest unit, which is
+caused by the machine's caches, new pages of memory and the garbage collector. The last steps are
+the local exponents between the largest sizes. In brackets are the least and the greatest exponent
+of a single
+round. The gate is on the net exponent."""
 
 
 def plot_name(plot: str) -> str:
@@ -48,8 +49,7 @@ def fitted(series: Mapping[str, Any]) -> Fit:
 
 
 def gates(data: Mapping[str, Any]) -> list[tuple[str, float, float]]:
-    """Return (name, the exponent that must not be exceeded, the net one that was fitted) of each
-    series that has a gate."""
+    """Return (name, maximum exponent, fitted net exponent) of each series that has a gate."""
     return [
         (f"exponent of {series['key']}", series["limit"], round(fitted(series).net, 3))
         for series in data["series"]
@@ -61,8 +61,8 @@ def markdown(data: Mapping[str, Any], images: str = "") -> str:
     """Return the tables, and links to the plots.
 
     Arguments:
-        data: what was measured.
-        images: what stands before the plots' names, such as ``_static/``.
+        data: from ``measure``.
+        images: the prefix of the plots' names, such as ``_static/``.
     """
     parts = [_HOW]
     for plot, (title, unit) in PLOTS.items():

@@ -20,15 +20,15 @@ __all__ = ["marker_series", "request_series"]
 
 BODIES = ladder(1 << 10, 16 << 20, 4)
 _MOST = 32_000
-"""How many requests may be in flight."""
+"""The maximum number of requests in flight."""
 
 
 def sending(wire: Wire, types: Sequence[str], row: Sequence[Any]) -> Prepare:
-    """Return what binds and frames executions of a statement, and takes the bytes to send."""
+    """Return a function that binds and frames executions and takes the bytes to send."""
     packer = binder(types, metadata(()), wire.version)
 
     def prepare(count: int) -> Run:
-        client = wire.connected()  # all its ids are free
+        client = wire.connected()  # with all stream ids free
 
         def run() -> None:
             send_bound, data_to_send = client.send_bound, client.data_to_send
@@ -42,7 +42,7 @@ def sending(wire: Wire, types: Sequence[str], row: Sequence[Any]) -> Prepare:
 
 
 def marker_series(plan: Plan) -> Iterator[dict[str, Any]]:
-    """An EXECUTE with more bind markers."""
+    """Return the series of an EXECUTE with more bind markers."""
     wire = Wire(ProtocolVersion.V4)
     for kind in ("ints", "mixed types"):
 
@@ -62,7 +62,7 @@ def marker_series(plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def request_series(plan: Plan) -> Iterator[dict[str, Any]]:
-    """An EXECUTE with a longer blob, in every form."""
+    """Return the series of an EXECUTE with a longer blob, on every wire."""
     for version in (ProtocolVersion.V4, ProtocolVersion.V5):
         for codec in (None, "lz4"):
             wire = Wire(version, codec)

@@ -1,9 +1,8 @@
-"""A small server that sends prepared bytes: `python -m bench.sizes.server` prints its port.
+"""A small server that sends bytes made in advance: `python -m bench.sizes.server` prints its port.
 
-The handshake and PREPARE are answered through the protocol core. An EXECUTE is answered by a body
-that was made beforehand: of as many bytes as the statement's text says, one blob or many rows. Any
-other statement is answered by one row, so that it serves in place of the canned server too. The end
-of its input ends it.
+The protocol core answers the handshake and PREPARE. An EXECUTE is answered with a body made in
+advance: one blob or many rows, in the size that the statement's text names. Any other statement is
+answered with one row, so the server can replace the canned server. It ends with its standard input.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ _MARKERS = 1
 
 
 def statement(kind: str, size: int) -> str:
-    """Return the statement that a body of this size answers; the kind is ``cell`` or ``rows``."""
+    """Return the statement whose answer has this size; the kind is ``cell`` or ``rows``."""
     return f"SELECT {kind} FROM bench.bodies WHERE size = {size} AND key = ?"
 
 
 @contextlib.contextmanager
 def running() -> Iterator[tuple[str, int]]:
-    """Start a server in a process of its own; gives its address, and ends it."""
+    """Start a server process, yield its address, and end it on leaving."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.sizes.server"],
         stdin=subprocess.PIPE,
@@ -60,7 +59,7 @@ def running() -> Iterator[tuple[str, int]]:
 
 
 class _Answers:
-    """The statements that were prepared, and their replies as bytes."""
+    """The prepared statements, and the bytes of their replies."""
 
     def __init__(self) -> None:
         self.known: dict[bytes, tuple[ResultMetadata, bytes]] = {}
@@ -84,7 +83,7 @@ class _Answers:
         return Prepared(identity, bytes(16), bind, result)
 
     def reply(self, wire: Wire, stream_id: int, statement_id: bytes) -> bytes:
-        """Return the bytes of a reply; those of the last one are kept."""
+        """Return the bytes of a reply; the last reply is cached."""
         key = (wire.version, stream_id, statement_id)
         if key != self._last[0]:
             self._last = key, wire.reply(stream_id, self.known[statement_id][1])
@@ -110,7 +109,7 @@ class _Peer(asyncio.Protocol):
         while isinstance(event := core.next_event(), RequestReceived):
             message = event.message
             if isinstance(message, Execute):
-                # The core writes no raw bytes: it is told of an empty reply, which is dropped.
+                # The core can't write raw bytes: let it write an empty reply, and discard it.
                 core.reply(event.stream_id, Rows.of(metadata(("int",)), 0, b""))
                 core.data_to_send()
                 wire = self._wires[core.version]

@@ -1,10 +1,10 @@
-"""How a series is measured: process CPU time, long samples, all sizes in every round.
+"""Measures a series: process CPU time, long samples, all sizes in every round.
 
-A sample repeats what it measures until it takes long enough for the clock. The number of
-repetitions is found before the first round, which also warms up what is compiled or cached. Each
-round takes every size once, beginning with another one than the round before, so that a machine
-that becomes slower for a while does not bend the curve. The collector runs between samples, so that
-none pays for the garbage of the one before; what is garbage within a sample is part of its cost.
+A sample repeats the operation until it is long enough for the clock. The number of repetitions is
+determined before the first round, which also fills caches and compiles decoders. Each round
+measures every size once and begins with another size, so that a machine that is slower for a while
+does not bend the curve. The garbage collector runs between samples, so that a sample does not pay
+for the garbage of the one before; collecting its own garbage is part of its cost.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_LIMIT", "Plan", "Prepare", "Run", "Series", "complete", "ladder", "measure"]
 
 Run: TypeAlias = Callable[[], Awaitable[None] | None]
-"""What is measured; awaited if it is awaitable."""
+"""The measured function; its result is awaited if it is awaitable."""
 Prepare: TypeAlias = Callable[[int], Run]
-"""Makes ready, unmeasured, so many operations."""
+"""Prepares a number of operations, unmeasured, and returns the measured function."""
 
 DEFAULT_LIMIT = 1.05
 
@@ -34,8 +34,8 @@ class Plan:
 
     Attributes:
         rounds: samples of every size.
-        seconds: how long a sample takes at least, in CPU time.
-        shrink: the largest size is the full one over this.
+        seconds: the minimum CPU time of a sample.
+        shrink: the divisor of the largest size.
     """
 
     rounds: int = 7
@@ -43,11 +43,11 @@ class Plan:
     shrink: int = 1
 
     def sizes(self, full: Sequence[int], most: int = 1 << 20) -> list[int]:
-        """Return the sizes to measure; the four smallest at least.
+        """Return the sizes to measure, at least the four smallest.
 
         Arguments:
-            full: the sizes of a full run, ascending.
-            most: how much they shrink at most: where small sizes cost little and say little.
+            full: the sizes of a full run, in ascending order.
+            most: the maximum for ``shrink``, for series whose small sizes show little.
         """
         shrink = min(self.shrink, most)
         kept = [size for size in full if size * shrink <= full[-1]]
@@ -60,12 +60,12 @@ class Series:
 
     Attributes:
         key: its name in the data.
-        plot: the plot that it stands in.
-        label: its name for readers.
-        make: takes a size and returns what prepares samples of it.
-        most: takes a size and returns how many operations one sample may have.
-        floor: as ``make``, for the least that could be done instead, or None: see ``fit``.
-        limit: the exponent that must not be exceeded, or None.
+        plot: the key of its plot.
+        label: its name in the tables and plots.
+        make: takes a size and returns a function that prepares samples of this size.
+        most: takes a size and returns the maximum number of operations in a sample.
+        floor: as ``make``, for the floor, or None: see ``fit``.
+        limit: the maximum exponent, or None.
     """
 
     key: str
@@ -84,7 +84,7 @@ class Series:
         floors: Sequence[Sequence[float]] = (),
         unit: str = "s",
     ) -> dict[str, Any]:
-        """Return the series as it is kept, with every single sample."""
+        """Return the series as JSON values, with all samples."""
         return {
             "key": self.key,
             "plot": self.plot,
@@ -99,7 +99,7 @@ class Series:
 
 
 def ladder(least: int, most: int, factor: int) -> list[int]:
-    """Return least, least * factor, .. up to ``most``, which is the last in any case."""
+    """Return least, least * factor, .. up to and always including ``most``."""
     sizes = []
     size = least
     while size < most:
@@ -112,7 +112,7 @@ async def measure(series: Series, plan: Plan) -> dict[str, Any]:
     """Measure a series; its samples are seconds of CPU time for one operation.
 
     Returns:
-        what :meth:`Series.record` makes of them.
+        the result of :meth:`Series.record`.
     """
     points = [
         await _Point.ready(series.make(size), plan, series.most(size)) for size in series.sizes
@@ -136,7 +136,7 @@ async def measure(series: Series, plan: Plan) -> dict[str, Any]:
 
 
 class _Point:
-    """One size of a series: how often a sample repeats it, and the samples so far."""
+    """One size of a series: the repetitions per sample, and the samples so far."""
 
     def __init__(self, prepare: Prepare, count: int) -> None:
         self.count = count
@@ -158,14 +158,14 @@ async def _sample(prepare: Prepare, count: int) -> float:
     awaitable = run()
     if awaitable is not None:
         await awaitable
-    # A clock that has not moved would have no logarithm.
+    # 0 has no logarithm.
     return max(time.process_time() - start, 1e-9)
 
 
 async def _repeats(prepare: Prepare, plan: Plan, most: int) -> int:
-    """Return how many operations take long enough, with something to spare."""
+    """Return how many operations make a sample long enough, with a margin."""
     count = 1
-    # What takes so long the first time needs no second one to be warm.
+    # An operation that takes this long needs no second run to be warm.
     if await _sample(prepare, count) >= plan.seconds * 20:
         return count
     while True:
@@ -177,11 +177,11 @@ async def _repeats(prepare: Prepare, plan: Plan, most: int) -> int:
 
 
 def complete(coroutine: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-    """Run a measurement that never waits to its end, without an event loop."""
+    """Run a coroutine that never waits, without an event loop."""
     try:
         coroutine.send(None)
     except StopIteration as end:
         result: dict[str, Any] = end.value
         return result
     coroutine.close()
-    raise RuntimeError("a measurement that was to run through has waited")
+    raise RuntimeError("the measured coroutine must not wait")

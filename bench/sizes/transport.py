@@ -1,5 +1,7 @@
-"""Longer response bodies through a socket: a session of the client reads, decodes and returns
-them. The server (``server``) is a process of its own, so the CPU time is the client's alone."""
+"""Longer response bodies through a socket: a session of the client reads and decodes them.
+
+The server (``server``) is a separate process, so the CPU time is the client's alone.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ CASES = (
 
 
 def socket_series(plan: Plan) -> Iterator[dict[str, Any]]:
-    """A blob of more bytes, from a server on the same machine."""
+    """Return the series of longer blobs, from a server on the same machine."""
     with running() as (host, port):
         for backend, version, kind in CASES:
             yield anyio.run(_received, plan, host, port, backend, version, kind, backend=backend)
@@ -40,7 +42,7 @@ def socket_series(plan: Plan) -> Iterator[dict[str, Any]]:
 async def _received(
     plan: Plan, host: str, port: int, backend: str, version: ProtocolVersion, kind: str
 ) -> dict[str, Any]:
-    # the server has bodies and no tables about itself
+    # the server has no system tables
     config = cql.Config(protocol_version=version, limits=LIMITS, discovery=False)
     profile = cql.Profile(timeout=300, max_rows=10**9)
     async with cql.connect(host, port=port, config=config, profile=profile) as session:

@@ -1,10 +1,10 @@
-"""One group of series in a process of its own: `python -m bench.sizes.worker GROUP PLAN`.
+"""Measures one group of series in its own process: `python -m bench.sizes.worker GROUP PLAN`.
 
-Caches, event loops and the heap of one group never meet those of another. The process is told not
-to give memory back to the system (see ENVIRONMENT), for otherwise what is measured above some
-mebibytes is the C library: it unmaps large blocks and trims the heap at thresholds that it moves
-about, and each new page costs more than copying what it holds. One group is measured again without
-that, to show it.
+So caches, event loops and the heap of one group don't affect another. The process is configured not
+to return memory to the system (see ENVIRONMENT). Otherwise the figures above some mebibytes would
+show the C library: it unmaps large blocks and trims the heap at changing thresholds, and each new
+page costs more than copying its contents. One group is measured again without this setting, to show
+the difference.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
-"""Of the C library GNU/Linux has; others don't know it."""
+"""Settings of the GNU C library; others ignore them."""
 
 GROUPS: dict[str, Callable[[Plan, Address], Iterator[dict[str, Any]]]] = {
     "rows": lambda plan, _: decoding.page_series(plan),
@@ -56,7 +56,7 @@ _PLAIN = ("bodies, memory given back",)
 
 
 class WorkerFailed(Exception):
-    """A group could not be measured; the text is the end of what it said."""
+    """A group could not be measured; the text is the end of its output."""
 
 
 def groups_here(names: tuple[str, ...], plan: Plan, address: Address) -> Iterator[dict[str, Any]]:
@@ -66,10 +66,10 @@ def groups_here(names: tuple[str, ...], plan: Plan, address: Address) -> Iterato
 
 
 def measure_group(name: str, plan: Plan, address: Address) -> list[dict[str, Any]]:
-    """Measure a group in a process of its own.
+    """Measure a group in its own process.
 
     Raises:
-        WorkerFailed: it failed.
+        WorkerFailed: the process failed.
     """
     environment = dict(os.environ) if name in _PLAIN else {**os.environ, **ENVIRONMENT}
     told = json.dumps({"plan": dataclasses.asdict(plan), "address": list(address)})
@@ -89,7 +89,7 @@ def measure_group(name: str, plan: Plan, address: Address) -> list[dict[str, Any
 
 def main() -> int:
     name, told = sys.argv[1:]
-    # What was imported is looked at by no run of the collector: there is one before each sample.
+    # A full collection runs before each sample: let it skip the imported objects.
     gc.collect()
     gc.freeze()
     given = json.loads(told)

@@ -1,4 +1,4 @@
-"""The stages as a part of the benchmark: workers in turns, a table, no gates of its own."""
+"""The benchmark's part about stages: workers in turns, and a table. It has no gates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SECONDS = 120
 
 
 def _worker(asked: Asked) -> dict[str, float]:
-    """Measure in a process of its own."""
+    """Measure in a new process."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.stages.work", json.dumps(dataclasses.asdict(asked))],
         capture_output=True,
@@ -43,10 +43,10 @@ def measure(
     """Measure the stages of writes and reads on each event loop.
 
     Arguments:
-        rounds: how many samples of each.
+        rounds: samples of each stage.
         quick: fewer repetitions within a sample.
-        say: is told what is going on.
-        address: of the canned server.
+        say: called with a line of progress.
+        address: host and port of the canned server.
 
     Raises:
         WorkerFailed: a worker ended with an error.
@@ -74,13 +74,13 @@ def measure(
 
 
 def markdown(data: dict[str, Any]) -> str:
-    """Return the tables: microseconds a request, medians, with the spread of the whole."""
+    """Return the tables: medians of microseconds per request, and the range of the whole."""
     text = (
         "Microseconds of CPU for each request of one session over v4, prepared single-row"
         f" statements, {data['in_flight']} in flight, median of {data['rounds']} rounds. Each stage"
-        " is run by itself on the objects of a real session, the whole is measured against the"
-        " canned server in the same process, and *the rest* is what no stage explains: turns of"
-        " the event loop and handing replies to their requests."
+        " is run by itself on the objects of a real session. The whole is measured against the"
+        " canned server in the same process. *The rest* is the difference: turns of the event loop"
+        " and passing replies to their requests."
     )
     lines = [
         text,
@@ -107,5 +107,5 @@ def markdown(data: dict[str, Any]) -> str:
 
 
 def gates(data: dict[str, Any]) -> list[tuple[str, float, float]]:
-    """None: the gates of the path are the canned part's."""
+    """Return no gates; the canned part has those of the whole request."""
     return []

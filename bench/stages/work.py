@@ -1,6 +1,6 @@
-"""One measurement: a session on one event loop, its stages one by one, and the whole.
+"""One measurement: the stages of a session's requests on one event loop, and the whole.
 
-``python -m bench.stages.work JSON`` prints what it found, in microseconds for each request.
+``python -m bench.stages.work JSON`` prints the figures as JSON, in microseconds per request.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ IN_FLIGHT = 128
 STAGES = {
     "plan": "options, statement, deadline; at the end, the result",
     "bind": "values packed into an EXECUTE frame",
-    "frame": "stream id, queue, joining what is sent",
-    "write": "the system's send of what one turn queued",
-    "read": "the system's recv of what came",
+    "frame": "stream id, queue, joining the frames to send",
+    "write": "the system call send, with the frames of one turn",
+    "read": "the system call recv",
     "parse": "frames cut, replies read",
-    "wake": "the task that waits is run again",
-    "decode": "the row made of its bytes",
+    "wake": "the waiting task is resumed",
+    "decode": "decoding the row",
 }
 
 
@@ -57,9 +57,9 @@ class Stages:
 
     Arguments:
         session: connected, over v4.
-        prepared: the statement.
+        prepared: the prepared statement.
         values: its parameters.
-        repeats: how many samples make a median.
+        repeats: the number of samples for a median.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Stages:
         self.binder = prepared._statement.binder(session._default)
 
     def each(self, run: Callable[[], object], count: int = IN_FLIGHT) -> float:
-        """Return the CPU time for each of ``count``, in microseconds; short runs are repeated."""
+        """Return the CPU time per operation, in microseconds; short runs are repeated."""
         times = 1
         while (spent := _cpu(run, times)) < 0.01:
             times *= 2
@@ -101,7 +101,7 @@ class Stages:
         return seen[0].value
 
     async def answered_at_once(self, event: Any) -> float:
-        """Everything but the connection and the wait."""
+        """Run all of a request except for the connection and the wait."""
 
         def submit(request: Any) -> None:
             request.connection = self._connection
@@ -122,7 +122,7 @@ class Stages:
         return self._request_class("", 10.0, self.binder, self._values)
 
     async def woken(self, event: Any, turn: Callable[[], Any]) -> float:
-        """Tasks that wait for requests, which are answered as the connection does it."""
+        """Run tasks that wait for requests, and answer the requests as the connection does."""
         waiting: list[Any] = []
         rounds = 400
         running = IN_FLIGHT
@@ -152,7 +152,7 @@ class Stages:
         return spent / rounds / IN_FLIGHT * 1e6
 
     async def whole(self, count: int) -> float:
-        """The client's CPU for each request against the server."""
+        """Return the client's CPU time per request against the server."""
         left = iter(range(count))
 
         async def worker() -> None:
@@ -169,7 +169,7 @@ class Stages:
 async def _drive(
     answer: Callable[[], None], more: Callable[[], bool], turn: Callable[[], Any]
 ) -> None:
-    """Answer what waits, turn by turn: on asyncio in a callback, for tasks are run in it."""
+    """Answer waiting requests turn by turn; on asyncio in a callback, which may resume tasks."""
     if turn is _asyncio_turn:
         loop = asyncio.get_running_loop()
         done = loop.create_future()
@@ -198,7 +198,7 @@ async def _trio_turn() -> None:
 
 
 class Wire:
-    """Both ends of the protocol without any I/O, and the bytes of one turn."""
+    """Both ends of a connection without I/O, and the bytes of one turn."""
 
     def __init__(self, binder: Any, values: Any, reply: Any) -> None:
         self.client = ClientConnection(version=ProtocolVersion.V4)
@@ -243,7 +243,7 @@ class Wire:
         return self.server.data_to_send()
 
     def timed(self, repeats: int) -> tuple[float, float, bytes, bytes]:
-        """Return microseconds of sending and of parsing, and the bytes both ways."""
+        """Return the microseconds of sending and of parsing, and the bytes of both directions."""
         sending, parsing = [], []
         asked = answered = b""
         for _ in range(repeats * 40):
@@ -276,7 +276,7 @@ def _replaced(thing: object, name: str, function: object) -> Iterator[None]:
 
 
 def _carried(data: bytes, repeats: int) -> tuple[float, float]:
-    """Return microseconds of the system's send and of its recv, for each request."""
+    """Return the microseconds of the system calls send and recv, per request."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         one = socket.create_connection(listener.getsockname())
         two, _ = listener.accept()
@@ -302,7 +302,7 @@ async def _measure(asked: Asked) -> dict[str, float]:
         row = jobs.items()[0]
         query, values = (jobs.WRITE, row) if asked.work == "write" else (jobs.READ, row[:1])
         stages = Stages(session, await session.prepare(query), values, repeats)
-        await stages.whole(2_000)  # so that everything is compiled that ever will be
+        await stages.whole(2_000)  # compiles all decoders and packers
         event = await stages.reply()
         turn = _trio_turn if asked.backend == "trio" else _asyncio_turn
         bind = stages.each(lambda: [stages.binder.frame(1, values) for _ in range(IN_FLIGHT)])

@@ -176,4 +176,4 @@ def test_a_wrong_value_is_a_problem_and_no_figure() -> None:
         case = {"part": "decode", "shape": "int", "rows": 1, "folder": str(folder)}
         assert workers.measure(case, [(OURS, "tuple")]) == []
         [problem] = workers.problems
-        assert problem.startswith(f"{OURS}, decode int 1: ValueError: it decodes other values")
+        assert problem.startswith(f"{OURS}, decode int 1: ValueError: the decoded values differ")
