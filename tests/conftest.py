@@ -1,14 +1,14 @@
-"""What holds for every test.
+"""Configuration of all tests.
 
-An ``async def test_..`` needs no marker: it runs on asyncio and on trio, in the same runner as
-its async fixtures. ``@pytest.mark.uvloop`` (or ``pytestmark = pytest.mark.uvloop`` for a module)
-adds asyncio with uvloop, ``@pytest.mark.futures`` asyncio whose tasks wait in futures, as they do
-where asyncio has changed. ``@pytest.mark.parametrize("anyio_backend", ["trio"])`` restricts a test
-to what it names; ``@pytest.mark.asyncio`` leaves it to pytest-asyncio, whose fixtures run in
-tasks of their own.
+An ``async def test_..`` needs no marker: it runs on asyncio and on trio, in the same runner as its
+async fixtures. ``@pytest.mark.uvloop`` (or ``pytestmark = pytest.mark.uvloop`` for a module) adds
+asyncio with uvloop. ``@pytest.mark.futures`` adds asyncio with tasks that wait in futures, which is
+the fallback for changes in asyncio. ``@pytest.mark.parametrize("anyio_backend", ["trio"])``
+restricts a test to the named backends. ``@pytest.mark.asyncio`` leaves a test to pytest-asyncio,
+whose fixtures run in tasks of their own.
 
-Tests run as programs do: anyio's plugin would set sniffio's variable for the length of a test, and
-so hide what fails under ``asyncio.run``, where nothing sets it.
+anyio's plugin would set sniffio's variable during a test, and so hide failures under
+``asyncio.run``, where nothing sets the variable. So tests run without it, as programs do.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ pytest_plugins = ["tests.cassandra.fixtures"]
 
 BACKENDS = [pytest.param("asyncio", id="asyncio"), pytest.param("trio", id="trio")]
 UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop")
-# The option changes nothing; it tells this one from plain asyncio.
+# The option has no effect; it distinguishes this backend from plain asyncio.
 FUTURES = pytest.param(("asyncio", {"debug": False}), id="asyncio+futures")
 
 setattr(anyio.pytest_plugin, "set_current_async_library", lambda name: None)  # noqa: B010
 
-# A deadline per example would measure how busy the machine is; the time limit of the test remains.
+# A deadline per example would measure the load of the machine; the test's time limit remains.
 hypothesis.settings.register_profile("cqlproto", deadline=None, print_blob=True)
-# For other CPythons: what differs between them shows on any example, and one of them tries the
-# usual number (see `units` in the Makefile).
+# For other CPythons: differences between them show in any example, and one of them runs all
+# examples (see `units` in the Makefile).
 hypothesis.settings.register_profile(
     "few", hypothesis.settings.get_profile("cqlproto"), max_examples=5
 )
@@ -42,12 +42,12 @@ hypothesis.settings.load_profile("cqlproto")
 
 @pytest.fixture(scope="module")
 def anyio_backend(request: pytest.FixtureRequest) -> object:
-    """The event loop that the test runs on: a name, or a name with options, as anyio wants it."""
+    """Return the event loop of the test, as anyio expects it: a name, or a name with options."""
     return request.param
 
 
 def uses_futures(backend: object) -> bool:
-    """Return whether a value of ``anyio_backend`` is FUTURES, on real or on virtual time."""
+    """Whether a value of ``anyio_backend`` is FUTURES, on real or virtual time."""
     return isinstance(backend, tuple) and "debug" in backend[1]
 
 
@@ -67,7 +67,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_pycollect_makeitem(
     collector: pytest.Module | pytest.Class, name: str, obj: object
 ) -> None:
-    """Mark async tests for anyio's plugin, which looks for the mark after this."""
+    """Mark async tests for anyio's plugin, which looks for the mark after this hook."""
     function = getattr(getattr(obj, "hypothesis", None), "inner_test", obj)
     if not inspect.iscoroutinefunction(function) or not collector.istestfunction(obj, name):
         return

@@ -1,15 +1,15 @@
 """Branch coverage of ``cqlproto``, each module by its own tests: ``python -m tests.coverage``.
 
-A module that is only covered because others use it can be broken without a test of its own telling
-so. Here ``src/cqlproto/cqltypes/names.py`` is covered by ``tests/cqlproto/cqltypes/test_names.py``
-alone (and ``test_names_*.py``, if there are such), and by what importing the package runs; what is
-in a package itself by ``test_init.py``, or what is named as the package is. All must be covered.
+If a module is covered only because others use it, its own tests may miss a fault. So only the lines
+that ``tests/cqlproto/cqltypes/test_names.py`` (and ``test_names_*.py``) or importing the package
+runs count for ``src/cqlproto/cqltypes/names.py``. For a package's ``__init__.py``, the tests are
+``test_init.py``, or the module with the package's name. Every line and branch must be covered.
 
-As many processes as there are cores run all tests of ``cqlproto`` once, and a failure of one fails
-the command: this is how ``make test`` runs them on Python 3.11. A context of the measurement is a
-test module, so what each of them covers can be told apart afterwards. Examples are fewer than usual
-and the same in each run: a line that needs luck to be reached is not covered. The unit tests on the
-newest other Python try all examples.
+pytest-xdist runs all tests of ``cqlproto`` once, with a worker per core; a failing test fails the
+command. This is the run of ``make test`` on Python 3.11. Each test module is a context of the
+measurement, so the report can separate what each of them covers. Hypothesis runs few examples, the
+same in each run, so that no line is covered by luck. The unit tests on the newest other Python run
+all examples.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ PACKAGE = "cqlproto"
 IMPORTING = "importing"
 EXAMPLES = 10
 FOLDER = "CQLPROTO_COVERAGE_FOLDER"
-"""The variable that tells workers where to write what they measured."""
+"""The variable with the folder for the workers' measurements."""
 
 
 def own_tests(source: Path) -> list[Path]:
-    """The test modules of a module."""
+    """Return the test modules of a module."""
     folder = TESTS / source.relative_to(SOURCES).parent
     name = source.stem.strip("_")
     found = [folder / f"test_{name}.py", *sorted(folder.glob(f"test_{name}_*.py"))]
@@ -52,7 +52,7 @@ def own_tests(source: Path) -> list[Path]:
 
 
 class Contexts:
-    """A plugin of a worker's that measures, and names the test module that runs or is imported."""
+    """The workers' plugin: measures in the context of the running or imported test module."""
 
     def __init__(self) -> None:
         path = Path(os.environ[FOLDER]) / f".coverage.{os.getpid()}"
@@ -87,8 +87,8 @@ class Contexts:
         return (yield)
 
     def pytest_configure(self) -> None:
-        # Not before: pytest wants to be the first to import Hypothesis, and the tests' own profile
-        # is loaded when it begins.
+        # Not before: pytest must be the first to import Hypothesis, and the tests' profile is
+        # loaded at the start of the session.
         import_all()
         import hypothesis
 
@@ -109,15 +109,15 @@ class Contexts:
 
 
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Start to measure as soon as pytest loads this module as a plugin, in a worker of xdist's."""
+    """Start measuring when pytest loads this module as a plugin, in a worker of xdist."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         pluginmanager.register(Contexts())
 
 
 def clear_caches() -> None:
-    """Forget what functions keep, so that the tests of one module find nothing of another's.
+    """Clear the caches of functions, so that a test module does not use results of another.
 
-    But for classes: tests have values of them from when they were imported.
+    Caches of classes stay, because test modules have values of these classes since their import.
     """
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == PACKAGE and name != "cqlproto.cqltypes.uservalues":
@@ -127,7 +127,7 @@ def clear_caches() -> None:
 
 
 def import_all() -> None:
-    """Import every module, so that what this runs counts for each of them."""
+    """Import every module, so that the lines run by importing count for each of them."""
     package = importlib.import_module(PACKAGE)
     for found in pkgutil.walk_packages(package.__path__, f"{PACKAGE}."):
         if not found.name.endswith("__main__"):
@@ -135,11 +135,11 @@ def import_all() -> None:
 
 
 def run(tests: list[Path], folder: Path) -> Coverage:
-    """Run the tests, each test module in a context of its own; exits if one fails.
+    """Run the tests, each test module in its own context; exit if a test fails.
 
     Arguments:
         tests: the test modules.
-        folder: what the workers write their measurements into.
+        folder: the folder for the workers' measurements.
     """
     os.environ[FOLDER] = str(folder)
     workers = min(os.cpu_count() or 1, len(tests))
@@ -155,7 +155,7 @@ def run(tests: list[Path], folder: Path) -> Coverage:
 
 
 def report(measured: Coverage, source: Path) -> dict[str, Any]:
-    """What a module's own tests have covered of it, as coverage's JSON has it."""
+    """Return the coverage of a module by its own tests, in the form of coverage's JSON."""
     contexts = [IMPORTING, *(str(path.relative_to(ROOT)) for path in own_tests(source))]
     path = Path(os.environ[FOLDER]) / "report.json"
     measured.json_report(
@@ -167,7 +167,7 @@ def report(measured: Coverage, source: Path) -> dict[str, Any]:
 
 
 def missing(measured: Coverage, source: Path) -> str:
-    """What a module's own tests have not covered of it; an empty text if nothing is missing."""
+    """Return a line on the parts of a module that its own tests don't cover; empty if none."""
     found = report(measured, source)
     lines = found["missing_lines"]
     branches = [f"{start}->{end}" for start, end in found["missing_branches"]]
@@ -181,13 +181,15 @@ def missing(measured: Coverage, source: Path) -> str:
 
 
 def main() -> None:
-    """Measure what the command line names, and exit with 1 if anything is not covered."""
+    """Measure the modules on the command line; exit with 1 if anything is not covered."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("modules", nargs="*", help="such as cqltypes/names.py; all if left out")
+    parser.add_argument(
+        "modules", nargs="*", help="a module such as cqltypes/names.py; default: all"
+    )
     given = parser.parse_args().modules
     sources = [SOURCES / name for name in given] or sorted(SOURCES.rglob("*.py"))
     tests = {path for source in sources for path in own_tests(source)}
-    if not given:  # those that are no module's own as well
+    if not given:  # also the tests that belong to no module
         tests.update(TESTS.rglob("test_*.py"))
     with tempfile.TemporaryDirectory() as folder:
         measured = run(sorted(tests), Path(folder))

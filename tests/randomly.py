@@ -1,23 +1,23 @@
-"""A plugin of pytest's that lets tasks run in a random order.
+"""A pytest plugin that runs tasks in a random order.
 
     python -m pytest -p tests.randomly --random-order-of-tasks=SEED tests/cqlproto_anyio
 
-An event loop promises nothing about which of two tasks that are ready runs first, but asyncio runs
-them in the order in which they became ready, each time, and code comes to rely on it unseen. With
-the option every test runs in an order that its name and the seed give; a failure's report says the
-seed. Sockets are real, and time is for some tests, so the same seed doesn't always give the same
-order, but mostly.
+An event loop does not guarantee which of two ready tasks runs first. asyncio always runs them in
+the order in which they became ready, so code may rely on this order unnoticed. With the option, the
+order in each test depends on the test's name and the seed; the report of a failure has the seed.
+Sockets are real, and some tests use real time, so the same seed usually, but not always, gives the
+same order.
 
-On trio there is nothing to do but to ask: it takes what is ready as a batch, and shuffles the batch
-by a generator of its own if deterministic scheduling is allowed, which Hypothesis does likewise.
+trio takes ready tasks as a batch and shuffles the batch with a random generator of its own. The
+plugin seeds this generator, as Hypothesis does.
 
-On asyncio the loop's queue holds callbacks of two kinds. The steps of tasks may come in any order,
-and are shuffled. All others stay where they are, for asyncio itself counts on them: a transport is
-told ``connection_made`` before its first ``data_received``, its reader is added before the one who
-waits for the connection is woken, a future's callbacks run in the order in which they were added.
-Each turn of the loop takes the whole queue; so the steps that a turn finds there change places
-among themselves, before the first is taken, and no step ever waits for another turn. uvloop keeps
-its queue to itself: tests on it run as always.
+asyncio's queue holds two kinds of callbacks. Steps of tasks may run in any order, and the plugin
+shuffles them. All other callbacks keep their places, because asyncio relies on their order:
+``connection_made`` is called before the first ``data_received``, a transport's reader is added
+before the task that waits for the connection is woken, and a future's callbacks run in the order in
+which they were added. Each turn of the loop takes the whole queue, so the plugin shuffles the steps
+of one turn before the first runs, and delays none to a later turn. uvloop's queue is not
+accessible: tests on uvloop run in the usual order.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _OPTION = "--random-order-of-tasks"
 
 
 def _is_step(handle: asyncio.Handle) -> bool:
-    """Whether a callback runs a task: its first step, the next, or what wakes it."""
+    """Whether a callback runs a step of a task: the first, the next, or a wakeup."""
     function = handle._callback  # type: ignore[attr-defined]
     return isinstance(getattr(function, "__self__", None), asyncio.Task)
 
 
 class _Ready(deque[asyncio.Handle]):
-    """The loop's queue; the first that is taken in a turn shuffles it."""
+    """The loop's queue, which is shuffled when the first callback of a turn is taken."""
 
     def __init__(self, source: random.Random) -> None:
         super().__init__()
@@ -78,10 +78,10 @@ class _Shuffles:
 
 
 class ShufflingLoop(_Shuffles, asyncio.SelectorEventLoop):
-    """asyncio's loop, but that tasks which are ready in the same turn run in a random order.
+    """asyncio's loop, with a random order of the tasks that are ready in the same turn.
 
     Arguments:
-        source: of random numbers.
+        source: the random generator.
     """
 
 
@@ -109,7 +109,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _Shuffler:
-    """Has all tests run in random orders."""
+    """Runs all tests with random orders of tasks."""
 
     def __init__(self, seed: str) -> None:
         from trio._core import _run
@@ -119,7 +119,7 @@ class _Shuffler:
         self._trio_random: random.Random = _run._r
         self._seed = seed
         self._name = ""
-        # one object each, since pytest compares parameters
+        # one object each, because pytest compares parameters
         self._asyncio = ("asyncio", {"loop_factory": lambda: ShufflingLoop(self._source())})
         self._virtual = ("asyncio", {"loop_factory": lambda: ShufflingVirtualLoop(self._source())})
 

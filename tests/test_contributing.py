@@ -1,4 +1,4 @@
-"""CONTRIBUTING's map has every room of both packages, and its commands and paths exist."""
+"""CONTRIBUTING's map lists every room of both packages; its commands and paths exist."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The wheel and the source distribution are built, and installed in a fresh environment.
+"""The wheel and the source distribution can be built, and installed in a new environment.
 
-Both are built from a copy of the sources, without isolation, so that no network is needed: what
-builds is the setuptools of this environment.
+Both are built from a copy of the sources, without isolation: the setuptools of this environment
+builds them, so that no network is needed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def modules(root: Path) -> set[str]:
-    """Return the files of the packages below a folder, by their paths from it."""
+    """Return the packages' files below a folder, as paths relative to it."""
     found = {*root.rglob("*.py"), *root.rglob("py.typed")}
     return {str(path.relative_to(root)) for path in found if "__pycache__" not in path.parts}
 
@@ -56,7 +56,7 @@ def build(kind: str, source: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what a distribution is made of."""
+    """Return a copy of the files that a distribution is built from."""
     copied = tmp_path_factory.mktemp("distributions") / "source"
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     shutil.copytree(ROOT / "src", copied / "src", ignore=ignored)
@@ -67,7 +67,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("way", ["wheel", "sdist"])
 def test_it_is_installed_and_imported(source: Path, tmp_path: Path, way: str) -> None:
-    """The wheel, and the wheel that is built from the source distribution."""
+    """Test the wheel, and a wheel built from the source distribution."""
     if way == "sdist":
         packed = build("sdist", source, tmp_path / "sdist")
         assert packed.name == f"cqlproto-{__version__}.tar.gz"
@@ -85,7 +85,7 @@ def test_it_is_installed_and_imported(source: Path, tmp_path: Path, way: str) ->
     pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run(*pip, "--no-deps", "--no-index", "--target", site, wheel, cwd=tmp_path)
     assert modules(site) == modules(source / "src")
-    # Without this environment's own packages, but for what they need of others.
+    # The new environment has no packages: the program adds this environment's dependencies.
     needed = Path(str(importlib.metadata.distribution("anyio").locate_file("")))
     program = f"import sys; sys.path[:0] = [{str(site)!r}]; sys.path.append({str(needed)!r})\n"
     used = run("-I", "-S", "-c", program + USE, site, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""The programs in examples/ do what they are shown for, on a real server, within their length."""
+"""The programs in examples/ work on a real server, and stay short."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ def test_the_client_says_what_the_server_refuses(cassandra: Node) -> None:
 
 @contextlib.contextmanager
 def listening(serve: object) -> Iterator[int]:
-    """Serve connections one after another, in a thread, on a port of its own."""
+    """Serve connections one after another, in a thread, on a free port."""
     assert callable(serve)
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept() -> None:
-            with contextlib.suppress(OSError):  # that is how it is told to stop
+            with contextlib.suppress(OSError):  # closing the socket ends the thread
                 while True:
                     peer, _ = listener.accept()
                     with peer:
@@ -139,7 +139,7 @@ def test_the_client_says_that_the_server_has_gone() -> None:
 def serve_versions(
     asked: list[int], *versions: ProtocolVersion, verify: Callable[[bytes], bool] | None = None
 ) -> object:
-    """Return what serves a connection in these versions, and notes the others it is asked in."""
+    """Return a handler that serves these versions, and adds refused versions to ``asked``."""
 
     def serve(peer: socket.socket) -> None:
         server = ServerConnection(versions=versions)
@@ -252,14 +252,14 @@ async def test_the_demo_leaves_nothing_behind(
 
 
 class Proxy:
-    """The proxy as a process, and where it listens."""
+    """The proxy's process, and its port."""
 
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.port = port
         self.process = process
 
     def stop(self) -> list[str]:
-        """End it and return the lines that it printed."""
+        """End the proxy and return the lines that it printed."""
         self.process.terminate()
         out, err = self.process.communicate(timeout=30)
         assert err == ""
@@ -282,7 +282,7 @@ def recording(host: str, port: int) -> Iterator[Proxy]:
 
 
 def frames(lines: list[str]) -> list[tuple[str, int, str, int, int]]:
-    """Return (direction, version, name, stream, bytes) of each line; all must be frames."""
+    """Return (direction, version, name, stream, bytes) of each line; each must be a frame."""
     found = []
     for line in lines:
         frame = FRAME.fullmatch(line)
@@ -317,7 +317,7 @@ def test_the_proxy_shows_a_conversation(cassandra: Node, version: int) -> None:
 async def test_the_proxy_follows_much_traffic(
     cassandra: Node, keyspace: str, version: int, compression: str | None
 ) -> None:
-    """Of many requests at once, of bodies of several segments, and of compressed ones."""
+    """Many concurrent requests, bodies of several segments, and compression."""
     config = cql.Config(
         protocol_version=ProtocolVersion(version),
         compression=compression,
@@ -344,7 +344,7 @@ async def test_the_proxy_follows_much_traffic(
     assert names.count("EXECUTE") == 100
     assert names.count("STARTUP") == 1
     longest = max(frame[4] for frame in sent)
-    if compression is None or version == 5:  # segments are compressed there, frames are not
+    if compression is None or version == 5:  # v5 compresses segments instead of frames
         assert longest > len(noise)
     else:
         assert longest < len(noise) // 10
@@ -354,7 +354,7 @@ async def test_the_proxy_follows_much_traffic(
 
 @pytest.mark.parametrize(("version", "compression"), [(4, None), (5, None), (5, "lz4")])
 async def test_the_proxy_follows_a_login(version: int, compression: str | None) -> None:
-    """On v5 segments begin with AUTH_RESPONSE already."""
+    """On v5, AUTH_RESPONSE is already in segments."""
     config = cql.Config(
         protocol_version=ProtocolVersion(version), compression=compression, discovery=False
     )
@@ -382,7 +382,7 @@ def test_the_proxy_relays_what_it_cannot_read(cassandra: Node) -> None:
             sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
             answer = sock.recv(1000)
         lines = proxy.stop()
-    assert answer[:1] == b"\x85"  # the server's own ERROR came through
+    assert answer[:1] == b"\x85"  # the server's ERROR was relayed
     assert len(lines) == 1
     assert "relayed, but no longer read" in lines[0]
 

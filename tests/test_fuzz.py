@@ -1,6 +1,6 @@
-"""The fuzzers' targets, without Atheris: what was found before, and seeds with a few mutations.
+"""The fuzz targets, without Atheris, on known regressions and on seeds with a few mutations.
 
-Each target also has to find a fault that is planted in the library.
+Each target must also find a fault that the test plants in the library.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 REGRESSIONS = sorted((ROOT / "fuzz" / "regressions").glob("*/*.bin"))
 MUTATIONS = 3
-"""How many mutations of each seed are tried."""
+"""The number of mutations for each seed."""
 
 
 @pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -56,7 +56,7 @@ def test_what_was_found_before_is_mended(path: Path) -> None:
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:
-    """Change, cut out or put in some bytes."""
+    """Replace, remove or insert some bytes."""
     out = bytearray(data)
     for _ in range(chance.randrange(1, 4)):
         start = chance.randrange(len(out) + 1)
@@ -66,7 +66,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 
 
 def inputs(target: Target) -> Iterator[bytes]:
-    """Yield the seeds of a target and mutations of them, always the same."""
+    """Yield the seeds of a target and their mutations, the same in each run."""
     chance = random.Random(0)
     for seed in target.seeds():
         yield seed
@@ -87,7 +87,7 @@ def test_seeds_and_their_mutations(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_any_input_can_be_tried(name: str) -> None:
-    """Shorter than what the target takes its choices from, too."""
+    """Including inputs shorter than the bytes that select a version or a type."""
     chance = random.Random(1)
     for size in range(40):
         for _ in range(20):
@@ -95,12 +95,12 @@ def test_any_input_can_be_tried(name: str) -> None:
 
 
 LONG = 200_000
-"""How many bytes of repetition make an input long."""
+"""The length of the repetitions in a long input, in bytes."""
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_long_inputs_take_no_quadratic_time(name: str) -> None:
-    """The fuzzers' own inputs are too short to show it: here, some bytes are repeated often."""
+    """The fuzzers' own inputs are too short to show this, so some bytes are repeated often."""
     target = TARGETS[name]
     chance = random.Random(2)
     seeds = [seed for seed in target.seeds() if len(seed) > 4]
@@ -109,7 +109,7 @@ def test_long_inputs_take_no_quadratic_time(name: str) -> None:
         unit = seed[start : start + chance.randrange(1, 12)]
         data = seed[:start] + unit * (LONG // len(unit)) + seed[start:]
         if target.repair is not None:
-            # The second and third byte of these are the sizes of the pieces.
+            # The second and third byte of these inputs are the sizes of the pieces.
             data = target.repair(data[:1] + b"\xff\xff" + data[3:])
         started = time.process_time()
         target.run(data)
@@ -120,7 +120,7 @@ def test_long_inputs_take_no_quadratic_time(name: str) -> None:
 
 
 def changed(original: Callable[..., Any], change: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Return a function whose results are changed."""
+    """Return a function that changes the results of ``original``."""
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         return change(original(*args, **kwargs))
@@ -129,7 +129,7 @@ def changed(original: Callable[..., Any], change: Callable[[Any], Any]) -> Calla
 
 
 def raising(original: Callable[..., Any], error: type[Exception]) -> Callable[..., Any]:
-    """Return a function that raises another error than a RemoteProtocolError."""
+    """Return a function that raises ``error`` in place of RemoteProtocolError."""
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -141,7 +141,7 @@ def raising(original: Callable[..., Any], error: type[Exception]) -> Callable[..
 
 
 def dropping_single_bytes(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a method that takes the bytes of a peer, but for those that come alone."""
+    """Return a method for received bytes that ignores single bytes."""
 
     def wrapped(reader: Any, data: bytes) -> None:
         if len(data) != 1:
@@ -151,7 +151,7 @@ def dropping_single_bytes(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def swapping_first(original: Callable[..., Binder]) -> Callable[..., Any]:
-    """Return what makes binders whose compiled packers take null for the first value."""
+    """Return a factory of binders whose compiled packers write null for the first value."""
 
     def wrapped(*args: Any) -> Any:
         right = original(*args)
@@ -165,7 +165,7 @@ def swapping_first(original: Callable[..., Binder]) -> Callable[..., Any]:
 
 
 class Fault(NamedTuple):
-    """A fault: where it is, what makes it of what is right, and how the target complains."""
+    """A planted fault: its place, the function that creates it, and the target's complaint."""
 
     owner: Any
     attribute: str
@@ -242,7 +242,7 @@ def test_every_message_is_read_by_a_target() -> None:
 
 
 def test_every_module_of_parsers_has_a_target() -> None:
-    """A folder of regressions that nobody replays would say so, too."""
+    """Also fails for a folder of regressions without a target."""
     assert {path.parent.name for path in REGRESSIONS} <= set(TARGETS)
     assert set(FAULTS) == set(TARGETS)
 
@@ -263,7 +263,7 @@ def test_busy_clients_share_nothing_that_changes(version: ProtocolVersion) -> No
 
 
 def events_of(name: str) -> set[str]:
-    """Return the kinds of events that the seeds of a target lead to."""
+    """Return the kinds of events that a target's seeds cause."""
     seen: set[str] = set()
     kept = connections.Run
 

@@ -1,8 +1,7 @@
-"""The layers hold, and the core is as pure when it runs as it is on paper.
+"""Modules respect the layers, and importing the core loads no I/O modules.
 
-The contracts are in pyproject.toml. They see imports that stand in the sources; what an import of
-the core really loads, the standard library's own imports included, is measured in a fresh
-interpreter.
+The contracts in pyproject.toml check the imports in the sources. A test in a new interpreter checks
+which modules are loaded when the core is imported, including the standard library's own imports.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ IMPURE = {
     *("anyio", "cqlproto_anyio", "trio"),
 }
 
-# Neither site-packages nor the environment: nothing but the standard library and the sources.
+# Isolated from site-packages and the environment: only the standard library and the sources.
 BARE = [sys.executable, "-I", "-S", "-W", "error", "-c"]
 IMPORT_ALL = """
 import json, sys

@@ -71,7 +71,7 @@ def public_modules() -> list[str]:
 
 
 def lowest() -> ModuleType:
-    """Return the module that finds the lowest versions."""
+    """Return the module ``tools/lowest.py``."""
     spec = importlib.util.spec_from_file_location("lowest", ROOT / "tools" / "lowest.py")
     assert spec is not None
     assert spec.loader is not None
@@ -93,7 +93,7 @@ def test_no_path_of_one_machine() -> None:
 def test_no_host_of_a_registry() -> None:
     hosts = [("pypi", "org"), ("pythonhosted", "org"), ("maven", "org"), ("crates", "io")]
     names = "|".join(rf"{name}\.{top}" for name, top in hosts)
-    # The one exception is the name of an XML name space, which nobody connects to.
+    # The one exception is the name of an XML namespace, which is not fetched.
     assert [line for line in lines_with(names) if "xmlns=" not in line] == []
 
 
@@ -129,7 +129,7 @@ def test_lines_of_a_class_are_counted_with_its_decorators() -> None:
 
 
 def test_the_client_is_surveyed_at_a_glance() -> None:
-    """Its top level has few rooms, and they stand on few layers."""
+    """The client's top level has few modules and packages, on few layers."""
     client = ROOT / "src" / "cqlproto_anyio"
     rooms = list(client.glob("*.py"))
     rooms += [path.parent for path in client.glob("*/__init__.py")]

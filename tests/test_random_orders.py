@@ -1,8 +1,8 @@
-"""Tests whose tasks run in random orders: the plugin that makes them so, and modules run under it.
+"""The plugin for random orders of tasks (tests/randomly.py), and test modules that run with it.
 
-What is run is what waits for one another most: requests, lost connections, preparing, bounds and
-cancellation. They are run as a whole in a process of their own, under two seeds; others, and other
-modules, by hand, as the plugin says.
+These modules have the most tasks that wait for one another: requests, lost connections, preparing,
+limits and cancellation. They run in a process of their own, with two seeds. Run other modules and
+seeds by hand, with the plugin's option.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MODULES = [
 
 
 async def _order(count: int) -> list[int]:
-    """Return in which order so many tasks took three steps each."""
+    """Return the order in which ``count`` tasks took three steps each."""
     order: list[int] = []
 
     async def walk(number: int) -> None:
@@ -52,13 +52,13 @@ def test_tasks_of_asyncio_run_in_the_order_of_the_seed() -> None:
     orders = [_on_asyncio(seed) for seed in range(5)]
     assert orders == [_on_asyncio(seed) for seed in range(5)]
     assert len({tuple(order) for order in orders}) == 5
-    for order in orders:  # nobody is two turns ahead
+    for order in orders:  # no task is two turns ahead
         for turn in range(3):
             assert sorted(order[5 * turn : 5 * turn + 5]) == list(range(5))
 
 
 def test_callbacks_of_asyncio_keep_their_order_and_their_places() -> None:
-    """Between the steps of tasks, too."""
+    """Callbacks keep their places, also between steps of tasks."""
     called: list[str] = []
 
     async def step() -> None:
@@ -119,7 +119,7 @@ def _pytest(seed: str, *arguments: str, cwd: Path = ROOT) -> subprocess.Complete
 
 
 def test_the_plugin(tmp_path: Path) -> None:
-    """Both backends are shuffled, one seed gives one order, and a failure tells the seed."""
+    """Both backends are shuffled, a seed always gives the same order, a failure shows the seed."""
     probe = tmp_path / "test_probe.py"
     probe.write_text(PROBE)
     arguments = ["-v", "-s", "-c", "/dev/null", "--rootdir", str(tmp_path), str(probe)]

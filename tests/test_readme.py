@@ -1,4 +1,4 @@
-"""What README names exists; its examples are run with those of the documentation (tests/docs)."""
+"""Commands and paths in README exist; tests/docs runs its examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a release needs: a version, its section of the changelog, what a package index shows."""
+"""A release has a version, a section in the changelog, and metadata for a package index."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_changelog_has_the_version_first() -> None:
 
 
 def test_every_fragment_of_the_changelog_has_a_kind() -> None:
-    """Towncrier passes over a file whose name it does not understand."""
+    """Towncrier ignores a file whose name it does not recognize."""
     names = [path.name for path in (ROOT / "changelog.d").glob("*.md")]
     parts = [re.fullmatch(r"\+?[\w-]+\.(\w+)\.md", name) for name in names]
     assert [name for name, part in zip(names, parts, strict=True) if not part] == []

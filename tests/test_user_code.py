@@ -1,7 +1,7 @@
-"""What users type. This file is the contract: it changes only when the public surface does.
+"""Code as users write it. This file is the contract: it changes only with the public API.
 
-Each test is a piece of an application as its author would write it, on asyncio and on trio,
-against a real Cassandra. Nothing here reaches below the public names.
+Each test is a piece of an application, on asyncio and on trio, against a real Cassandra. It uses
+only public names.
 """
 
 from __future__ import annotations
@@ -315,7 +315,7 @@ async def test_options_on_every_verb(session: cql.Session) -> None:
 async def test_a_timeout_is_a_timeout_error(session: cql.Session) -> None:
     await session.execute("CREATE TABLE IF NOT EXISTS blobs (id int PRIMARY KEY, body blob)")
     await session.execute("INSERT INTO blobs (id, body) VALUES (1, ?)", (bytes(8 << 20),))
-    # It comes in many pieces, so that a loop whose clock counts in milliseconds sees one pass.
+    # Many pieces take at least a millisecond, which is the resolution of uvloop's clock.
     slow = "SELECT body FROM blobs WHERE id = 1"
     with pytest.raises(TimeoutError) as info:
         await session.execute(slow, timeout=1e-6)
@@ -333,7 +333,7 @@ async def test_an_error_in_the_body_arrives_as_it_is(cassandra: Node) -> None:
 
 @pytest.mark.parametrize("hosts", ["127.0.0.1", ["127.0.0.1", "127.0.0.2"]])
 async def test_a_cluster_that_is_not_there(hosts: str | list[str]) -> None:
-    """One except clause, however many nodes were tried."""
+    """One except clause is enough, however many nodes were tried."""
     with pytest.raises(cql.ConnectionFailed) as info:
         async with cql.connect(hosts, port=9):
             pass
@@ -346,7 +346,7 @@ async def test_a_cluster_that_is_not_there(hosts: str | list[str]) -> None:
 
 
 async def test_a_session_without_a_block(cassandra: Node) -> None:
-    """In a notebook, or from a framework's hooks."""
+    """For notebooks, and for hooks of frameworks."""
     session = await cql.connect(cassandra.host, port=cassandra.port, wait=30)
     assert (await session.execute("SELECT key FROM system.local")).one().key == "local"
     await session.aclose()
@@ -361,7 +361,7 @@ async def test_a_session_that_is_forgotten(cassandra: Node) -> None:
     session = await cql.connect(cassandra.host, port=cassandra.port)
     stream = session.stream("SELECT key FROM system.local")
     del session
-    assert (await anext(stream)).key == "local"  # a stream is a use of it
+    assert (await anext(stream)).key == "local"  # an open stream uses the session
     with pytest.warns(
         ResourceWarning, match="unclosed <Session .*'await session.aclose\\(\\)'"
     ) as told:

@@ -1,4 +1,4 @@
-"""Every adapter that can run here does every work once, and the whole command a tiny plan."""
+"""Every adapter that can run here does every kind of work once; the command runs a tiny plan."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if shutil.which("cargo"):
 
 @pytest.fixture(scope="module")
 def tables(cassandra: Node) -> Iterator[tuple[str, int]]:
-    """The benchmark's tables, in a keyspace that only its workers know; where they are."""
+    """Create the benchmark's tables in a keyspace of their own; yield the server's address."""
     address = (cassandra.host, cassandra.port)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CQLPROTO_BENCH_KEYSPACE", f"bench_{uuid.uuid4().hex[:8]}")

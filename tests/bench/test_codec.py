@@ -1,7 +1,7 @@
-"""The benchmarks of codec and framing run, with everyone who is there, and name who isn't.
+"""The benchmarks of codec and framing run with all installed contenders, and report missing ones.
 
-All cases are gone through with one call each: what decodes, encodes or cuts something else than the
-others fails its own check, and is a problem here. What the figures are doesn't matter.
+Each case runs with one call. A contender whose results differ from the others' fails its own check,
+which is a problem here. The figures don't matter.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def test_tables_come_from_the_data_alone(part: Any) -> None:
 
 
 def test_gates_that_were_measured() -> None:
-    # Those of decoding are about results of other lengths.
+    # The gates of decoding are about results with other numbers of rows.
     frames = [f"bind and frame A, v{version} / cassandra-driver" for version in (4, 5)]
     assert [what for what, _, _ in codec.gates(codec_data())] == frames
     assert len(framing.gates(framing_data())) == 2

@@ -1,4 +1,4 @@
-"""The page of performance says what its figures say, and was made of them."""
+"""The page on performance is rendered from its figures, and is up to date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns, calibration, latencies: what the measured figures hang on."""
+"""Turns, calibration and latencies, which all figures depend on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cost against size: the fit finds exponents, and the whole runs with tiny sizes."""
+"""Cost against size: the fit finds exponents, and all series run with tiny sizes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_power_law_is_found(exponent: float) -> None:
 
 
 def test_the_constant_part_hides_no_bend() -> None:
-    """A line through everything calls it linear, for half of its sizes cost the same."""
+    """A line through all sizes would look linear, because half of the sizes cost the same."""
     costs = [1e-3 + 1e-6 * size + 1e-9 * size**2 for size in SIZES]
     result = fit(SIZES, _samples(costs))
     assert result.overall < 1
@@ -64,7 +64,7 @@ def test_four_sizes_count_at_least() -> None:
 
 
 def test_the_floors_growth_is_taken_off_and_no_more() -> None:
-    """The machine makes a byte three times as dear; a square of ours stays visible."""
+    """The machine triples the cost of a byte; the client's quadratic cost stays visible."""
     dear = [1e-9 * size * (3 if size > 4096 else 1) for size in SIZES]
     plain = [2e-8 * size for size in SIZES]
     machine = [above + cost for above, cost in zip(plain, dear, strict=True)]
@@ -102,13 +102,13 @@ def test_a_plan_shrinks_the_sizes() -> None:
     assert Plan(shrink=10**9).sizes([1, 10, 100, 1000, 10_000], 1) == [1, 10, 100, 1000, 10_000]
 
 
-# What takes long even with tiny sizes: decoders compiled by the hundred, and a server of its own.
+# Groups that are slow even with tiny sizes: they compile hundreds of decoders, or start a server.
 SLOW = ("memory", "lists")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def frozen() -> Iterator[None]:
-    """As the worker does: else each run of the collector looks at all that the tests imported."""
+    """Freeze imported objects, as the worker does, so that the garbage collector skips them."""
     gc.collect()
     gc.freeze()
     yield
@@ -141,7 +141,7 @@ def test_every_series_is_measured(data: dict[str, Any]) -> None:
 
 def test_gates_and_tables_come_from_the_data(data: dict[str, Any]) -> None:
     found = gates(data)
-    assert len(found) == len(data["series"]) - 1  # the one that shows what the C library does
+    assert len(found) == len(data["series"]) - 1  # the series that shows the C library's effect
     assert all(name.startswith("exponent of ") and limit == 1.05 for name, limit, _ in found)
     text = markdown(data, "_static/")
     for series in data["series"]:

@@ -1,8 +1,8 @@
-"""Runs the examples of a page, from its top to its end, as a reader would type them.
+"""Runs the examples of a page from top to bottom, as a reader would type them.
 
-All blocks of a page share their names. A block may await at its top level. What it prints has to be
-what its lines ``# > ..`` say, where ``...`` stands for anything; a block without them may print
-nothing. Blocks that nobody sees (in HTML comments) prepare for those that are shown.
+All blocks of a page share their names. A block may use top-level await. Its output must match its
+lines ``# > ..``, where ``...`` matches anything; a block without such lines must print nothing.
+Hidden blocks, in HTML comments, prepare for the visible ones.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SYBIL = Sybil(parsers=[_PARSER], pattern="*.md", path=str(ROOT))
 
 
 def pages() -> Sequence[str]:
-    """Return the names of all pages that have examples, without the README's."""
+    """Return the names of all pages with examples, without README."""
     found = [path for path in sorted(DOCS.rglob("*.md")) if list(_parse(path).examples())]
     return [path.relative_to(DOCS).as_posix() for path in found]
 
@@ -42,12 +42,12 @@ def _parse(path: Path) -> Document:
 
 
 class Page:
-    """A page whose examples are to be run.
+    """A page with examples to run.
 
     Arguments:
         path: the page.
-        capsys: takes what is printed.
-        names: what the blocks find defined.
+        capsys: captures the output.
+        names: predefined names for the blocks.
     """
 
     def __init__(self, path: Path, capsys: pytest.CaptureFixture[str], **names: Any) -> None:
@@ -66,17 +66,17 @@ class Page:
     async def run_block(self, line: int, source: str) -> str:
         """Run one block and return what it prints."""
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-        padded = "\n" * line + source  # so that tracebacks name the page's lines
+        padded = "\n" * line + source  # so that tracebacks show the page's line numbers
         code = compile(padded, str(self.path), "exec", flags=flags, dont_inherit=True)
         self._capsys.readouterr()
         if code.co_flags & inspect.CO_COROUTINE:
             await eval(code, self.names)
         else:
-            # In a thread it may start an event loop of its own.
+            # In a thread, the block can start an event loop.
             await anyio.to_thread.run_sync(exec, code, self.names)
         return self._capsys.readouterr().out
 
     def _compare(self, line: int, source: str, printed: str) -> None:
         said = "".join(f"{each[4:]}\n" for each in source.splitlines() if each.startswith("# > "))
         same = doctest.OutputChecker().check_output(said, printed, doctest.ELLIPSIS)
-        assert same, f"{self.path}:{line} prints\n{printed}\nand says that it prints\n{said}"
+        assert same, f"{self.path}:{line} prints\n{printed}\nand its comments say\n{said}"

@@ -1,4 +1,4 @@
-"""The examples of the documentation and of the README run, and print what they say they do."""
+"""The examples of the documentation and README run, and print the output that they show."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_what_a_page_says_has_to_be_so(
 
 
 def redirect(monkeypatch: pytest.MonkeyPatch, nodes: dict[str, Node]) -> None:
-    """Let pages name the usual addresses and reach the tests' nodes."""
+    """Redirect the usual addresses in the pages to the tests' nodes."""
     connect, create_connection = cql.connect, socket.create_connection
     connect_tcp = anyio.connect_tcp
 
@@ -90,9 +90,9 @@ def redirect(monkeypatch: pytest.MonkeyPatch, nodes: dict[str, Node]) -> None:
 
 @pytest.fixture
 def few_examples() -> Iterator[None]:
-    """Run the pages' own property tests for a shorter time than tests of the package.
+    """Run the pages' property tests with fewer examples than the tests of the package.
 
-    One of them fails, as the page says; it is not shrunk, which takes hundreds of examples more.
+    One of them fails, as the page says, and is not shrunk, because that takes hundreds of examples.
     """
     hypothesis.settings.register_profile(
         "pages",
@@ -147,7 +147,7 @@ async def test_the_page_on_connecting(
 async def test_the_readme(
     cassandra: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its example prints the release, which depends on the server."""
+    """README's example prints the release, which depends on the server."""
     redirect(monkeypatch, {"127.0.0.1": cassandra})
     page = Page(ROOT / "README.md", capsys)
     for line, source in page.blocks:

@@ -1,4 +1,4 @@
-"""The reference lists every public name, and each of them says what it is."""
+"""The reference lists every public name, and each of them has a docstring."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def described() -> dict[str, list[str]]:
 
 
 def linked() -> dict[str, list[str]]:
-    """Return the names that lead to the entry they have elsewhere, by module."""
+    """Return the names that link to an entry on another page, by module."""
     texts = "".join(page.read_text() for page in sorted(DOCS.glob("api/*.md")))
     return {module: names.split() for module, names in AGAIN.findall(texts)}
 

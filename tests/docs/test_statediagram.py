@@ -1,7 +1,7 @@
-"""The drawing of the handshake shows what is in the table, all of it and nothing else.
+"""The state diagram of the handshake has exactly the entries of the table.
 
-It is read back as a reader sees it: from the boxes, from where each line begins and ends, and from
-the text beside it.
+The tests read the diagram as a reader does: the boxes, the ends of each line, and the text beside
+it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def rects(root: ElementTree.Element) -> dict[State, Rect]:
 
 
 def edges(root: ElementTree.Element) -> set[tuple[State, str, str, State, bool]]:
-    """Return (state, event, action, next state, whether it is thick) of all lines."""
+    """Return (state, event, action, next state, whether the line is thick) of all lines."""
     boxes = rects(root)
 
     def state_at(x: float, y: float) -> State:
@@ -106,7 +106,7 @@ def test_an_entry_that_is_new_or_gone_changes_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("docs.statediagram.HANDSHAKE", changed)
     after = edges(ElementTree.fromstring(draw()))
     assert {edge[:2] for edge in before - after} >= {(gone[0], gone[1].name)}
-    # The second shares its line with READY, which is thick; the third has no route of its own.
+    # The second shares a thick line with READY; the third has no route in ROUTES.
     assert {edge[:4] for edge in after - before} == {
         (State.STARTUP_SENT, "AUTH_SUCCESS", value[0].value, State.READY),
         (State.NEW, "READY", value[0].value, State.READY),

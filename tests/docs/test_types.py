@@ -1,7 +1,7 @@
-"""The tables of docs/types.md, line by line: what binds, what it reads as, what is refused.
+"""The tables of docs/types.md, line by line: values that bind, values read, values refused.
 
-The lines are taken from the page as it stands. Code in a table is evaluated with the names that the
-page's own example imports and defines.
+The lines are read from the page. Code in a table is evaluated with the names that the page's
+example imports and defines.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ REFUSING = ["CQL", "Value", "What the error says"]
 
 
 class Line(NamedTuple):
-    """A line of a table, as its cells."""
+    """The cells of a line of a table."""
 
     head: list[str]
     cells: list[str]
 
     def code(self, column: int) -> list[str]:
-        """Return the code in a cell that can be evaluated; words such as ``__index__`` cannot."""
+        """Return the code in a cell, without names such as ``__index__``."""
         found = re.findall(r"`([^`]+)`", self.cells[column])
         return [text for text in found if text not in ("__index__", "numbers.Real")]
 
@@ -73,7 +73,7 @@ def lines() -> Iterator[Line]:
 
 
 def of(*heads: Sequence[str]) -> pytest.MarkDecorator:
-    """Parametrize by the lines of the tables with these heads."""
+    """Parametrize by the lines of the tables with these headers."""
     found = [line for line in lines() if line.head in heads]
     return pytest.mark.parametrize("line", found, ids=lambda line: " ".join(line.cells[:3]))
 
@@ -83,7 +83,7 @@ def value(text: str) -> Any:
 
 
 def shape(value: Any) -> Any:
-    """Return a value as text that tells types and the signs of zeros apart, all the way down."""
+    """Return a value as text that distinguishes types and the signs of zeros, at every level."""
     if isinstance(value, Set):
         parts: Any = sorted(repr(shape(each)) for each in value)
     elif isinstance(value, Mapping):
@@ -140,7 +140,7 @@ def test_what_is_refused(line: Line) -> None:
 
 
 def declared(cql_type: CQLType) -> str:
-    """Return the type of a column: collections are frozen, so that they keep what is empty."""
+    """Return the type of a column: collections are frozen, so that empty ones are not null."""
     if isinstance(cql_type, UserType):
         return f"frozen<{cql_type.name}>"
     frozen = isinstance(cql_type, ListType | SetType | MapType)
@@ -149,7 +149,7 @@ def declared(cql_type: CQLType) -> str:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_server_returns_what_the_tables_say(cassandra: Node, keyspace: str) -> None:
-    """In one table with a column per type; of counters and unknown classes there can be none."""
+    """Uses one table with a column per type, without counters and unknown classes."""
     chosen = [line for line in lines() if line.head in (BINDING, LOSSLESS, ROUNDING)]
     chosen = [line for line in chosen if not isinstance(line.type, CustomType)]
     chosen = [line for line in chosen if line.type != NATIVE_TYPES["counter"]]
@@ -171,6 +171,6 @@ async def test_a_server_returns_what_the_tables_say(cassandra: Node, keyspace: s
             for text in bound + (line.code(3) if line.head == BINDING else []):
                 assert shape(await through(names[line.type], value(text))) == shape(expected), text
 
-        # What the text says besides.
+        # Claims of the text around the tables.
         assert await through("plain", []) is None
         assert await through(names[parse_type("list<int>")], [1, NAMES["EMPTY"]]) == [1, None]

@@ -1,1 +1,1 @@
-"""Other drivers against the server's end of the core."""
+"""Other drivers, connected to a server on the core's ``ServerConnection``."""

@@ -1,4 +1,4 @@
-"""What drivers are sent and send back: types with their values, and a few statements more."""
+"""Values that the server sends and drivers send back, by type, and a few more statements."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SLOW = {"consistency": 4, "received": 1, "required": 2, "write_type": "SIMPLE"}
 
 
 def statements() -> dict[str, Statement]:
-    """Return what the server knows; tests add to it."""
+    """Return the server's statements; tests add more."""
     return {
         "SELECT large": Statement({}, COLUMNS, LARGE),
         "SELECT empty": Statement({}, {"i": N["int"], "t": N["text"]}, [(EMPTY, "")]),

@@ -1,7 +1,7 @@
-"""The system tables that drivers read when they connect: one node, and an empty schema.
+"""The system tables that drivers read when they connect: one node and an empty schema.
 
-A driver finds out by them who is in the cluster and which tables there are. Each table needs its
-columns even if it has no rows: drivers look for them by name.
+Drivers read the cluster's nodes and the schema from them. A table without rows needs its columns
+too, because drivers look for them by name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SCHEMA_VERSION = UUID("5c7e5f6c-3a0e-4c5b-9d3e-0d3c8a4c1f01")
 _SELECT = re.compile(r"\s*SELECT\s+(?P<names>.+?)\s+FROM\s+(?P<table>system\w*\.\w+)", re.I | re.S)
 _EQUALS = re.compile(r"(\w+)\s*=\s*'([^']*)'")
 
-# Column names and types, as Cassandra 5.0 has them, as far as drivers ask for them.
+# The columns of Cassandra 5.0 that drivers read, with their types.
 _NODE = (
     "data_center text, rack text, release_version text, host_id uuid, schema_version uuid,"
     " tokens set<text>"
@@ -62,14 +62,14 @@ _TABLES = {
 
 
 class Table(NamedTuple):
-    """A table: its columns' types by name, and its rows."""
+    """A table: the types of its columns by name, and its rows."""
 
     columns: Mapping[str, CQLType]
     rows: Sequence[Sequence[Any]]
 
 
 def _columns(text: str) -> dict[str, CQLType]:
-    columns = re.split(r",\s*(?![^<]*>)", text)  # at commas that are not within <>
+    columns = re.split(r",\s*(?![^<]*>)", text)  # split at commas outside of <>
     pairs = (column.split(maxsplit=1) for column in columns)
     return {name: parse_type(cql_type) for name, cql_type in pairs}
 
@@ -102,9 +102,9 @@ def _rows(table: str, port: int) -> list[dict[str, object]]:
 
 
 def system_table(query: str, port: int) -> Table | None:
-    """Return what a SELECT of a system table asks for; None for anything else.
+    """Return the result of a SELECT from a system table; None for any other query.
 
-    Of its WHERE, comparisons of a column with a string count.
+    Only comparisons of a column with a string are evaluated in WHERE.
     """
     match = _SELECT.match(query)
     columns = match and _COLUMNS.get(match["table"].lower())

@@ -1,18 +1,18 @@
-"""A small CQL server on ``ServerConnection``: what it takes to be one, in front of real drivers.
+"""A small CQL server on ``ServerConnection``, for real drivers.
 
-It has no storage. A test says which :class:`Statement` a text is: what it binds, what it returns.
-Values that are bound are decoded and kept in :attr:`Server.bound`. Beside that, it answers what
-drivers ask before they serve anybody: the handshake, REGISTER, USE, and the system tables, whose
-rows come from catalog.py.
+The server has no storage. A test defines a :class:`Statement` for each text: its bind markers and
+its result. The server decodes bound values and appends them to :attr:`Server.bound`. It also
+answers the requests that drivers send first: the handshake, REGISTER, USE, and queries of the
+system tables (catalog.py).
 
-One thread serves one connection, with a blocking socket. The core wants no more than this:
+One thread serves one connection, with a blocking socket:
 
-1. bytes that came go into ``receive_data``;
-2. each event of ``next_event`` is a request, whose answer goes into ``reply``;
-3. what ``data_to_send`` returns goes out.
+1. pass received bytes to ``receive_data``;
+2. for each request of ``next_event``, pass the answer to ``reply``;
+3. send the bytes of ``data_to_send``.
 
-``reply`` comes before the next ``next_event``, since the answer to STARTUP decides how what follows
-is to be read. A request whose text is unknown is answered as Cassandra would answer it.
+Call ``reply`` before the next ``next_event``, because the answer to STARTUP decides how the
+following bytes are read. The server answers a request with an unknown text as Cassandra does.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ PASSWORD = b"\0user\0secret"
 
 
 class Statement(NamedTuple):
-    """What a text means.
+    """The meaning of a statement's text.
 
     Attributes:
-        binds: the types of its bind markers, by name; none for a statement without.
-        returns: the types of the columns that it returns, by name; none for VOID.
-        rows: what it returns.
-        error: what it returns instead.
+        binds: the types of its bind markers, by name.
+        returns: the types of the result's columns, by name; empty for VOID.
+        rows: the rows of the result.
+        error: an error to return instead of a result.
     """
 
     binds: Mapping[str, CQLType] = {}
@@ -93,15 +93,15 @@ def columns(types: Mapping[str, CQLType]) -> tuple[Column, ...]:
 
 
 class Server:
-    """Serves on a free port of the loopback address, from entering to leaving it.
+    """A context manager that serves on a free port of the loopback address.
 
     Arguments:
-        statements: by their text.
-        password: ask for the name "user" and the password "secret".
+        statements: the known statements, by text.
+        password: whether to require the name "user" and the password "secret".
 
     Attributes:
-        bound: each execution of a statement with bind markers: its text and its decoded values.
-        clients: the options of each STARTUP, with the version that it came in.
+        bound: the text and decoded values of each execution with bind markers.
+        clients: the protocol version and options of each STARTUP.
     """
 
     def __init__(self, statements: Mapping[str, Statement], *, password: bool = False) -> None:
@@ -119,11 +119,11 @@ class Server:
         return int(self._tcp.server_address[1])
 
     def forget(self) -> None:
-        """Forget prepared statements, as a server does that was restarted."""
+        """Forget all prepared statements, as after a restart."""
         self.prepared.clear()
 
     def push(self, event: ServerEvent) -> None:
-        """Send an event to those who registered for its kind."""
+        """Send an event to the clients that registered for its type."""
         for peer in list(self.peers):
             peer.push(event)
 
@@ -177,7 +177,7 @@ class Peer:
         self._lock = threading.Lock()  # an event may be pushed while a request is answered
 
     def serve(self) -> None:
-        """Answer requests until the client goes."""
+        """Answer requests until the client disconnects."""
         with contextlib.suppress(ConnectionError):
             while data := self._socket.recv(65_536):
                 with self._lock:
@@ -186,7 +186,7 @@ class Peer:
                         while (event := self._connection.next_event()) is not None:
                             self._answer(event)
                     except RemoteProtocolError:
-                        return  # a client that breaks the protocol is let go
+                        return  # a client that violates the protocol is disconnected
                     finally:
                         self._flush()
 
@@ -218,7 +218,7 @@ class Peer:
             ) or self._result(event.message)
             self._connection.reply(event.stream_id, reply)
 
-    # -- requests behind the handshake
+    # -- requests after the handshake
 
     @property
     def _version(self) -> ProtocolVersion:
@@ -279,7 +279,7 @@ class Peer:
         return self._page(statement, parameters, metadata_id)
 
     def _statement(self, text: str) -> Statement | None:
-        """Return what a text means: a test's statement, or a query of a system table."""
+        """Return the meaning of a text: a test's statement, or a query of a system table."""
         known = self._server.statements.get(text)
         if known is None and (table := system_table(text, self._server.port)) is not None:
             return Statement({}, table.columns, table.rows)
@@ -292,7 +292,7 @@ class Peer:
         cells: Sequence[Value],
         names: Sequence[str] | None,
     ) -> None:
-        """Decode what was bound, by name or in the order of the markers."""
+        """Decode bound values, by name or in the order of the markers."""
         given = dict(zip(names or statement.binds, cells, strict=True))
         values: list[Any] = []
         for name, cql_type in statement.binds.items():
@@ -303,7 +303,7 @@ class Peer:
     def _page(
         self, statement: Statement, parameters: QueryParameters, metadata_id: bytes | None
     ) -> Rows:
-        """Return the page that is asked for; a paging state is the number of rows before it."""
+        """Return the requested page; a paging state is the number of rows before the page."""
         metadata = ResultMetadata.of(columns(statement.returns), self._version)
         first = int((parameters.paging_state or b"0").decode())
         rows = statement.rows[first : first + (parameters.page_size or len(statement.rows))]
@@ -313,7 +313,7 @@ class Peer:
         for row in rows:
             for encode, value in zip(encoders, row, strict=True):
                 write_bytes(content, None if value is None else encode(value))
-        # Who has another id than this one's (v5) is told of the columns, and of their id.
+        # A client with another metadata id (v5) gets the columns and the new id.
         changed = metadata_id is not None and metadata_id != _id_of(metadata)
         return Rows.of(
             metadata,
@@ -330,7 +330,7 @@ def _id_of(metadata: ResultMetadata) -> bytes:
 
 
 def _unknown(text: str) -> Error:
-    return Error(ErrorCode.INVALID, f"this server knows nothing of {text!r}")
+    return Error(ErrorCode.INVALID, f"this server has no statement {text!r}")
 
 
 def _unprepared(statement_id: str | bytes) -> Error:

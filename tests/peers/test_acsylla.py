@@ -1,9 +1,9 @@
-"""acsylla, on Scylla's C++ driver, against the server's end of the core.
+"""acsylla, on Scylla's C++ driver, connected to a server on the core.
 
-Values are made by Hypothesis. The driver reads them and binds what it has read, and the server has
-to decode what it had sent. The driver asks for v4 whatever it is told, knows no v5 and no
-compression. It hands varints and vectors over as bytes. It has no decimals: it writes the digits of
-the text as the number's bytes, and fails to read any.
+Hypothesis generates values. The driver reads them and binds the values that it has read; the server
+must decode the values that it had sent. The driver always uses v4, without compression. It returns
+varints and vectors as bytes. It does not support decimals: it writes the digits of the text as the
+number's bytes, and can't read decimals.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TYPES |= cases.COLLECTIONS
 
 
 class Ends:
-    """A driver's session, and the server that it talks to."""
+    """A driver's session, and the server that it is connected to."""
 
     def __init__(self, runner: asyncio.Runner) -> None:
         self.run = runner.run
@@ -71,7 +71,7 @@ async def connected(server: Server, **options: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[asyncio.Runner]:
-    """The loop of all tests, since the driver leaves sockets of its own in each one."""
+    """Yield one loop for all tests, because the driver leaves open sockets in each loop."""
     runner = asyncio.Runner()
     yield runner
     with warnings.catch_warnings():
@@ -92,10 +92,10 @@ def ends(runner: asyncio.Runner) -> Iterator[Ends]:
 
 
 def tamed(value: Any) -> Any:
-    """Return a value like it that the driver can read and bind.
+    """Return a similar value that the driver can read and bind.
 
-    It has Python's dates and times alone, binds text up to its first NUL, rounds the milliseconds
-    of far timestamps, and reads the duration of nothing as a text that it can't bind.
+    The driver only has Python's dates and times, binds text up to its first NUL, rounds the
+    milliseconds of distant timestamps, and reads an empty duration as a text that it can't bind.
     """
     if isinstance(value, str):
         return value.replace("\0", "0")
@@ -210,7 +210,7 @@ def test_errors(ends: Ends) -> None:
     for text, kind, message in (
         ("INSERT slow", errors.CassErrorServerWriteTimeout, "too slow"),
         ("SELECT denied", errors.CassErrorServerUnauthorized, "not for you"),
-        ("SELECT that", errors.CassErrorServerInvalidQuery, "knows nothing of"),
+        ("SELECT that", errors.CassErrorServerInvalidQuery, "has no statement"),
     ):
         with pytest.raises(kind, match=message):
             ends.rows(text)

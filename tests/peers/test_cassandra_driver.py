@@ -1,7 +1,7 @@
-"""DataStax's cassandra-driver against the server's end of the core: v3 to v5, with LZ4 and without.
+"""DataStax's cassandra-driver, connected to a server on the core: v3 to v5, with and without LZ4.
 
-Values are made by Hypothesis. The driver reads them and binds what it has read, and the server has
-to decode what it had sent.
+Hypothesis generates values. The driver reads them and binds the values that it has read; the server
+must decode the values that it had sent.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ from tests.support.peers import AGREEMENTS, Agreement
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-AXIS = [one for one in AGREEMENTS if one.compression != "snappy"]  # needs another package
+AXIS = [
+    one for one in AGREEMENTS if one.compression != "snappy"
+]  # needs a package that is not installed
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TYPES = cases.SCALARS | cases.COLLECTIONS
 
 
 class Ends(NamedTuple):
-    """A driver's session, and the server that it talks to."""
+    """A driver's session, and the server that it is connected to."""
 
     session: Any
     server: Server
@@ -78,10 +80,10 @@ def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
 
 
 def readable(cql_type: CQLType) -> st.SearchStrategy[Any]:
-    """Values that the driver can read and bind again.
+    """Return a strategy of values that the driver can read and bind again.
 
-    It has no timestamps beyond Python's datetime, and makes them by way of a float, by which one in
-    25 far ones loses a millisecond.
+    The driver has no timestamps beyond Python's datetime, and converts them through a float, which
+    changes one in 25 distant timestamps by a millisecond.
     """
     values = values_of(cql_type)
     if str(cql_type) == "timestamp":
@@ -178,7 +180,7 @@ def test_a_server_that_has_forgotten(ends: Ends) -> None:
 
 
 def test_a_result_whose_columns_change(ends: Ends) -> None:
-    """v5 tells by the id of the metadata; before, the driver keeps what PREPARE said."""
+    """v5 detects this by the metadata id; before v5, the driver keeps the columns of PREPARED."""
     name, number = cases.N["text"], cases.N["int"]
     ends.statements["SELECT changing"] = Statement({}, {"a": number}, [(1,)])
     prepared = ends.session.prepare("SELECT changing")
@@ -199,7 +201,7 @@ def test_errors_with_fields(ends: Ends) -> None:
     assert info.value.write_type == cassandra.WriteType.SIMPLE
     with pytest.raises(cassandra.Unauthorized, match="not for you"):
         ends.session.execute("SELECT denied")
-    with pytest.raises(cassandra.InvalidRequest, match="knows nothing of 'SELECT that'"):
+    with pytest.raises(cassandra.InvalidRequest, match="has no statement 'SELECT that'"):
         ends.session.execute("SELECT that")
 
 
@@ -209,7 +211,7 @@ def test_use(ends: Ends) -> None:
 
 
 def test_pushed_events(ends: Ends) -> None:
-    """The driver forgets a keyspace that it is told was dropped."""
+    """The driver forgets a keyspace after an event that it was dropped."""
     metadata = ends.session.cluster.metadata
     metadata.keyspaces["gone"] = metadata.keyspaces["shop"]
     ends.server.push(SchemaChange("DROPPED", "KEYSPACE", "gone"))
@@ -220,7 +222,7 @@ def test_pushed_events(ends: Ends) -> None:
 
 
 def test_versions_are_negotiated() -> None:
-    """It begins with one of DSE's, which the server refuses, and ends with the highest."""
+    """The driver tries a version of DSE first, which the server refuses, and ends with v5."""
     with Server(cases.statements()) as server, connected(server) as session:
         assert session.cluster.protocol_version == 5
         assert {version for version, _ in server.clients} == {5}
