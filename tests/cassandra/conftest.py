@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tests.cassandra.fixtures import StartCluster
-from tests.cassandra.launcher import Cluster, Node, Options
+from tests.cassandra.launcher import Cluster, Node
 
-__all__ = ["Cluster", "Node", "Options", "StartCluster"]
+__all__ = ["Cluster", "Node"]

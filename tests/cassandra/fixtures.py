@@ -1,15 +1,18 @@
 """Fixtures of real Cassandra servers; tests/conftest.py loads them for every test.
 
-==================== ============================================================================
-``cassandra``        a node without passwords or TLS, one for the whole run
-``secure_cassandra`` a node with passwords, and TLS that asks for a client certificate; started
-                     when the first test wants it, one for the whole run
-``start_cluster``    a function that starts a cluster of the test's own, for killing and pausing;
-                     it ends with the test's module
-``line``             a node of the release that ``CQLPROTO_LINE`` names, with passwords; it ends
-                     with the test's module
-``keyspace``         the name of a keyspace on ``cassandra``, made for the module, dropped after it
-==================== ============================================================================
+===================== ===========================================================================
+``cassandra``         a node without passwords or TLS
+``secure_cassandra``  a node with passwords, and TLS that asks for a client certificate
+``spare_cassandra``   a node to kill and to pause; who does so leaves it running
+``limited_cassandra`` a node with low limits: of requests a second, tombstones and captured changes
+``three_nodes``       a cluster of three nodes, to kill and to pause as well
+``two_datacenters``   a cluster of three nodes, two in the data centre eu and one in us
+``growing_cluster``   a cluster of two nodes, and a third that is not started yet
+``line``              a node of the release that ``CQLPROTO_LINE`` names, with passwords
+``keyspace``          the name of a keyspace on ``cassandra``, made for the module, dropped after it
+===================== ===========================================================================
+
+shared.py has their options, and says when they start and end.
 
 ``CQLPROTO_TEST_HOST=host:port`` names a server that runs already and stands in for ``cassandra``.
 With ``CQLPROTO_REQUIRE_CASSANDRA=1`` a machine that cannot run Cassandra fails the tests; else it
@@ -18,52 +21,58 @@ skips them.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import uuid
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cassandra import java
-from tests.cassandra.launcher import Cluster, Node, Options
+from tests.cassandra.launcher import Cluster, Node
+from tests.cassandra.shared import OPTIONS, Servers, in_order, needs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from _pytest.terminal import TerminalReporter
 
-__all__ = ["Cluster", "Node", "Options", "StartCluster"]
+__all__ = ["Cluster", "Node"]
 
-FIXTURES = {"cassandra", "secure_cassandra", "start_cluster", "line"}
 TEST_HOST = os.environ.get("CQLPROTO_TEST_HOST", "")
-LINE = os.environ.get("CQLPROTO_LINE", "3.11.19")
 REQUIRED = os.environ.get("CQLPROTO_REQUIRE_CASSANDRA", "0") not in ("", "0")
 
 
-class StartCluster(Protocol):
-    def __call__(self, options: Options | None = None) -> Cluster:
-        """Start a cluster and return it when all its nodes serve CQL."""
+_servers = pytest.StashKey[Servers]()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        if needs(item):
             item.add_marker("cassandra")
+    items[:] = in_order(items)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fetch the jars before the first test, whose time limit is not made for downloads."""
+    session.stash[_servers] = Servers(session.items, {"cassandra"} if TEST_HOST else ())
     if session.config.option.collectonly:
         return
-    names = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    releases = {LINE} if "line" in names else set()
-    if names & (FIXTURES - {"line"}):
-        releases.add(java.CASSANDRA_VERSION)
-    for release in releases:
+    names = set().union(*map(needs, session.items))
+    for release in {OPTIONS[name].release for name in names}:
         if java.missing(release) is None:
             java.fetch(release)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    servers = item.session.stash[_servers]
+    if java.missing() is None:
+        servers.before(item)
+    result = yield
+    servers.after(item)
+    return result
 
 
 def pytest_report_header() -> str:
@@ -83,47 +92,59 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reporter: TerminalReporter | None = session.config.pluginmanager.get_plugin("terminalreporter")
     if REQUIRED and exitstatus == 0 and reporter is not None and reporter.getreports("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if _servers in session.stash:
+        session.stash[_servers].end()
+
+
+def _get(request: pytest.FixtureRequest) -> Cluster:
+    """Return the cluster that has the name of the fixture."""
+    name = str(request.fixturename)
+    if reason := java.missing(OPTIONS[name].release):
+        (pytest.fail if REQUIRED else pytest.skip)(f"no Cassandra for {name}: {reason}")
+    return request.session.stash[_servers].get(name)
 
 
 @pytest.fixture(scope="session")
-def _can_start() -> None:
-    if reason := java.missing():
-        (pytest.fail if REQUIRED else pytest.skip)(f"no Cassandra: {reason}")
-
-
-@pytest.fixture(scope="session")
-def cassandra(request: pytest.FixtureRequest) -> Iterator[Node]:
+def cassandra(request: pytest.FixtureRequest) -> Node:
     if TEST_HOST:
         host, _, port = TEST_HOST.rpartition(":")
-        yield Node(host, int(port))
-        return
-    request.getfixturevalue("_can_start")
-    with Cluster() as cluster:
-        yield cluster.nodes[0]
+        return Node(host, int(port))
+    return _get(request).nodes[0]
 
 
 @pytest.fixture(scope="session")
-def secure_cassandra(_can_start: None) -> Iterator[Node]:
-    with Cluster(Options(auth=True, tls="mutual")) as cluster:
-        yield cluster.nodes[0]
+def secure_cassandra(request: pytest.FixtureRequest) -> Node:
+    return _get(request).nodes[0]
 
 
-@pytest.fixture(scope="module")
-def line() -> Iterator[Node]:
-    if reason := java.missing(LINE):
-        (pytest.fail if REQUIRED else pytest.skip)(f"no Cassandra {LINE}: {reason}")
-    with Cluster(Options(release=LINE, auth=True)) as cluster:
-        yield cluster.nodes[0]
+@pytest.fixture(scope="session")
+def spare_cassandra(request: pytest.FixtureRequest) -> Node:
+    return _get(request).nodes[0]
 
 
-@pytest.fixture(scope="module")
-def start_cluster(_can_start: None) -> Iterator[StartCluster]:
-    with contextlib.ExitStack() as stack:
+@pytest.fixture(scope="session")
+def limited_cassandra(request: pytest.FixtureRequest) -> Node:
+    return _get(request).nodes[0]
 
-        def start(options: Options | None = None) -> Cluster:
-            return stack.enter_context(Cluster(options))
 
-        yield start
+@pytest.fixture(scope="session")
+def line(request: pytest.FixtureRequest) -> Node:
+    return _get(request).nodes[0]
+
+
+@pytest.fixture(scope="session")
+def three_nodes(request: pytest.FixtureRequest) -> Cluster:
+    return _get(request)
+
+
+@pytest.fixture(scope="session")
+def two_datacenters(request: pytest.FixtureRequest) -> Cluster:
+    return _get(request)
+
+
+@pytest.fixture(scope="session")
+def growing_cluster(request: pytest.FixtureRequest) -> Cluster:
+    return _get(request)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 Neither Docker nor an installed Cassandra is needed (java.py says what is). Node *n* listens on
 127.0.0.*n*; ports are free ones unless given, so that a cluster with TLS can run beside one
 without. A node counts as up when it answers STARTUP, and the login where there is one. Nodes are
-started one after another: two that join at once refuse each other.
+started one after another, since two that bootstrap at once refuse each other; or all at once,
+without bootstrapping (`Options.together`).
 
 A cluster that is entered with ``with`` ends with it, and with the process that entered it however
 that goes (guard.py). In tests this is behind the fixtures of fixtures.py; from a shell it is
@@ -77,6 +78,7 @@ class Options:
         settings: Further settings of cassandra.yaml, in place of those set here.
         each: The same for single nodes, in their order, in place of `settings`.
         first: How many nodes start with the cluster; the others by their `up`. None for all.
+        together: Start those at once. They do not bootstrap, so there must be no data yet.
         heap: Of each node, as Java writes it.
         optimize: Let Java optimize what runs often, for measurements. Without it a node starts on
             two thirds of the processor time, and serves a test as fast.
@@ -95,6 +97,7 @@ class Options:
     settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
     each: Sequence[Mapping[str, object]] = ()
     first: int | None = None
+    together: bool = False
     heap: str = "768m"
     optimize: bool = False
     tokens: int = 16
@@ -286,7 +289,7 @@ class Cluster:
             process.wait()
 
     def start(self) -> None:
-        """Start all nodes anew, one after another; without `with`, they run until `stop`."""
+        """Start all nodes anew; without `with`, they run until `stop`."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         (self.folder / "options.json").write_text(json.dumps(dataclasses.asdict(self.options)))
@@ -294,8 +297,11 @@ class Cluster:
             certificates.make(self.folder / "tls", self.options.addresses)
         for node in self.nodes:
             self._configure(node)
-        for node in self.nodes[: self.options.first]:
-            self._start(node)
+        first, together = self.nodes[: self.options.first], self.options.together
+        for group in [first] if together else [[node] for node in first]:
+            for each in (self._launch, self._wait_for):
+                for node in group:
+                    each(node)
 
     def stop(self) -> None:
         """End all nodes that run, in order."""
@@ -360,6 +366,7 @@ class Cluster:
                 }
             ],
             **({"client_encryption_options": encryption} if options.tls else {}),
+            **({"auto_bootstrap": False} if self._is_together(node) else {}),
             **lines.settings(
                 options.release, data, port=options.port, storage_port=options.storage_port
             ),
@@ -371,8 +378,13 @@ class Cluster:
         first = self.options.jmx_port
         return None if first is None else first + node.number - 1
 
+    def _is_together(self, node: Node) -> bool:
+        return self.options.together and node.number <= (self.options.first or self.options.nodes)
+
     def _command(self, node: Node, properties: Sequence[str]) -> list[str]:
         home = self._home(node)
+        if self._is_together(node):  # so long it waits for the first, which starts when it does
+            properties = ["-Dcassandra.ring_delay_ms=30000", *properties]
         return java.command(
             self.options.release,
             home / "conf",
@@ -394,6 +406,10 @@ class Cluster:
         )  # fmt: skip
 
     def _start(self, node: Node, properties: Sequence[str] = ()) -> None:
+        self._launch(node, properties)
+        self._wait_for(node)
+
+    def _launch(self, node: Node, properties: Sequence[str] = ()) -> None:
         home = self._home(node)
         with open(home / "log", "ab") as log:
             process = subprocess.Popen(
@@ -403,6 +419,10 @@ class Cluster:
         self._processes[node.number] = process
         self._tell_guard("+", process.pid)
         (home / "pid").write_text(str(process.pid))
+
+    def _wait_for(self, node: Node) -> None:
+        """Wait until a node that was launched serves CQL."""
+        process = self._processes[node.number]
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cassandra.soak.crew import Crew
-from tests.cassandra.soak.faults import OPTIONS, QUICK, Scene, started
+from tests.cassandra.soak.faults import QUICK, Scene, settled
 from tests.cassandra.soak.report import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.cassandra.conftest import StartCluster
+    from tests.cassandra.conftest import Cluster
 
 # The first of them waits for three nodes to start, the last for three to start again.
 pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
-def scene(start_cluster: StartCluster) -> Iterator[Scene]:
-    cluster = started(start_cluster(OPTIONS))
+def scene(three_nodes: Cluster) -> Iterator[Scene]:
+    cluster = settled(three_nodes)
     with Crew([node.address for node in cluster.nodes]) as crew:
         yield Scene(cluster, crew, quick=True)
 

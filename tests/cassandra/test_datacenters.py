@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,12 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto_anyio.testing import ProxiedCluster
 from tests.cassandra.concurrently import all_of
-from tests.cassandra.soak.faults import OPTIONS, started
+from tests.cassandra.soak.faults import settled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from tests.cassandra.conftest import Cluster, StartCluster
+    from tests.cassandra.conftest import Cluster
 
 # The first of them waits for three nodes to start.
 pytestmark = [pytest.mark.cassandra, pytest.mark.timeout(300)]
@@ -29,9 +28,8 @@ LWT = "INSERT INTO {}.t (k, v) VALUES (?, ?) IF NOT EXISTS"
 
 
 @pytest.fixture(scope="module")
-def cluster(start_cluster: StartCluster) -> Cluster:
-    cluster = started(start_cluster(dataclasses.replace(OPTIONS, dcs=("eu", "eu", "us"))))
-    return cluster
+def cluster(two_datacenters: Cluster) -> Cluster:
+    return settled(two_datacenters)
 
 
 @pytest.fixture(scope="module")

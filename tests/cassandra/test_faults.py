@@ -13,15 +13,15 @@ import cqlproto_anyio as cql
 from tests.support.server import idle, state, until
 
 if TYPE_CHECKING:
-    from tests.cassandra.conftest import Node, StartCluster
+    from tests.cassandra.conftest import Node
 
 INSERT = "INSERT INTO faults.pairs (k, v) VALUES (?, ?)"
 SELECT = "SELECT k, v FROM faults.pairs WHERE k = ?"
 
 
 @pytest.fixture(scope="module")
-def node(start_cluster: StartCluster) -> Node:
-    node = start_cluster().nodes[0]
+def node(spare_cassandra: Node) -> Node:
+    node = spare_cassandra
     node.cql(
         "CREATE KEYSPACE faults WITH replication"
         " = {'class': 'SimpleStrategy', 'replication_factor': 1}",

@@ -12,12 +12,10 @@ import pytest
 from tests.cassandra import guard
 from tests.cassandra.blocking import BlockingConnection, ErrorReply
 from tests.cassandra.java import LauncherError
-from tests.cassandra.launcher import Node, Options
+from tests.cassandra.launcher import Node
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.cassandra.fixtures import StartCluster
 
 
 def test_what_is_left_running_ends_when_the_launcher_is_gone(tmp_path: Path) -> None:
@@ -40,8 +38,8 @@ def test_what_is_left_running_ends_when_the_launcher_is_gone(tmp_path: Path) -> 
             process.wait()
 
 
-def test_a_node_is_paused_killed_and_started_again(start_cluster: StartCluster) -> None:
-    node = start_cluster(Options(settings={"materialized_views_enabled": False})).nodes[0]
+def test_a_node_is_paused_killed_and_started_again(spare_cassandra: Node) -> None:
+    node = spare_cassandra
     node.cql(
         "CREATE KEYSPACE kept WITH replication"
         " = {'class': 'SimpleStrategy', 'replication_factor': 1}",

@@ -21,8 +21,8 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto import UNSET, Duration, ProtocolVersion
 from tests.cassandra.concurrently import all_of
-from tests.cassandra.fixtures import LINE
 from tests.cassandra.lines import highest_version, line_of
+from tests.cassandra.shared import LINE
 
 if TYPE_CHECKING:
     import contextlib

@@ -15,19 +15,14 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto_anyio.policies import DefaultRetry, NoRetry
-from tests.cassandra.launcher import Options
+from tests.cassandra.shared import RATE
 from tests.support.server import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.cassandra.fixtures import Node, StartCluster
+    from tests.cassandra.fixtures import Node
 
-RATE = 100  # requests a second, of the whole node
-LIMITS = {
-    "native_transport_rate_limiting_enabled": True,
-    "native_transport_max_requests_per_second": RATE,
-}
 KEYSPACE = "overload"
 INSERT = f"INSERT INTO {KEYSPACE}.t (test, id, v) VALUES (?, ?, ?)"
 SELECT = f"SELECT id, v FROM {KEYSPACE}.t WHERE test = ?"
@@ -38,9 +33,9 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")
-def limited(start_cluster: StartCluster) -> Node:
+def limited(limited_cassandra: Node) -> Node:
     """A node with a limit, and a table whose partitions are the tests'."""
-    (node,) = start_cluster(Options(settings=LIMITS)).nodes
+    node = limited_cassandra
     replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
     node.cql(
         f"CREATE KEYSPACE {KEYSPACE} WITH replication = {replication}",

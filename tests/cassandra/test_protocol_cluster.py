@@ -30,27 +30,19 @@ from cqlproto.messages import (
 )
 from tests.cassandra.core import CoreConnection, query
 from tests.cassandra.kinds import provokes
-from tests.cassandra.launcher import Options
+from tests.cassandra.shared import ANNOUNCED
 from tests.support.peers import V4, V5, versions
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-    from tests.cassandra.conftest import Cluster, Node, StartCluster
+    from tests.cassandra.conftest import Cluster, Node
 
-# Three nodes start, one after another, and a failure detector takes its time.
+# A third node starts, and a failure detector takes its time.
 pytestmark = [pytest.mark.cassandra, pytest.mark.timeout(300)]
 
 ALL, ONE, QUORUM = Consistency.ALL, Consistency.ONE, Consistency.QUORUM
-ANNOUNCED = IPv6Address("2001:db8::2")
-QUICK = {
-    **dict.fromkeys(("read_request_timeout", "range_request_timeout"), "1000ms"),
-    **dict.fromkeys(("write_request_timeout", "counter_write_request_timeout"), "1000ms"),
-    "cas_contention_timeout": "1000ms",
-    "truncate_request_timeout": "1500ms",
-    "phi_convict_threshold": 5,
-}
 EVENTS = ["STATUS_CHANGE", "TOPOLOGY_CHANGE"]
 READ = "SELECT * FROM two.t WHERE id = 1"
 WRITE = "INSERT INTO two.t (id, v) VALUES (1, 1)"
@@ -136,11 +128,8 @@ def agree(connection: CoreConnection, nodes: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster(start_cluster: StartCluster) -> Cluster:
-    each = [{}, {"broadcast_rpc_address": str(ANNOUNCED)}]
-    made = start_cluster(
-        Options(nodes=3, first=2, tokens=1, jmx_port=0, heap="512m", settings=QUICK, each=each)
-    )
+def cluster(growing_cluster: Cluster) -> Cluster:
+    made = growing_cluster
     with CoreConnection(made.nodes[0]) as connection:
         for name, factor in (("two", 2), ("three", 3)):
             replication = f"{{'class': 'NetworkTopologyStrategy', 'dc1': {factor}}}"
@@ -253,8 +242,8 @@ def test_events_of_a_node_that_hangs(
 ) -> None:
     port = cluster.options.port
     assert paused.events[version] == [
-        StatusChange("DOWN", (ANNOUNCED, port)),
-        StatusChange("UP", (ANNOUNCED, port)),
+        StatusChange("DOWN", (IPv6Address(ANNOUNCED), port)),
+        StatusChange("UP", (IPv6Address(ANNOUNCED), port)),
     ]
 
 

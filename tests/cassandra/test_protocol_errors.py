@@ -37,7 +37,6 @@ from cqlproto.messages import (
 )
 from tests.cassandra.core import CoreConnection, Refused, query
 from tests.cassandra.kinds import NOT_PROVOKED, PROVOKED, provokes
-from tests.cassandra.launcher import Options
 from tests.cqlproto.messages import vectors
 from tests.support.peers import GARBAGE, V3, V4, V5, versions
 
@@ -45,20 +44,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cqlproto.messages import Message
-    from tests.cassandra.conftest import Node, StartCluster
+    from tests.cassandra.conftest import Node
 
 assert tests.cassandra.test_protocol_cluster  # its tests are counted below
 
 ONE = Consistency.ONE
-LIMITS = {
-    "native_transport_rate_limiting_enabled": True,
-    "native_transport_max_requests_per_second": 100,
-    "tombstone_warn_threshold": 5,
-    "tombstone_failure_threshold": 20,
-    "cdc_enabled": True,
-    "cdc_total_space": "1MiB",
-    "commitlog_segment_size": "1MiB",
-}
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +71,9 @@ def connection(cassandra: Node, tables: str, version: ProtocolVersion) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def limited(start_cluster: StartCluster) -> Node:
+def limited(limited_cassandra: Node) -> Node:
     """A node with low limits: for tombstones, change data capture and requests per second."""
-    (node,) = start_cluster(Options(settings=LIMITS)).nodes
+    node = limited_cassandra
     blob = "00" * 200_000
     node.cql(
         "CREATE KEYSPACE k WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 from tests.cassandra.launcher import Cluster
+from tests.cassandra.shared import OPTIONS
 from tests.cassandra.soak.crew import Crew
-from tests.cassandra.soak.faults import FAULTS, OPTIONS, QUICK, Scene, started
+from tests.cassandra.soak.faults import FAULTS, QUICK, Scene, settled
 from tests.cassandra.soak.report import table
 
 
@@ -32,7 +33,7 @@ def main() -> int:
         if arguments.cluster:
             cluster = Cluster.open(arguments.cluster)
         else:
-            cluster = started(stack.enter_context(Cluster(OPTIONS)))
+            cluster = settled(stack.enter_context(Cluster(OPTIONS["three_nodes"])))
         hosts = [node.address for node in cluster.nodes]
         crew = stack.enter_context(Crew(hosts, arguments.backends.split(",")))
         scene = Scene(cluster, crew, arguments.quick)

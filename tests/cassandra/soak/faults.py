@@ -26,32 +26,15 @@ from cqlproto_anyio.testing import (
     Rule,
 )
 from tests.cassandra.java import LauncherError
-from tests.cassandra.launcher import START_SECONDS, Cluster, Node, Options
+from tests.cassandra.launcher import START_SECONDS, Cluster, Node
 from tests.cassandra.soak.crew import Crew, Running
 from tests.cassandra.soak.terms import IDEMPOTENT, Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["FAULTS", "QUICK", "Scene", "begun", "settled", "started"]
+__all__ = ["FAULTS", "QUICK", "Scene", "settled"]
 
-# A node has a while to hear of the others, on a machine that is busy; it starts with two thirds of
-# the work if little is compiled, and does not live long enough to get that back.
-_PROPERTIES = ("-Dcassandra.ring_delay_ms=8000", "-XX:TieredStopAtLevel=1")
-OPTIONS = Options(
-    nodes=3,
-    first=0,
-    heap="640m",
-    settings={
-        # they own nothing yet: there is nothing to stream, and no seed to wait for
-        "auto_bootstrap": False,
-        # a machine with three nodes and two cores is slow now and then
-        "read_request_timeout": "8000ms",
-        "write_request_timeout": "8000ms",
-        "counter_write_request_timeout": "8000ms",
-        "cas_contention_timeout": "4000ms",
-    },
-)
 # A logged batch wants two nodes besides its coordinator, and in a cluster of three both others,
 # until the nodes have found out that one of them is gone. There is nobody else to ask.
 BATCH_LOG = ("batch WriteTimeout", "batch RequestTimeout")
@@ -63,23 +46,11 @@ _LOSSES = 8
 REQUESTS = ("QUERY", "PREPARE", "EXECUTE", "BATCH")
 
 
-def begun(cluster: Cluster) -> Cluster:
-    """Start the nodes of a cluster of ``OPTIONS``, which has not started any by itself.
-
-    They serve clients before they have heard of one another, and know little until then.
-    """
-    for node in cluster.nodes:
-        node.up(*_PROPERTIES)
-    return cluster
-
-
-def started(cluster: Cluster) -> Cluster:
-    """Start the nodes, and wait until each has heard of all others."""
-    return settled(begun(cluster))
-
-
 def settled(cluster: Cluster) -> Cluster:
-    """Wait until each node that was :func:`begun` has heard of all others."""
+    """Wait until each node has heard of all others.
+
+    Nodes that start together serve clients before that, and know little until then.
+    """
     for node in cluster.nodes:
         anyio.run(_heard_of, node, len(cluster.nodes) - 1)
     return cluster
@@ -134,7 +105,7 @@ def killed(scene: Scene) -> None:
     with scene.crew.phase("kill -9", groups=GENTLE) as running:
         node.kill()
         running.go_on(scene.some())
-        node.up(*_PROPERTIES)
+        node.up()
         running.returned(node.address)
         running.go_on(scene.some())
 
@@ -174,7 +145,7 @@ def rolling(scene: Scene) -> None:
             else:
                 node.stop()
             running.go_on(50)
-            node.up(*_PROPERTIES)
+            node.up()
             running.returned(node.address)
             running.go_on(50)
 
