@@ -1,4 +1,4 @@
-"""The client's tests run on virtual time; versions and kinds of sessions are axes of theirs."""
+"""The client's tests run on virtual time; protocol versions and kinds of sessions are axes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the tests of this folder run on virtual time, unless they are marked otherwise."""
+    """Run the tests of this folder on virtual time, unless they are marked otherwise."""
     for item in items:
-        parameters = getattr(item, "callspec", None) and item.callspec.params  # type: ignore[attr-defined]
+        parameters = getattr(item, "callspec", None) and item.callspec.params  # type: ignore[attr-defined]  # getattr checks it
         if not parameters or _HERE not in item.path.parents:
             continue
         if item.get_closest_marker("real_clock") is None:
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _virtual_wall_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the wall clock, of which write timestamps are made, follow the virtual one."""
+    """Make the wall clock, from which write timestamps are made, follow the virtual one."""
     if request.node.get_closest_marker("real_clock") is not None:
         return
     make = Timestamps.__init__
@@ -45,7 +45,7 @@ def _virtual_wall_clock(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
 
 
 class Listening(cql.Hooks):
-    """Hears of requests and does nothing about them."""
+    """Overrides the hook for requests and does nothing."""
 
     def request_finished(self, record: cql.RequestRecord) -> None:
         repr(record)
@@ -55,10 +55,10 @@ class Listening(cql.Hooks):
 def each_version(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> ProtocolVersion:
-    """Sessions ask for this version.
+    """Make sessions ask for this version.
 
-    On asyncio v5 comes over what pushes, v4 is pulled; and somebody listens to sessions that ask
-    for v4, which makes them observed ones.
+    On asyncio v5 uses sockets that push and v4 streams that are pulled. Sessions that ask for v4
+    have a hook for requests, so these sessions are instrumented.
     """
     version: ProtocolVersion = request.param
     monkeypatch.setattr(server, "asked_version", version)
@@ -69,13 +69,13 @@ def each_version(
 
 @pytest.fixture(params=[None, Listening()], ids=["plain", "observed"])
 def each_session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sessions are plain ones, and then those of programs whose hooks hear of requests."""
+    """Run a test with plain sessions, and then with instrumented ones."""
     monkeypatch.setattr(server, "hooks", request.param)
 
 
 @pytest.fixture(autouse=True)
 def _wait_in_futures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let tasks wait in futures where the event loop is FUTURES."""
+    """Make tasks wait in futures on the event loop FUTURES."""
     if "anyio_backend" in request.fixturenames and uses_futures(
         request.getfixturevalue("anyio_backend")
     ):

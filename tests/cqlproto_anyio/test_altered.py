@@ -1,4 +1,4 @@
-"""Types and tables that were altered without anybody's telling: no statement stays as it was."""
+"""Tables altered without an event: statements are prepared again when values don't fit."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_values_of_a_new_form_go_through_although_nobody_has_told(verb: st
             schema.markers = [LONGER]
             for _ in range(4):
                 await write(session, verb, handle, NEW)
-            schema.markers = [INT]  # the table was dropped and made again
+            schema.markers = [INT]  # the table was dropped and created again
             for _ in range(2):
                 await write(session, verb, handle, 7)
             assert [str(column.type) for column in handle.parameters] in (["int"], ["ks.address"])
@@ -96,7 +96,7 @@ async def test_wrong_values_cost_a_preparation_once_in_a_while() -> None:
                         await write(session, verb, handle, "no int")
                     assert caught.value.column == "m0"
                     assert not caught.value.maybe_applied
-            assert prepares(cluster) <= 2 * 3  # of two texts: the first time, and once in vain
+            assert prepares(cluster) <= 2 * 3  # two texts: once at first, once in vain
             assert not [each for each in cluster.seen if isinstance(each.message, Execute)]
             await session.execute(handle, (1,))
 
@@ -115,7 +115,7 @@ async def test_a_server_that_cannot_prepare_now_changes_nothing_of_the_error() -
 
 
 async def test_the_server_says_that_the_values_are_of_old() -> None:
-    """It refuses what was packed by the types before."""
+    """The server refuses values packed with the old types."""
     cluster = FakeCluster(2)
     cluster.seen = []
     schema = Schema(cluster)
@@ -141,7 +141,7 @@ async def test_the_server_says_that_the_values_are_of_old() -> None:
             for _ in range(5):
                 with pytest.raises(cql.InvalidQuery, match="no such value"):
                     await session.execute(handle, (1,))
-            # once with success, once in vain
+            # once with success, once without
             assert prepares(cluster) - before <= 2
         await settled(session)
 
@@ -182,7 +182,7 @@ async def test_no_field_of_a_new_form_is_left_out(marker: Any, value: Any) -> No
 
 
 async def test_a_change_during_preparation_is_not_forgotten() -> None:
-    """What was prepared may be of before the change."""
+    """The PREPARED reply may describe the table before the change."""
     cluster = FakeCluster(1)
     schema = Schema(cluster)
     async with session_on(cluster) as session:
@@ -231,7 +231,7 @@ class Holder:
 
 
 class Once:
-    """An iterable that has one iterator, as readers of files and cursors have."""
+    """An iterable that returns the same iterator each time, like file readers and cursors."""
 
     def __init__(self, values: Iterator[Any]) -> None:
         self._values = values
@@ -254,7 +254,7 @@ class Once:
     ids=["itself", "nested", "mapping", "key", "field", "iterable", "view"],
 )
 async def test_what_was_read_once_is_not_packed_again(given: Any, marker: Any) -> None:
-    """Half of a generator must not be written as the whole."""
+    """The rest of a generator must not be written as the whole."""
     cluster = FakeCluster(1)
     cluster.seen = []
     schema = Schema(cluster)
@@ -275,7 +275,7 @@ async def test_what_was_read_once_is_not_packed_again(given: Any, marker: Any) -
 
 @pytest.mark.parametrize("verb", VERBS)
 async def test_calls_with_generators_only_are_not_refused_for_good(verb: str) -> None:
-    """The first one is, since half of it may have been read, and the next one fits."""
+    """The first call is refused, since the generator may be half read; the next one succeeds."""
     cluster = FakeCluster(1)
     cluster.seen = []
     schema = Schema(cluster)
@@ -292,7 +292,7 @@ async def test_calls_with_generators_only_are_not_refused_for_good(verb: str) ->
             [note] = caught.value.__notes__
             assert "its markers are (m0 list<text>) now, they were (m0 list<int>)" in note
             before = prepares(cluster)
-            if verb == "batch":  # its second statement is another text
+            if verb == "batch":  # the second statement has another text
                 await session.batch([(handle, ((text for text in ("a", "b")),))])
             else:
                 await write(session, verb, handle, (text for text in ("a", "b")))
@@ -301,7 +301,7 @@ async def test_calls_with_generators_only_are_not_refused_for_good(verb: str) ->
 
 
 async def test_a_stream_goes_on_after_its_statement_has_another_id() -> None:
-    """Mid-way, at every page."""
+    """The statement id changes at every page."""
     cluster = FakeCluster(2)
     forgetting = 0
 

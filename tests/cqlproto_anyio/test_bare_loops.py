@@ -1,7 +1,7 @@
-"""The client in the event loops that programs run: nothing of a test's runner around it.
+"""The client in the event loops of programs, without a test runner around them.
 
-What tells anyio which event loop is running differs between them, between tasks and callbacks, and
-with whether sniffio is installed (trio needs it, so there it always is).
+How anyio detects the running event loop differs between these loops, between tasks and callbacks,
+and with whether sniffio is installed (with trio it always is).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much may be under way, how much may wait, how much may be unsent."""
+"""Limits on requests in flight, on requests that wait, and on unsent bytes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_overloaded_when_too_many_wait() -> None:
                 await session.execute("INSERT INTO t (k) VALUES (1)")
             assert info.value.maybe_applied is False
             assert info.value.host == "node:9042"
-            # one leaves, so there is room for one
+            # one request leaves the queue, so there is room for one
             waiting[-1].scope.cancel()
             await until_waiting(session, 2)
             last = start(group, lambda: session.execute(TEXT.format(2)))
@@ -93,7 +93,7 @@ async def test_who_waits_for_a_connection_counts_until_it_gives_up() -> None:
         go_on = server.hold()
         await server.cut(session)
         async with anyio.create_task_group() as group:
-            for _ in range(2):  # the second time all those before have given up
+            for _ in range(2):  # the second time, all earlier waiters have given up
                 waiting = [start(group, lambda: session.execute(TEXT.format(1))) for _ in range(6)]
                 await until(lambda: state(session).deadlines == 6)
                 with pytest.raises(
@@ -103,7 +103,7 @@ async def test_who_waits_for_a_connection_counts_until_it_gives_up() -> None:
                 for outcome in waiting:
                     outcome.scope.cancel()
                 await idle(session)
-                await anyio.sleep(0.3)  # they are looked for every quarter of a second
+                await anyio.sleep(0.3)  # waiters that gave up are removed every quarter of a second
         go_on()
         assert (await session.execute(TEXT.format(1))).one().v == 0
         assert len(server.seen) == 1
@@ -166,7 +166,7 @@ async def test_a_connection_full_of_orphans_is_replaced() -> None:
 
 
 async def test_a_request_dropped_unsent_makes_room() -> None:
-    """The one in front is cancelled before it is sent; what waits behind must not wait for ever."""
+    """A request is cancelled before it is sent; the one behind it must not wait forever."""
     async with serving() as server, server.session(max_in_flight=1) as session:
         server.answer = echo(server)
         for _ in range(40):  # the tasks of one turn run in any order on trio
@@ -192,9 +192,9 @@ async def test_dropped_unsent_bytes_make_room(room: int) -> None:
             peer.pause()
             async with anyio.create_task_group() as group:
                 first = start(group, lambda: session.execute(TEXT.format("1 " + " " * 5000)))
-                await turns()  # being sent: no longer counted
+                await turns()  # being sent: not counted any more
                 second = start(group, lambda: session.execute(TEXT.format("2 " + " " * 5000)))
-                await turns()  # packed, and more than may be unsent
+                await turns()  # packed: more bytes than may be unsent
                 third = start(group, lambda: session.execute(TEXT.format(3)))
                 await turns()
                 assert state(session).waiting == 1
@@ -216,7 +216,7 @@ async def test_a_server_that_stops_reading_stops_requests_and_goes_on() -> None:
             peer.pause()
             async with anyio.create_task_group() as group:
                 outcomes = [
-                    start(group, lambda index=index: session.execute(SELECT, (index,)))  # type: ignore[misc]
+                    start(group, lambda index=index: session.execute(SELECT, (index,)))  # type: ignore[misc]  # a lambda with a default
                     for index in range(3000)
                 ]
                 await turns(30)

@@ -1,4 +1,4 @@
-"""How many Python calls of the client a warm execute takes: what it costs, whatever the machine."""
+"""How many Python calls a warm execute makes: its cost, independent of the machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST = {"asyncio": 38.5, "trio": 32.5}
 
 
 async def test_a_warm_execute(anyio_backend_name: str) -> None:
-    """It takes no more of them than it did."""
+    """The number of calls doesn't grow."""
     cluster = FakeCluster(1)
     calls: Counter[str] = Counter()
 
@@ -40,6 +40,6 @@ async def test_a_warm_execute(anyio_backend_name: str) -> None:
                 await session.execute(prepared, (1,))
         finally:
             sys.setprofile(before)
-    assert calls["Session.execute"] == 2 * EXECUTIONS  # started and resumed: nobody else waits
+    assert calls["Session.execute"] == 2 * EXECUTIONS  # started and resumed: no other task waits
     assert calls["Request.__init__"] == EXECUTIONS
     assert calls.total() / EXECUTIONS <= MOST[anyio_backend_name], dict(calls)

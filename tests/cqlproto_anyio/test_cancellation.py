@@ -1,7 +1,7 @@
-"""Cancelled at each await in turn: whatever was under way, nothing is left of it.
+"""Cancellation at each await in turn leaves nothing behind.
 
 A scenario's coroutine is driven step by step. Where it suspends for the n-th time, its scope (or
-its task) is cancelled; n goes from 1 until the scenario gets through.
+its task) is cancelled. n grows from 1 until the scenario completes.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Stepped:
 
 
 async def cancelled_at(at: int, coroutine: Coroutine[Any, Any, Any], native: bool) -> bool:
-    """Run a coroutine, cancelled where it suspends for the n-th time; whether it got there."""
+    """Run a coroutine and cancel it where it suspends for the n-th time; return whether it did."""
     if native:
 
         async def run() -> int:
@@ -100,7 +100,7 @@ async def cancelled_at(at: int, coroutine: Coroutine[Any, Any, Any], native: boo
 
 
 def answers(server: Server) -> Callable[[Asked], Response]:
-    """Three pages of rows; every statement is forgotten once."""
+    """Answer with three pages of rows; forget every statement once."""
     forgotten: set[bytes] = set()
 
     def answer(asked: Asked) -> Response:
@@ -198,12 +198,12 @@ async def test_verbs(scenario: Any, native: bool, lost: bool) -> None:
             pytest.fail("the scenario never got through")
         assert at > 1
         await scenario(session, MOST)
-        await idle(session)  # a stream that was closed early has its next page under way
+        await idle(session)  # the next page of a stream that was closed early is under way
         assert not snapshot(session).waiting_calls
 
 
 def troubled(server: Server) -> Callable[[Asked], Response | None]:
-    """Refuses each request once, and leaves the second attempt at it waiting."""
+    """Refuse each request once, and hold the second attempt."""
     answer = answers(server)
     attempts: Counter[object] = Counter()
 
@@ -232,12 +232,12 @@ async def test_retries_and_second_attempts(scenario: Any, native: bool) -> None:
     )
     async with serving() as server:
         server.answer = troubled(server)
-        hosts = list("abcdef")  # so many that two are left whichever comes first
+        hosts = list("abcdef")  # enough hosts that two are left, whichever are tried first
         async with cql.connect(hosts, config=server.config(), profile=profile) as session:
             await until(lambda: all(host.connections for host in session.statistics().hosts))
 
             def answered() -> bool:
-                """Let late replies come, and look whether that was all."""
+                """Release late replies, and return whether none is left."""
                 for asked in server.asked:
                     asked.reply(ints(99))
                 server.asked.clear()
@@ -246,7 +246,7 @@ async def test_retries_and_second_attempts(scenario: Any, native: bool) -> None:
             for at in range(1, MOST):
                 got_there = await cancelled_at(at, scenario(session, at), native)
                 await until(answered)
-                assert not snapshot(session).alarms  # nothing is left to be sent later
+                assert not snapshot(session).alarms  # nothing is scheduled
                 if not got_there:
                     break
             else:
@@ -308,5 +308,5 @@ async def test_a_generator_around_a_stream_is_left_early() -> None:
         server.answer = answers(server)
         generator = rows_until_cancelled(session)
         assert await anext(generator) == 0
-        await generator.aclose()  # type: ignore[attr-defined]
+        await generator.aclose()  # type: ignore[attr-defined]  # an async generator has it
         await idle(session)

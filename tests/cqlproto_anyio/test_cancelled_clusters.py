@@ -1,8 +1,8 @@
-"""On a cluster, whatever is cancelled, wherever it waits, leaves nothing behind.
+"""Cancellation on a cluster, at each await in turn, leaves nothing behind.
 
-Each scenario is run again and again, cancelled where it suspends for the first time, the second,
-and so on until it gets through; after each there is no task, no stream id, no deadline, no alarm,
-nobody who waits, no connection more than before, and the session works.
+Each scenario is repeated and cancelled where it suspends for the first time, the second, and so on
+until it completes. After each run no task, stream id, deadline, alarm or waiter is left, there are
+as many connections as before, and the session works.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ async def test_calls_that_wait_for_a_connection(scenario: Callable[[World], Any]
 
 
 class Inside:
-    """Calls a function where the session's own tasks suspend for the n-th time, all told.
+    """Calls a function where the session's own tasks suspend for the n-th time in total.
 
     Attributes:
         trigger: the number and the function.
@@ -117,7 +117,7 @@ each_way_from_outside = pytest.mark.parametrize(
 @pytest.mark.parametrize("pushes", [False, True], ids=["pulled", "pushed"])
 @each_way_from_outside
 async def test_connect_and_close(way: Way, pushes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever the session's tasks are in what they do for it."""
+    """The session's own tasks are at any of their awaits."""
     inside = Inside(monkeypatch)
     with way.tasks():
         before = living_tasks()
@@ -202,7 +202,7 @@ async def _cancelled_aclose(way: Way, at: int) -> bool:
 
 @each_way
 async def test_aclose(way: Way) -> None:
-    """Cancelled or not, it closes; what is under way gets SessionClosed."""
+    """The session closes, cancelled or not; calls under way raise SessionClosed."""
     with way.tasks():
         before = living_tasks()
         for at in range(1, MOST):
@@ -220,7 +220,7 @@ def _close(group: anyio.abc.TaskGroup, made: World, _: object) -> None:
 
 @each_scenario
 async def test_calls_while_the_session_is_closed(scenario: Callable[[World], Any]) -> None:
-    """Closed from another task wherever the call waits: it ends, at once and in one way only."""
+    """Another task closes the session wherever the call waits: the call ends at once, and once."""
     for at in range(1, MOST):
         async with world() as made, anyio.create_task_group() as group:
             trigger = At(at, partial(_close, group, made))

@@ -70,7 +70,7 @@ async def test_no_timeout_waits_for_days() -> None:
 async def test_connecting_takes_its_timeout_for_each_contact_point(
     discovery: bool, seconds: float
 ) -> None:
-    """Half a second apart to learn of the cluster from one; at once where they are all."""
+    """Half a second apart if discovery reads one of them; all at once without discovery."""
     async with serving() as server:
         server.handshake = lambda asked: None
         config = server.config(connect_timeout=7, discovery=discovery)
@@ -105,7 +105,7 @@ async def test_the_deadline_covers_preparing_and_executing_together() -> None:
 
 
 async def test_a_connection_that_is_replaced_serves_those_that_wait_for_it() -> None:
-    """It has too many replies due that nobody wants, and no id left for who waits."""
+    """The connection has too many orphans, and no stream id is left for new requests."""
     async with (
         serving() as server,
         server.session(max_in_flight=10, max_orphans=5) as session,
@@ -136,7 +136,7 @@ async def test_a_connection_that_is_replaced_serves_those_that_wait_for_it() -> 
 
 
 async def test_a_connection_that_is_replaced_is_asked_whether_it_lives() -> None:
-    """Who waits on it without a deadline of its own learns that the node is dead."""
+    """A request without a deadline, waiting for a stream id, fails when the node is dead."""
     async with (
         serving() as server,
         server.session(max_orphans=5, heartbeat_interval=30.0) as session,
@@ -158,7 +158,7 @@ async def test_a_connection_that_is_replaced_is_asked_whether_it_lives() -> None
 
 
 async def test_a_connection_full_of_slow_requests_is_alive() -> None:
-    """Its heartbeats are sent before what waits for a turn, and answered."""
+    """Its heartbeats are sent ahead of waiting requests, and answered."""
     async with (
         serving() as server,
         server.session(

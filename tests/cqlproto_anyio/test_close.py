@@ -1,4 +1,4 @@
-"""Closing: bounded, from anywhere, at any time, and nothing stays behind."""
+"""Closing takes a limited time, works from any task at any time, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [
 
 SELECT = "SELECT v FROM t WHERE k = ?"
 INSERT = "INSERT INTO t (k) VALUES (?)"
-ALONE = cql.Config(discovery=False)  # the server is no cluster
+ALONE = cql.Config(discovery=False)  # the server is not a cluster
 
 
 class _Listening(cql.Hooks):
@@ -107,7 +107,7 @@ async def test_an_error_in_the_body_with_requests_under_way() -> None:
 
 
 class Wrapped(anyio.abc.ByteStream):
-    """A stream to make others of."""
+    """A stream that wraps another; the base of faulty streams."""
 
     def __init__(self, stream: anyio.abc.ByteStream) -> None:
         self.stream = stream
@@ -232,7 +232,7 @@ async def test_closing_is_bounded_when_the_peer_is_silent(
             server.answer = lambda asked: None
             server.peers[0].pause()
             async with anyio.create_task_group() as group:
-                # more than the sockets' buffers take, so that the writer is stuck
+                # more than the sockets' buffers hold, so that the writer blocks
                 text = f"INSERT INTO t (k) VALUES ('{'x' * 4_000_000}')"
                 stuck = [start(group, lambda: session.execute(text)) for _ in range(4)]
                 await until(lambda: state(session).in_flight == 4)
@@ -288,7 +288,7 @@ async def test_everything_ends_with_the_session() -> None:
 
 
 def tasks() -> set[str]:
-    """The names of the tasks that there are, but for those that serve a connection."""
+    """Return the names of all tasks, except those that serve a connection."""
     names = {info.name or "" for info in anyio.get_running_tasks()}
     with contextlib.suppress(RuntimeError):
         names |= {task.get_name() for task in asyncio.all_tasks()}
@@ -311,7 +311,7 @@ async def test_closing_survives_a_cancelled_task() -> None:
 
 
 def test_a_loop_that_ends_ends_the_session() -> None:
-    """asyncio.run cancels what is left; nothing may hang, and the one complaint is of that."""
+    """asyncio.run cancels the remaining tasks; nothing hangs, and only this is logged."""
     sessions = []
 
     async def main() -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.uvloop
 
 
 class Told(cql.Hooks):
-    """Keeps the records."""
+    """Keeps the records, by hook."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []
@@ -56,7 +56,7 @@ class Told(cql.Hooks):
         return len(self.all(name)) == count
 
     def names(self, host: FakeHost) -> list[str]:
-        """Everything about a host, in order, but for the control connection."""
+        """Return the events of a host, in order, except those of the control connection."""
         return [
             kind
             for kind, record in self.told
@@ -84,7 +84,7 @@ async def test_a_session_that_begins_and_ends() -> None:
         assert moved.endpoint == cluster.hosts[0].endpoint
         assert moved.previous is moved.error is None
         before = list(hooks.told)
-    assert hooks.told == before  # what the session closes isn't lost
+    assert hooks.told == before  # connections that the session closes are not lost
 
 
 async def test_a_host_that_dies_and_comes_back() -> None:
@@ -222,14 +222,14 @@ async def test_the_control_connection_moves() -> None:
         assert isinstance(moved.error, cql.ConnectionLost)
         await turns(50)
         assert len(hooks.all("control")) == 2
-        # it is no connection for requests
+        # the control connection is not counted as a connection for requests
         assert hooks.names(cluster.hosts[1]) == ["added", "opened", "up"]
         assert hooks.names(cluster.hosts[0])[:3] == ["added", "opened", "up"]
         assert hooks.names(cluster.hosts[0])[3:] == ["lost", "down"]
 
 
 async def test_replaced_connections_are_not_lost() -> None:
-    """The session closes a connection with too many orphans itself: the host stays up."""
+    """The session itself closes a connection with too many orphans: the host stays up."""
     cluster = FakeCluster(1)
     [host] = cluster.hosts
     hooks = Told()

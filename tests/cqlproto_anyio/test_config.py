@@ -32,7 +32,7 @@ class Waits:
     async def decide(self, *_: object, **__: object) -> None: ...
 
 
-# Also what compares equal to something valid, what overflows, and what the wire can't carry.
+# Includes values that compare equal to valid ones, overflow, or don't fit the wire format.
 BAD_OPTIONS: dict[str, list[Any]] = {
     "timeout": [0, -1, -0.0, math.nan, -math.inf, "5", True, b"", HUGE, Decimal(1), ONE, [1], 1j],
     "consistency": [1, 1.0, True, None, "", "ON", "ONE ", b"ONE", ONE.value, ["ONE"], "QUORUM1"],
@@ -51,12 +51,12 @@ BAD_OPTIONS: dict[str, list[Any]] = {
 
 
 class Incomparable:
-    """Like an array, whose == returns no bool."""
+    """Like an array: == doesn't return a bool."""
 
     def __eq__(self, other: object) -> bool:
         raise ValueError("the truth value is ambiguous")
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # makes it unhashable
 
     def __repr__(self) -> str:
         return "Incomparable()"
@@ -178,7 +178,7 @@ def test_what_is_converted() -> None:
 
 
 async def test_times_without_end() -> None:
-    """The session computes with them without overflow."""
+    """Infinite times don't overflow in the session's computations."""
     for endless in (math.inf, 1e308, 10**308):
         fields: dict[str, Any] = {
             name: endless for name in BAD_CONFIG if name.endswith(("_timeout", "_interval"))

@@ -235,7 +235,7 @@ def test_waiting_for_what_is_no_time(wait: Any) -> None:
         cql.connect("node", wait=wait)
 
 
-# -- forgotten
+# -- sessions that are dropped
 
 
 async def test_a_session_that_is_dropped_warns_and_ends() -> None:
@@ -247,7 +247,7 @@ async def test_a_session_that_is_dropped_warns_and_ends() -> None:
         warnings.simplefilter("error")
         del session
         gc.collect()
-    assert (await other.execute(SELECT, (1,))).one().v == 1  # it is used on
+    assert (await other.execute(SELECT, (1,))).one().v == 1  # the other session still works
     with pytest.warns(ResourceWarning, match="unclosed <Session open, .* hosts 10.0.0.1") as told:
         del other
         gc.collect()

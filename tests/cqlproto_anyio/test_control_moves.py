@@ -1,4 +1,4 @@
-"""Where the control connection moves when it is lost, and that nothing is left of the old one."""
+"""Where the control connection moves when it is lost; nothing of the old one is left."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_it_moves_to_what_the_owner_prefers() -> None:
         two.kill()
         one.cut()
         await until(lambda: fixture.owner.all("connected")[1:])
-        assert fixture.here is three  # not back to where it broke while there are others
+        assert fixture.here is three  # not back to the node that was lost while there are others
         assert [kind for kind, _ in fixture.owner.told] == ["connected", "lost", "connected"]
         [error] = fixture.owner.all("lost")
         assert isinstance(error, cql.ConnectionLost)
@@ -78,7 +78,7 @@ async def test_it_tries_until_a_host_is_back() -> None:
         began = current_backend().clock()
         await until(lambda: len(fixture.opened) > 1 + 10 * 6)
         assert fixture.control.endpoint is None
-        # 6 attempts without a delay, then after 5, 10, 20, 40 and 5 times 50 ms, or half of it
+        # 6 attempts at once, then after 5, 10, 20, 40 and 5 times 50 ms, at least half of each
         assert current_backend().clock() - began > 0.15
         cluster.hosts[1].revive()
         await until(lambda: fixture.owner.all("connected")[1:])
@@ -93,7 +93,7 @@ async def test_a_single_host_is_tried_once_in_each_turn(monkeypatch: pytest.Monk
     async with controlling(cluster) as fixture:
         monkeypatch.setattr(control_module, "FIRST_DELAY", 3600.0)
         monkeypatch.setattr(control_module, "LONGEST_DELAY", 3600.0)
-        monkeypatch.setattr(control_module, "STEADY", 0.0)  # so that the first turn comes at once
+        monkeypatch.setattr(control_module, "STEADY", 0.0)  # the first round comes at once
         fixture.owner.preferred = [one.endpoint]
         one.kill()
         await until(lambda: fixture.opened[1:])
@@ -122,7 +122,7 @@ async def test_candidates_that_cannot_be_had(caplog: pytest.LogCaptureFixture) -
         def fail() -> Iterable[cql.Endpoint]:
             raise ZeroDivisionError("mine")
 
-        fixture.owner.candidates = fail  # type: ignore[method-assign]
+        fixture.owner.candidates = fail  # type: ignore[method-assign]  # the test replaces the method
         cluster.hosts[0].kill()
         await until(lambda: fixture.owner.all("connected")[1:])
         assert fixture.here is cluster.hosts[1]
@@ -177,7 +177,7 @@ async def test_a_silent_node_is_left() -> None:
         "connect_timeout": 0.5,
     }
     async with controlling(cluster, **times) as fixture:
-        await until(lambda: fixture.here.beats > 3)  # it is asked, and answers
+        await until(lambda: fixture.here.beats > 3)  # heartbeats are sent, and answered
         assert len(fixture.opened) == 1
         fixture.here.pause()
         await until(lambda: fixture.owner.all("connected")[1:])
@@ -223,9 +223,9 @@ async def test_a_node_that_goes_on_talking_nonsense_is_left() -> None:
         fixture.refresh_soon()
         await until(lambda: fixture.owner.all("connected")[1:])
         assert fixture.here is cluster.hosts[1]
-        # once as it began, then as often as it has patience, then once as a contact point
+        # once at the start, then until its patience ends, then once as a contact point
         assert cluster.reads[LOCAL] == 1 + control_module.PATIENCE + 1 + 1
-        assert len(fixture.control.topology.hosts) == 2  # the third is new, the first unreadable
+        assert len(fixture.control.topology.hosts) == 2  # the first one's row is invalid
 
 
 async def test_keyspaces_that_cannot_be_read_are_tried_again() -> None:
@@ -253,7 +253,7 @@ async def test_a_reading_that_gets_no_answer_moves_it() -> None:
         fixture.refresh_soon()
         await until(lambda: fixture.owner.all("connected")[1:])
         assert fixture.here is cluster.hosts[1]
-        # as it began, in vain, in vain as a contact point, and at the other host
+        # at the start, twice without an answer, as a contact point, and at the other host
         assert cluster.reads[KEYSPACES] == 4
 
 
@@ -278,8 +278,8 @@ async def all_closed(cluster: FakeCluster) -> None:
 async def test_cancelled_anywhere_nothing_is_left(
     pushes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cancel it after each number of turns of the loop, while it starts, moves and agrees."""
-    monkeypatch.setattr(agreement, "FIRST_PAUSE", 0)  # turns take no time
+    """Cancel it after each number of turns of the loop: while it starts, moves and agrees."""
+    monkeypatch.setattr(agreement, "FIRST_PAUSE", 0)  # pauses take no time
     with resolving() as names:
         for count in range(200):
             cluster = FakeCluster(3)
@@ -306,11 +306,11 @@ async def test_cancelled_anywhere_nothing_is_left(
                     await turns(count)
                     group.cancel_scope.cancel()
                 fixture.control.close()
-                await all_closed(cluster)  # while the session's tasks would go on
+                await all_closed(cluster)  # the session's own tasks would go on
             if done:
                 break
         assert done
-        assert count > 40  # or it was not looked at closely
+        assert count > 40  # otherwise some turns were skipped
 
 
 async def test_closed_before_it_runs() -> None:

@@ -1,4 +1,4 @@
-"""Which hosts a session uses: its local data centre, others when none is left there, a filter."""
+"""Which hosts a session uses: its local data centre, remote ones as a fallback, a host filter."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ async def test_remote_datacenters_in_their_order() -> None:
 
 
 async def test_a_silent_local_datacenter_is_waited_for_once() -> None:
-    """Attempts at hosts that drop every packet go on, and no request waits for them."""
+    """Attempts at hosts that drop all packets go on, and no request waits for them."""
     cluster = FakeCluster({"eu": 6, "us": 1})
     [*eu, us] = cluster.hosts
     async with session_on(

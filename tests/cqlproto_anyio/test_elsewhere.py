@@ -1,7 +1,6 @@
-"""A session used where it doesn't belong: in another event loop, another thread, or none.
+"""A session used in the wrong place: in another event loop, another thread, or no event loop.
 
-Each call is refused before anything is sent, and its owner's session goes on as if nothing had
-happened.
+Each call is refused before anything is sent, and the session keeps working for its owner.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ PAGES = "SELECT v FROM pages"
 
 
 def by_hand(function: Use) -> Any:
-    """Run a coroutine that must not wait for anything, without an event loop."""
+    """Run a coroutine that must not wait, without an event loop."""
     iterator = function().__await__()
     try:
         next(iterator)
@@ -54,25 +53,25 @@ def by_hand(function: Use) -> Any:
 
 
 RUNNERS: dict[str, Callable[[Use], Any]] = {
-    "asyncio": lambda use: asyncio.run(use()),  # type: ignore[arg-type]
-    "debugged asyncio": lambda use: asyncio.run(use(), debug=True),  # type: ignore[arg-type]
+    "asyncio": lambda use: asyncio.run(use()),  # type: ignore[arg-type]  # it is a coroutine
+    "debugged asyncio": lambda use: asyncio.run(use(), debug=True),  # type: ignore[arg-type]  # it is a coroutine
     "trio": trio.run,
     "by hand": by_hand,
 }
 
 
 def paged(server: Server) -> Callable[[Asked], Response | None]:
-    """As ``echo``; one statement has pages without end, two rows each."""
+    """Like ``echo``; one statement has endless pages of two rows."""
     usual = echo(server)
     return lambda asked: ints(1, 2, state=b"more") if asked.text == PAGES else usual(asked)
 
 
 class Used:
-    """A session in use, and everything that can be done with it.
+    """A session in use, and all calls that can be made with it.
 
     Attributes:
-        begun: a stream that has given out the first row of two, and has asked for the next page.
-        pages: a stream that has given out a page, and has asked for the next.
+        begun: a stream that has returned the first of two rows, and has requested the next page.
+        pages: a stream that has returned a page, and has requested the next one.
     """
 
     def __init__(self, session: cql.Session) -> None:
@@ -87,7 +86,7 @@ class Used:
         assert (await self.begun.__anext__()).v == 1
         self.pages = session.stream(PAGES).pages()
         assert len(await self.pages.__anext__()) == 2
-        await idle(session)  # what is asked for ahead has come
+        await idle(session)  # the pages requested ahead have arrived
 
     def uses(self) -> list[Use]:
         session, prepared = self.session, self.prepared
@@ -116,7 +115,7 @@ class Used:
         ]
 
     async def check(self) -> None:
-        """It goes on as if nothing had been."""
+        """Check that the session works as before."""
         assert (await self.session.execute(self.prepared, (5,))).scalar() == 5
         assert (await self.begun.__anext__()).v == 2
         assert (await self.begun.__anext__()).v == 1
@@ -138,7 +137,7 @@ async def used(**fields: Any) -> AsyncIterator[tuple[Server, Used]]:
 
 
 async def refused(use: Use) -> None:
-    """Check that something is refused as it should be."""
+    """Check that a call is refused with the right error."""
     try:
         await use()
     except cql.UsageError as exc:
@@ -184,7 +183,7 @@ async def test_hooks_are_not_called_in_another_thread() -> None:
 
 
 async def test_while_its_owner_waits_for_an_answer() -> None:
-    """The owner's task is woken by the answer, and by nothing else."""
+    """Only the answer wakes the owner's task."""
     cluster = FakeCluster(2)
     async with session_on(cluster) as session, anyio.create_task_group() as group:
         cluster.answer = lambda request: None
@@ -217,7 +216,7 @@ async def test_from_another_thread_as_the_error_says() -> None:
 
 
 def test_another_loop_of_the_same_thread() -> None:
-    """As with fixtures that are run in another loop than the tests."""
+    """For example fixtures that run in another loop than the tests."""
     cluster = FakeCluster(2)
     cluster.answer = lambda request: (
         ints(1, 2, state=b"more") if request.text == PAGES else cluster.usual_answer(request)
@@ -227,7 +226,7 @@ def test_another_loop_of_the_same_thread() -> None:
         made = Used(mine.run(connecting.__aenter__()))
         mine.run(made.begin())
         cluster.seen = []
-        refused_by_all(lambda use: other.run(use()), made.uses())  # type: ignore[arg-type]
+        refused_by_all(lambda use: other.run(use()), made.uses())  # type: ignore[arg-type]  # it is a coroutine
         refused_by_all(by_hand, made.uses())
         refused_by_all(by_hand, [partial(connecting.__aexit__, None, None, None)])
         assert cluster.seen == []
@@ -236,7 +235,7 @@ def test_another_loop_of_the_same_thread() -> None:
 
 
 def test_a_session_whose_loop_has_ended() -> None:
-    """It is closed, so closing it is no mistake; the rest says what happened, and what to do."""
+    """The session is closed, so closing it is no error; other calls explain what to do."""
 
     cluster = FakeCluster(1)
     connecting = cql.connect(cluster.addresses, config=cluster.config())

@@ -1,4 +1,4 @@
-"""Thousands of events: each takes a bounded number of steps, whatever the size of the cluster."""
+"""Thousands of events: each takes a limited number of steps, whatever the size of the cluster."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_schema_events_outdate_each_statement_once(monkeypatch: pytest.Mon
         cluster.tell_schema("CREATED", "last", "t")
         await until(lambda: snapshot(session).schema_changes == 2002)
         assert len(outdated) == 50
-        # what is prepared anew is outdated anew
+        # statements prepared again are outdated again
         for number in range(5):
             await statement(session, number)
         cluster.tell_schema("UPDATED", "ks", "t")
@@ -78,7 +78,7 @@ async def test_events_on_hosts_look_at_these_alone(monkeypatch: pytest.MonkeyPat
             cluster.tell_up(cluster.hosts[3])
         await until(lambda: len(up) == 500)
         assert len(down) == 500
-        assert changed == []  # no route is made anew, for nothing has changed
+        assert changed == []  # no router is made again: nothing has changed
         assert (await session.execute(SELECT, (7,))).one().v == 7
         assert stats_of(session, cluster.hosts[3]).connections == 1
 
@@ -108,7 +108,7 @@ def test_tablets_of_many_hosts_are_forgotten_at_one_go(monkeypatch: pytest.Monke
 
     def holds(tablet: Tablet, host_ids: set[object]) -> bool:
         looked.append(tablet)
-        return usual(tablet, host_ids)  # type: ignore[arg-type]
+        return usual(tablet, host_ids)  # type: ignore[arg-type]  # passed on
 
     monkeypatch.setattr(tablets, "_holds", holds)
     known = Tablets()

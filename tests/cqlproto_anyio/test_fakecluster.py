@@ -1,4 +1,4 @@
-"""The cluster in memory does what its description says: other tests rest on it."""
+"""The cluster in memory behaves as documented: other tests rely on this."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hooks: which are called, what they cost when not overridden, and what happens if they raise."""
+"""Hooks: which are called, what they cost if not overridden, and what happens if they raise."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ RECORDS: dict[str, Any] = {
 
 
 def listener(names: Iterable[str], told: Callable[[str, Any], object]) -> Hooks:
-    """Hooks that override these methods only."""
+    """Return hooks that override these methods only."""
 
     def method(name: str) -> Callable[[Hooks, Any], None]:
         def hook(self: Hooks, record: Any) -> None:
@@ -94,7 +94,7 @@ def test_the_base_class_does_nothing(name: str) -> None:
 def test_a_function_of_the_instance_counts() -> None:
     told: list[RequestRecord] = []
     hooks = Hooks()
-    hooks.request_finished = told.append  # type: ignore[assignment, method-assign]
+    hooks.request_finished = told.append  # type: ignore[assignment, method-assign]  # on the instance
     result = active(hooks)
     assert result.host_up is None
     assert result.request_finished is not None
@@ -134,7 +134,7 @@ def test_what_is_no_hooks_is_refused(wrong: Any) -> None:
 
 def test_a_coroutine_function_is_refused() -> None:
     class Async(Hooks):
-        async def request_finished(self, record: RequestRecord) -> None:  # type: ignore[override]
+        async def request_finished(self, record: RequestRecord) -> None:  # type: ignore[override]  # the mistake under test
             pytest.fail("called")
 
     with pytest.raises(cql.ConfigError, match=r"Async\.request_finished is a coroutine function"):
@@ -143,13 +143,13 @@ def test_a_coroutine_function_is_refused() -> None:
 
 def test_what_cannot_be_called_is_refused() -> None:
     class Wrong(Hooks):
-        host_up = "no"  # type: ignore[assignment]
+        host_up = "no"  # type: ignore[assignment]  # the mistake under test
 
     with pytest.raises(cql.ConfigError, match=r"Wrong\.host_up must be a function"):
         active(Wrong())
 
 
-# -- one that raises
+# -- hooks that raise
 
 
 def test_one_that_raises_is_logged_and_the_others_are_told(
@@ -186,7 +186,7 @@ def test_one_that_always_raises_does_not_flood_the_log(caplog: pytest.LogCapture
     assert tell is not None
     for _ in range(1000):
         tell(RECORDS["request_finished"])
-    assert [entry.args and entry.args[-1] for entry in caplog.records] == [  # type: ignore[index]
+    assert [entry.args and entry.args[-1] for entry in caplog.records] == [  # type: ignore[index]  # args is a tuple
         1 << power for power in range(10)
     ]
 

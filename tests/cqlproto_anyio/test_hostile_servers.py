@@ -1,4 +1,4 @@
-"""Servers that say what they must not, too early or too much: ``connect`` ends in time."""
+"""Servers that send too early, too much, or what they must not: ``connect`` ends in time."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ V4 = ProtocolVersion.V4
 
 
 def frame(stream_id: int, message: Any) -> bytes:
-    """Return a frame as a server of v4 sends it."""
+    """Return a frame as a v4 server sends it."""
     body = bytearray()
     message.write_body(body, V4)
     return write_frame(V4 | RESPONSE_BIT, 0, stream_id, Opcode(message.opcode), bytes(body))
 
 
 EVENT = frame(-1, Event(StatusChange("DOWN", (ip_address("10.0.0.9"), 9042))))
-MANY = EVENT * (70_000 // len(EVENT))  # more than a stream is asked for at a time
+MANY = EVENT * (70_000 // len(EVENT))  # more than one read asks for
 
 
-Said = tuple["Response | None", bytes]  # an answer, and what follows it in the same piece
+Said = tuple["Response | None", bytes]  # an answer, and the bytes that follow it in the same write
 
 
 def usual(event: RequestReceived) -> Said:
-    """What a server says in the handshake; it answers nothing else."""
+    """Answer as a server does in the handshake; nothing else is answered."""
     if event.stream_id:
         return None, b""
     return handshake_reply(event.message, supported=SUPPORTED), b""
 
 
 def after_ready(*what: bytes) -> Callable[[RequestReceived], Said]:
-    """Let so much follow READY in one piece."""
+    """Return a script that sends these bytes in one write with READY."""
 
     def script(event: RequestReceived) -> Said:
         reply, _ = usual(event)
@@ -64,7 +64,7 @@ def after_ready(*what: bytes) -> Callable[[RequestReceived], Said]:
 
 @asynccontextmanager
 async def speaking(script: Callable[[RequestReceived], Said]) -> AsyncIterator[int]:
-    """A server on TCP, whose bytes a script says; yields its port. No socket may be left."""
+    """Run a TCP server with a script, and yield its port. No socket may be left."""
 
     async def serve(stream: anyio.abc.SocketStream) -> None:
         core = ServerConnection(versions=[V4])
@@ -78,7 +78,7 @@ async def speaking(script: Callable[[RequestReceived], Said]) -> AsyncIterator[i
                     while not ahead and (event := core.next_event()) is not None:
                         assert isinstance(event, RequestReceived)
                         reply, more = script(event)
-                        # what it has said too early makes no sense any more
+                        # the stream ids of what it sent too early are wrong
                         ahead = more != b""
                         if reply is not None:
                             core.reply(event.stream_id, reply)
@@ -125,7 +125,7 @@ EARLY = {
 
 @pytest.mark.parametrize("early", list(EARLY.values())[4:6])
 async def test_what_comes_too_early(early: tuple[bytes, ...]) -> None:
-    """It may be taken for an answer; nothing hangs for it, and nothing is left."""
+    """The client may take it for an answer; nothing hangs, and nothing is left."""
     async with speaking(after_ready(*early)) as port:
         for discovery, keyspace in ((True, None), (False, "ks")):
             settings = config(connect_timeout=0.1, control_timeout=0.03, discovery=discovery)
@@ -152,7 +152,7 @@ async def connecting(port: int, **fields: Any) -> None:
 
 @pytest.mark.parametrize("early", EARLY.values(), ids=EARLY)
 async def test_in_one_read(early: tuple[bytes, ...]) -> None:
-    """What one read brings is more than a stream is asked for at a time: some of it is kept."""
+    """One read returns more than the client asks a stream for at a time: it keeps the rest."""
     async with serving() as server:
         server.versions = [V4]
 

@@ -1,4 +1,4 @@
-"""Hooks that are told of requests: one record per call, which says what has happened."""
+"""Hooks for requests: one record per call, with its outcome."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.uvloop
 
 
 class Listener(cql.Hooks):
-    """Keeps the records; those of the session's own requests too, if there were any."""
+    """Keeps the records, including any of the session's own requests."""
 
     def __init__(self) -> None:
         self.records: list[cql.RequestRecord] = []
@@ -41,7 +41,7 @@ class Listener(cql.Hooks):
 
 
 def pages(count: int, size: int = 2) -> Any:
-    """Answers any SELECT by so many pages."""
+    """Answer any SELECT with some pages of this size."""
 
     def answer(request: FakeRequest) -> Response:
         message: Any = request.message
@@ -176,7 +176,7 @@ async def test_retries_are_counted() -> None:
 
 
 async def test_another_host_that_is_asked_too() -> None:
-    """The one that answers is told; one that is given up is no failure."""
+    """The record names the host that answered; the abandoned attempt is not a failure."""
     cluster = FakeCluster(2)
     hooks = Listener()
     script = Script(cluster, [Fault("held")])
@@ -308,7 +308,7 @@ async def test_using_stays_observed() -> None:
 
 
 async def test_nobody_listens_and_nothing_is_made() -> None:
-    """A session whose hooks hear of hosts alone is a plain one."""
+    """A session whose hooks only override events of hosts is a plain one."""
 
     class Hosts(cql.Hooks):
         def host_up(self, record: cql.HostRecord) -> None: ...
@@ -323,7 +323,7 @@ async def test_nobody_listens_and_nothing_is_made() -> None:
 
 
 async def test_what_the_session_does_by_itself_is_not_told() -> None:
-    """The control connection's requests are nobody's calls."""
+    """The control connection's requests are not calls."""
     cluster = FakeCluster(3)
     hooks = Listener()
     async with session_on(cluster, hooks=hooks) as session:
@@ -333,7 +333,7 @@ async def test_what_the_session_does_by_itself_is_not_told() -> None:
 
 
 class Hostile:
-    """Raises whatever it is asked."""
+    """Raises from every method."""
 
     def __str__(self) -> str:
         raise RuntimeError("asked for its text")
@@ -351,7 +351,7 @@ class Hostile:
 
 
 def some(*items: Any) -> Any:
-    """Items that can be read once; an exception among them is raised."""
+    """Return an iterator over the items; it raises those that are exceptions."""
     for item in items:
         if isinstance(item, Exception):
             raise item
@@ -389,7 +389,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 def trials() -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-    """Calls of all verbs, many of them wrong."""
+    """Return calls of all verbs, many of them wrong."""
     found: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
     for verb in ("execute", "page", "stream", "prepare"):
         found += [(verb, (query,), {}) for query in QUERIES]
@@ -408,7 +408,7 @@ def trials() -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
 
 
 async def outcome(session: cql.Session, verb: str, arguments: Any, keywords: Any) -> Any:
-    """What comes of a call, in a form that can be compared."""
+    """Return the result or error of a call, in a comparable form."""
     arguments = tuple(
         each() if getattr(each, "__name__", "") == "<lambda>" else each for each in arguments
     )
@@ -423,7 +423,7 @@ async def outcome(session: cql.Session, verb: str, arguments: Any, keywords: Any
 
 
 def sent(cluster: FakeCluster) -> list[str]:
-    """What was sent for the last call, without what the session asks for by itself."""
+    """Return the requests of the last call, without the session's own ones."""
     return [
         str(request.message)
         for request in cluster.seen or ()
@@ -454,7 +454,7 @@ async def test_it_accepts_and_refuses_what_a_plain_session_does() -> None:
 
 
 async def test_records_of_wrong_calls() -> None:
-    """The options are those that the call has, as far as they are right, and nothing is asked."""
+    """The record has the options of the call, as far as they are valid; nothing is sent."""
     cluster = FakeCluster(1)
     Script(cluster)
     hooks = Listener()
@@ -476,7 +476,7 @@ async def test_records_of_wrong_calls() -> None:
             ),
         ]
         for text, level, call in calls:
-            with pytest.raises(Exception) as caught:  # whichever it is
+            with pytest.raises(Exception) as caught:  # of any type
                 await call()
             record = hooks.pop()
             assert (record.query, str(record.consistency)) == (text, level)
@@ -491,7 +491,7 @@ async def test_batches_at_the_same_time_are_told_apart() -> None:
     hooks = Listener()
     async with session_on(cluster, hooks=hooks) as session, anyio.create_task_group() as group:
         for size in (1, 2, 3):
-            start(group, lambda n=size: session.batch(some(*[WRITE] * n)))  # type: ignore[misc]
+            start(group, lambda n=size: session.batch(some(*[WRITE] * n)))  # type: ignore[misc]  # a lambda with a default
         await until(lambda: len(script.held) == 3)
         for request in reversed(script.held):
             request.reply(success(request))
@@ -507,7 +507,7 @@ class Unprintable:
 
 @pytest.mark.parametrize("hooks", [None, Listener()], ids=["plain", "observed"])
 async def test_arguments_that_are_named_or_shown_like_nothing_else(hooks: Any) -> None:
-    """One called as a method's own first argument is, and values that have no repr."""
+    """One parameter is named ``self``; others have no repr."""
     cluster = FakeCluster(1)
     async with session_on(cluster, hooks=hooks) as session:
         await connected(session, cluster.hosts)
@@ -526,7 +526,7 @@ async def test_arguments_that_are_named_or_shown_like_nothing_else(hooks: Any) -
 
 
 class Picky:
-    """Refuses every row."""
+    """Raises for every row."""
 
     def __init__(self, v: int) -> None:
         raise ValueError(v)
@@ -535,16 +535,16 @@ class Picky:
 @pytest.mark.parametrize("refused", [0, 2])
 @pytest.mark.parametrize("verb", ["warm", "text", "page", "stream"])
 async def test_rows_that_a_class_refuses_were_sent_for(verb: str, refused: int) -> None:
-    """The record says how often, and which host answered."""
+    """The record says how many attempts there were, and which host answered."""
     cluster = FakeCluster(3)
     script = Script(cluster)
     hooks = Listener()
     async with session_on(cluster, hooks=hooks) as session:
         await connected(session, cluster.hosts)
         handle = await session.prepare(SELECT, row=Picky)
-        for host in cluster.hosts:  # or there would be attempts to tell it the statement
+        for host in cluster.hosts:  # otherwise there would be attempts to prepare it there
             host.prepared[handle._statement.prepared.statement_id] = SELECT
-        if verb == "warm":  # so that the short way knows a decoder
+        if verb == "warm":  # so that the fast path has a decoder
             with pytest.raises(cql.RowMappingError):
                 await session.execute(handle, (1,))
         hooks.records.clear()

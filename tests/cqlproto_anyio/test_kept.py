@@ -1,4 +1,4 @@
-"""What is kept: every cache has a bound, and none keeps what is dead."""
+"""Memory that a session keeps: every cache has a limit, and none keeps objects that are dead."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def alive(kind: type) -> int:
 
 
 async def test_no_router_of_before_is_kept_by_statements() -> None:
-    """Each knows every range of the cluster; a statement that is executed no more keeps none."""
+    """A router has every range of the cluster; statements that are not used any more keep none."""
     cluster = FakeCluster(4, tokens=32)
     before = alive(Router)
     async with session_on(cluster, max_prepared=20) as session:
@@ -70,9 +70,9 @@ async def test_no_router_of_before_is_kept_by_statements() -> None:
             for key in range(3):
                 handles.append(await session.prepare(f"{SELECT} /* {number} {key} */"))
                 await session.execute(handles[-1], (key,))
-            for host in cluster.hosts:  # so that a router was made for one host fewer as well
+            for host in cluster.hosts:  # so that a router was also made for one host fewer
                 host.cut()
-                await until(lambda host=host: host.connections)  # type: ignore[misc]
+                await until(lambda host=host: host.connections)  # type: ignore[misc]  # a lambda with a default
                 await session.execute(handles[-1], (number,))
         assert alive(Router) <= before + 1
         routed = weakref.ref(handles[-1]._statement)
@@ -80,7 +80,7 @@ async def test_no_router_of_before_is_kept_by_statements() -> None:
         for number in range(20):
             await session.prepare(f"{SELECT} /* another {number} */")
         gc.collect()
-        assert routed() is None  # and no selector keeps a statement
+        assert routed() is None  # no selector keeps a statement
 
 
 async def test_an_idle_session_keeps_no_router_of_before() -> None:
@@ -126,7 +126,7 @@ async def test_options_that_differ_with_every_call_leave_a_bounded_number_of_thi
             assert len(statement.binders) <= 64
         gc.collect()
         now = snapshot(session)
-        assert now.settings <= 2 * MAX_SETTINGS  # two dicts of so many
+        assert now.settings <= 2 * MAX_SETTINGS  # two dicts, each up to the limit
         assert now.prepared == 20
         assert now.known_statements <= 21
         assert (now.deadlines, now.alarms, now.pausing, now.preparing) == (0, 0, 0, ())

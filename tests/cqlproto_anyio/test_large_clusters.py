@@ -1,5 +1,4 @@
-"""What is lost of a large cluster costs no more than what is lost: connections and attempts are
-counted where they arrive, at the hosts."""
+"""Losing one of many hosts costs only its own connections and attempts, counted at the hosts."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ RECONNECTION = ExponentialReconnection(base=0.02, maximum=0.2)
 
 
 class Doors:
-    """Counts what arrives at the hosts from now on."""
+    """Counts connections, attempts and reads at the hosts, from its creation on."""
 
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster
@@ -37,15 +36,15 @@ class Doors:
         cluster.most_connecting = 0
 
     def opened(self) -> dict[FakeHost, int]:
-        """How many connections were made, by host; those without any are left out."""
+        """Return how many connections were opened at each host, without hosts that have none."""
         return self._since("opened", self._opened)
 
     def attempts(self) -> dict[FakeHost, int]:
-        """How many were tried, likewise."""
+        """Return how many attempts were made at each host, without hosts that have none."""
         return self._since("attempts", self._attempts)
 
     def reads(self, table: str) -> int:
-        """How often a system table was read."""
+        """Return how many times a system table was read."""
         return self._cluster.reads[table] - self._reads[table]
 
     def _since(self, name: str, before: Mapping[Any, int]) -> dict[FakeHost, int]:
@@ -54,7 +53,7 @@ class Doors:
 
 
 def control_host(session: cql.Session, cluster: FakeCluster) -> FakeHost:
-    """Return where the control connection is."""
+    """Return the host of the control connection."""
     where = session.statistics().control
     (found,) = [host for host in cluster.hosts if str(host.endpoint) == where]
     return found
@@ -66,7 +65,7 @@ async def connected_again(host: FakeHost, before: int) -> None:
 
 
 async def asking(session: cql.Session, keys: random.Random) -> None:
-    """Execute one statement after another, none of which may fail; until cancelled."""
+    """Execute statements one after another until cancelled; none may fail."""
     while True:
         key = keys.getrandbits(31)
         assert (await session.execute(SELECT, (key,), idempotent=True)).one().v == key
@@ -108,12 +107,12 @@ async def test_a_node_lost_and_back_costs_its_own_connections(connections: int) 
         found = stats_of(session, lost)
         assert found is not None
         assert found.lost == connections
-        # that it is up again may be a reason to read how it is now, and no more than that
+        # the event that it is up may cause one more read of the system tables
         assert doors.reads("system.peers_v2") <= 3
 
 
 async def test_down_and_up_again_and_again_is_paced() -> None:
-    """A host that accepts connections and breaks them, and is told to be up each time."""
+    """A host accepts connections, breaks them, and is reported up each time."""
     cluster = FakeCluster(200, tokens=4)
     async with session_on(
         cluster, cluster.hosts[0].address, max_connecting=LIMIT, reconnection=RECONNECTION
@@ -131,7 +130,7 @@ async def test_down_and_up_again_and_again_is_paced() -> None:
             await connected_again(flapping, opened)
             await connected(session, cluster.hosts)
         assert doors.opened() == {flapping: 30}
-        # some attempts may have met the dead host
+        # some attempts may have reached the dead host
         assert set(doors.attempts()) == {flapping}
         assert doors.attempts()[flapping] <= 60
 
@@ -169,11 +168,11 @@ async def test_a_cluster_that_restarts_is_not_stormed() -> None:
             host.revive()
         await connected(session, cluster.hosts)
         await until(lambda: session.statistics().control is not None)
-        # the control connection is none of those that are bounded
+        # the limit doesn't count the control connection
         assert cluster.most_connecting <= LIMIT + 1
         opened = doors.opened()
         assert opened.keys() == set(cluster.hosts)
-        # a host more where the control connection's first candidate took half a second
+        # one host more if the control connection's first candidate took half a second
         assert 1 <= sum(opened.values()) - len(opened) <= 2
         assert opened[control_host(session, cluster)] == 2
 

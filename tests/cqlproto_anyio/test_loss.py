@@ -1,5 +1,5 @@
-"""The connection breaks: everyone learns it at once, each gets an error of its own, the next
-request finds another connection."""
+"""The connection breaks: each request fails at once with its own error, and the next one finds
+another connection."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ VOID_BODY = b"\0\0\0\x01"
 
 
 def reset(peer: Peer) -> None:
-    stream: MemoryStream = peer.stream  # type: ignore[assignment]
+    stream: MemoryStream = peer.stream  # type: ignore[assignment]  # it is in memory
     stream.reset()
 
 
@@ -159,7 +159,7 @@ async def test_one_reconnect_serves_all() -> None:
         await server.cut(session)
         async with anyio.create_task_group() as group:
             outcomes = [
-                start(group, lambda index=index: session.execute(SELECT, (index,)))  # type: ignore[misc]
+                start(group, lambda index=index: session.execute(SELECT, (index,)))  # type: ignore[misc]  # a lambda with a default
                 for index in range(100)
             ]
             await server.until(lambda: server.asked)
@@ -186,7 +186,7 @@ async def test_a_failing_reconnect_is_one_clear_error_for_each() -> None:
         server.answer = echo(server)
         await session.prepare(SELECT)
         await session.prepare(INSERT)
-        # the second time the attempt has failed already, as often as not
+        # the second time, the attempt has usually failed already
         for _ in range(2):
             server.refuse = ConnectionRefusedError(111, "Connection refused")
             if session.statistics().connections:
@@ -200,7 +200,7 @@ async def test_a_failing_reconnect_is_one_clear_error_for_each() -> None:
                 assert failed.maybe_applied is False
                 assert "Connection refused" in str(failed)
                 frames = [frame.name for frame in traceback.extract_tb(failed.__traceback__)]
-                assert frames.count("run") == 1  # this caller's stack, and no other's
+                assert frames.count("run") == 1  # this caller's stack only
             assert len({id(outcome.error) for outcome in outcomes}) == 10
         server.refuse = None
         await until(lambda: session.statistics().connections)
@@ -209,7 +209,7 @@ async def test_a_failing_reconnect_is_one_clear_error_for_each() -> None:
 
 
 async def test_a_request_has_an_attempt_made_long_before_its_time() -> None:
-    """However long ago the last attempt was, and however far the next one is."""
+    """However long ago the last attempt was, and however late the next one is due."""
     reconnection = cql.ConstantReconnection(86_400.0)
     async with serving() as server, server.session(reconnection=reconnection) as session:
         server.answer = echo(server)
@@ -219,7 +219,7 @@ async def test_a_request_has_an_attempt_made_long_before_its_time() -> None:
             await session.execute(SELECT, (1,))
         server.refuse = None
         with anyio.fail_after(20):
-            while True:  # an attempt that has just failed is not made again at once
+            while True:  # an attempt that has just failed is not repeated at once
                 try:
                     result = await session.execute(SELECT, (3,))
                     break
@@ -302,7 +302,7 @@ async def test_a_server_error_is_the_callers_and_the_connection_stays() -> None:
             (ErrorCode.INVALID, cql.InvalidQuery, False),
             (0x7777, cql.DatabaseError, True),
         ]:
-            server.answer = lambda asked, code=code: error(code, "as told")  # type: ignore[misc]
+            server.answer = lambda asked, code=code: error(code, "as told")  # type: ignore[misc]  # a lambda with a default
             with pytest.raises(kind, match="as told") as info:
                 await session.execute("INSERT INTO t (k) VALUES (1)")
             assert type(info.value) is kind

@@ -1,5 +1,5 @@
-"""Settling an ambiguous LWT by a session that answers as the test wants; tests/cassandra has a real
-one that loses replies.
+"""Settling an ambiguous LWT with a scripted session; tests/cassandra settles on a real node behind
+a proxy that drops replies.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def timed_out() -> cql.RequestTimeout:
 
 
 class Scripted:
-    """Each reading takes the next answer, the last one for ever: a row, None, an exception, or a
-    list of rows.
+    """A session whose reads return the given answers in turn, the last one forever: a row, None, a
+    list of rows, or an exception that is raised.
     """
 
     def __init__(self, *answers: Any, profile: cql.Profile | None = None) -> None:
@@ -91,7 +91,7 @@ async def settled(session: Any, error: Any, **options: Any) -> bool:
     return await settle(session, error, SELECT, ("a",), **{"applied": mine, **options})
 
 
-# -- what decides
+# -- which read decides
 
 
 @pytest.mark.parametrize(("row", "verdict"), [(ME, True), (OTHER, False), (None, False)])
@@ -124,7 +124,7 @@ async def test_without_an_answer_a_no_is_believed_after_the_grace(
     session = Scripted(None)
     started = anyio.current_time()
     assert await settled(session, make(), grace=0.2) is False
-    assert 0.2 <= anyio.current_time() - started < 0.5  # a pause, of random length, ends it
+    assert 0.2 <= anyio.current_time() - started < 0.5  # a pause of random length ends it
     assert len(session.asked) >= 2
 
 
@@ -149,7 +149,7 @@ async def test_no_grace_believes_the_first_reading() -> None:
 
 
 async def test_the_reading_that_decides_began_after_the_grace() -> None:
-    """One that began before and is slow has not seen what came in the meantime."""
+    """A read that began earlier and is slow may miss a write that came since."""
 
     async def slow() -> None:
         await anyio.sleep(0.2)
@@ -172,7 +172,7 @@ async def test_what_was_not_done_needs_no_reading(error: cql.CQLError) -> None:
 
 
 async def test_too_few_replicas() -> None:
-    """For the commit, as the error says itself, that is found out when the proposal is accepted."""
+    """For the commit the error says so itself: the proposal may be accepted."""
     error = database_error(ErrorCode.UNAVAILABLE, consistency=cql.Consistency.TWO)
     assert await settled(Scripted(ME), error) is True
     error = database_error(ErrorCode.UNAVAILABLE, consistency=SERIAL)
@@ -180,7 +180,7 @@ async def test_too_few_replicas() -> None:
     assert await settled(Scripted(error), error) is False
 
 
-# -- the consistency
+# -- the consistency level
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ async def test_options_go_with_the_reading() -> None:
     assert "timeout" not in session.asked[1] or session.asked[1]["timeout"] is None
 
 
-# -- readings that fail
+# -- reads that fail
 
 
 PASSING = [
@@ -313,7 +313,7 @@ async def test_cancelling_ends_it() -> None:
     assert scope.cancelled_caught
 
 
-# -- mistakes, found even if there is nothing to settle
+# -- wrong arguments, refused even if the error is not ambiguous
 
 
 @pytest.mark.parametrize("ambiguous", [True, False])
@@ -360,7 +360,7 @@ async def test_what_may_have_been_conditional_is_settled(text: str | None) -> No
 
 @given(st.lists(st.sampled_from(PASSING), max_size=4), st.booleans())
 def test_yes_if_and_only_if_a_reading_finds_the_mark(failures: list[Any], found: bool) -> None:
-    """Readings that fail before one that decides change nothing."""
+    """Failed reads before the deciding one change nothing."""
     session = Scripted(*failures, ME if found else OTHER)
 
     async def run() -> None:
@@ -402,4 +402,4 @@ async def test_a_session_and_what_it_prepared() -> None:
                 )
                 is False
             )
-            assert server.seen[-1].message.parameters.consistency is SERIAL  # type: ignore[union-attr]
+            assert server.seen[-1].message.parameters.consistency is SERIAL  # type: ignore[union-attr]  # it has parameters

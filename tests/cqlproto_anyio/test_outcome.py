@@ -1,4 +1,4 @@
-"""What each error says about a write, and what may be sent again."""
+"""Whether an error's write may have been applied, and whether a request may be sent again."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_read_changes_nothing(text: str) -> None:
         ("UPDATE t SET v = 1 WHERE k = 1", False),
         ("DELETE FROM t WHERE k = 1", False),
         ("TRUNCATE t", False),
-        # one partition may be done when the next is refused
+        # one partition may be written when the next is refused
         ("UPDATE t SET v = v + [1] WHERE k IN (1, 2)", True),
         ("DELETE v[0] FROM t WHERE k in (1, 2)", True),
         ("BEGIN UNLOGGED BATCH of 2", True),
@@ -74,7 +74,7 @@ def test_too_few_replicas(text: str, maybe: bool) -> None:
 
 @pytest.mark.parametrize("level", [Consistency.SERIAL, Consistency.LOCAL_SERIAL])
 def test_too_few_replicas_for_a_paxos_round(level: Consistency) -> None:
-    """It hasn't begun; a batch with conditions has one partition and one round."""
+    """The round hasn't begun; a batch with conditions has one partition and one round."""
     for text in ("UPDATE t SET v = 1 WHERE k = 1 IF v = 0", "BEGIN LOGGED BATCH of 2"):
         said = read_statement(text)
         assert not may_have_applied(ErrorCode.UNAVAILABLE, said, {"consistency": level})
@@ -87,8 +87,8 @@ def test_what_may_be_sent_again(maybe_applied: bool, idempotent: bool, condition
     error = CQLError("failed")
     error.maybe_applied = maybe_applied
     found = may_repeat(error, idempotent=idempotent, conditional=conditional)
-    # nothing is applied twice ..
+    # nothing is applied twice
     assert not (found and maybe_applied and (conditional or not idempotent))
-    # .. and nothing is refused that is safe
+    # and nothing safe is refused
     assert found or maybe_applied
     assert found or conditional or not idempotent

@@ -1,4 +1,4 @@
-"""Results of many pages: all at once, page by page, as a stream."""
+"""Results of many pages: read at once, page by page, and as a stream."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ROWS = [0, 1, 2, 3, 4, 5, 6]
 
 
 def paged(server: Server, *pages: list[int]) -> Callable[[Asked], Response | None]:
-    """Gives these pages, each with the number of the next as its state."""
+    """Answer with these pages; each has the number of the next one as its paging state."""
 
     def answer(asked: Asked) -> Response:
         if isinstance(asked.message, Prepare):
@@ -257,7 +257,7 @@ async def test_a_stream_goes_on_when_the_connection_was_lost_between_pages() -> 
         await idle(session)
         server.peers[0].close()
         await until(lambda: losses(session))
-        # page 1 is here; page 2 can't be asked for ahead, so it is asked for when it is wanted
+        # page 1 is here; page 2 can't be requested ahead, so it is requested when it is read
         assert [row.v async for row in stream] == [1, 2]
         assert len(server.peers) == 2
 
@@ -266,7 +266,7 @@ async def test_the_timeout_is_of_each_page() -> None:
     async with serving() as server, server.session() as session:
         server.answer = paged(server, [0], [1], [2], [3])
         stream = session.stream(SELECT, (1,), timeout=0.5)
-        await anyio.sleep(0.55)  # not begun
+        await anyio.sleep(0.55)  # the stream hasn't begun
         seen = []
         async for row in stream:
             seen.append(row.v)
@@ -282,7 +282,7 @@ async def test_the_timeout_is_of_each_page() -> None:
 
 
 async def test_a_slow_reader_and_a_server_that_forgot() -> None:
-    """What has to be sent again for a page starts with a time of its own."""
+    """A request that is sent again for a page has a new deadline."""
     async with serving() as server, server.session() as session:
         answer = paged(server, [0], [1], [2])
         forgotten = False
@@ -453,7 +453,7 @@ async def test_a_page_that_can_not_be_decoded_is_not_passed_over() -> None:
                     await anext(stream)
             assert made == [0, 1]
             await idle(session)
-        # the page after it is on its way, and unanswered
+        # the page after it is under way, unanswered
         server.answer = lambda asked: None if asked.state == b"2" else full(asked)
         stream = session.stream("SELECT v FROM t", row=Picky)
         await anext(stream)
@@ -567,7 +567,7 @@ async def test_applied_and_existing() -> None:
         applied = Rows.of(ResultMetadata.of([flag], V4), 1, yes)
         refused = Rows.of(ResultMetadata.of([flag, *columns("k")], V4), 1, no + cell(7))
         for reply, was in [(applied, True), (refused, False)] * 2:
-            server.answer = lambda asked, reply=reply: (  # type: ignore[misc]
+            server.answer = lambda asked, reply=reply: (  # type: ignore[misc]  # a lambda with a default
                 prepared(server, asked.text) if isinstance(asked.message, Prepare) else reply
             )
             result = await session.execute(insert, (7,))
@@ -601,7 +601,7 @@ async def test_the_next_page_is_asked_for_before_this_one_is_decoded(
         def __init__(self, v: int) -> None:
             happened.append(f"row {v}")
 
-    # before there is a session: what writes looks these up once
+    # before the session exists: the transfer looks these up once
     monkeypatch.setattr(SocketStream, "write", writes)
     monkeypatch.setattr(MemoryStream, "send", sends)
     if current_backend().name == "trio":
@@ -620,7 +620,7 @@ async def test_the_next_page_is_asked_for_before_this_one_is_decoded(
 
 
 async def test_cancelled_while_the_next_page_is_asked_for() -> None:
-    """A page that is in hand then must not be left out silently."""
+    """A page that was received then must not be skipped silently."""
     async with serving() as server, server.session() as session:
         server.answer = lambda asked: ints(1, state=b"more")
         for turns_ahead in range(30):
@@ -646,7 +646,7 @@ async def test_cancelled_while_the_next_page_is_asked_for() -> None:
 
 
 async def test_a_column_that_is_called_applied_in_a_select() -> None:
-    """The name is the user's; whether there is an outcome is up to the statement."""
+    """The column is the user's; only the statement decides whether there is an outcome."""
     described = columns("[applied]", "w")
     pages = [[(1, 2), (3, 4)], [], [(5, 6)]]
     query = 'SELECT v AS "[applied]", w FROM t WHERE k = ?'
@@ -709,7 +709,7 @@ async def test_rows_of_a_batch_without_conditions_tell_no_outcome() -> None:
 
 
 async def test_a_class_that_refuses_the_row_of_a_conditional_statement() -> None:
-    """What was done is done: the error says so."""
+    """The write was applied, and the error says so."""
 
     class Refusing:
         def __init__(self, k: int = 0, **columns: Any) -> None:
@@ -721,7 +721,7 @@ async def test_a_class_that_refuses_the_row_of_a_conditional_statement() -> None
     async with serving() as server, server.session() as session:
         for applied in (True, False):
             reply = Rows.of(metadata, 1, b"\0\0\0\x01" + bytes([applied]) + cell(7))
-            server.answer = lambda asked, reply=reply: reply  # type: ignore[misc]
+            server.answer = lambda asked, reply=reply: reply  # type: ignore[misc]  # a lambda with a default
             with pytest.raises(cql.RowMappingError, match="ValueError: no") as info:
                 await session.execute(insert, row=Refusing)
             assert info.value.maybe_applied is applied
@@ -734,7 +734,7 @@ TRACES = [uuid.UUID(int=number + 1) for number in range(3)]
 
 
 def noted(server: Server, *, fails_at: int | None = None) -> Callable[[Asked], Response | None]:
-    """Three pages, the second one empty, each with warnings, a trace and a payload of its own."""
+    """Answer with three pages, the second one empty, each with warnings, a trace and a payload."""
     full = paged(server, [0, 1], [], [2])
 
     def answer(asked: Asked) -> Response | None:
@@ -805,7 +805,7 @@ async def test_what_a_stream_tells_beside_its_rows(observed: bool) -> None:
             assert (stream.columns, stream.column_types) == ((), ())
             assert (stream.warnings, stream.tracing_ids) == ((), ())
             assert (await anext(stream)).v == 0
-            await turns()  # the page ahead is not one that was given out
+            await turns()  # the page requested ahead is not counted
             assert (stream.columns, stream.column_types) == (("v",), ("int",))
             assert list(stream.warnings) == WARNINGS[:2]
             assert stream.tracing_ids == tuple(TRACES[:1])

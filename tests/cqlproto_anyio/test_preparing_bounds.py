@@ -1,4 +1,4 @@
-"""The bounds of preparing: a host that is silent or refuses delays callers only for a moment."""
+"""Limits of preparing: a host that is silent or refuses delays callers only briefly."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_a_silent_host_is_not_the_only_one_that_is_asked(verb: str) -> Non
                     assert [row.v async for row in session.stream(query, (number,))] == [number]
                 else:
                     await session.batch([(f"{INSERT} /* {number} */", (number, 1))])
-                await session.prepare(query)  # known: nobody is asked
+                await session.prepare(query)  # it is cached: nothing is sent
         assert asked(cluster)[dead] <= 6
         assert session.statistics().prepared >= 6
         await settled(session)
@@ -96,7 +96,7 @@ async def test_two_of_three_hosts_are_silent() -> None:
         with silent(cluster, *cluster.hosts[:2]):
             async with anyio.create_task_group() as group:
                 calls = [
-                    start(group, lambda n=n: session.prepare(numbered(n % 4)))  # type: ignore[misc]
+                    start(group, lambda n=n: session.prepare(numbered(n % 4)))  # type: ignore[misc]  # a lambda with a default
                     for n in range(40)
                 ]
         assert [call.error for call in calls] == [None] * 40
@@ -105,8 +105,8 @@ async def test_two_of_three_hosts_are_silent() -> None:
 
 
 async def test_later_callers_do_not_put_off_the_end() -> None:
-    """One host answers only the second PREPARE. It is sent although callers keep coming, and all of
-    them get its outcome."""
+    """One host answers only the second PREPARE, which is sent although callers keep coming. All
+    callers get its outcome."""
     async with serving() as server, server.session(control_timeout=0.1) as session:
         outcomes: list[Outcome] = []
         async with anyio.create_task_group() as group:
@@ -130,7 +130,7 @@ async def test_a_host_that_never_answers_costs_each_caller_its_own_time() -> Non
             assert outcome.error.timeout == timeout
             assert outcome.error.host == "node:9042"
             assert outcome.error.maybe_applied is False
-        attempts = [*patient.error.attempts]  # type: ignore[union-attr]
+        attempts = [*patient.error.attempts]  # type: ignore[union-attr]  # it has failed
         assert attempts.pop() is patient.error
         assert {(type(each), each.stage) for each in attempts} == {
             (cql.ConnectionFailed, "prepare")
@@ -223,7 +223,7 @@ async def test_one_host_of_three_has_stopped() -> None:
         cluster.hosts[1].pause()
         async with anyio.create_task_group() as group:
             calls = [
-                start(group, lambda n=n: session.execute(numbered(n), (n,)))  # type: ignore[misc]
+                start(group, lambda n=n: session.execute(numbered(n), (n,)))  # type: ignore[misc]  # a lambda with a default
                 for n in range(60)
             ]
         assert [call.error for call in calls] == [None] * 60
@@ -247,7 +247,7 @@ async def test_one_host_refuses_what_others_prepare(verb: str, meet: object) -> 
     bad = cluster.hosts[2]
 
     def refuse(request: FakeRequest) -> Response | None:
-        return meet(request) if request.host is bad else None  # type: ignore[operator]
+        return meet(request) if request.host is bad else None  # type: ignore[operator]  # a function of the parametrization
 
     async with session_on(cluster) as session:
         await connected(session, cluster.hosts)
@@ -267,14 +267,14 @@ async def test_one_host_refuses_what_others_prepare(verb: str, meet: object) -> 
                         assert (await session.execute(select, (key,))).one().v == key
                     else:
                         assert (await session.batch([(insert, (key, 1))])).host != str(bad)
-        assert len(cluster.connections) == 4  # none was closed for it, nor the control connection
+        assert len(cluster.connections) == 4  # no connection was closed because of it
         await settled(session)
 
 
 @pytest.mark.parametrize("reply", [VOID, row_v(1)], ids=["void", "rows"])
 @pytest.mark.parametrize("again", [False, True])
 async def test_one_host_answers_nonsense(reply: Response, again: bool) -> None:
-    """Messages that are no answer to PREPARE."""
+    """Messages that don't answer PREPARE."""
     cluster = FakeCluster(3)
     bad = cluster.hosts[2]
     usual = cluster._prepare
@@ -284,7 +284,7 @@ async def test_one_host_answers_nonsense(reply: Response, again: bool) -> None:
             return usual(request, message)
         body = bytearray()
         reply.write_body(body, V4)
-        del request.connection.core._requests[request.stream_id]  # it would not let us say so
+        del request.connection.core._requests[request.stream_id]  # the core would refuse this reply
         request.connection.send_raw(
             write_frame(V4 | RESPONSE_BIT, 0, request.stream_id, Opcode.RESULT, bytes(body))
         )
@@ -324,7 +324,7 @@ async def test_what_three_hosts_refuse_is_wrong(again: bool) -> None:
         assert len(caught.value.attempts) == 3
         assert caught.value.maybe_applied is False
         assert sum(asked(cluster).values()) == 3
-        # it isn't kept
+        # the failure isn't cached
         assert (await session.execute(handle, (1,))).one().v == 1
         await settled(session)
 

@@ -1,5 +1,5 @@
-"""Statements that are sent more than once carry the same values each time, also those that can be
-read only once."""
+"""Statements sent more than once carry the same values each time, even if these can be read only
+once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Both:
     b: int
 
 
-# What can be read once, what it is bound to, and what it holds.
+# Values that can be read once, their types, and their contents.
 ONCE: dict[str, tuple[CQLType, Callable[[], Any], Any]] = {
     "generator": (INTS, lambda: (n for n in (1, 2)), [1, 2]),
     "iterator": (INTS, lambda: iter([1, 2]), [1, 2]),
@@ -81,7 +81,7 @@ async def _drained(stream: cql.RowStream[Any]) -> list[Any]:
 
 
 def forgetful(server: Server, cql_type: CQLType) -> Callable[[Asked], Response]:
-    """Forgets each statement before its first execution, and has two pages of rows."""
+    """Forget each statement before its first execution; answer with two pages of rows."""
     bind = BindMetadata((Column("ks", "t", "v", cql_type),))
     known = ResultMetadata.of(columns("v"), V4)
     sent = 0
@@ -102,7 +102,7 @@ def forgetful(server: Server, cql_type: CQLType) -> Callable[[Asked], Response]:
 
 
 def executed(server: Server) -> list[Any]:
-    """The values of each execution, and of each batch."""
+    """Return the values of each execution, and of each batch."""
     messages = [asked.message for asked in server.seen]
     return [
         message.parameters.values if isinstance(message, Execute) else message.statements[0].values
@@ -154,7 +154,7 @@ async def test_a_later_page_by_its_token() -> None:
 
 
 async def test_what_the_caller_changes_meanwhile_is_not_sent() -> None:
-    """Neither the sequence of the parameters nor a list in it."""
+    """Neither the sequence of the parameters nor a list in it is read later."""
     async with serving() as server, server.session() as session:
         forgetful(server, INTS)
         changing: list[Any] = [[1, 2]]
@@ -221,7 +221,7 @@ async def test_a_type_that_gets_a_field_while_the_statement_is_prepared_again() 
 
 @pytest.mark.parametrize("verb", [*CALLS, "batch"])
 async def test_partial_leaves_columns_alone(verb: str) -> None:
-    """Also when the statement is known, and where it is prepared again meanwhile."""
+    """Also if the statement is known, and if it is prepared again meanwhile."""
     bind = BindMetadata((Column("ks", "t", "a", INTS), Column("ks", "t", "b", INT)))
     calls: dict[str, Callable[[cql.Session, Any], Awaitable[Any]]] = {
         "execute": lambda session, given: session.execute(QUERY, given, partial=True),
@@ -252,7 +252,7 @@ QUERY = "UPDATE t SET a = :a WHERE b = :b"
 
 
 async def test_a_batch_reads_the_parameters_of_an_iterator_before_it_goes_on() -> None:
-    """Groups of groupby are gone after the next step, and a generator may fill one dict anew."""
+    """Groups of groupby are lost after the next step, and a generator may reuse one dict."""
     query = "INSERT INTO t (v) VALUES (:v)"
 
     def reused() -> Iterator[Any]:

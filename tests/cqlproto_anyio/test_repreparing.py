@@ -65,7 +65,7 @@ async def test_each_host_is_told_when_it_is_asked_and_not_before() -> None:
         for key in range(60):
             await session.execute(handle, (key,))
         assert prepares(cluster) == dict.fromkeys(cluster.hosts, 1)
-        # one that comes back has forgotten it, and learns of it again, alone
+        # a host that comes back has forgotten the statement: only it is sent PREPARE again
         cluster.seen.clear()
         back = cluster.hosts[2]
         back.kill()
@@ -117,10 +117,10 @@ async def test_two_hundred_at_once_prepare_once_per_host(verb: str) -> None:
         async with anyio.create_task_group() as group:
             for key in range(200):
                 group.start_soon(one, key)
-            # the replies to PREPARE come when all have heard that the hosts don't know it
+            # the replies to PREPARE come when all executions were answered UNPREPARED
             await until(lambda: forgotten == 200)
             await until(lambda: len(snapshot(session).preparing) == 3)
-            await turns(1000)  # a turn may read no more than one of the 200
+            await turns(1000)  # a turn may read a single one of the 200
             patch.undo()
             for request in cluster.waiting:
                 assert isinstance(request.message, Prepare)
@@ -168,7 +168,7 @@ async def test_changed_columns_are_swapped_with_their_id(
             prepared = handle._statement.prepared
             assert [column.name for column in prepared.result.columns] == ["u", "v"]
             if version is V5:
-                # the columns and their id are one object, swapped whole
+                # the columns and their id are one object, replaced as a whole
                 assert prepared.result_metadata_id == b"generation 1"
                 assert schema.ids[-1] == b"generation 1"
                 assert all(schema.skipped)

@@ -1,4 +1,4 @@
-"""Many requests on one connection: each gets its own answer, whoever is cancelled or too late."""
+"""Many requests on one connection: each gets its own answer, while others are cancelled."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ async def test_a_thousand_requests_answered_in_any_order() -> None:
 
 
 async def late_replies_go_to_nobody(server: Server, session: cql.Session, count: int) -> None:
-    """With ``count`` abandoned requests unanswered: later ones get their own answers."""
+    """Check that ``count`` abandoned, unanswered requests don't affect later answers."""
     abandoned = await server.take_all(count)
     assert state(session) == State(count, count, 0, 0, 0)
     async with anyio.create_task_group() as group:
         later = [
-            start(group, lambda number=number: session.execute(SELECT, (number,)))  # type: ignore[misc]
+            start(group, lambda number=number: session.execute(SELECT, (number,)))  # type: ignore[misc]  # a lambda with a default
             for number in range(500, 500 + count)
         ]
         asked = await server.take_all(count)
@@ -71,10 +71,10 @@ async def late_replies_go_to_nobody(server: Server, session: cql.Session, count:
             new.reply(ints(new.number))
     assert [outcome.result.one().v for outcome in later] == list(range(500, 500 + count))
     assert state(session) == IDLE
-    # the ids are free again: no more are needed than were in use at a time
+    # the stream ids are free again: no more are needed than were in use at a time
     async with anyio.create_task_group() as group:
         for number in range(2 * count):
-            start(group, lambda number=number: session.execute(SELECT, (number,)))  # type: ignore[misc]
+            start(group, lambda number=number: session.execute(SELECT, (number,)))  # type: ignore[misc]  # a lambda with a default
         again = await server.take_all(2 * count)
         used = {each.stream_id for each in [*abandoned, *asked]}
         assert {each.stream_id for each in again} <= {*used, 1}
@@ -166,19 +166,19 @@ async def test_native_cancellation_when_the_reply_has_just_arrived() -> None:
             for _ in range(delay):
                 await asyncio.sleep(0)
             if state(session).in_flight == 0 and not task.done():
-                races += 1  # answered, not awake yet: this is the turn that is looked for
+                races += 1  # answered, but the task has not run yet: the race that is tested
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 assert (await task).one().v == delay
             await idle(session)
-        # where a reply runs its task at once, there is no such turn
+        # if a reply runs its task at once, there is no such race
         assert (races == 0) is scripted.pushes
         server.answer = echo(server)
         assert (await session.execute(SELECT, (77,))).one().v == 77
 
 
 def loop_factories() -> list[Any]:
-    """The ways of making tasks that this Python has."""
+    """Return the event loops' ways of making tasks that this Python has."""
     factories = [None]
     if sys.version_info >= (3, 12):
         factories.append(asyncio.eager_task_factory)
@@ -212,7 +212,7 @@ async def test_task_factories(factory: Any) -> None:
                 await task
             with pytest.raises(cql.RequestTimeout):
                 await session.execute(SELECT, (1,), timeout=0.02)
-            server.peers[-1].stream.reset()  # type: ignore[attr-defined]
+            server.peers[-1].stream.reset()  # type: ignore[attr-defined]  # a MemoryStream
             await turns()
             server.answer = echo(server)
             assert await ask(5) == 5
@@ -247,7 +247,7 @@ async def test_a_trio_task_cancelled_when_its_reply_has_just_arrived() -> None:
         await session.prepare(SELECT)
         for delay in range(12):
             async with trio.open_nursery() as nursery:
-                outcome = start(nursery, lambda: session.execute(SELECT, (1,)))  # type: ignore[arg-type]
+                outcome = start(nursery, lambda: session.execute(SELECT, (1,)))  # type: ignore[arg-type]  # a trio nursery
                 (await server.next()).reply(ints(delay))
                 await turns(delay)
                 outcome.scope.cancel()
@@ -256,7 +256,7 @@ async def test_a_trio_task_cancelled_when_its_reply_has_just_arrived() -> None:
 
 
 async def test_cancelled_before_it_is_sent_the_server_never_sees_it() -> None:
-    """The writer is stuck in a send, so that what is asked next stays in the client."""
+    """The writer is blocked in a send, so that the next request stays in the client."""
     async with serving() as server:
         server.capacity = 1000
         async with server.session() as session:
@@ -368,7 +368,7 @@ PARTS = [
 
 
 async def test_nothing_is_made_for_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No task, lock, scope or event; what a turn of the loop takes is there however many it has."""
+    """No task, lock, scope or event is made; objects per turn of the loop don't count."""
     made = 0
 
     def count(original: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Retry policies as a session obeys them: per profile, per call, and no further than is safe.
+"""Retry policies in a session: per profile, per call, and no further than is safe.
 
-``tests/cqlproto_anyio/policies`` has the default policy's table; here it is what a session makes of
-a decision.
+``tests/cqlproto_anyio/policies`` tests the default policy's table; here it is what a session does
+with a decision.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OVERLOADED = failure(ErrorCode.OVERLOADED)
 
 @dataclass(frozen=True)
 class Recording:
-    """Decides as it is told, and keeps what it was asked."""
+    """Returns a fixed decision, and records the arguments."""
 
     decisions: tuple[Retry | None, ...]
     asked: list[tuple[type, int, bool, bool]] = field(default_factory=list, compare=False)
@@ -137,7 +137,7 @@ async def test_no_retry() -> None:
             assert len(script.attempts) == 1
             assert caught.value.attempts == ()
             await connected(session, cluster.hosts)
-        # preparing for a host that doesn't know the statement is no retry
+        # preparing at a host that doesn't know the statement is no retry
         script.attempts = []
         for host in cluster.hosts:
             host.prepared.clear()
@@ -168,7 +168,7 @@ async def test_the_wait_is_within_what_the_policy_says() -> None:
         script.faults = [OVERLOADED]
         started = anyio.current_time()
         await session.execute(SELECT, (1,), retry=policy)
-        assert 0.05 <= anyio.current_time() - started <= 0.1  # from half of it on
+        assert 0.05 <= anyio.current_time() - started <= 0.1  # at least half of the pause
         await settled(session)
 
 
@@ -206,7 +206,7 @@ async def test_the_default_bounds_its_attempts() -> None:
 
 
 async def test_a_host_that_cannot_prepare_is_passed_over() -> None:
-    """Nothing was applied, whatever the statement is: the policy says where to go next."""
+    """Nothing was applied, whatever the statement: the policy decides on the next host."""
     cluster = FakeCluster(3)
     script = Script(cluster)
     refused: list[FakeRequest] = []
@@ -232,7 +232,7 @@ VERBS = ["prepare", "execute", "page", "stream", "batch"]
 
 
 async def prepare_by(session: cql.Session, verb: str, policy: Any) -> None:
-    """Have a statement prepared by a verb, under a retry policy."""
+    """Prepare a statement with a verb, under a retry policy."""
     if verb == "prepare":
         await session.using(retry=policy).prepare(SELECT)
     elif verb == "execute":
@@ -310,7 +310,7 @@ async def test_a_policy_that_raises_when_prepare_fails_is_the_callers() -> None:
 
 
 async def test_callers_who_share_a_prepare_follow_their_own_policies() -> None:
-    """One gives up and the other one goes on; the statement is prepared for that one."""
+    """One caller gives up and another goes on; the statement is prepared for the other."""
     cluster = FakeCluster(2)
     held: list[FakeRequest] = []
     usual = cluster._prepare
@@ -336,7 +336,7 @@ async def test_callers_who_share_a_prepare_follow_their_own_policies() -> None:
 
 
 async def test_another_host_prepares_though_it_is_busier() -> None:
-    """A host that joins has nothing to do, and so looks like the best one, again and again."""
+    """A host that joins has no requests, so the selector prefers it each time."""
     cluster = FakeCluster(2)
     idle_one, busy = cluster.hosts
     script = Script(cluster, [Fault("held")] * 8)
@@ -365,14 +365,14 @@ async def test_another_host_prepares_though_it_is_busier() -> None:
 async def test_a_session_that_is_closed_between_two_attempts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """There are no hosts left then, but that says nothing about the last failure."""
+    """No hosts are left then; the error is SessionClosed, whatever failed before."""
     cluster = FakeCluster(3)
     Script(cluster, [failure(ErrorCode.OVERLOADED)] * 9)
     async with session_on(cluster) as session:
         await connected(session, cluster.hosts)
 
         async def pause(supervisor: object, request: object, delay: float) -> None:
-            await session.aclose()  # in the very turn in which the pause ends
+            await session.aclose()  # in the turn in which the pause ends
 
         monkeypatch.setattr(Supervisor, "pause", pause)
         with pytest.raises(cql.SessionClosed) as caught:
@@ -394,7 +394,7 @@ async def test_a_session_that_is_closed_between_two_hosts_that_prepare() -> None
 
         with preparing(cluster, refuse), pytest.raises(cql.SessionClosed) as caught:
             await session.prepare(SELECT)
-        context.supervisor._closed = None  # it is closed in earnest now
+        context.supervisor._closed = None  # let the test's own aclose() run
         for host in cluster.hosts:
             host.cut()
     [before] = caught.value.attempts

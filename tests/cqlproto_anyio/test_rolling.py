@@ -1,4 +1,4 @@
-"""A cluster of mixed versions: a session that meets an older node speaks its version everywhere."""
+"""A cluster of mixed versions: a session that meets an older node uses its version everywhere."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_an_older_node_joins_while_requests_are_under_way() -> None:
             new.versions = V4
             cluster.tell_topology("NEW_NODE", new)
             await until(lambda: spoken([new]) == {4})
-            # the others are replaced, and what is under way on the old connections ends there
+            # the others are replaced; requests on the old connections finish there
             await connected(session, cluster.hosts)
             await turns(50)
             assert not any(call.done for call in calls)
@@ -79,7 +79,7 @@ async def test_an_older_node_joins_while_requests_are_under_way() -> None:
 
 
 async def test_a_session_with_a_keyspace_goes_on() -> None:
-    """On v5 the keyspace travels with requests, on v4 connections have it."""
+    """On v5 requests carry the keyspace, on v4 it is set on connections."""
     cluster = FakeCluster(2)
     async with session_on(cluster, cluster.hosts[0].address, keyspace="ks") as session:
         await connected(session, cluster.hosts)
@@ -112,7 +112,7 @@ async def test_a_version_that_was_asked_for_isn_t_lowered() -> None:
 
 
 async def test_connections_begun_before_the_older_node_was_met() -> None:
-    """They were asked for v5 and come when the session speaks v4 already."""
+    """They were opened with v5, and are ready when the session has switched to v4."""
     cluster = FakeCluster(8)
     for host in cluster.hosts[1:]:
         host.latency = 0.02

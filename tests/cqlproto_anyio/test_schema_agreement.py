@@ -1,4 +1,4 @@
-"""``result.schema_agreed``: whether all hosts have the schema that a statement has changed."""
+"""``result.schema_agreed``: whether all hosts have the statement's schema change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.uvloop
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read the versions often."""
+    """Shorten the pause between two reads of the versions."""
     monkeypatch.setattr(agreement, "FIRST_PAUSE", 0.005)
     monkeypatch.setattr(agreement, "LONGEST_PAUSE", 0.01)
 
@@ -37,7 +37,7 @@ class Spreading:
     """Changes the schema version of one host; the test changes it on the others.
 
     Attributes:
-        made_at: the hosts at which changes were made.
+        made_at: the hosts that changed the schema.
     """
 
     def __init__(self, cluster: FakeCluster) -> None:
@@ -53,14 +53,14 @@ class Spreading:
         return SchemaChange("UPDATED", "TABLE", "ks", "t")
 
     def spread(self) -> None:
-        """Let all hosts hear of it."""
+        """Give all hosts the same version."""
         version = self.made_at[-1].schema_version
         for host in self.cluster.hosts:
             host.change(schema_version=version)
 
 
 async def looks(cluster: FakeCluster, times: int) -> None:
-    """Wait until the versions were read so many times more."""
+    """Wait for some more reads of the versions."""
     enough = cluster.reads[PEERS_V2] + times
     await until(lambda: cluster.reads[PEERS_V2] >= enough)
 
@@ -70,11 +70,11 @@ async def test_it_returns_when_all_have_heard() -> None:
     spreading = Spreading(cluster)
     async with session_on(cluster) as session, anyio.create_task_group() as group:
         await connected(session, cluster.hosts)
-        # wherever they go: the host that was asked counts, not the control connection's
+        # the versions are read from the host of the change, not the control connection's
         calls: list[Outcome] = []
         for number in range(1, 4):
             calls.append(start(group, lambda: session.execute(CREATE)))
-            await until(lambda number=number: len(spreading.made_at) == number)  # type: ignore[misc]
+            await until(lambda number=number: len(spreading.made_at) == number)  # type: ignore[misc]  # a lambda with a default
             await looks(cluster, 4)
             assert not calls[-1].done
             spreading.spread()
@@ -175,7 +175,7 @@ async def test_whoever_waits_for_it_can_be_interrupted(way: str) -> None:
 
 
 async def test_statements_are_prepared_anew_after_a_change_of_ones_own() -> None:
-    """They are outdated at once, not when the event arrives."""
+    """They are outdated at once, before the event arrives."""
     cluster = FakeCluster(1)
     Spreading(cluster)
     async with session_on(cluster) as session:

@@ -1,4 +1,4 @@
-"""Scylla's shards and tablets, with hosts that say and send what Scylla's do."""
+"""Scylla's shards and tablets, with hosts that send what Scylla nodes do."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def scylla(
 
 
 class Seen:
-    """Keeps where requests arrive, and sends tablets along, as a node does that isn't a replica."""
+    """Records where requests arrive; sends tablets, like a node that isn't a replica."""
 
     def __init__(self, cluster: FakeCluster) -> None:
         self.cluster = cluster
@@ -105,7 +105,7 @@ async def test_each_shard_gets_a_connection() -> None:
         for host in cluster.hosts:
             serving = [each for each in host.connections if not each.registered]
             assert sorted(each.shard for each in serving) == [0, 1, 2, 3]
-        # one that breaks is replaced; shards are assigned in turn, so that it is another one's
+        # a lost connection is replaced; shards are assigned in turn: the new one has another
         cluster.hosts[1].connections[2].cut()
         await until(lambda: stats_of(session, cluster.hosts[1]).lost == 1)
         await connected(session, cluster.hosts, 4)
@@ -146,7 +146,7 @@ async def test_a_shard_without_a_connection_is_served_by_the_others() -> None:
     async with session_on(cluster) as session:
         await connected(session, cluster.hosts, 3)
         await session.execute(SELECT, (0,))
-        host.alive = False  # what breaks isn't replaced
+        host.alive = False  # lost connections aren't replaced
         serving = [each for each in host.connections if not each.registered]
         [lost] = [each for each in serving if each.shard == 1]
         lost.cut()
@@ -178,7 +178,7 @@ async def test_without_a_token_all_shards_are_asked() -> None:
 async def test_shards_that_no_node_has(
     fields: dict[str, Any], most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a node says of its shards opens no more connections than there may be."""
+    """A node's shard count opens no more connections than the limit."""
     monkeypatch.setattr(connections_module, "MAX_SHARDS", 20)
     cluster = scylla(hosts=1, shards=65_535, factor=1)
     async with session_on(cluster, **fields) as session:
@@ -203,7 +203,7 @@ async def test_cassandra_has_no_shards() -> None:
 async def test_tablets_are_asked_for_where_the_node_has_them(tablets: bool) -> None:
     cluster = scylla(tablets=tablets)
     cluster.hosts[2].shards = 0
-    cluster.hosts[2].supported = SUPPORTED  # one of another kind in the same cluster
+    cluster.hosts[2].supported = SUPPORTED  # a Cassandra node in the same cluster
     async with session_on(cluster) as session:
         await until(lambda: session.statistics().connections == 9)
         for host in cluster.hosts[:2]:
@@ -245,7 +245,7 @@ async def test_tablets_that_move_are_learned_anew() -> None:
     async with session_on(cluster) as session:
         await connected(session, cluster.hosts, 2)
         seen.tablets = [(MIN_TOKEN, 0, [(one, 0)]), (0, MAX_TOKEN, [(two, 1), (three, 0)])]
-        # by their tokens alone they would go to hosts that don't hold them
+        # by their tokens alone they would go to hosts without the tablet
         low = next(k for k in range(999) if token_of(k) < 0 and replicas(cluster, k) == [two])
         high = next(k for k in range(999) if token_of(k) > 0 and replicas(cluster, k) == [one])
         for _ in range(4):
@@ -260,7 +260,7 @@ async def test_tablets_that_move_are_learned_anew() -> None:
             await session.execute(SELECT, (high,))
         assert {(each.host, each.shard) for each in seen.take()} == {(two, 1), (three, 0)}
         assert seen.sent == sent
-        # one of them moves: the next request goes astray, no other
+        # one tablet moves: only the next request for it goes to a wrong host
         seen.tablets[0] = (MIN_TOKEN, 0, [(three, 1)])
         await session.execute(SELECT, (low,))
         await session.execute(SELECT, (low,))

@@ -1,7 +1,7 @@
-"""Passwords stay out of every repr, log and exception, whatever goes wrong while they are used.
+"""Passwords never appear in a repr, log or exception, whatever fails while they are used.
 
-A program's logs and error reports are read by more people than may know its passwords. Reports show
-the local variables of every frame, so these are looked at as well.
+More people read a program's logs and error reports than may know its passwords. Reports can show
+the local variables of every frame, so the tests check these too.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def assert_hidden(told: str) -> None:
 
 
 def all_of(error: BaseException) -> str:
-    """Everything that a report of an error could show, the locals of its frames included."""
+    """Return all that a report of an error could show, including the locals of its frames."""
     shown = traceback.TracebackException.from_exception(error, capture_locals=True)
     told = [*shown.format(), repr(error), str(error), repr(vars(error)), repr(error.args)]
     told += [all_of(each) for each in getattr(error, "attempts", ()) if each is not error]
@@ -66,7 +66,7 @@ def wants_password(server: Server) -> None:
 
 
 def instead(reply: Callable[[Asked], Response | None]) -> Callable[[Server], None]:
-    """A server that answers AUTH_RESPONSE otherwise."""
+    """Return a server script that answers AUTH_RESPONSE differently."""
 
     def script(server: Server) -> None:
         wants_password(server)
@@ -90,7 +90,7 @@ def damaged(asked: Asked) -> None:
     asked.peer.send_raw(asked.peer.frame(0, Opcode.ERROR, b"\x00"))
 
 
-# -- what there is to look at
+# -- objects that hold a password
 
 
 @pytest.mark.parametrize("auth", [AUTH, cql.PlainAuth("ann", lambda: SECRET)])
@@ -117,7 +117,7 @@ async def test_a_session_that_has_one() -> None:
             assert_hidden(repr(session) + str(session) + repr(session.profile) + statistics)
 
 
-# -- what goes wrong
+# -- failures
 
 SCRIPTS: dict[str, tuple[Callable[[Server], None], type[cql.CQLError]]] = {
     "refused": (
@@ -151,7 +151,7 @@ async def test_no_error_shows_it(name: str, points: int) -> None:
 
 
 class Breaking(anyio.abc.ByteStream):
-    """A transport that breaks when the password is sent, and says with what."""
+    """A transport that raises when the password is sent."""
 
     def __init__(self, stream: anyio.abc.ByteStream, error: Exception) -> None:
         self._stream = stream
@@ -178,7 +178,7 @@ class Breaking(anyio.abc.ByteStream):
     ids=lambda each: type(each).__name__,
 )
 async def test_the_transport_breaks_while_it_is_sent(error: Exception) -> None:
-    """Its own frames hold what it was given to send: they are left out of what is reported."""
+    """Its own frames hold the bytes it was given to send: the report leaves them out."""
     async with serving() as server:
         wants_password(server)
 
@@ -232,7 +232,7 @@ async def test_requests_that_fail_later() -> None:
 
 
 class Vault:
-    """Where passwords come from; what it raises is its own business, what we say of it is ours."""
+    """A password provider. Its exceptions are its own; the client's messages are tested."""
 
     def __init__(self, outcome: Any) -> None:
         self.outcome = outcome
@@ -266,7 +266,7 @@ async def test_a_provider_that_fails(way: str) -> None:
 @pytest.mark.parametrize("way", ["now", "soon"])
 @pytest.mark.parametrize("wrong", [SECRET.encode(), [SECRET], {"password": SECRET}, None])
 async def test_a_provider_that_returns_something_else(way: str, wrong: Any) -> None:
-    """A password as bytes is the likeliest mistake of all."""
+    """A password as bytes is the most likely mistake."""
 
     auth = cql.PlainAuth("ann", getattr(Vault(wrong), way))
     async with serving() as server:
@@ -285,7 +285,7 @@ async def test_a_provider_that_returns_something_else(way: str, wrong: Any) -> N
 
 @pytest.mark.parametrize("way", ["now", "soon"])
 async def test_a_provider_is_asked_for_every_connection(way: str) -> None:
-    """So that a password that was rotated is picked up, by the first connection that needs it."""
+    """The next connection uses a password that was rotated."""
     vault = Vault(SECRET)
     async with serving() as server:
         wants_password(server)
@@ -301,11 +301,11 @@ async def test_a_provider_is_asked_for_every_connection(way: str) -> None:
                 await turns()
 
 
-# -- other schemes
+# -- other authentication schemes
 
 
 class Scram:
-    """Authenticates by a challenge: the password itself is never sent. Two steps, one object per
+    """Authenticates by a challenge in two steps; the password itself is never sent. One object per
     connection.
     """
 
@@ -393,7 +393,7 @@ async def test_a_wrong_answer_to_a_challenge() -> None:
 
 
 class Failing(Scram):
-    """Finds the server's challenge wrong, or is."""
+    """Raises for the server's challenge."""
 
     def evaluate_challenge(self, challenge: bytes | None) -> bytes:
         raise ValueError("the server's nonce is not ours")
@@ -449,7 +449,7 @@ async def test_no_token_at_all_may_be_an_answer() -> None:
 
 
 async def tour(server: Server) -> None:
-    """Connect over TCP, well and not so well, and work a little."""
+    """Connect over TCP, correctly and with errors, and execute some statements."""
     port = await server.listen()
     point = f"127.0.0.1:{port}"
     config = cql.Config(discovery=False, connect_timeout=1.0)
@@ -475,7 +475,7 @@ async def tour(server: Server) -> None:
 async def test_logs_do_not_show_it(
     caplog: pytest.LogCaptureFixture, anyio_backend_name: str
 ) -> None:
-    """With asyncio's debugging on, which logs what it calls, with arguments."""
+    """With asyncio's debug mode, which logs its calls with their arguments."""
     caplog.set_level(logging.DEBUG)
     async with serving() as server:
         if anyio_backend_name == "asyncio":
@@ -496,12 +496,12 @@ async def test_logs_do_not_show_it(
 
 
 async def test_the_test_finds_what_is_shown() -> None:
-    """What is a local variable of a frame, as it would be in a report."""
+    """The check finds a local variable of a frame, which a report would show."""
 
     async def careless(password: str) -> Awaitable[None]:
         raise ValueError
 
     with pytest.raises(ValueError) as info:
-        await careless(AUTH._password)  # type: ignore[arg-type]
+        await careless(AUTH._password)  # type: ignore[arg-type]  # it is a str
     with pytest.raises(AssertionError):
         assert_hidden(all_of(info.value))

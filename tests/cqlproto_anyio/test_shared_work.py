@@ -1,6 +1,6 @@
-"""What is under way for several callers at once ends by bounds of its own, however many come later.
+"""Work shared by several callers ends by its own limits, however many callers come later.
 
-Preparing is tried in test_preparing_bounds.
+test_preparing_bounds tests this for preparing.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ async def test_connecting(hosts: int) -> None:
 
 
 async def test_schema_agreement() -> None:
-    """Each change of the schema waits for itself, while nodes never agree."""
+    """Each change of the schema has its own time limit while nodes never agree."""
     cluster = FakeCluster(2)
     async with session_on(cluster, schema_agreement_timeout=0.1) as session:
         await connected(session, cluster.hosts)
@@ -77,8 +77,7 @@ async def test_schema_agreement() -> None:
 
 
 async def test_reading_the_cluster() -> None:
-    """The node that is asked is silent while events keep coming: it is left after
-    control_timeout."""
+    """The node is silent while events keep coming: the client leaves it after control_timeout."""
     cluster = FakeCluster(2)
     async with session_on(cluster, control_timeout=0.1) as session:
         await connected(session, cluster.hosts)
@@ -93,7 +92,7 @@ async def test_reading_the_cluster() -> None:
 
 
 async def test_heartbeats() -> None:
-    """A connection is given up after heartbeat_timeout although heartbeats go on."""
+    """A connection is closed after heartbeat_timeout although heartbeats are still sent."""
     cluster = FakeCluster(2)
     async with session_on(cluster, heartbeat_interval=0.02, heartbeat_timeout=0.1) as session:
         await connected(session, cluster.hosts)
@@ -104,7 +103,7 @@ async def test_heartbeats() -> None:
 
 
 async def test_a_page_that_was_asked_for_ahead() -> None:
-    """It is due when it was asked for, not when somebody waits for it."""
+    """Its deadline counts from the request, not from when a task waits for it."""
     cluster = FakeCluster(1)
     pages = 0
 

@@ -1,4 +1,4 @@
-"""How long ``connect`` takes: as long as the first working host needs, within ``start_timeout``."""
+"""How long ``connect`` takes: as long as the first working host, at most ``start_timeout``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SOON = 3.0  # seconds: less than one attempt at a host that doesn't answer takes
 
 
 def mostly_dead(hosts: int = 31) -> FakeCluster:
-    """A cluster of which only the first host answers; the others accept no connection."""
+    """Return a cluster of which only the first host answers; the others accept no connection."""
     cluster = FakeCluster(hosts)
     for host in cluster.hosts[1:]:
         host.reachable = False
@@ -70,7 +70,7 @@ async def test_a_request_does_not_wait_for_dead_hosts_one_after_another() -> Non
             host.reachable = False
         for host in cluster.hosts:
             host.cut()
-        # the first host may be connected again before this is looked at
+        # the first host may be connected again already
         await until(lambda: sum(host.lost for host in session.statistics().hosts) == 12)
         with anyio.fail_after(SOON):
             assert (await session.execute(SELECT, (7,), timeout=None)).one().v == 7
@@ -106,7 +106,7 @@ async def test_its_end_tells_what_has_failed_so_far() -> None:
     assert info.value.__cause__ is attempt
 
 
-# -- servers that tell little
+# -- servers without some tables
 
 
 def void(request: FakeRequest) -> Response:
@@ -170,13 +170,13 @@ async def test_schema_agreement_does_not_wait_for_dead_hosts() -> None:
         assert result.schema_agreed is True
 
 
-# -- answers without end
+# -- endless answers
 
 
 @pytest.mark.parametrize("code", [ErrorCode.UNPREPARED, ErrorCode.OVERLOADED])
 @pytest.mark.parametrize("timeout", [None, 5.0])
 async def test_the_same_error_for_ever(code: ErrorCode, timeout: float | None) -> None:
-    """It ends by a number of attempts, with no deadline at all."""
+    """The call ends after a number of attempts, even without a deadline."""
     cluster = FakeCluster(2)
     details = {"statement_id": b"x"} if code is ErrorCode.UNPREPARED else {}
     cluster.answer = lambda request: Error(code, "again", details)
@@ -193,7 +193,7 @@ async def test_empty_pages_without_end_are_bounded_by_the_deadline() -> None:
         with anyio.fail_after(SOON):
             with pytest.raises(cql.CQLError):
                 await session.execute(SELECT, (7,), timeout=0.05)
-            # a stream's timeout is for a page: the reader ends it
+            # a stream's timeout is for a page: the reader ends the stream
             with anyio.move_on_after(0.02):
                 async for _ in session.stream(SELECT, (7,)):
                     pass

@@ -1,4 +1,4 @@
-"""``session.statistics()``: the state of a session at any moment."""
+"""``session.statistics()``: a snapshot of the session's state."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_a_host_that_is_down() -> None:
             cluster.tell_up(dying)
             await until(lambda: stats_of(session, dying).connecting == 1)
             await until(lambda: stats_of(session, dying).connecting == 0)
-            # the news of its being up has set the failures back
+            # the UP event has reset the failures
             assert stats_of(session, dying).failures >= 1, count
             await anyio.sleep(0.01)
         cluster.connect_delay = 0.0

@@ -1,4 +1,4 @@
-"""What the text of a statement says, however it is written."""
+"""What is read from the text of a statement, however it is written."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_what_only_looks_like_use(text: str) -> None:
         ("CREATE TABLE IF NOT EXISTS t (k int PRIMARY KEY)", False),
         ("DROP TABLE IF EXISTS t", False),
         ("SELECT v FROM t", False),
-        # what a string holds may end it: after it, IF counts again
+        # text in a string may look like its end: after it, IF counts again
         ("UPDATE t SET v = 'a''' WHERE k = 1 IF v = 2", True),
         ("UPDATE t SET v = $$a'b$$ WHERE k = 1 IF v = 2", True),
     ],
@@ -214,7 +214,7 @@ def test_what_is_found_is_what_the_tokens_say(start: str, parts: list[str]) -> N
 def test_a_text_takes_a_few_matches_however_long(
     verb: str, literals: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a step of Python for each token."""
+    """The number of steps of Python doesn't grow with the tokens."""
     matches = 0
 
     class Counted:
@@ -232,7 +232,7 @@ def test_a_text_takes_a_few_matches_however_long(
     text = f"{verb} x WHERE k IN ({', '.join(map(str, range(literals)))}) -- {time.time_ns()}"
     for _ in range(3):
         read_statement(text)
-    # for reads and schema changes the first word says all; the result is cached
+    # for reads and schema changes the first word is enough; the result is cached
     assert matches == {"SELECT": 1, "CREATE": 1, "INSERT": 2, "UPDATE": 3}[verb]
 
 
@@ -282,7 +282,7 @@ def test_long_texts_take_time_in_proportion(unit: str) -> None:
         shown(text)
         return time.process_time() - started
 
-    # Quadratic time would be a matter of minutes here, and of 256 times as long.
+    # Quadratic time would take minutes here, and 256 times as long.
     small = max(min(seconds(1_000) for _ in range(3)), 50e-6)
     assert seconds(256_000) < small * 256 * 12
 

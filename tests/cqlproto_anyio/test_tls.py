@@ -1,7 +1,7 @@
-"""TLS: whose certificate is trusted for which node, what a client shows of itself, which versions.
+"""TLS: which certificates are trusted for which node, client certificates, and TLS versions.
 
-Servers of ours on several loopback addresses, each with a certificate of its own; what a real node
-makes of certificates is in tests/cassandra.
+The servers are the tests' own, on several loopback addresses, each with its own certificate;
+tests/cassandra tests certificates with a real node.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ authorityKeyIdentifier = keyid
 
 
 class Authority:
-    """Signs certificates, as a cluster's own authority does."""
+    """Signs certificates, like a cluster's own authority."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -56,7 +56,7 @@ class Authority:
         subprocess.run(words, cwd=self._folder, check=True, capture_output=True)
 
     def issue(self, *names: str, days: int = 2) -> tuple[Path, Path]:
-        """Return the files of a certificate for these names, and of its key."""
+        """Return the files of a certificate for these names and of its key."""
         stem = f"{names[0]}_{days}"
         cert, key = self._folder / f"{stem}.pem", self._folder / f"{stem}.key"
         if not cert.exists():
@@ -104,9 +104,9 @@ class Nodes:
     """Servers with TLS that share their answers.
 
     Attributes:
-        server: answers for all.
-        served: the addresses that took part in a handshake that went well.
-        refusals: what the servers' ends of the others said.
+        server: gives the answers of all nodes.
+        served: the addresses with a successful handshake.
+        refusals: the errors of the other handshakes, on the server's side.
     """
 
     def __init__(self, server: Server, group: anyio.abc.TaskGroup) -> None:
@@ -159,7 +159,7 @@ async def failure(point: str, **arguments: Any) -> cql.ConnectionFailed:
     started = anyio.current_time()
     with pytest.raises(cql.ConnectionFailed) as info:
         await works(point, **arguments)
-    assert anyio.current_time() - started < 1  # it was told, and has not waited for a time limit
+    assert anyio.current_time() - started < 1  # it failed at once, without waiting for a time limit
     return info.value
 
 
@@ -176,7 +176,7 @@ async def test_each_node_has_a_certificate_of_its_own(authority: Authority) -> N
 
 
 async def test_a_node_with_its_neighbours_certificate(authority: Authority) -> None:
-    """It is left alone, and the session lives by the other."""
+    """The node is not used, and the session uses the other one."""
     async with nodes() as cluster:
         good = await cluster.start(authority.server(ONE), ONE)
         bad = await cluster.start(authority.server(ONE), OTHER)
@@ -227,7 +227,7 @@ async def test_an_expired_certificate(authority: Authority) -> None:
 async def test_what_the_system_trusts(
     authority: Authority, stranger: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``tls=True`` is the system's choice of authorities, and checks names."""
+    """``tls=True`` trusts the system's authorities, and checks names."""
     async with nodes() as cluster:
         good = await cluster.start(authority.server(ONE))
         misnamed = await cluster.start(authority.server(OTHER))
@@ -239,7 +239,7 @@ async def test_what_the_system_trusts(
         assert type(await failure(good, tls=True)) is cql.TLSFailed
 
 
-# -- its name
+# -- the node's name
 
 
 async def opened(point: str, context: ssl.SSLContext, server_name: str | None) -> TLSStream:
@@ -253,7 +253,7 @@ async def opened(point: str, context: ssl.SSLContext, server_name: str | None) -
 
 
 async def test_the_server_name_is_what_is_checked(authority: Authority) -> None:
-    """Nodes behind a proxy share an address and differ by the name that they are asked for."""
+    """Nodes behind a proxy share an address and differ by the server name."""
     names: list[str | None] = []
     context = authority.server("node-a.example")
     context.sni_callback = lambda connection, name, _: names.append(name)
@@ -268,7 +268,7 @@ async def test_the_server_name_is_what_is_checked(authority: Authority) -> None:
         assert names == ["node-a.example", "node-b.example", None]
 
 
-# -- what the client shows of itself
+# -- client certificates
 
 
 async def test_client_certificates(authority: Authority, stranger: Authority) -> None:
@@ -282,7 +282,7 @@ async def test_client_certificates(authority: Authority, stranger: Authority) ->
         point = await cluster.start(asking)
         await works(point, tls=known)
         for context in (unknown, anonymous):
-            # with TLS 1.3 the refusal comes when the client's handshake is through
+            # with TLS 1.3 the refusal comes after the client's handshake is complete
             error = await failure(point, tls=context)
             assert error.stage in ("tls", "handshake")
             assert "certificate" in str(error).lower()
@@ -292,7 +292,7 @@ async def test_client_certificates(authority: Authority, stranger: Authority) ->
         assert len(cluster.refusals) == 4
 
 
-# -- contexts of one's own
+# -- the user's own contexts
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -329,7 +329,7 @@ async def test_what_is_old_is_not_spoken_by_default(authority: Authority) -> Non
 
 
 async def test_who_gives_up_verification_has_to_say_so_himself(stranger: Authority) -> None:
-    """The context is used as it is: neither weakened nor mended."""
+    """The context is used as it is: the client changes none of its settings."""
     careless = ssl.create_default_context()
     careless.check_hostname = False
     careless.verify_mode = ssl.CERT_NONE

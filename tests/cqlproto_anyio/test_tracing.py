@@ -1,4 +1,4 @@
-"""Reading traces from a session that says what the test wants; tests/cassandra has real ones."""
+"""Reading traces with a scripted session; tests/cassandra reads real ones."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def test_events_carry_the_time_of_their_id() -> None:
 
 
 async def test_a_server_without_some_columns() -> None:
-    """2.1 has no ``client``; what isn't told is None."""
+    """2.1 has no ``client`` column; the attribute is None."""
     row = session_row(1)
     del row["client"], row["parameters"]
     trace = await fetch(Scripted(row, events=[{"event_id": ID}]))

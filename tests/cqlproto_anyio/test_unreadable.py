@@ -1,4 +1,4 @@
-"""One reply that is too long or malformed: its request fails, and nothing else does."""
+"""A reply that is too long or malformed fails its own request and nothing else."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BIG = "SELECT v FROM ks.big WHERE k = ?"
 
 
 def say(request: FakeRequest, body: bytes, opcode: Opcode = Opcode.RESULT) -> None:
-    """Answer a request by a whole frame that holds these bytes."""
+    """Answer a request with a frame that has this body."""
     connection = request.connection
     connection.core.reply(request.stream_id, Error(ErrorCode.SERVER_ERROR, "never sent"))
     connection.core.data_to_send()
@@ -54,7 +54,7 @@ class Down(cql.Hooks):
 
 
 class Always:
-    """Would send everything again, to the next host."""
+    """Retries every request on the next host."""
 
     def decide(self, error: Exception, **facts: Any) -> cql.Retry:
         return cql.Retry(next_host=True)
@@ -64,7 +64,7 @@ class Always:
 
 
 def with_big_rows(cluster: FakeCluster, size: int = 10 * LIMIT) -> list[FakeRequest]:
-    """Let what is read of ``ks.big`` be too long; the requests for it are returned as they come."""
+    """Make the reply to reads of ``ks.big`` too long; return the list that their requests go to."""
     asked: list[FakeRequest] = []
 
     def answer(request: FakeRequest) -> Response | None:
@@ -122,7 +122,7 @@ async def test_a_reply_that_is_too_long_fails_its_call_alone(
 
 @versions
 async def test_the_call_fails_as_soon_as_the_length_is_known(version: ProtocolVersion) -> None:
-    """The body may take its time; what comes behind it comes then."""
+    """The body may take long; later replies arrive after it."""
     cluster = FakeCluster(1)
     cluster.answer = lambda request: None
     async with session_on(
@@ -139,7 +139,7 @@ async def test_the_call_fails_as_soon_as_the_length_is_known(version: ProtocolVe
             data = write_segments([frame]) if version.has_segments else frame
             half = 140_000
             [host] = cluster.hosts
-            host.pause()  # what answers a heartbeat has to wait for the body
+            host.pause()  # the reply to a heartbeat waits behind the body
             big.connection.send_raw(data[:half])
             await until(lambda: first.done)
             assert isinstance(first.error, cql.ResponseTooLarge)
@@ -176,7 +176,7 @@ async def test_the_outcome_of_a_write_whose_reply_is_too_long_is_not_known() -> 
 
 
 async def test_the_tables_of_a_large_cluster_are_read_by_shorter_pages() -> None:
-    """So is a table of peers each of whose pages would be too long."""
+    """The table of peers is, too, if each of its pages would be too long."""
     cluster = FakeCluster(40)
     limits = Limits(max_response=6000)
     sizes: list[int | None] = []
@@ -312,7 +312,7 @@ async def test_a_statement_is_prepared_elsewhere() -> None:
 
 @pytest.mark.parametrize("kind", ["execute", "batch"])
 async def test_an_outcome_that_cannot_be_read_may_be_that_it_was_applied(kind: str) -> None:
-    """Its columns are there, its row is not."""
+    """The reply has columns but no complete row."""
     cluster = FakeCluster(1)
     head = bytes.fromhex("00000002 00000001 00000001 0002 6b73 0001 74 0009") + b"[applied]"
     body = head + bytes.fromhex("0004 00000001 00000001")
@@ -332,7 +332,7 @@ async def test_an_outcome_that_cannot_be_read_may_be_that_it_was_applied(kind: s
 @pytest.mark.parametrize("body", ["cut", "without columns"])
 @pytest.mark.parametrize("text", [INSERT, LWT, SELECT, "INSERT INTO ks.t (k) VALUES (1)"])
 async def test_rows_that_cannot_be_read_say_whose_they_are(text: str, body: str) -> None:
-    """A write that rows answer has been carried out, for all that is known."""
+    """A write that was answered by rows may have been applied."""
     cluster = FakeCluster(1)
     described = "00000002 00000001 00000001 0002 6b73 0001 74 0001 76 0009 00000001 00000004"
     bare = "00000002 00000004 00000002 00000001 00000004 00000001 00000004 00000001"
@@ -385,7 +385,7 @@ async def test_a_later_page_without_rows_says_whose_it_is(verb: str) -> None:
 
     def answer(request: FakeRequest) -> Response:
         rows = row_v(1)
-        if request.message.parameters.paging_state is not None:  # type: ignore[union-attr]
+        if request.message.parameters.paging_state is not None:  # type: ignore[union-attr]  # it has parameters
             return VOID
         assert rows.metadata is not None
         return Rows.of(rows.metadata, 1, rows.content, paging_state=b"next")
@@ -407,7 +407,7 @@ async def test_a_later_page_without_rows_says_whose_it_is(verb: str) -> None:
 
 
 async def test_the_keyspace_of_a_connection_may_be_answered_so() -> None:
-    """No connection comes of it, and ``connect`` ends."""
+    """The connection is not used, and ``connect`` ends."""
     cluster = FakeCluster(1, keyspaces={"ks": {"class": "SimpleStrategy"}})
     usual = cluster._reply
 

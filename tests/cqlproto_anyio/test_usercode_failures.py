@@ -1,8 +1,9 @@
-"""What code of the user's raises fails the call or the connection attempt that it belongs to.
+"""Exceptions of the user's code fail only the call or connection attempt that ran the code.
 
-The session goes on for everyone else, whatever is raised: exceptions, what ends a program, the
-cancellation of some other task. Each piece of code is broken for a while, on a cluster of two hosts
-of which one is reached by way of it; before and after, calls are served.
+The session keeps working for all other callers, whatever is raised: exceptions, SystemExit,
+KeyboardInterrupt, the cancellation of another task. Each test breaks a piece of user code for a
+while, on a cluster of two hosts of which one is reached through this code; before and after, calls
+are served.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
 
 
 class Odd(BaseException):
-    """Nobody catches it who catches Exception."""
+    """A BaseException that ``except Exception`` doesn't catch."""
 
 
 class Mute(BaseException):
-    """It can't even be told."""
+    """A BaseException whose ``str`` raises."""
 
     def __str__(self) -> str:
         raise Odd("mute")
@@ -76,7 +77,7 @@ class Switch:
 
 
 async def serves(session: cql.Session, hosts: list[FakeHost] | None = None) -> None:
-    """Calls are served, by each of these hosts."""
+    """Check that calls are served, by each of these hosts."""
     if hosts is not None:
         await connected(session, hosts)
     for key in range(10):
@@ -89,7 +90,7 @@ async def survives(
     session: cql.Session,
     kind: type[cql.CQLError] = cql.ConnectionFailed,
 ) -> cql.CQLError:
-    """A host is lost and reached again by way of what raises; return why it could not be."""
+    """Lose a host and reach it again through code that raises; return why it was not reachable."""
     await connected(session, cluster.hosts)
     switch.on = True
     [address] = [each for each in session.statistics().hosts if each.address.startswith("10.0.0.2")]
@@ -111,7 +112,7 @@ async def survives(
     return error
 
 
-# -- what makes connections
+# -- code that makes connections
 
 
 @each_raised
@@ -201,7 +202,7 @@ async def test_a_password_function_at_first(raised: str) -> None:
 
 
 async def test_a_provider_whose_own_task_is_cancelled() -> None:
-    """Its CancelledError is not the session's."""
+    """The provider's CancelledError is not the session's."""
     cluster, cancelled = FakeCluster(2), False
 
     async def password() -> str:
@@ -228,7 +229,7 @@ async def test_a_provider_whose_own_task_is_cancelled() -> None:
 
 @pytest.mark.parametrize("slow", ["connector", "provider"])
 async def test_closing_still_cancels_what_takes_long(slow: str) -> None:
-    """A real cancellation is one: the session ends, and no attempt counts as failed for it."""
+    """A real cancellation ends the session, and no attempt counts as failed because of it."""
     cluster = FakeCluster(2)
     cluster.verify = lambda token: True
     hanging, ended = False, 0
@@ -286,7 +287,7 @@ async def test_translation(raised: str) -> None:
 
 @some_raised
 async def test_a_host_filter(raised: str) -> None:
-    """What it said of a host before holds on."""
+    """The filter's earlier decision about a host is kept."""
     cluster, switch = FakeCluster(2), Switch(raised)
 
     def host_filter(host: cql.Host) -> bool:
@@ -318,7 +319,7 @@ async def test_a_host_filter_that_always_raises() -> None:
 
 
 class Breaking(anyio.abc.ByteStream):
-    """A transport that raises what nobody expects."""
+    """A transport that raises an unexpected exception."""
 
     def __init__(self, stream: anyio.abc.ByteStream, switch: Switch, steps: str) -> None:
         self._stream = stream
@@ -349,7 +350,7 @@ class Breaking(anyio.abc.ByteStream):
 @some_raised
 @pytest.mark.parametrize("steps", ["receive", "send", "send, aclose", "aclose"])
 async def test_a_transport(raised: str, steps: str) -> None:
-    """It costs its own connection, and the attempts to make others in that time."""
+    """It fails its own connection, and attempts to open others while it is broken."""
     cluster, switch = FakeCluster(2), Switch(raised)
 
     async def connector(endpoint: cql.Endpoint) -> anyio.abc.ByteStream:
@@ -376,7 +377,7 @@ async def test_a_transport(raised: str, steps: str) -> None:
 
 @pytest.mark.parametrize("step", ["send", "receive"])
 async def test_a_transport_that_uses_another_session(step: str) -> None:
-    """What that raises isn't taken for the state of this session."""
+    """The other session's errors don't change the state of this session."""
 
     class Other(Breaking):
         async def receive(self, max_bytes: int = 65_536) -> bytes:
@@ -403,7 +404,7 @@ async def test_a_transport_that_uses_another_session(step: str) -> None:
 
 
 async def test_a_transport_that_ends_as_sockets_do() -> None:
-    """An empty read is the end, and not read again and again."""
+    """An empty read ends the connection, and is not repeated."""
     cluster, ends = FakeCluster(1), False
 
     class Plain(Breaking):
@@ -457,7 +458,7 @@ async def test_hooks(raised: str) -> None:
 
 @some_raised
 async def test_a_hook_of_a_request(raised: str) -> None:
-    """It runs in the caller's task: what ends the program does, all else is logged."""
+    """It runs in the caller's task: SystemExit and the like are raised, all else is logged."""
     switch = Switch(raised)
 
     class Broken(cql.Hooks):
@@ -497,7 +498,7 @@ async def test_a_reconnection_policy(raised: str) -> None:
 
 @some_raised
 async def test_a_retry_policy(raised: str) -> None:
-    """It is asked in the caller's task, who sees what it was asked about as well."""
+    """It runs in the caller's task; its exception comes with the failure as context."""
     cluster = FakeCluster(2)
 
     class Policy(cql.DefaultRetry):
@@ -534,7 +535,7 @@ async def test_a_retry_policy_that_decides_nonsense(wrong: Any) -> None:
 @some_raised
 @pytest.mark.parametrize("step", ["tracker", "attempts", "delay", "record", "hash"])
 async def test_a_speculation_policy(raised: str, step: str) -> None:
-    """Calls are answered without its help."""
+    """Calls are answered without speculation."""
     switch = Switch(raised)
     switch.on = True
 
@@ -583,7 +584,7 @@ async def test_a_speculation_policy(raised: str, step: str) -> None:
 
 
 class Number:
-    """A number that can be packed so often; then it raises."""
+    """A number that can be packed some times; then it raises."""
 
     def __init__(self, value: int, raised: str, times: int = 0) -> None:
         self._value = value
@@ -601,7 +602,7 @@ class Number:
 @some_raised
 @pytest.mark.parametrize("verb", ["execute", "stream", "batch"])
 async def test_a_value_that_is_packed_in_the_callers_task(raised: str, verb: str) -> None:
-    """The caller gets what it raises; nothing is sent and nothing left."""
+    """The caller gets the exception; nothing is sent and nothing is left."""
     cluster = FakeCluster(1)
 
     async def call() -> None:
@@ -625,7 +626,7 @@ async def test_a_value_that_is_packed_in_the_callers_task(raised: str, verb: str
 
 @some_raised
 async def test_a_value_that_is_packed_for_a_second_host(raised: str) -> None:
-    """The first attempt is under way, and answered."""
+    """The first attempt goes on, and is answered."""
     cluster = FakeCluster(3)
     script = Script(cluster)
     number = Number(7, raised, 1000)
@@ -657,7 +658,7 @@ async def test_a_value_that_is_packed_for_a_second_host(raised: str) -> None:
 
 @each_raised
 async def test_a_value_that_waits_for_its_turn(raised: str) -> None:
-    """It is packed when another request has been answered, in a task that isn't its caller's."""
+    """The value is packed after another request was answered, in another task than its caller's."""
     async with (
         serving() as server,
         server.session(max_in_flight=1) as session,
@@ -683,7 +684,7 @@ async def test_a_value_that_waits_for_its_turn(raised: str) -> None:
         held.reply(ints(1))
         await until(lambda: ended and first.done and third.done)
         [error] = ended
-        if raised == "generator exit":  # Python closes a coroutine that is thrown one
+        if raised == "generator exit":  # Python closes a coroutine that this is thrown into
             assert type(error) is RuntimeError
             assert type(error.__cause__) is GeneratorExit
         elif raised == "exception":
@@ -696,7 +697,7 @@ async def test_a_value_that_waits_for_its_turn(raised: str) -> None:
 
 
 async def test_a_value_of_a_second_attempt() -> None:
-    """What became of the first attempt is what the caller must know."""
+    """The error describes the first attempt, which may have been applied."""
     cluster = FakeCluster(2)
     Script(cluster, [failure(ErrorCode.OVERLOADED)])
     retry = cql.DefaultRetry(overload_delay=0.001)
@@ -715,7 +716,7 @@ async def test_a_value_of_a_second_attempt() -> None:
 
 
 class Payload(Mapping[str, bytes]):
-    """A payload that can be read so often."""
+    """A payload that can be read some times; then it raises."""
 
     def __init__(self, times: int) -> None:
         self._times = times
@@ -734,7 +735,7 @@ class Payload(Mapping[str, bytes]):
 
 
 async def test_a_payload_that_raises() -> None:
-    """It is read in the caller's task alone."""
+    """It is read in the caller's task only."""
     cluster = FakeCluster(3)
     script = Script(cluster, [Fault("held"), Fault("held")])
     soon = cql.ConstantSpeculation(0.001)
@@ -808,7 +809,7 @@ async def test_a_log_filter_that_raises() -> None:
 
 
 async def test_a_caller_whose_stack_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it could not send any more doesn't silence the connection for the others."""
+    """A flush that fails in a full stack doesn't stop the connection for other callers."""
     async with serving() as server:
         server.answer = echo(server)
         async with server.session() as session:
@@ -898,7 +899,7 @@ except KeyboardInterrupt:
     ],
 )
 def test_an_interrupt_while_the_session_works_is_the_programs(where: str, discovery: bool) -> None:
-    """On trio it is raised wherever Python is at: not in a task of the session's."""
+    """trio raises it wherever Python is executing: not in a task of the session."""
     script = INTERRUPTED.replace("WHERE", repr(where), 1).replace("DISCOVERY", repr(discovery))
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (0, "interrupted [True]\n"), ran.stderr
@@ -949,7 +950,7 @@ print(sorted(told, key=str))
 
 @pytest.mark.parametrize("library", ["asyncio", "uvloop"])
 def test_a_task_that_ends_the_program_harms_no_other(library: str) -> None:
-    """It is run by the very call that parses its reply, and the others' are in the same read."""
+    """The call that parses its reply runs the task; other tasks' replies are in the same read."""
     script = f"import {library} as RUN\n{EXITS}"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (0, "[0, 1, 2, 'exit 7']\n"), ran.stderr

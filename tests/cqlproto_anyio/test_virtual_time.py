@@ -1,4 +1,4 @@
-"""The event loops of tests/support/clock.py: time jumps when nothing is ready, and only then."""
+"""The event loops of tests/support/clock.py: time jumps if nothing is ready, and only then."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_time_stands_still_while_sockets_are_busy() -> None:
                     while left:
                         left -= len(await stream.receive())
             assert anyio.current_time() == started
-            with anyio.move_on_after(60) as scope:  # and goes on when they are silent
+            with anyio.move_on_after(60) as scope:  # time goes on when the sockets are silent
                 await stream.receive()
             assert scope.cancelled_caught
         group.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""Timestamps of the client's on what it writes: one per statement, however often it is sent."""
+"""Client timestamps of writes: one per statement, however often it is sent."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def stamp_of(request: FakeRequest) -> int | None:
 
 
 def stamps(cluster: FakeCluster) -> list[int | None]:
-    """Return the timestamps of the statements since the last time, in order."""
+    """Return the timestamps of the statements since the last call, in order."""
     assert cluster.seen is not None
     seen, cluster.seen = cluster.seen, []
     return [
@@ -79,13 +79,13 @@ async def test_writes_have_one_and_nothing_else_has(version: ProtocolVersion) ->
         await connected(session, cluster.hosts)
         last = 0
         for idempotent in (False, True):
-            for _ in range(2):  # prepared first, then the short way
+            for _ in range(2):  # prepared first, then on the fast path
                 for call in WRITES.values():
                     cluster.seen = []
                     before = time_ns() // 1000
                     await call(session, idempotent=idempotent)
                     found = set(stamps(cluster))
-                    # a host that doesn't know the statement is told, and asked again
+                    # a host that doesn't know the statement is sent PREPARE, and the request again
                     assert None not in found
                     for stamp in sorted(stamp for stamp in found if stamp is not None):
                         assert stamp > last
@@ -143,7 +143,7 @@ async def test_all_attempts_at_an_idempotent_write_have_one(
     policy = cql.DefaultRetry(overload_delay=0.001)
     async with session_on(cluster) as session:
         await connected(session, cluster.hosts)
-        for _ in range(2):  # prepared first, then the short way
+        for _ in range(2):  # prepared first, then on the fast path
             await WRITES[name](session, idempotent=True)
             cluster.seen = []
             script.faults = [TROUBLE[trouble]] * (1 if trouble == "unprepared" else 2)
@@ -160,7 +160,7 @@ async def test_all_attempts_at_an_idempotent_write_have_one(
                 assert stamp is not None
                 assert stamp == first
             for host in cluster.hosts:
-                host.latency = 0  # what was cut comes back at once
+                host.latency = 0  # broken connections are replaced at once
             await connected(session, cluster.hosts)
 
 
@@ -187,11 +187,11 @@ async def test_speculative_attempts_have_one(name: str) -> None:
         await idle(session)
 
 
-# -- what is conditional comes after what was written before
+# -- conditional statements wait for earlier writes' timestamps
 
 
 class Clock:
-    """``time_ns``, as the test says."""
+    """A ``time_ns`` that the test sets."""
 
     def __init__(self, now: int) -> None:
         self.now = now
@@ -223,7 +223,7 @@ async def test_a_conditional_statement_waits_for_the_next_millisecond() -> None:
             clock.now = SECOND + 1_000_000
             await until(lambda: call.done)
             assert call.result.applied
-            # now there is nothing to wait for
+            # now the clock has passed the write
             with anyio.fail_after(5):
                 await session.execute(LWT, (1, 2))
                 await session.batch([(LWT, (1, 2))], kind="unlogged")
@@ -231,7 +231,7 @@ async def test_a_conditional_statement_waits_for_the_next_millisecond() -> None:
 
 
 class Drift(cql.Hooks):
-    """Notes what is told of the clock."""
+    """Records what the hook is called with."""
 
     def __init__(self) -> None:
         self.told: list[cql.ClockRecord] = []
@@ -245,7 +245,7 @@ def warnings_of(log: pytest.LogCaptureFixture) -> int:
 
 
 async def test_a_clock_that_was_ahead_for_one_write(caplog: pytest.LogCaptureFixture) -> None:
-    """It is told; nodes make the timestamps; nothing is silently lost to that one write."""
+    """The hook is called; nodes make the timestamps; no write is silently lost to that one."""
     cluster = FakeCluster(1)
     script = Script(cluster)
     hooks = Drift()
@@ -277,12 +277,12 @@ async def test_a_clock_that_was_ahead_for_one_write(caplog: pytest.LogCaptureFix
             assert 3590 < record.drift < 3600
             assert record.stamping is False
             assert warnings_of(caplog) == 1
-            # another session knows nothing of it
+            # other sessions are not affected
             another = FakeCluster(1)
             Script(another)
             async with session_on(another) as other:
                 assert (await other.execute(LWT, (1, 2))).applied
-            # and in the end all is as before
+            # in the end the session works as before
             clock.now = SECOND + 3601 * 10**9
             cluster.seen = []
             await session.execute(INSERT, (1, 2))
@@ -316,7 +316,7 @@ async def test_after_a_small_step_back_timestamps_go_on_and_conditions_wait(
             assert len(found) == 8
             assert [record.stamping for record in hooks.told] == [True]
             assert warnings_of(caplog) == 1
-            with pytest.raises(cql.ClockDrifted):  # it would be late
+            with pytest.raises(cql.ClockDrifted):  # the wait would exceed the deadline
                 await session.execute(LWT, (1, 2), timeout=0.01)
             before = len(script.attempts)
             waiting = start(group, lambda: session.execute(LWT, (1, 2)))
@@ -329,7 +329,7 @@ async def test_after_a_small_step_back_timestamps_go_on_and_conditions_wait(
 
 @pytest.mark.parametrize("name", WRITES)
 async def test_a_write_that_is_sent_again_keeps_its_timestamp(name: str) -> None:
-    """Whatever the clock does in between."""
+    """The clock changes in between."""
     cluster = FakeCluster(3)
     script = Script(cluster)
     with pytest.MonkeyPatch.context() as patch:

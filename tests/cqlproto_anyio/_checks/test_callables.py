@@ -19,7 +19,7 @@ def test_failures_are_logged_at_growing_distances(caplog: pytest.LogCaptureFixtu
     report = Report("the policy")
     for _ in range(20):
         report(LookupError("as told"))
-    assert [record.args and record.args[-1] for record in caplog.records] == [1, 2, 4, 8, 16]  # type: ignore[index]
+    assert [record.args and record.args[-1] for record in caplog.records] == [1, 2, 4, 8, 16]  # type: ignore[index]  # args is a tuple
     assert all(record.name == "cqlproto_anyio" for record in caplog.records)
     assert "LookupError: as told" in caplog.text
 
@@ -88,4 +88,4 @@ async def test_a_cancellation_is_told_by_the_scope() -> None:
             kept = exc
             raise
     assert seen == [True, True, False]
-    assert not backend.is_cancellation(kept)  # raised once more by who has kept it
+    assert not backend.is_cancellation(kept)  # somebody keeps the exception and raises it again

@@ -144,7 +144,7 @@ class FaultyText(str):
     def upper(self) -> str:
         raise RuntimeError("not now")
 
-    encode = upper  # type: ignore[assignment]
+    encode = upper  # type: ignore[assignment]  # raises like upper
 
 
 def test_what_raises_when_it_is_converted_is_refused_or_read_as_what_it_is() -> None:

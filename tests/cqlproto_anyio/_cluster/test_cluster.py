@@ -1,4 +1,4 @@
-"""A session on a changing cluster: hosts are dead, die, join, leave, change address, come back."""
+"""A session on a changing cluster: hosts die, come back, join, leave and change address."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_addresses_are_translated() -> None:
         await connected(session, cluster.hosts)
         addresses = {each.address for each in session.statistics().hosts}
         assert addresses == {str(host.endpoint) for host in cluster.hosts}
-        # events name what the nodes know of each other
+        # events have the nodes' own addresses
         lost = cluster.hosts[2]
         lost.kill()
         await until(lambda: session.statistics().connections == 2)
@@ -159,11 +159,11 @@ async def test_requests_on_a_host_that_leaves_are_finished() -> None:
             await until(lambda: cluster.waiting)
             await turns(50)
             held = len(cluster.waiting)
-            cluster.hosts.remove(leaving)  # it is decommissioned, and stops when it is idle
+            cluster.hosts.remove(leaving)  # the node is decommissioned, and stops when it is idle
             cluster.moved()
             cluster.tell_topology("REMOVED_NODE", leaving)
             await until(lambda: not knows(session, leaving))
-            # nothing new goes there, and what is there isn't disturbed
+            # no new requests go there, and those under way are not disturbed
             for _ in range(30):
                 await session.execute("INSERT")
             assert len(cluster.waiting) == held
@@ -176,7 +176,7 @@ async def test_requests_on_a_host_that_leaves_are_finished() -> None:
 
 
 async def test_a_host_that_moves_keeps_serving() -> None:
-    """Its id stays and its address changes, as when a container is started again."""
+    """The host keeps its id and gets a new address, as when a container is started again."""
     cluster = FakeCluster(3)
     async with session_on(cluster) as session:
         await connected(session, cluster.hosts)
@@ -200,7 +200,7 @@ async def test_a_host_that_moves_keeps_serving() -> None:
             for request in cluster.waiting:
                 request.reply(VOID)
         assert not [call.error for call in calls if call.error is not None]
-        # the old connection goes when it is idle, the new one stays
+        # the old connection is closed when it is idle, the new one stays
         await until(lambda: len(cluster.connections) == 4)  # and the control connection
         assert old not in {each.address for each in session.statistics().hosts}
         before = moved.served
@@ -227,7 +227,7 @@ async def test_tokens_that_move_change_the_replicas() -> None:
         before = other.served
         for key in range(40):
             await session.execute(SELECT, (key,))
-        assert other.served == before  # whose range is empty, but for a few tokens
+        assert other.served == before  # the other host's range is empty, but for a few tokens
 
 
 # -- hosts die, and come back
@@ -281,7 +281,7 @@ async def test_up_may_come_before_cql_is_served(monkeypatch: pytest.MonkeyPatch)
         await until(lambda: dying.attempts > attempts)
         await until(lambda: not stats_of(session, dying).connecting)
         dying.revive()
-        await connected(session, cluster.hosts)  # before long: no wait is long after UP
+        await connected(session, cluster.hosts)  # soon: waits are short after UP
 
 
 async def test_down_of_a_host_that_works_is_no_news() -> None:
@@ -310,7 +310,7 @@ async def test_a_dead_control_connection_is_moved_elsewhere() -> None:
         await connected(session, cluster.hosts[1:])
 
 
-# -- nobody is left
+# -- no host is left
 
 
 async def test_everything_is_down() -> None:
@@ -336,7 +336,7 @@ async def test_everything_is_down() -> None:
         cluster.hosts[1].revive()
         cluster.hosts[0].revive()
         cluster.hosts[2].revive()
-        # a request that needs a host has it tried, whatever the back-off
+        # a request that needs a host starts an attempt, whatever the back-off
 
         async def insist() -> None:
             while True:
@@ -350,7 +350,7 @@ async def test_everything_is_down() -> None:
 
 
 async def test_requests_that_fail_make_no_storm() -> None:
-    """Requests in a row without hosts cause at most one attempt at a time per host."""
+    """A series of requests without hosts causes at most one attempt at a time per host."""
     cluster = FakeCluster(4)
     # without discovery, so that no control connection looks for hosts as well
     async with session_on(cluster, reconnection=NEVER, discovery=False) as session:
@@ -378,7 +378,7 @@ async def test_requests_that_fail_make_no_storm() -> None:
         took = anyio.current_time() - began
         assert failed > 50
         for host, count in zip(cluster.hosts, before, strict=True):
-            # no nearer to one another than three quarters of 0.25 s
+            # at least three quarters of 0.25 s apart
             assert 2 <= host.attempts - count <= took / 0.1875 + 1
 
 
@@ -410,11 +410,11 @@ async def test_what_is_lost_with_requests_under_way() -> None:
         cluster.answer = answer
         with pytest.raises(cql.ConnectionLost) as lost:
             await session.execute(INSERT, (1, 1))
-        assert lost.value.maybe_applied  # so it went to one host only
+        assert lost.value.maybe_applied  # so the request went to one host only
         assert sum(host.alive for host in cluster.hosts) == 2
 
 
-# -- the end
+# -- closing
 
 
 @pytest.mark.parametrize("mood", ["idle", "busy", "dead", "silent", "vanished", "opening"])

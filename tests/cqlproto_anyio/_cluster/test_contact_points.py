@@ -39,7 +39,7 @@ async def test_a_name_stands_for_all_its_addresses() -> None:
                 cql.Endpoint(four.address),
             )
             assert fixture.opened == [*control.contact_endpoints[:2]]
-            # whatever node is asked, a host bears the name that its certificate is for
+            # whichever node is asked, a host has the name that its certificate is for
             found = [control.topology.hosts[host.host_id].endpoint for host in cluster.hosts]
             assert found == [*control.contact_endpoints]
             fixture.owner.preferred = found
@@ -59,7 +59,7 @@ async def test_names_are_resolved_anew() -> None:
             one.kill()
             await until(lambda: fixture.owner.all("connected")[1:])
             assert fixture.control.endpoint == cql.Endpoint(two.address, 9042, "db")
-            # what is not known any more is what it was
+            # names that can't be resolved any more keep their addresses
             names["db"] = socket.gaierror(-3, "Temporary failure in name resolution")
             two.cut()
             await until(lambda: fixture.owner.all("connected")[2:])
@@ -132,7 +132,7 @@ async def test_addresses_are_translated() -> None:
         assert fixture.owner.all("down") == [cql.Endpoint("proxy2", 9999)]
 
 
-# -- what connect() is given
+# -- the argument of connect()
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_what_is_no_contact_point(hosts: Any, match: str) -> None:
 
 
 async def test_contact_points_are_translated() -> None:
-    """Contact points are translated as they were named, and each address of a name."""
+    """Both contact points as the user named them and the addresses of a name are translated."""
     asked: list[cql.Endpoint] = []
     with resolving() as names:
         cluster = FakeCluster(3)
@@ -232,7 +232,7 @@ NOWHERE = [cql.Endpoint(5), cql.Endpoint("a", "9042"), cql.Endpoint("a", 0), cql
 async def test_a_contact_point_that_can_not_be_translated(
     wrong: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A contact point is used as it was named when its translation fails."""
+    """A contact point whose translation fails is used as the user named it."""
     cluster = FakeCluster(1)
 
     def translate(endpoint: cql.Endpoint) -> Any:
@@ -260,7 +260,7 @@ async def test_a_name_that_is_not_resolved_holds_up_no_other(
             async with controlling(cluster, points, resolves=True) as fixture:
                 assert fixture.here is cluster.hosts[0]
                 assert len(fixture.opened) == 1
-        # it is waited for if the others don't work
+        # it is used if the others don't work
         cluster.hosts[0].kill()
         async with controlling(
             cluster, points, resolves=True, begin=False, connect_timeout=0.1

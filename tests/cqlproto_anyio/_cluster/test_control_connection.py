@@ -106,7 +106,7 @@ ODD: dict[str, Callable[[FakeRequest], Response]] = {
 async def test_what_a_node_does_not_tell_is_unknown(
     table: str, answer: Callable[[FakeRequest], Response], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The contact point is used; tables are read once they can be; another node is preferred."""
+    """The contact point is used; tables are read as soon as possible; another node is preferred."""
     cluster = FakeCluster(2)
     one, two = cluster.hosts
 
@@ -114,7 +114,7 @@ async def test_what_a_node_does_not_tell_is_unknown(
         return answer(request) if request.host is one else cluster.system_answer(request)
 
     cluster.answers[table] = first_only
-    told_nothing = answer is nothing and table != LOCAL  # which may be so
+    told_nothing = answer is nothing and table != LOCAL  # an empty answer is allowed
     async with controlling(cluster, [one.endpoint]) as fixture:
         assert str(one.endpoint) in fixture.names()
         assert fixture.here is one
@@ -136,7 +136,7 @@ async def test_what_a_node_does_not_tell_is_unknown(
     if not told_nothing:
         cluster.answers[table] = first_only
         async with controlling(cluster) as fixture:
-            # rows that tell of nothing are an answer
+            # empty rows are an answer
             odd_rows = answer is ODD["other columns"] and table != LOCAL
             assert fixture.here is (one if odd_rows else two)
             await until(lambda: len(cluster.connections) == 1)
@@ -167,7 +167,7 @@ async def test_a_table_that_is_never_answered_is_unknown(table: str) -> None:
 
 @pytest.mark.parametrize("column", ["host_id", "data_center", "rack"])
 async def test_a_node_that_does_not_know_itself(column: str) -> None:
-    """Another node is preferred to it; it is used if there is no other."""
+    """Another node is preferred; this one is used if there is no other."""
     cluster = FakeCluster(2)
     one, two = cluster.hosts
     one.tell(**{column: None})
@@ -194,7 +194,7 @@ async def test_what_was_told_once_must_be_told_again() -> None:
         await until(lambda: fixture.owner.all("lost"))
         assert "not for you" in str(fixture.owner.all("lost")[0])
         await until(lambda: fixture.owner.all("connected")[1:])
-        # nobody tells it any more; what was known is not forgotten
+        # no node reports it any more; the client keeps what it knew
         assert len(fixture.control.topology.hosts) == 2
 
 
@@ -211,7 +211,7 @@ async def test_events_that_are_not_told(how: str, caplog: pytest.LogCaptureFixtu
             request.connection.cut()
         return {"refused": refused(request), "void": VOID}.get(how)
 
-    cluster._reply = reply  # type: ignore[method-assign]
+    cluster._reply = reply  # type: ignore[method-assign]  # the test replaces the method
     async with controlling(cluster, control_timeout=0.05, refresh_interval=0.05) as fixture:
         assert len(fixture.control.topology.hosts) == 2
         said = "sends no events" if how in ("refused", "silent") else "asked for events"
@@ -231,13 +231,13 @@ async def test_a_node_that_breaks_off_when_it_is_asked() -> None:
             return None
         return usual(request)
 
-    cluster._reply = reply  # type: ignore[method-assign]
+    cluster._reply = reply  # type: ignore[method-assign]  # the test replaces the method
     async with controlling(cluster, refresh_interval=0.05) as fixture:
         assert fixture.names() == {str(cluster.hosts[0])}
         assert fixture.owner.all("lost") == []
-        # it is asked again now and then
+        # the node is asked again from time to time
         await until(lambda: len(fixture.owner.all("connected")) == 2)
-        cluster._reply = usual  # type: ignore[method-assign]
+        cluster._reply = usual  # type: ignore[method-assign]  # the test replaces the method
         await until(lambda: len(fixture.control.topology.hosts) == 2)
 
 
@@ -340,7 +340,7 @@ async def test_pages_without_end_are_bounded(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Limits on rows and bytes, and an empty page that leads to itself."""
+    """Rows and bytes are limited, and an empty page that leads to itself ends the read."""
     monkeypatch.setattr(systemtables, "MAX_ROWS", 100)
     monkeypatch.setattr(systemtables, "MAX_BYTES", 8000)
     cluster = FakeCluster(1)
@@ -511,7 +511,7 @@ async def test_what_happens_while_it_begins_is_not_missed() -> None:
 
     def slow(request: FakeRequest) -> Response:
         reply = cluster.system_answer(request)
-        if not joined:  # after the reading, before the reading arrives
+        if not joined:  # after the query was sent, before its reply arrives
             joined.append(cluster.add())
             cluster.tell_topology("NEW_NODE", joined[0])
         return reply

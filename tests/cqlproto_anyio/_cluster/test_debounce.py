@@ -46,7 +46,7 @@ def test_at_the_latest_when_it_is_asked_for_by_then() -> None:
 
 @given(st.lists(st.integers(0, 800), min_size=1, max_size=60))
 def test_each_ask_is_followed_by_doing_it_in_time(moments: list[int]) -> None:
-    """Check it ten times a second, with requests at some times, in hundredths of a second."""
+    """The timer is checked ten times a second; requests come at some hundredths of a second."""
     asked = sorted(moments)
     debounce = Debounce(100, 500)
     waiting: list[int] = []

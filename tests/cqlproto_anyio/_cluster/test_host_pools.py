@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class FakePool:
-    """What these pools ask of a pool."""
+    """The part of a pool that HostPools uses."""
 
     def __init__(self, host: Host) -> None:
         self.host = host

@@ -28,12 +28,12 @@ class Found:
 
 
 class Nodes:
-    """Nodes whose names begin with what they do.
+    """Nodes whose names begin with their behaviour.
 
     Attributes:
-        began: those that were tried, in order.
-        found: what the attempts gave.
-        under_way: how many attempts are.
+        began: the nodes that were tried, in order.
+        found: the outcomes of the attempts.
+        under_way: the number of attempts under way.
     """
 
     def __init__(self, at_once: int = 99) -> None:

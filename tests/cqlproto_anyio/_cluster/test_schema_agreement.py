@@ -19,7 +19,7 @@ pytestmark = pytest.mark.uvloop
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read the versions often."""
+    """Shorten the pause between two reads of the versions."""
     monkeypatch.setattr(agreement, "FIRST_PAUSE", 0.005)
     monkeypatch.setattr(agreement, "LONGEST_PAUSE", 0.01)
 

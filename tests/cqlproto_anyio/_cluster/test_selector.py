@@ -186,7 +186,7 @@ WAYS: dict[str, Callable[[cql.Session], Awaitable[object]]] = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("count", [2, 4])
 async def test_all_kinds_of_requests_are_spread_evenly(way: str, count: int) -> None:
-    """Each request takes one turn: with two hosts, two turns would always choose the same one."""
+    """Each request takes one turn: with two, the same of two hosts would serve all requests."""
     cluster = FakeCluster(count, keyspaces=simple(count))
     counted = Counted(cluster)
     async with session_on(cluster) as session:
@@ -236,7 +236,7 @@ async def test_a_host_that_does_not_answer_is_left_alone_after_a_few(factor: int
                 await turns(12)
             await until(lambda: sum(not call.done for call in calls) == len(cluster.waiting))
             assert 1 <= len(cluster.waiting) <= 3
-            # given up, they count as well
+            # abandoned requests count as well
             for call in calls:
                 call.scope.cancel()
         held = len(cluster.waiting)
@@ -263,7 +263,7 @@ async def test_conditional_statements_go_to_the_first_replica() -> None:
 
 
 async def test_conditional_statements_go_to_the_first_although_all_hosts_have_all() -> None:
-    """Lightweight transactions use the token where other statements need none, in any rack."""
+    """A lightweight transaction uses the token even where other statements don't, in any rack."""
     cluster = FakeCluster(3, keyspaces=simple(3), racks=("a", "b"))
     topology = topology_of(cluster)
     counted = Counted(cluster)
@@ -313,9 +313,9 @@ async def test_a_first_replica_that_is_silent_is_passed_over() -> None:
         assert {request.host for request in cluster.waiting} == {first}
         await until(lambda: stats_of(session, first).orphans == choosing._MAX_ORPHANS)
         for _ in range(5):
-            await session.execute(LWT, (key, 1))  # by the second
+            await session.execute(LWT, (key, 1))  # served by the second replica
         assert len(cluster.waiting) == choosing._MAX_ORPHANS
-        # it answers after all, and is preferred again
+        # the first replica answers again, and is preferred again
         for request in cluster.waiting:
             request.reply(VOID)
         await until(lambda: not stats_of(session, first).orphans)
@@ -341,7 +341,7 @@ async def test_a_dead_first_replica_hands_over_to_the_second() -> None:
         assert third not in counted.by_key[key]
 
 
-# -- what is tried next
+# -- retries
 
 
 async def test_retries_go_to_the_other_replicas_first() -> None:

@@ -1,4 +1,4 @@
-"""Reading the system tables of one node: first pages together, and no request is left behind."""
+"""Reading the system tables of one node: first pages concurrently; every request is cleaned up."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def reader(local: dict[str, Any]) -> HostReader:
 
 
 def later(cluster: FakeCluster) -> None:
-    """Let the test answer each query."""
+    """Hold each query until the test answers it."""
     for table in (LOCAL, PEERS_V2, PEERS, KEYSPACES):
         cluster.answers[table] = lambda request: None
 
@@ -144,7 +144,7 @@ async def test_a_refusal_ends_it_all(table: str) -> None:
                 request.reply(cluster.system_answer(request))
         if table == PEERS_V2:
             await turns()
-            assert not outcome.done  # the first of them is not answered yet
+            assert not outcome.done  # its first query is not answered yet
             cluster.waiting[0].reply(cluster.system_answer(cluster.waiting[0]))
         await until(lambda: outcome.done)
         assert type(outcome.error) is cql.Unauthorized

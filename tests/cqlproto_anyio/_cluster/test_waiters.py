@@ -1,4 +1,4 @@
-"""Requests that wait for a connection: what they wait for, and the errors they get."""
+"""Requests that wait for a connection: which attempts they start, and the errors they get."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ async def test_all_that_wait_learn_that_nothing_is_left() -> None:
         for call in calls:
             assert type(call.error) is cql.NoHostAvailable
             assert len(call.error.attempts) == 9
-        assert len({id(call.error) for call in calls}) == 50  # an error of its own for each
+        assert len({id(call.error) for call in calls}) == 50  # none is shared
         assert all(host.attempts == 2 for host in cluster.hosts)
 
 
 async def test_the_host_that_is_waited_for_leaves() -> None:
-    """When the host that is being connected to is removed, others are tried for the requests."""
+    """If the host under connection is removed, other hosts are tried for the requests."""
     cluster = FakeCluster(2)
     staying, leaving = cluster.hosts
     async with session_on(

@@ -1,6 +1,6 @@
-"""Tasks on asyncio that a connection runs in its own callback.
+"""asyncio: sockets that push, and the tasks that their callbacks run.
 
-Everything else about such connections is shown by the other tests, which run on them too.
+All other behaviour of such connections is tested by the rest of the suite, which uses them too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio", UVLOOP, FUTURE
 
 SELECT = "SELECT v FROM t WHERE k = ?"
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("NAME", default="nobody")
-ALONE = cql.Config(discovery=False)  # the server is no cluster
+ALONE = cql.Config(discovery=False)  # the server is not a cluster
 
 
 def connection(session: cql.Session) -> Any:
@@ -107,7 +107,7 @@ async def test_a_task_may_close_the_session_in_the_middle_of_a_read() -> None:
             tasks += [asyncio.create_task(read(session, number)) for number in range(1, 30)]
             asked = await server.take_all(30)
             core = asked[0].peer.core
-            for request in asked:  # all replies in one piece
+            for request in asked:  # all replies in one read
                 core.reply(request.stream_id, ints(request.number))
             asked[0].peer.flush()
             results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -214,7 +214,7 @@ class Told(Receiver):
 
 
 async def pair() -> tuple[SocketStream, anyio.abc.SocketStream]:
-    """Return one of our streams, and an anyio stream as its other end."""
+    """Return a client's stream, and an anyio stream as its other end."""
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     (only,) = listener.listeners
     assert isinstance(only, anyio.abc.SocketListener)
@@ -354,7 +354,7 @@ async def test_no_descriptor_is_left(session: cql.Session) -> None:
             assert await read(other, 1) == 1
 
     before = open_sockets()
-    for turns in range(30):  # connecting, sending, closing: cancelled at any of it
+    for turns in range(30):  # cancelled at any turn: connecting, sending, closing
         task = asyncio.create_task(use())
         for _ in range(turns):
             await asyncio.sleep(0)

@@ -1,6 +1,6 @@
-"""How tasks wait on asyncio: by a contract that is tried at import, or by futures.
+"""How tasks wait on asyncio: in waiters whose contract is checked at import, or in futures.
 
-The client's tests that are marked ``futures`` show that both ways do the same.
+The client's tests marked ``futures`` run with both.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def test_where_no_thread_can_be_started_futures_are_used(monkeypatch: pytest.Mon
 
 @types.coroutine
 def only_futures(coroutine: Any) -> Generator[Any, Any, Any]:
-    """Drive a coroutine like a task that awaits futures only."""
+    """Drive a coroutine as a task that awaits futures only."""
     try:
         yielded = coroutine.send(None)
         if not isinstance(yielded, asyncio.Future):
@@ -69,7 +69,7 @@ def only_futures(coroutine: Any) -> Generator[Any, Any, Any]:
 
 @types.coroutine
 def replaced(coroutine: Any, like: Callable[[Any], object]) -> Generator[Any, Any, Any]:
-    """Drive a coroutine like a task that gets other objects than the waiters it yields."""
+    """Drive a coroutine as a task that gets other objects than the waiters it yields."""
     try:
         yielded = coroutine.send(None)
         while True:
@@ -105,7 +105,7 @@ class WithoutLoop(Proxy):
 
 class WithoutContext(Proxy):
     def add_done_callback(self, function: Callable[[Any], None], *, context: object) -> None:
-        self._waiter.add_done_callback(lambda *_: None, context=context)  # type: ignore[arg-type]
+        self._waiter.add_done_callback(lambda *_: None, context=context)  # type: ignore[arg-type]  # any callback will do
 
 
 OTHERS: dict[str, Callable[..., Any]] = {

@@ -1,4 +1,4 @@
-"""A program imports only the half of the client that its event loop needs."""
+"""A program imports only the half of the client for its event loop."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ OF_TRIO = {"cqlproto_anyio._eventloop._trio", "trio"}
 
 
 async def imported(loop: str, *before: str) -> set[str]:
-    """Return the modules that the program has imported when it ends.
+    """Return the modules that the program has imported by its end.
 
     Arguments:
-        loop: what runs it, ``asyncio`` or ``trio``.
-        before: what it imports first.
+        loop: the event loop, ``asyncio`` or ``trio``.
+        before: modules to import first.
     """
     async with serving() as server:
         server.answer = echo(server)

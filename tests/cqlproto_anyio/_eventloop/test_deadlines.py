@@ -47,7 +47,7 @@ class Thing:
 
 pytestmark = pytest.mark.uvloop
 
-# Few values, so that many share one, and many that nobody shares; whole numbers, so that sums are
+# Few values, so that many deadlines share a timeout and many don't; whole numbers, so that sums are
 # exact.
 timeouts = st.one_of(
     st.none(),
@@ -60,7 +60,7 @@ timeouts = st.one_of(
 class Model(RuleBasedStateMachine):
     @initialize(many=st.integers(1, 4), size=st.integers(1, 5))
     def begin(self, many: int, size: int) -> None:
-        """Let few timeouts have dicts, and make slices short."""
+        """Allow few timeouts to have dicts, and make slices short."""
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(deadlines, "_MANY", many)
         self.patch.setattr(deadlines, "SLICE", size)
@@ -102,7 +102,7 @@ class Model(RuleBasedStateMachine):
     def remove(self, data: st.DataObject) -> None:
         thing = self.alive.pop(data.draw(st.integers(0, len(self.alive) - 1)))
         self.deadlines.remove(thing)
-        self.deadlines.remove(thing)  # a second time does nothing
+        self.deadlines.remove(thing)  # removing it a second time does nothing
         self.gone.append(thing)
 
     @rule(later=st.sampled_from([0.0, 1.0, 2.0, 5.0, 150.0]))
@@ -165,11 +165,11 @@ def test_what_expires_may_add_and_remove_others() -> None:
     assert (len(deadlines), deadlines.next) == (0, math.inf)
 
 
-# -- work
+# -- cost
 
 
 def spent(function: Callable[[], object]) -> int:
-    """Counts the executed lines of the module ``deadlines``."""
+    """Return how many lines of the module ``deadlines`` the function executes."""
     count = 0
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -267,7 +267,7 @@ def test_what_leaves_between_two_slices_does_not_expire() -> None:
 
 
 async def test_requests_that_time_out_together_do_not_keep_others_waiting() -> None:
-    """Other tasks run after each slice."""
+    """Other tasks run between the slices."""
     cluster = FakeCluster(1)
     cluster.answer = lambda request: None
     finished = 0

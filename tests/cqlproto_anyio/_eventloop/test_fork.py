@@ -1,6 +1,6 @@
-"""Forks: the child's copy of a session refuses to be used, the parent's keeps working.
+"""Forks: the child's copy of a session refuses to be used, the parent's session keeps working.
 
-Each test forks in a fresh interpreter: this one has threads, perhaps, which don't survive a fork.
+Each test forks in a fresh interpreter: this one may have threads, which don't survive a fork.
 """
 
 from __future__ import annotations

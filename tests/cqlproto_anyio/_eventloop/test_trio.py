@@ -1,4 +1,4 @@
-"""How tasks wait on trio: by its run loop's message, or by its function if that changed."""
+"""How tasks wait on trio: by the message of its run loop, or by its function if that differs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Attempts at one host after another: never twice what may have been applied, and truthful of it.
+"""Attempts at one host after another: no unsafe repetition, and correct errors.
 
-The property at the top is what a client is for. What becomes of each attempt is drawn; the hosts
-count what they have applied, and what the client says is compared with that. The timeouts are long
-unless a reply is dropped: no outcome rests on how busy the machine is.
+The property at the top draws the outcome of each attempt. The hosts count what they have applied,
+and the test compares the count with the call's result or error. Timeouts are long unless a reply is
+dropped, so that no outcome depends on the machine's load.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 COUNTER = "UPDATE ks.c SET v = v + ? WHERE k = ?"
 QUICK = cql.DefaultRetry(overload_delay=0.001, schema_delay=0.001)
-LONG = 30.0  # seconds; nothing takes so long
+LONG = 30.0  # seconds; longer than any call takes
 SHORT = 0.02  # for a reply that never comes
 
 
 class Greedy(NamedTuple):
-    """Would repeat anything, however unsafe it is."""
+    """Repeats every request, however unsafe."""
 
     next_host: bool
     delay: float = 0.0
@@ -60,12 +60,12 @@ class Greedy(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """A statement as a user would send it.
+    """A kind of statement.
 
     Attributes:
         call: sends it.
-        repeatable: whether it may be carried out twice.
-        reads: whether it changes nothing.
+        repeatable: whether executing it twice is safe.
+        reads: whether it only reads.
     """
 
     call: Callable[..., Awaitable[Any]]
@@ -120,7 +120,7 @@ FAULTS = st.one_of(
 
 
 def consistent(kind: Kind, name: str, faults: list[Fault]) -> list[Fault]:
-    """Too few replicas for a single partition: that is found out before anything is written."""
+    """A single partition: UNAVAILABLE is found out before any write."""
     one_partition = "batch" not in name and "lwt" not in name
     return [
         fault._replace(applied=False)
@@ -140,14 +140,14 @@ POLICIES = [
 
 
 def attempts_of(error: CQLError) -> list[CQLError]:
-    """Return what each attempt has failed with, the last one included."""
+    """Return the failure of each attempt, the last one included."""
     attempts = list(error.attempts) or [error]
     assert all(isinstance(each, cql.CQLError) for each in attempts)
     return cast("list[CQLError]", attempts)
 
 
 def judge(kind: Kind, script: Script, error: BaseException | None) -> None:
-    """Compare what a call said with what the hosts have done."""
+    """Compare the call's outcome with what the hosts have applied."""
     met = [(host, fault) for host, fault in script.attempts if fault.way != "unprepared"]
     if not kind.repeatable:
         assert script.applied <= 1
@@ -166,14 +166,14 @@ def judge(kind: Kind, script: Script, error: BaseException | None) -> None:
     failed = [(host, fault) for host, fault in met if fault != SUCCESS]
     told = [each for each in told if not isinstance(each, cql.Unprepared)]
     if len(told) > len(failed) and isinstance(told[-1], cql.RequestTimeout):
-        told.pop()  # on a busy machine the time may be over before a request is read, or its reply
+        told.pop()  # a busy machine: the deadline passed before a host read the request
     elif all(fault.proved for _, fault in met):
         assert not error.maybe_applied
     assert [each.host for each in told] == [str(host) for host, _ in failed]
     for each, (_, fault) in zip(told, failed, strict=True):
         if fault.way == "drop":
             assert isinstance(each, cql.RequestTimeout)
-        elif isinstance(each, cql.RequestTimeout):  # likewise, before what came was noticed
+        elif isinstance(each, cql.RequestTimeout):  # before the client saw the failure
             assert each is told[-1]
             assert each.timeout == SHORT
         elif fault.way == "error":
@@ -186,7 +186,7 @@ def judge(kind: Kind, script: Script, error: BaseException | None) -> None:
     if isinstance(error, cql.NoHostAvailable):
         assert all(isinstance(each, cql.ConnectionFailed) for each in told)
         assert all(str(each) in str(error) for each in told)
-    elif not isinstance(error, cql.RequestTimeout):  # which may have waited for a connection
+    elif not isinstance(error, cql.RequestTimeout):  # it may have waited to connect
         assert error.host == attempts_of(error)[-1].host
 
 
@@ -224,7 +224,7 @@ async def test_nothing_is_applied_twice(
 
 @pytest.mark.parametrize("name", ["select", "plain select", "insert", "batch", "lwt"])
 async def test_each_host_once_and_then_no_more(name: str) -> None:
-    """Refusals go on to the next host, until there is none: then they are told of, all of them."""
+    """A refused request goes to each host once; the error lists all refusals."""
     cluster = FakeCluster(4)
     script = Script(cluster, [failure(ErrorCode.IS_BOOTSTRAPPING)] * 9)
     async with session_on(cluster) as session:
@@ -290,7 +290,7 @@ async def test_the_same_host_is_gone_and_the_next_is_asked() -> None:
 
 @pytest.mark.parametrize("way", ["cut", "close", "half"])
 async def test_every_host_breaks(way: str) -> None:
-    """What is raised then names each attempt: the host, how far it got, what happened."""
+    """The error names each attempt: the host, the stage and the reason."""
     cluster = FakeCluster(3)
     script = Script(cluster, [Fault(way)] * 3)
     async with session_on(cluster, reconnection=ConstantReconnection(60, 0)) as session:
@@ -311,7 +311,7 @@ async def test_every_host_breaks(way: str) -> None:
 
 
 async def test_the_first_host_is_lost_and_the_others_are_down() -> None:
-    """Its connection is made anew, and waited for."""
+    """The call waits for a new connection to the first host."""
     cluster = FakeCluster(2)
     Script(cluster, [Fault("cut", applied=True)])
     async with session_on(cluster, reconnection=ConstantReconnection(60, 0)) as session:
@@ -338,11 +338,11 @@ async def test_all_hosts_are_gone_for_good() -> None:
         assert caught.value.maybe_applied is False
 
 
-# -- one deadline for all of it
+# -- one deadline for all attempts
 
 
 async def test_a_wait_before_a_retry_counts() -> None:
-    """The time ends within the wait; the error tells of the attempt before it."""
+    """The deadline passes during the pause; the error lists the attempt before the pause."""
     cluster = FakeCluster(3)
     script = Script(cluster, [failure(ErrorCode.OVERLOADED, applied=True)])
     async with session_on(cluster) as session:
@@ -358,7 +358,7 @@ async def test_a_wait_before_a_retry_counts() -> None:
 
 
 async def test_all_attempts_share_the_time() -> None:
-    """Each host would answer in time, had it all of it."""
+    """Each host would answer within the whole timeout, but not within what is left of it."""
     cluster = FakeCluster(3)
     script = Script(cluster, [failure(ErrorCode.IS_BOOTSTRAPPING)] * 2)
     async with session_on(cluster) as session:

@@ -1,4 +1,4 @@
-"""What is refused of a batch before it is sent. tests/cassandra says that the server would, too."""
+"""Checks of a batch before it is sent. tests/cassandra shows that servers refuse these as well."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COUNTERS = marked("counter", "int", table="n")
 
 ORDINARY = [(INSERT, INTS), (UPDATE, INTS), (DELETE, marked("int")), (UPDATE, ())]
 KNOWN_COUNTERS = [(INCREMENT, COUNTERS)]
-# What may be of either kind, as far as can be told.
+# Tables of unknown kind: counters or not.
 UNKNOWN = [
     ("UPDATE n SET n = n + 1 WHERE k = ?", marked("int", table="n")),
     ("UPDATE n SET n = n + 1 WHERE k = 1", ()),

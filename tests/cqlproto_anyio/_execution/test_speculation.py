@@ -1,8 +1,8 @@
-"""Speculative attempts: the first answer wins, the rest leaves nothing, and nothing is done twice
-that must not be.
+"""Speculative attempts: the first answer wins, all else is cleaned up, and nothing unsafe is
+repeated.
 
-Hosts hold their replies until the test gives them, so that it decides which attempt is answered
-first; the delay is short where a second attempt is wanted, and an hour where none is.
+Hosts hold their replies until the test releases them, so the test decides which attempt is answered
+first. The delay is short where a second attempt is wanted, and an hour where none is.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ STAY_DOWN = ConstantReconnection(3600, 0)
 
 
 async def taught(session: cql.Session, cluster: FakeCluster) -> None:
-    """Wait for connections, and let every host know the statements."""
+    """Wait for connections, and prepare the statements at every host."""
     await connected(session, cluster.hosts)
     for query in (SELECT, INSERT, LWT):
         prepared = await session.prepare(query)
@@ -133,7 +133,7 @@ SAFE: dict[str, Callable[[cql.Session], Awaitable[Any]]] = {
 @pytest.mark.parametrize("name", SAFE)
 @pytest.mark.parametrize("attempts", [1, 2, 9])
 async def test_the_number_of_attempts_is_bounded(name: str, attempts: int) -> None:
-    """By the policy, and by the number of hosts."""
+    """The policy and the number of hosts limit the attempts."""
     cluster = FakeCluster(4)
     script = Script(cluster, [HELD] * 9)
     profile = cql.Profile(speculation=cql.ConstantSpeculation(0.001, attempts=attempts))
@@ -184,7 +184,7 @@ async def test_a_second_attempt_that_fails_changes_nothing(fault: Fault) -> None
 @pytest.mark.parametrize("fault", [failure(ErrorCode.SERVER_ERROR), Fault("cut")])
 @pytest.mark.parametrize("name", SAFE)
 async def test_the_first_attempt_fails_and_the_second_goes_on(name: str, fault: Fault) -> None:
-    """Of two hosts both were asked: nobody is left but the second, whose answer is on its way."""
+    """Both of two hosts were asked: the first failed, and the second one's answer is awaited."""
     cluster = FakeCluster(2)
     script = Script(cluster, [HELD, HELD])
     profile = cql.Profile(speculation=SOON)
@@ -244,7 +244,7 @@ async def test_all_fail_one_after_the_other(name: str, last: Fault) -> None:
 
 @pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)], ids=["first", "second"])
 async def test_answers_in_one_read(order: slice) -> None:
-    """The refusal and the other host's answer are there before the caller has had its turn."""
+    """The refusal and the other host's answer arrive before the caller runs."""
     cluster = FakeCluster(2)
     script = Script(cluster, [HELD, HELD])
     profile = cql.Profile(speculation=SOON)
@@ -266,7 +266,7 @@ async def test_answers_in_one_read(order: slice) -> None:
 
 @pytest.mark.parametrize("name", ["select", "idempotent insert", "idempotent batch"])
 async def test_the_second_host_does_not_know_the_statement(name: str) -> None:
-    """It is told, and answers; the first one is given up."""
+    """The second host is sent PREPARE, and answers; the first attempt is abandoned."""
     cluster = FakeCluster(2)
     script = Script(cluster, [HELD])
     profile = cql.Profile(speculation=SOON)
@@ -296,7 +296,7 @@ async def test_the_second_host_does_not_know_the_statement(name: str) -> None:
 
 
 async def test_what_was_given_up_may_have_been_applied() -> None:
-    """The other host, once told of the statement, refuses: the first one may have written."""
+    """The other host refuses after PREPARE: the first one may have written."""
     cluster = FakeCluster(2)
     script = Script(
         cluster, [HELD_AND_APPLIED, Fault("unprepared"), failure(ErrorCode.UNAUTHORIZED)]
@@ -326,7 +326,7 @@ async def test_a_cancelled_caller_leaves_nothing(name: str, sent: int) -> None:
         await until(lambda: len(script.held) >= sent)
         call.scope.cancel()
         await settled(session)
-        # one that was begun at the same moment may still be on its way
+        # an attempt that began at the same moment may still be under way
         await until(lambda: len(script.held) == session.statistics().orphans)
         seen = len(script.held)
         await anyio.sleep(0.01)
@@ -382,12 +382,12 @@ async def test_a_percentile_needs_requests_to_learn_from() -> None:
         call = start(group, lambda: session.execute(SELECT, (1,)))
         await until(lambda: script.held)
         await anyio.sleep(0.02)
-        assert session.statistics().speculative == 0  # nothing is known yet
+        assert session.statistics().speculative == 0  # there are too few samples
         script.held.pop().reply(row_v(1))
         await until(lambda: call.done)
         for key in range(policy.samples):
             await session.execute(SELECT, (key,))
-        await idle(session)  # on a busy machine the last may have been sent twice
+        await idle(session)  # on a busy machine the last request may have been sent twice
         before = session.statistics().speculative
         script.faults = [HELD]
         assert (await session.execute(SELECT, (5,))).one().v == 5
@@ -397,7 +397,7 @@ async def test_a_percentile_needs_requests_to_learn_from() -> None:
 
 
 async def test_a_paused_host_costs_no_more_than_the_delay() -> None:
-    """Its requests are answered by the others, soon after the delay, one after the other."""
+    """The other hosts answer its requests one after another, soon after the delay."""
     cluster = FakeCluster(3)
     Script(cluster)
     profile = cql.Profile(speculation=cql.ConstantSpeculation(0.01), timeout=20.0)
@@ -416,7 +416,7 @@ async def test_a_paused_host_costs_no_more_than_the_delay() -> None:
 
 
 async def test_a_host_that_is_back_in_time_is_asked() -> None:
-    """When the delay is over there is no other host; a moment later there is."""
+    """There is no other host when the delay ends, and one a moment later."""
     cluster = FakeCluster(2)
     Script(cluster)
     profile = cql.Profile(speculation=cql.ConstantSpeculation(0.01), timeout=20.0)
@@ -427,7 +427,7 @@ async def test_a_host_that_is_back_in_time_is_asked() -> None:
         cluster.hosts[0].pause()
         async with anyio.create_task_group() as group:
             outcome = start(group, lambda: session.execute(SELECT, (7,)))
-            await anyio.sleep(0.1)  # whenever it is back, it is asked
+            await anyio.sleep(0.1)  # the host is asked as soon as it is back
             assert not outcome.done
             cluster.hosts[1].revive()
         assert outcome.result.one().v == 7
@@ -436,7 +436,7 @@ async def test_a_host_that_is_back_in_time_is_asked() -> None:
         await idle(session)
 
 
-# -- whatever happens
+# -- any order of events
 
 
 REPLIES = ["success", "refused", "server error", "unprepared", "cut"]
@@ -455,7 +455,7 @@ REPLIES = ["success", "refused", "server error", "unprepared", "cut"]
 async def test_whatever_happens_the_call_ends_and_tells_the_truth(
     what: str, hosts: int, policy: Any, retry: Any, steps: list[tuple[int, str, bool]]
 ) -> None:
-    """Replies come in any order; those that are left at the end are answers."""
+    """Replies come in any order; the last attempts are answered with success."""
     cluster = FakeCluster(hosts)
     script = Script(cluster, [HELD] * 60)
     profile = cql.Profile(speculation=policy, retry=retry, timeout=30.0)

@@ -1,7 +1,7 @@
 """A session whose own task fails, which only a bug can cause.
 
 The failure closes the session: calls that wait and later calls raise SessionClosed with the failure
-as its cause, and closing works as usual. Nobody sees a group of exceptions.
+as its cause, and closing works as usual. Callers never see an exception group.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ def test_tokens() -> None:
         return read(local_row(**columns)).hosts[0].tokens
 
     assert tokens(tokens=["1", "-9223372036854775808"]) == (-(2**63), 1)
-    # a node that only coordinates; garbage
+    # a node without tokens only coordinates; other values are invalid
     assert tokens(tokens=None) == tokens(tokens={"x"}) == tokens(tokens={None}) == ()
     order = "org.apache.cassandra.dht.ByteOrderedPartitioner"
     assert tokens(partitioner=order, tokens={"00ff"}) == ()
@@ -226,7 +226,7 @@ def test_events_find_hosts_by_the_address_before_translation() -> None:
     find = found.addresses.find
     assert find(ip_address("10.0.0.1"), 9142) == contact
     assert find(ip_address("10.0.0.2"), 9042) == Endpoint("proxy", 9002)
-    assert find(ip_address("10.0.0.3"), 9142) == Endpoint("proxy", 9003)  # its port for TLS
+    assert find(ip_address("10.0.0.3"), 9142) == Endpoint("proxy", 9003)  # the node's TLS port
     assert find(ip_address("10.0.0.4"), 9042) is None
     nowhere = {"rpc_address": None, "rpc_port": None}
     assert read(local_row(**nowhere)).addresses.find(ip_address("10.0.0.1"), 9142) == CONTACT

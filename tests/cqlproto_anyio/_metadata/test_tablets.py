@@ -1,6 +1,6 @@
-"""Tablets: read from a payload, kept in order and within bounds, forgotten where they went wrong.
+"""Tablets: parsed from a payload, kept in order and within limits, dropped when they are wrong.
 
-What is kept is compared with a model that remembers every token of a small range.
+The stored tablets are compared with a model that has every token of a small range.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def test_any_bytes(data: bytes) -> None:
     assert tablet.replicas
 
 
-# --- what is kept ---------------------------------------------------------------------------------
+# --- storage --------------------------------------------------------------------------------------
 
 LOW, HIGH = -12, 12
 NAMES = st.sampled_from([("a", "t"), ("a", "u"), ("b", "t")])
@@ -159,7 +159,7 @@ def test_bound(learned: list[tuple[tuple[str, str], Tablet]], limit: int) -> Non
         bounded.learn(*name, tablet)
         free.learn(*name, tablet)
         assert len(bounded) <= limit
-        # What is still known is right.
+        # Tablets that are still known are correct.
         for token in range(LOW, HIGH + 1):
             found = bounded.replicas(*name, token)
             assert found in ((), free.replicas(*name, token))
@@ -184,7 +184,7 @@ def test_equal_replicas_are_one_object() -> None:
     first, second, third = (known.replicas("ks", "t", token) for token in (1, 2, 3))
     assert first is second
     assert first != third
-    # What is shared is bounded too.
+    # Shared objects are limited too.
     for shard in range(20):
         known.learn("ks", "t", Tablet(0, 3, ((HOSTS[0], shard),)))
         assert known.replicas("ks", "t", 2) == ((HOSTS[0], shard),)

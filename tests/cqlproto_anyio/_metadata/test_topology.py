@@ -55,7 +55,7 @@ def test_a_rack_may_not_take_the_place_of_another() -> None:
     for copies, expected in (("1", [0]), ("2", [0, 3]), ("3", [0, 1, 3]), ("4", [0, 1, 2, 3])):
         topology = Topology(hosts, {"ks": {"class": NETWORK, "dc1": copies}})
         assert list(topology.replicas("ks", -1)) == [hosts[number] for number in expected]
-    # The first two are full replicas: which they are is decided among all.
+    # The first two are full replicas: they are chosen among all replicas.
     topology = Topology(hosts, {"ks": {"class": NETWORK, "dc1": "3/1"}})
     assert list(topology.replicas("ks", -1)) == hosts[:2]
 
@@ -144,7 +144,7 @@ def test_hosts_and_datacenters() -> None:
     assert "more" not in topology.keyspaces
     assert repr(topology) == "<Topology: 3 hosts, 1 keyspaces>"
     with pytest.raises(TypeError):
-        topology.hosts[host_id(4)] = hosts[0]  # type: ignore[index]  # that is what is tested
+        topology.hosts[host_id(4)] = hosts[0]  # type: ignore[index]  # it is read-only, as tested
 
 
 def test_the_last_of_two_hosts_with_one_id() -> None:
@@ -213,7 +213,7 @@ def test_placements_that_nobody_asks_for_are_dropped() -> None:
 
 
 def test_a_thousand_hosts_of_256_tokens() -> None:
-    """It is made in less than a second of CPU time and 8 MB besides the hosts."""
+    """The topology takes less than a second of CPU time and 8 MB besides the hosts."""
     random = Random(7)
 
     def some_tokens() -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The connect queue: against a naive model, and with host states in simulated time."""
+"""The connect queue: compared with a naive model, and with host states in simulated time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Wish:
-    """What :class:`ConnectQueue` needs of a host state."""
+    """The part of a host state that :class:`ConnectQueue` uses."""
 
     def __init__(self) -> None:
         self.next_attempt = math.inf
@@ -158,7 +158,7 @@ def test_a_session_opens_ten_thousand_connections_on_200_hosts() -> None:
     assert session.most == session.limit
     first = [host for _, host in world.attempts[:200]]
     assert len(set(first)) == 200
-    # every place is taken until the end: an attempt takes 11 ms on average
+    # the limit is reached until the end: an attempt takes 11 ms on average
     assert world.attempts[-1][0] < 10_000 * 0.011 / session.limit * 1.2
 
 
@@ -172,7 +172,7 @@ def test_a_node_lost_and_back_costs_no_more_than_its_own_connections() -> None:
     world.turn(7, "refusing")
     world.run(300.0)
     tried = len(world.attempts) - before
-    # one at once, then 0.25 s, 0.5 s, .. 60 s; each at least three quarters of it
+    # one attempt at once, then after 0.25 s, 0.5 s, .. 60 s; each at least three quarters of that
     assert 9 <= tried <= 2 + 8 + 240 / 45
     world.turn(7, "serving")
     session.tell(7, lambda state: state.reported_up(world.now))
@@ -181,7 +181,7 @@ def test_a_node_lost_and_back_costs_no_more_than_its_own_connections() -> None:
     assert session.complete
     again = world.attempts_at(7, back_at)
     assert len(again) == 50
-    # the first came at once, the others were spread over a moment
+    # the first attempt came at once, the others within a moment
     assert again[0] == back_at
     assert 0.1 < again[-1] - again[0] < 2.0
     assert {host for when, host in world.attempts[before:]} == {7}
@@ -200,9 +200,9 @@ def test_a_restarted_cluster(seed: int) -> None:
     for host in range(200):
         world.turn(host, "refusing")
         away = 20.0 + world.random.random() * 20.0
-        world.at(world.now + away, lambda host=host: world.turn(host, "serving"))  # type: ignore[misc]
+        world.at(world.now + away, lambda host=host: world.turn(host, "serving"))  # type: ignore[misc]  # a lambda with a default
     world.run(40.0)
-    # within 40 s: at once, 0.19, 0.56, 1.3, 2.8, 5.8, 11.8, 23.8, with the shortest waits
+    # within 40 s: attempts at 0, 0.19, 0.56, 1.3, 2.8, 5.8, 11.8, 23.8 s, with the shortest waits
     failures = len(world.attempts) - before - sum(session.open.values())
     assert failures <= 200 * 9
     world.run(60.0)
@@ -226,7 +226,7 @@ def test_hosts_that_hang_do_not_hold_up_those_that_work() -> None:
         world.turn(host, "serving")
     world.run(3.0)
     assert all(session.open[host] == 10 for host in range(100, 200))
-    # nor is any that hangs forgotten: half the places are theirs, for some seconds each
+    # hosts that hang are tried too: they take half the places, for some seconds each
     since = world.now
     world.run(200.0)
     tried = Counter(host for when, host in world.attempts if when >= since)
@@ -244,7 +244,7 @@ def test_a_session_begins_although_half_of_its_hosts_hang() -> None:
         world.turn(host, "silent")
     session = Session(world, limit=32)
     session.start()
-    # the first round can't know: a hundred attempts that hang, in 32 places
+    # the first round tries all hosts: a hundred attempts hang, in 32 places
     world.run(CONNECT_TIMEOUT * 100 / 32 + 3.0)
     assert all(session.open[host] == 4 for host in range(100, 200))
 
@@ -344,7 +344,7 @@ def test_a_thousand_sessions_do_not_come_back_together() -> None:
     world.turn(0, "refusing")
     lost_at = world.now
     world.run(20.0)
-    # the same eight steps for each, and no more
+    # the same eight attempts for each session, and no more
     assert len(world.attempts_at(0, lost_at)) <= 1000 * 9
     late = [when for when in world.attempts_at(0, lost_at) if when > lost_at + 4.0]
     assert late

@@ -45,7 +45,7 @@ async def failing(**arguments: Any) -> BaseException:
     """Return the error that connecting raises."""
     arguments.setdefault("config", cql.Config(discovery=False, connect_timeout=5))
     started = anyio.current_time()
-    with pytest.raises(Exception) as info:  # what it is, the caller says
+    with pytest.raises(Exception) as info:  # the caller checks the type
         async with cql.connect(**arguments):
             pass
     took = anyio.current_time() - started
@@ -605,7 +605,7 @@ async def test_all_contact_points_are_dead() -> None:
     raised = await failing(hosts=names)
     assert type(raised) is cql.NoHostAvailable
     assert [type(attempt) for attempt in raised.attempts] == [cql.ConnectionFailed] * 3
-    stages = [attempt.stage for attempt in raised.attempts]  # type: ignore[attr-defined]
+    stages = [attempt.stage for attempt in raised.attempts]  # type: ignore[attr-defined]  # NoHostAvailable has them
     assert sorted(stages) == ["connect", "connect", "resolve"]
     for name in names:
         assert name in str(raised)

@@ -1,4 +1,4 @@
-"""Heartbeats find connections that died silently, and keep the others."""
+"""Heartbeats find connections that died silently, and keep the others open."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ async def test_the_session_closes_while_heartbeats_are_out() -> None:
     assert anyio.current_time() - began < 0.1
 
 
-# -- bytes are no sign of life, replies are
+# -- replies show that a connection is alive, other bytes don't
 
 
 def reply_header(stream_id: int, length: int, version: ProtocolVersion = V4) -> bytes:
@@ -167,7 +167,7 @@ def reply_header(stream_id: int, length: int, version: ProtocolVersion = V4) -> 
 
 @pytest.mark.parametrize("length", [10_000_000, 0x7FFFFFFF], ids=["accepted", "too long"])
 async def test_a_corrupted_length_is_noticed_though_bytes_come_on(length: int) -> None:
-    """Every later reply is taken for a part of the announced frame."""
+    """Every later reply is read as part of the announced frame."""
     cluster = FakeCluster(1)
     [host] = cluster.hosts
     spoiled: list[FakeConnection] = []
@@ -181,12 +181,12 @@ async def test_a_corrupted_length_is_noticed_though_bytes_come_on(length: int) -
             return None
         return cluster.usual_answer(request)
 
-    cluster.answer = answer  # type: ignore[assignment]
+    cluster.answer = answer  # type: ignore[assignment]  # typed as object
     async with session_on(
         cluster,
         discovery=False,
         protocol_version=V4,
-        heartbeat_interval=60.0,  # it isn't waited for
+        heartbeat_interval=60.0,  # no heartbeat is sent in this test
         heartbeat_timeout=0.1,
     ) as session:
         await connected(session, cluster.hosts)
@@ -260,7 +260,7 @@ async def test_a_long_reply_may_take_long_as_long_as_it_comes(size: int) -> None
     [host] = cluster.hosts
     cluster.answer = lambda request: None
     with pytest.MonkeyPatch.context() as patch:
-        # far below what comes
+        # far less than what arrives
         patch.setattr(heartbeats, "LEAST_RATE", 100)
         patch.setattr("cqlproto_anyio._network.pool.LEAST_RATE", 100)
         patch.setattr("cqlproto_anyio._network.pool.LEAST_SKIPPED_RATE", 1000)

@@ -157,7 +157,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(chance=st.integers(0, 9))
     def removed(self, chance: int) -> None:
-        if not chance:  # it ends all that is of interest
+        if not chance:  # removing it ends the run
             self.state.removed()
 
     @invariant()
@@ -181,7 +181,7 @@ TestMachine = Machine.TestCase
 
 
 def host(size: int = 4, largest: int = 8, fraction: float = 0.0) -> HostState:
-    """Return the state of a host that was not needed yet, by default without jitter."""
+    """Return the state of a host that no request has needed yet, by default without jitter."""
     return HostState(
         size=size,
         largest=largest,
@@ -259,7 +259,7 @@ def test_the_first_after_a_loss_comes_at_once_the_others_are_spread() -> None:
     state.start(100.0)
     assert state.next_attempt == math.inf
     state.opened(100.0)
-    # three are missing: at half the chance each follows after a third of the first back-off
+    # three are missing: at half the jitter each follows after a third of the first back-off
     assert state.next_attempt == pytest.approx(100.0 + 0.25 / 3)
     state.start(state.next_attempt)
     state.start(state.next_attempt)
@@ -310,16 +310,16 @@ def test_crowded_connections_get_company() -> None:
     state = complete(host(size=2, largest=4))
     assert state.at_watermark(10.0)
     assert (state.wanted, state.next_attempt) == (3, 10.0)
-    assert not state.at_watermark(10.0)  # it is on its way
+    assert not state.at_watermark(10.0)  # one is under way
     state.start(10.0)
     assert not state.at_watermark(10.0)
     state.opened(10.0)
     assert state.at_watermark(11.0)
     state.start(11.0)
     state.opened(11.0)
-    assert not state.at_watermark(12.0)  # that is all
+    assert not state.at_watermark(12.0)  # the pool is at its largest size
     assert state.wanted == 4
-    # what was wanted in a rush isn't wanted of a host that comes back
+    # after an outage, the pool has its normal size again
     for _ in range(4):
         state.lost(20.0)
     state.start(20.0)
@@ -328,7 +328,7 @@ def test_crowded_connections_get_company() -> None:
 
 
 def test_a_node_may_want_more_than_was_asked_for() -> None:
-    """There is one connection for each shard; with fewer shards, open connections stay."""
+    """There is one connection for each shard; if shards are removed, open connections stay."""
     state = complete(host(size=1, largest=2))
     state.resize(1.0, 4)
     assert state.wanted == 4
@@ -361,7 +361,7 @@ def test_a_request_that_needs_it_does_not_wait_for_the_back_off() -> None:
 
 
 def test_requests_that_need_it_all_the_time_wait_ever_longer() -> None:
-    """A thousand requests a second need the host for a minute."""
+    """A host is needed a thousand times a second, for a minute."""
     state = host(size=1)
     attempts = []
     for millisecond in range(60_000):
@@ -407,7 +407,7 @@ def test_word_that_it_is_up_ends_the_back_off() -> None:
         now = state.next_attempt
     state.reported_up(now - 50.0)
     assert (state.next_attempt, state.failures) == (now - 50.0, 0)
-    # it may come too early: for a while no wait is long
+    # UP may come too early: for a while no wait is long
     now = began = now - 50.0
     waits = []
     while now < began + QUICK_FOR + 5.0:

@@ -1,4 +1,4 @@
-"""The connections to a host: how many, and when one is opened or replaced."""
+"""The connections to a host: how many there are, and when one is opened or replaced."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_crowded_connections_get_more_up_to_the_most() -> None:
             calls += ask(1)
             await until(lambda: host.opened == 2)
             await connected(session, cluster.hosts, 2)
-            # the new one takes what comes until both are crowded
+            # the new connection takes all requests until both are at the watermark
             calls += ask(9)
             await until(lambda: len(cluster.waiting) == 20)
             await turns(50)
@@ -86,7 +86,7 @@ async def test_crowded_connections_get_more_up_to_the_most() -> None:
             await until(lambda: len(cluster.waiting) == 520)
             await turns(100)
             assert host.opened == host.attempts == 3
-            # what was crowded early is given less: all have about as much to do in the end
+            # the first connections get fewer requests, until all have about as many
             loads = [
                 sum(r.connection is each for r in cluster.waiting) for each in host.connections
             ]
@@ -105,7 +105,7 @@ async def test_growth_ends_when_attempts_fail() -> None:
         cluster, discovery=False, grow_at=2, max_connections_per_host=8, reconnection=never
     ) as session:
         await connected(session, cluster.hosts)
-        host.alive = False  # it takes no more connections, but serves those that it has
+        host.alive = False  # the host accepts no new connections, but serves the open ones
         cluster.answer = hold
         async with anyio.create_task_group() as group:
             for _ in range(100):
@@ -152,7 +152,7 @@ async def test_hosts_that_hang_leave_room_for_those_that_work() -> None:
         assert cluster.most_connecting <= 4
 
 
-# -- opened when they are needed
+# -- opened when needed
 
 
 async def test_a_session_that_is_not_eager_opens_what_it_needs() -> None:
@@ -172,7 +172,7 @@ async def test_a_session_that_is_not_eager_opens_what_it_needs() -> None:
         before = left[0].served
         await session.execute(SELECT, (key,))
         assert left[0].served == before + 1
-        # those that nothing is meant for are still left alone
+        # hosts that no request needs are still not connected to
         for host in left[1:]:
             assert host.attempts == 0
         for _ in range(300):
@@ -208,7 +208,7 @@ async def test_too_many_orphans_replace_the_connection() -> None:
             leaving[5].scope.cancel()
             await until(lambda: host.opened == 2)
             await connected(session, cluster.hosts)
-            # the old one goes on with what it has, the new one takes what comes
+            # the old connection finishes its requests, the new one takes new requests
             found = stats_of(session, host)
             assert (found.connections, found.retiring) == (1, 1)
             assert (found.in_flight, found.orphans) == (3, 6)
@@ -220,7 +220,7 @@ async def test_too_many_orphans_replace_the_connection() -> None:
                 if request.text == "INSERT":
                     request.reply(VOID)
         assert [call.error for call in staying] == [None] * 3
-        # it ends without the replies that nobody wants
+        # it is closed without waiting for the replies to abandoned requests
         await until(lambda: not first.is_open)
         await until(lambda: not stats_of(session, host).retiring)
         found = stats_of(session, host)
@@ -228,7 +228,7 @@ async def test_too_many_orphans_replace_the_connection() -> None:
 
 
 async def test_orphans_do_not_take_the_last_connection_of_a_dead_host() -> None:
-    """A connection that can't be replaced ends too, and its requests fail."""
+    """A connection that can't be replaced is closed too, and its requests fail."""
     cluster = FakeCluster(1)
     [host] = cluster.hosts
     async with session_on(cluster, discovery=False, max_orphans=2) as session:

@@ -1,4 +1,4 @@
-"""A profile changes only the options that it was given."""
+"""A profile changes only the options that it was made with."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_profile_is_what_it_was_given() -> None:
     assert repr(profile) == "Profile(timeout=None, consistency=Consistency.QUORUM)"
     assert profile == cql.Profile(timeout=None, consistency=QUORUM)
     assert hash(profile) == hash(cql.Profile(timeout=None, consistency=QUORUM))
-    # they do different things to a session
+    # a session treats them differently
     assert cql.Profile(timeout=10.0) != cql.Profile()
     assert cql.Profile() != "Profile()"
     assert {cql.Profile(): 1, cql.Profile(payload={"a": b""}): 2}[cql.Profile()] == 1
@@ -78,7 +78,7 @@ def test_every_field_alone(name: str) -> None:
             assert same == profile
             assert repr(same) == repr(profile)
             assert hash(same) == hash(profile)
-        # over another one it changes this field alone, whichever value it has
+        # merged over another profile it changes this field alone, whatever its value
         both = overlaid(other, {"profile": profile})
         assert getattr(both, name) == value
         assert all(getattr(both, key) == getattr(other, key) for key in FIELDS if key != name)
@@ -116,7 +116,7 @@ def test_no_deadline() -> None:
 
 
 def test_what_is_equal_is_not_the_same() -> None:
-    """Also after an equal value was accepted: 1 is a timeout, True is not."""
+    """Also if an equal value was accepted before: 1 is a timeout, True is not."""
     for name, values in GOOD.items():
         for value in values:
             cql.Profile(**{name: value})
@@ -132,7 +132,7 @@ async def test_options_lie_over_profiles_and_these_over_the_sessions() -> None:
 
         async def asked(verbs: cql.Session, **options: Any) -> tuple[str, int | None]:
             await verbs.execute("SELECT v FROM t", **options)
-            parameters = server.seen[-1].message.parameters  # type: ignore[union-attr]
+            parameters = server.seen[-1].message.parameters  # type: ignore[union-attr]  # it has parameters
             return parameters.consistency.name, parameters.page_size
 
         pages = cql.Profile(page_size=9)

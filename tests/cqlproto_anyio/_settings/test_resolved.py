@@ -137,20 +137,20 @@ async def test_what_is_not_on_the_wire_makes_no_binder(
         for number in range(80):
             await session.execute(SELECT, (number,), **options(number))
             await session.using(**options(number)).execute(SELECT, (number,))
-        # where the default's don't do, one is made for all
+        # if the default settings' binder doesn't fit, one more is made for all
         most = 0 if name in ("timeout", "profile", "max_rows", "idempotent") else 1
         assert counted.made == {"Binder": most, "QueryParameters": most, "Wire": most}
 
 
 async def test_each_call_has_its_own_timestamp() -> None:
-    """Also if calls wait, and are packed in another order than they were made."""
+    """Also if calls wait, and are packed in another order than they were started."""
     async with serving() as server, server.session(max_in_flight=2, grow_at=2) as session:
         server.answer = preparing(server)
         await session.prepare(INSERT)
         stamps = {}
         async with anyio.create_task_group() as group:
             for number in range(1, 40):
-                start(group, lambda n=number: session.execute(INSERT, (n,), timestamp=n * 1000))  # type: ignore[misc]
+                start(group, lambda n=number: session.execute(INSERT, (n,), timestamp=n * 1000))  # type: ignore[misc]  # a lambda with a default
             for _ in range(1, 40):
                 request = await server.next()
                 stamps[request.number] = asked_of(request).timestamp
@@ -190,9 +190,9 @@ async def test_the_binders_of_other_options_are_other_ones() -> None:
 
 
 class Unhashable:
-    """Policies of the user: comparable, but not hashable."""
+    """A policy of the user's: comparable, but not hashable."""
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # makes it unhashable
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Unhashable)
@@ -309,7 +309,7 @@ async def test_a_conditional_statement_has_no_timestamp_of_ours() -> None:
                 with pytest.raises(cql.UsageError, match=r"timestamp=\d can't go with a condition"):
                     await call()
         assert server.seen == []
-        # to prepare it takes no timestamp, and a call can leave it out
+        # PREPARE has no timestamp, and a call can omit it
         user = session.using(timestamp=5)
         again = await user.prepare(LWT + " -- again")
         await user.execute(again, (1,), timestamp=None)

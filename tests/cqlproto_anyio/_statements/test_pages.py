@@ -20,10 +20,10 @@ METADATA = ResultMetadata.of([Column("ks", "t", "v", NATIVE_TYPES["int"])], Prot
 
 
 class Source:
-    """A result of so many pages of two rows; keeps what it is asked for.
+    """A result of some pages of two rows; records its calls.
 
     Attributes:
-        steps: what was done, in order: ``send``, ``receive`` and ``decode``, each with its page.
+        steps: the calls, in order: ``send``, ``receive`` and ``decode``, each with its page.
         refuses: the page that can't be decoded.
         void: whether the first reply has no rows.
     """
@@ -91,7 +91,7 @@ async def test_no_page_is_requested_beyond_the_rows_that_are_wanted() -> None:
     source = Source(9)
     pages = Pages(source, 4)
     assert await all_rows(pages) == [0, 0, 1, 1, 2, 2]
-    assert pages.count == 6  # more than were wanted, which tells that there are
+    assert pages.count == 6  # one page more than wanted shows that there are more
     assert len(source.requests) == 3
 
 

@@ -1,4 +1,4 @@
-"""Parameters by position, by name and by field; which of them can be read only once."""
+"""Parameters by position, by name and by field; parameters that can be read only once."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_rows_and_named_tuples_are_bound_by_name_to_named_markers(given: Any) ->
 
 
 def test_rows_and_named_tuples_are_bound_by_position_to_markers_without_names() -> None:
-    """Whatever names the server makes up for them."""
+    """The names that the server generates for the markers don't matter."""
     assert list(BY_POSITION.values(row_of(x=1, y=2))) == [1, 2]
     with pytest.raises(cql.ParameterError, match="3 values for 2 bind markers"):
         BY_POSITION.values(Named(1, 2))
@@ -142,7 +142,7 @@ def test_rows_and_named_tuples_are_bound_by_position_to_markers_without_names() 
 
 @pytest.mark.parametrize("given", [Named(1, 2), row_of(b=2, a=1)], ids=repr)
 def test_rows_and_named_tuples_are_bound_by_name_where_some_markers_are_named(given: Any) -> None:
-    """The other markers have the names that the server makes up."""
+    """The other markers have names that the server generates."""
     for query in ("INSERT INTO t (a, b) VALUES (?, :B)", 'INSERT INTO t (a, b) VALUES (:"a", ?)'):
         assert list(markers(query, "a", "b").values(given)) == [1, 2]
         assert list(markers(query, "b", "a").values(given)) == [2, 1]
@@ -300,7 +300,7 @@ def test_what_parameters_cannot_be(given: Any) -> None:
 
 
 def test_values_that_can_be_read_once() -> None:
-    """They are packed at once; values of scalar markers are not."""
+    """Values that can be read once are packed at once; those of scalar markers are not."""
     both = Markers(
         "INSERT INTO t (a, b) VALUES (?, ?)",
         (Column("k", "t", "a", INT), Column("k", "t", "b", ListType(INT))),

@@ -99,7 +99,7 @@ async def test_a_prepare_that_is_never_answered_leaves_nothing() -> None:
             assert all(isinstance(outcome.error, cql.RequestTimeout) for outcome in outcomes)
             await server.until(lambda: state(session).preparing == 0)
             assert state(session).deadlines == 0
-        # asked anew each time, since what was unanswered then may be answered now
+        # each caller starts a new PREPARE, since the host may answer now
         assert server.texts_seen(Prepare) == [SELECT] * 3
         for asked in server.asked:
             asked.reply(prepared(server, SELECT))
@@ -139,7 +139,7 @@ async def test_the_least_recently_used_goes() -> None:
             await session.execute(f"SELECT {name} FROM t WHERE k = ?", (1,))
         asked = [text.split()[1] for text in server.texts_seen(Prepare)]
         assert asked == ["a", "b", "c", "b"]
-        # a handle outlives the cache
+        # a handle works after its statement left the cache
         handle = await session.prepare(SELECT)
         for name in ("d", "e", "f"):
             await session.prepare(f"SELECT {name} FROM t")
@@ -154,7 +154,7 @@ async def test_forgotten_it_is_prepared_again_once() -> None:
         await session.prepare(SELECT)
         async with anyio.create_task_group() as group:
             outcomes = [
-                start(group, lambda number=number: session.execute(SELECT, (number,)))  # type: ignore[misc]
+                start(group, lambda number=number: session.execute(SELECT, (number,)))  # type: ignore[misc]  # a lambda with a default
                 for number in range(50)
             ]
             for asked in await server.take_all(50):
@@ -186,7 +186,7 @@ async def test_a_node_that_keeps_forgetting_is_not_asked_for_ever() -> None:
 
 @pytest.mark.parametrize("verb", ["execute", "handle", "page", "stream", "batch"])
 async def test_another_id_is_taken(verb: str) -> None:
-    """A server of another release makes another id of the same text."""
+    """A server of another release makes another id for the same text."""
     async with serving() as server, server.session() as session:
         generation = 0
 
@@ -269,7 +269,7 @@ async def test_what_a_batch_names_is_prepared_one_by_one() -> None:
 async def test_columns_that_change_are_read_by_what_the_reply_says(
     each_version: ProtocolVersion,
 ) -> None:
-    """After ALTER a reply brings the columns it is decoded with; on v5 also their new id."""
+    """After ALTER a reply has new columns and is decoded with them; on v5 it has their id too."""
     async with serving() as server, server.session() as session:
         server.answer = preparing(server)
         handle = await session.prepare("SELECT * FROM t WHERE k = ?")
@@ -286,7 +286,7 @@ async def test_columns_that_change_are_read_by_what_the_reply_says(
         found = sorted(([tuple(row) for row in outcome.result] for outcome in outcomes), key=str)
         assert found == [[("a", "b"), (None, "d")], [("e", "f")], [(7,)], [(8,), (9,)]]
         assert {outcome.result.columns for outcome in outcomes} == {("v",), ("u", "v")}
-        # from now on the client says that it knows them, and on v5 they stay away
+        # now the client sends the new id, and on v5 the server omits the columns
         server.described[statement_id(handle.query)] = ResultMetadata.of(new, V4)
         server.answer = lambda asked: rows_of(new, [("x", "y")])
         result = await session.execute(handle, (1,))
@@ -311,7 +311,7 @@ async def test_on_v5_columns_that_come_unannounced_serve_one_reply() -> None:
 
 
 async def test_on_v5_the_columns_need_not_come_again() -> None:
-    """On v5 the server leaves them out; on v4 every reply has them, since they may have changed."""
+    """On v5 the server omits the columns; on v4 every reply has them, since they may change."""
     async with serving() as server, server.session() as session:
         server.answer = echo(server)
         for number in range(3):
@@ -322,7 +322,7 @@ async def test_on_v5_the_columns_need_not_come_again() -> None:
 
 
 async def test_markers_that_change_are_bound_anew() -> None:
-    """A user-defined type was altered: preparing again says how to bind."""
+    """A user-defined type was altered: the new PREPARED has its new fields."""
     async with serving() as server, server.session() as session:
         server.answer = echo(server)
         handle = await session.prepare(SELECT)

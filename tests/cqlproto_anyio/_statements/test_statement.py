@@ -18,7 +18,7 @@ def test_use_is_refused() -> None:
 
 
 def test_what_is_outdated_stays_so_until_it_is_prepared_anew() -> None:
-    """Its pages may be streamed meanwhile, also on connections of another version."""
+    """Its pages may be read meanwhile, also over connections of another version."""
     one = statement("INSERT INTO t (a) VALUES (?)", "a")
     assert one.fast_path
     one.outdate()

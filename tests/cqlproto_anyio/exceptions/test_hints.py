@@ -1,4 +1,4 @@
-"""Hints for common first mistakes, such as the names of other libraries."""
+"""Hints for common mistakes of beginners, such as the names of other libraries."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ from cqlproto.testing import linked_pair
 
 
 def test_packages_that_are_missing_are_named() -> None:
-    """The hints name packages that an index has, not the extras of this library."""
+    """The hints name packages of the package index, not the extras of this library."""
     ran = subprocess.run([sys.executable, "-c", MISSING], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     lz4, snappy, hypothesis = ran.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""Pauses that double."""
+"""Exponential back-off: pauses that double up to a maximum."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_a_reconnection_policy_that_makes_no_sense(
     usual = cql.ExponentialReconnection()
     for failures in range(1, 9):
         assert checked.delay(failures, 0.5) == usual.delay(failures, 0.5)
-    assert len(caplog.records) == 4  # of eight
+    assert len(caplog.records) == 4  # of eight failures
     assert f"the reconnection policy {type(policy).__name__} raised, 1 times" in caplog.text
 
 
@@ -95,7 +95,7 @@ def test_a_filter_keeps_to_what_it_said(caplog: pytest.LogCaptureFixture) -> Non
 def test_a_tracker_that_makes_no_sense(said: Any, caplog: pytest.LogCaptureFixture) -> None:
     policy = Says(None)
     made = said if isinstance(said, Raises) else Says(said)
-    policy.tracker = lambda: made  # type: ignore[method-assign]
+    policy.tracker = lambda: made  # type: ignore[method-assign]  # the test replaces the method
     tracker = tracker_of(policy, Report("the speculation policy"))
     assert tracker is not None
     assert tracker.delay() is None

@@ -1,4 +1,4 @@
-"""How long a host is not tried after failures."""
+"""How long a host is not tried after failed attempts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decisions of the default policy, case by case, and properties of all of them."""
+"""The decisions of the default policy in each case, and properties of all decisions."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ UNAVAILABLE = answered(
     ErrorCode.UNAVAILABLE, consistency=Consistency.QUORUM, required=2, alive=1
 )  # fmt: skip
 
-# Tried on the next host, as often as there are attempts.
+# Retried on the next host, as long as attempts are left.
 ALWAYS = {
     "ConnectionLost": failed(errors.ConnectionLost),
     "ConnectionFailed": failed(errors.ConnectionFailed),
@@ -70,7 +70,7 @@ ALWAYS = {
     "ServerError": answered(ErrorCode.SERVER_ERROR),
     "Unprepared": answered(ErrorCode.UNPREPARED, statement_id=b"id"),
 }
-# Tried on the next host, later and later: (of a read, of an idempotent write, of another write).
+# Retried on the next host, with growing pauses: (a read, an idempotent write, another write).
 LATER = {
     "ReadFailure of v4": (read_failure(None), True, False, False),
     "ReadFailure for a schema": (read_failure({ONE_HERE: 3}), True, False, False),
@@ -79,7 +79,7 @@ LATER = {
     "WriteFailure for a schema": (write_failure({ONE_HERE: 3, ONE_THERE: 3}), False, True, False),
     "WriteFailure for more": (write_failure({ONE_HERE: 3, ONE_THERE: 0}), False, True, False),
 }
-# What is decided of the first failure: (of a read, of an idempotent write, of another write).
+# The decision on the first failure: (a read, an idempotent write, another write).
 ONCE = {
     "RemoteProtocolError": (errors.RemoteProtocolError("odd"), NEXT, NEXT, NEXT),
     "ReadTimeout without data": (read_timeout(2, 2, False), SAME, SAME, SAME),

@@ -1,6 +1,6 @@
 """Query plans in generated clusters: which host is first, and that each occurs once.
 
-A pool is the number of its host here, wrapped in a list, which is neither hashable nor equal by
+Here a pool is the number of its host, wrapped in a list, which is neither hashable nor equal by
 identity alone.
 """
 
@@ -42,7 +42,7 @@ Pool = list[int]
 
 
 async def awaited(host: Host) -> bool:
-    """The coroutine that it returns is true, and would accept every host."""
+    """Returns a coroutine, which is truthy and so would accept every host."""
     return False
 
 
@@ -96,7 +96,7 @@ routings = st.builds(
 
 
 class Case:
-    """A router of a generated cluster, and what it was made from."""
+    """A router of a generated cluster, and the arguments that it was made from."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ def cases(draw: Callable[..., object]) -> Case:
 
 
 def same(found: Iterable[Pool], expected: Iterable[Pool]) -> bool:
-    """Whether these are the same objects in the same order."""
+    """Return whether these are the same objects in the same order."""
     return [id(pool) for pool in found] == [id(pool) for pool in expected]
 
 
@@ -201,7 +201,7 @@ def test_pools_of_unknown_hosts_are_left_out() -> None:
 
 @given(cases(), st.lists(tokens, max_size=5))
 def test_replicas(case: Case, more: list[int]) -> None:
-    # Twice: what was found the first time is kept.
+    # Twice: the second result comes from the cache.
     for token in [*worth_asking(case.hosts), *more] * 2:
         expected = case.by_rack(case.local_replicas(token))
         assert same(case.router.replicas("ks", token), expected)
@@ -210,7 +210,7 @@ def test_replicas(case: Case, more: list[int]) -> None:
 
 @given(cases())
 def test_replicas_that_are_alike(case: Case) -> None:
-    """The pools a request may use alike, with and without a token, and the first pool of an LWT."""
+    """The pools that a request may use equally, with or without a token; the first of an LWT."""
     near, far = split(case, case.router.local)
     assert same(case.router.near, near or far)
     for token in worth_asking(case.hosts):
@@ -250,7 +250,7 @@ def test_keyspaces_of_the_same_replication_share_what_is_kept() -> None:
 
 @given(cases(), st.lists(st.integers(0, 14), unique=True))
 def test_pools_of_given_hosts(case: Case, numbers: list[int]) -> None:
-    """The replicas of a tablet, some of which may be unknown, down or elsewhere."""
+    """The replicas of a tablet, some of which may be unknown, down or remote."""
     by_id = {each.host_id: each for each in case.local}
     asked = [host_id(number) for number in numbers]
     expected = case.by_rack([by_id[each] for each in asked if each in by_id])
@@ -271,7 +271,7 @@ def test_without_a_token_where_it_matters_not(case: Case) -> None:
     elif not ordered:
         assert not any(found)
     if not needed and case.routing.token_aware and len(everyone) > 1:
-        # All are replicas, or none is, of each.
+        # Each keyspace has all hosts as replicas, or none.
         assert all(set(ids(each)) in (set(), everyone) for each in found)
         assert len({len(each) for each in found}) <= 1
     assert ordered or not needed

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cqlproto_anyio.policies.timestamps import MOST_AHEAD, REPORTED_AHEAD, ClockBehind, Timestamps
 
-# Steps of the clock in microseconds, back and forth: by little, by much, and none.
+# Steps of the clock in microseconds, forwards and backwards: small, large, and zero.
 steps = st.lists(
     st.sampled_from([0, 1, 5, 900, -3, -900, -5000, 10**5, -(10**5), 2 * 10**6, -(2 * 10**6)])
     | st.integers(-(10**10), 10**10),
@@ -62,12 +62,12 @@ def test_a_step_back_is_told_once_until_the_clock_has_caught_up() -> None:
         stamps.fresh()
         clock.now += 10
     assert told == [50_001]
-    clock.now -= 200_000  # much worse
+    clock.now -= 200_000  # a larger step
     stamps.fresh()
     assert len(told) == 2
     clock.now += 1_000_000
     stamps.fresh()
-    clock.now -= 30_000  # another time
+    clock.now -= 30_000  # a second step back
     stamps.fresh()
     stamps.fresh()
     assert told[2:] == [30_001]
@@ -77,7 +77,7 @@ def test_beyond_the_bound_there_are_none_until_the_clock_is_near() -> None:
     clock = Clock()
     told: list[int] = []
     stamps = Timestamps(clock, told.append)
-    clock.now += 3_600_000_000  # for one write
+    clock.now += 3_600_000_000  # an hour ahead, for one write
     ahead = stamps.fresh()
     clock.now = START
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""How clients reach the proxy, and what they speak, as axes of its tests."""
+"""Axes of the proxy's tests: how clients reach the proxy, and the protocol version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ V4, V5 = ProtocolVersion.V4, ProtocolVersion.V5
 
 @pytest.fixture(params=["tcp", "memory"])
 def way(request: pytest.FixtureRequest) -> str:
-    """How clients reach the proxy, and it the server."""
+    """How clients reach the proxy, and how the proxy reaches the server."""
     found: str = request.param
     return found
 

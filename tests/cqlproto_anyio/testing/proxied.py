@@ -1,4 +1,4 @@
-"""A proxy of the server of the tests, and sessions through it."""
+"""A proxy of the tests' server, and sessions through it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SELECT = "SELECT v FROM t WHERE k = ?"
 
 @asynccontextmanager
 async def proxied(way: str, **options: Any) -> AsyncIterator[tuple[Server, FaultProxy]]:
-    """A server that answers everything, and a proxy of it; no socket is left at the end."""
+    """Run a server that answers everything, and a proxy of it; no socket is left at the end."""
     before = open_sockets()
     async with serving() as server:
         server.answer = echo(server)
@@ -44,7 +44,7 @@ async def proxied(way: str, **options: Any) -> AsyncIterator[tuple[Server, Fault
 
 def session(proxy: FaultProxy, way: str, **fields: Any) -> Any:
     fields.setdefault("connect_timeout", 2.0)
-    fields.setdefault("discovery", False)  # the server knows nothing of clusters
+    fields.setdefault("discovery", False)  # the server has no system tables of a cluster
     fields.setdefault("max_connections_per_host", 1)
     # a connection that a fault ends is young, so its loss counts as a failure: don't wait for long
     fields.setdefault("reconnection", SOON)

@@ -1,4 +1,4 @@
-"""A proxy per node, and the ways that a client takes to them."""
+"""One proxy per node, and how a client reaches them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SELECT = "SELECT v FROM t WHERE k = ?"
 
 @asynccontextmanager
 async def cluster(count: int = 3) -> AsyncIterator[tuple[list[Server], ProxiedCluster]]:
-    """So many servers, and proxies of them; no socket is left at the end."""
+    """Run some servers and proxies of them; no socket is left at the end."""
     before = open_sockets()
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(serving()) for _ in range(count)]
@@ -34,7 +34,7 @@ async def cluster(count: int = 3) -> AsyncIterator[tuple[list[Server], ProxiedCl
     await until(lambda: open_sockets() <= before)
 
 
-# the servers know nothing of clusters
+# the servers have no system tables of a cluster
 ALONE = cql.Config(discovery=False)
 
 

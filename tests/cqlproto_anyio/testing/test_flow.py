@@ -1,4 +1,4 @@
-"""What a proxy keeps, passes unread, and does with the block that it serves."""
+"""A proxy's buffers, traffic that it can't parse, and the block that runs it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ V4 = ProtocolVersion.V4
 
 
 async def _flood(stream: anyio.abc.ByteStream, data: bytes, most: int) -> int:
-    """Send until nothing is taken any more; return how many bytes were.
+    """Send until the peer reads no more; return how many bytes it took.
 
-    In memory all tasks are then blocked, and nothing but time goes on.
+    In memory all tasks are blocked then, and only time passes.
     """
     sent = 0
 
@@ -52,11 +52,11 @@ async def _flood(stream: anyio.abc.ByteStream, data: bytes, most: int) -> int:
 
 
 async def _flood_socket(client: socket.socket, data: bytes, most: int) -> int:
-    """The same with a bare socket, for what loops keep of their own mustn't count.
+    """The same with a plain socket: buffers of the event loop must not count.
 
-    It ends when nothing was taken in so many turns of the loop, however long they are: in each the
-    proxy can read all that it wants. Together they last longer than TCP waits (0.2 s) until it asks
-    whether a window that was full has room again.
+    It ends when the peer took nothing for a number of turns of the loop, however long they are: in
+    each the proxy can read all that it wants. Together they last longer than TCP waits (0.2 s)
+    before it asks whether a full window has room again.
     """
     sent, refused = 0, 0
     while sent < most and refused < 30:
@@ -112,7 +112,7 @@ async def test_what_is_not_taken_is_not_kept(way: str, held_up: str) -> None:
         else:
             client = await proxy.connector(proxy.node)
             taken = await _flood(client, frame, 64 << 20)
-        # on TCP the system has buffers of its own, of 4 to 6 MiB each
+        # on TCP the system has its own buffers, of 4 to 6 MiB each
         assert 0 < taken < (5 << 20) + (16 << 20 if way == "tcp" else 0)
         assert sent_to_node <= len(frame)
 
@@ -147,7 +147,7 @@ async def test_what_is_not_cql_passes_unread(way: str) -> None:
         await theirs[0].send(b"\x16\x03\x03")
         assert await client.receive() == b"\x16\x03\x03"
         assert proxy.log[0].note.startswith("relayed unread")
-        # and a part of a frame passes when no more of it comes
+        # part of a frame passes when no more of it comes
         await client.aclose()
         with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
             await theirs[0].receive()
@@ -190,7 +190,7 @@ async def test_outer_scopes_cancel_the_body(way: str) -> None:
         with anyio.fail_after(0.05):
             async with FaultProxy("127.0.0.1"):
                 await anyio.sleep(10)
-    await anyio.sleep(0.01)  # nothing of the cancellation is left
+    await anyio.sleep(0.01)  # no cancellation is pending
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)

@@ -1,4 +1,4 @@
-"""The proxy between sessions and the server of the tests, on sockets and in memory."""
+"""The proxy between sessions and the tests' server, on sockets and in memory."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_the_proxy_answers(way: str, spoken: dict[str, Any]) -> None:
         assert not [asked for asked in server.seen if isinstance(asked.message, Execute)]
         proxy.remove(rule)
         assert await selected(it, 2) == 2
-        # prepared again where the node is said to have forgotten it
+        # prepared again if the node answers UNPREPARED
         proxy.add(Rule(Answer("UNPREPARED"), opcode="EXECUTE", times=1))
         assert await selected(it, 3) == 3
 
@@ -132,7 +132,7 @@ async def test_a_stall_is_silence_on_an_open_connection(way: str) -> None:
     async with proxied(way) as (server, proxy), session(proxy, way) as it:
         await it.prepare(SELECT)
         rule = proxy.add(Rule(Stall(), opcode="EXECUTE", times=1))
-        for _ in range(2):  # both ways
+        for _ in range(2):  # both directions
             with pytest.raises(cql.RequestTimeout):
                 await selected(it, 1, timeout=0.1)
         assert rule.hits == 1
@@ -143,7 +143,7 @@ async def test_a_stall_is_silence_on_an_open_connection(way: str) -> None:
         started = anyio.current_time()
         assert await selected(it, 3) == 3
         assert anyio.current_time() - started == pytest.approx(0.2)
-        # or sooner, if it is told to
+        # or sooner, if the test ends the stall
         proxy.add(Rule(Stall(60), opcode="EXECUTE", times=1))
         async with anyio.create_task_group() as group:
             outcome = start(group, lambda: selected(it, 4))
@@ -237,13 +237,13 @@ async def test_refusing(way: str) -> None:
                     async with session(proxy, way):
                         raise AssertionError
                 assert isinstance(info.value, (cql.ConnectionFailed, cql.NoHostAvailable))
-            assert await selected(it, 1) == 1  # what is open stays
+            assert await selected(it, 1) == 1  # open connections stay
             accepted = proxy.accepted
         proxy.refuse = False
         async with session(proxy, way) as it:
             assert await selected(it, 2) == 2
         assert proxy.accepted > accepted
-        for value in (True, False, True, False):  # the accepting task needn't notice each
+        for value in (True, False, True, False):  # the accepting task needn't notice each change
             proxy.refuse = value
         async with session(proxy, way) as it:
             assert await selected(it, 2) == 2
@@ -259,7 +259,7 @@ async def test_it_may_refuse_from_the_start_and_keeps_its_port() -> None:
             with pytest.raises(OSError):
                 await anyio.connect_tcp("127.0.0.1", port)
             with socket.socket() as other, pytest.raises(OSError, match="in use"):
-                other.bind(("127.0.0.1", port))  # nobody else gets the port meanwhile
+                other.bind(("127.0.0.1", port))  # no other program gets the port meanwhile
             proxy.refuse = False
             assert proxy.port == port
             async with session(proxy, "tcp") as it:

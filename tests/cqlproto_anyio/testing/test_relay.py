@@ -64,7 +64,7 @@ each_way = pytest.mark.parametrize(("version", "compression"), WAYS, ids=WAY_IDS
 
 
 def replies(wired: Wired) -> dict[int, Any]:
-    """What the client got, by stream."""
+    """Return what the client got, by stream id."""
     return {
         event.stream_id: event.message
         for event in wired.events
@@ -77,7 +77,7 @@ def execute(version: ProtocolVersion, text: str) -> Execute:
     return Execute(statement_id(text), ONE, metadata_id)
 
 
-# -- nothing struck
+# -- no rule matches
 
 
 @each_way
@@ -92,7 +92,7 @@ def test_what_no_rule_strikes_leaves_as_it_came(
     wired.handshake()
     for _ in range(data.draw(st.integers(1, 3))):
         for message in data.draw(st.lists(requests(version), max_size=4)):
-            # the handshake's are the core's own to send
+            # the core itself sends the handshake
             if isinstance(message, (Query, Prepare, Execute, Batch, Register)):
                 wired.client.send(message)
         wired.run()
@@ -130,7 +130,7 @@ def _address() -> Any:
     return (IPv4Address("127.0.0.1"), 9042)
 
 
-# -- one of several that travel together
+# -- one of several frames in a segment
 
 
 STRIKES: dict[str, Fault] = {
@@ -155,7 +155,7 @@ def test_the_others_pass(
     struck = streams[2]
     if name == "repeat":
         with pytest.raises(RemoteProtocolError, match="no request is in flight"):
-            wired.run()  # the client gets answers that it doesn't wait for
+            wired.run()  # the client gets replies to abandoned requests
         asked = [message.query for message in wired.asked if isinstance(message, Query)]
         assert asked == texts[:2] + [INSERT] * (3 if side == "request" else 1) + texts[3:]
     else:
@@ -201,7 +201,7 @@ def test_long_frames_are_struck_as_others_are(
     assert replies(wired)[stream].row_count == 40
 
 
-# -- what a statement is
+# -- the text of a statement
 
 
 @each_way
@@ -273,7 +273,7 @@ def test_statements_are_kept_in_bounds() -> None:
     known = Statements()
     for number in range(65_536):
         known.learn(number.to_bytes(4, "big"), "x")
-    known.learn(bytes(4), "again")  # is the newest now
+    known.learn(bytes(4), "again")  # it is the newest now
     known.learn(b"more", "y")
     assert known.texts((bytes(4), b"more", b"\0\0\0\1", b"\0\0\0\2")) == ("again", "y", "x")
 
@@ -297,11 +297,11 @@ def test_a_passage_says_all_of_a_frame(version: ProtocolVersion, compression: st
     assert found[1][3] == f"<RESULT on stream 1 of connection 7, to QUERY, {SELECT!r}>"
 
 
-# -- ends, holds, other bytes
+# -- cuts, stalls, corruption
 
 
 def _struck(version: ProtocolVersion, compression: str | None, *rules: Rule) -> Wired:
-    """Two replies in a row; rules are for the second."""
+    """Send two replies in a row; the rules apply to the second."""
     wired = Wired(version, compression, *rules).handshake()
     wired.client.send(Query(SELECT, ONE))
     wired.client.send(Query(INSERT, ONE))
@@ -313,7 +313,7 @@ def _struck(version: ProtocolVersion, compression: str | None, *rules: Rule) -> 
 
 
 def _alone(version: ProtocolVersion, compression: str | None) -> bytes:
-    """The reply as it travels alone."""
+    """Return the reply's bytes without a rule."""
     [late] = _struck(version, compression, Rule(Delay(0), statement=INSERT)).later
     return late.data
 
@@ -377,7 +377,7 @@ def test_corruption_may_have_a_valid_checksum(
     wired = _struck(version, compression, rule)
     wired.run()
     *_, unreadable = wired.events
-    assert isinstance(unreadable, ResponseUnreadable)  # that reply alone: the framing is whole
+    assert isinstance(unreadable, ResponseUnreadable)  # that reply only: the framing is intact
     assert "checksum" not in str(unreadable.error)
 
 

@@ -1,4 +1,4 @@
-"""Which frames a rule is for, how often it strikes, and what an Answer says."""
+"""Which frames a rule matches, how often it strikes, and what an Answer sends."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_opcodes() -> None:
     for opcode, side, meant in cases:
         rule = Rule(Drop(), opcode=opcode, side=side)
         assert [rule.is_for(each) for each in (request, reply, error, event)] == meant
-    # the side of a reply's opcode goes before that of the fault
+    # the side of a reply's opcode overrides that of the fault
     assert Rule(Answer(VOID), opcode="RESULT").side == "reply"
 
 

@@ -1,4 +1,4 @@
-"""The snapshot of a session tells what is under way, and that nothing is when it is over."""
+"""The snapshot of a session shows the work under way, and none when it is over."""
 
 from __future__ import annotations
 
@@ -77,4 +77,4 @@ async def test_the_cluster_is_described() -> None:
         cluster.tell_schema("UPDATED", "ks", "t")
         await until(lambda: snapshot(session).schema_changes == before + 1)
         with pytest.raises(AttributeError):
-            now.pools = 3  # type: ignore[misc]
+            now.pools = 3  # type: ignore[misc]  # it is frozen

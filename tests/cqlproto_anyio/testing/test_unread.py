@@ -1,4 +1,4 @@
-"""What a relay can't read: it passes all the same."""
+"""Traffic that a relay can't parse passes unchanged."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_what_is_no_cql_is_relayed_unread(data: st.DataObject) -> None:
     pieces = [("request", piece) for piece in data.draw(splits(hello))]
     pieces += [("reply", piece) for piece in data.draw(splits(answer))]
     for side, piece in pieces:
-        for step in relay.receive(side, piece):  # type: ignore[arg-type]
+        for step in relay.receive(side, piece):  # type: ignore[arg-type]  # side is drawn
             assert isinstance(step, Send)
             passed[step.to] += step.data
     for side in SIDES:

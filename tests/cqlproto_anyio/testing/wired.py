@@ -1,4 +1,4 @@
-"""A client's and a server's end with a relay between them, without I/O."""
+"""A client's and a server's core with a relay between them, without I/O."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ WAY_IDS = [f"v{version:d}-{compression}" for version, compression in WAYS]
 
 
 def usual(event: RequestReceived) -> Response | None:
-    """Answer anything as a server does."""
+    """Answer any request as a server does."""
     message = event.message
     reply = handshake_reply(message, supported=SUPPORTED)
     if reply is not None:
@@ -56,13 +56,13 @@ def usual(event: RequestReceived) -> Response | None:
 
 
 class Wired:
-    """Bytes go to and fro until nothing happens.
+    """Carries bytes between the ends until nothing happens.
 
     Attributes:
         later, holds, ends: the steps that are not carried out, in order.
-        asked: what the server got after the handshake.
-        events: what the client got after the handshake.
-        passed: all bytes that came out of the relay, by where they went.
+        asked: the server's events after the handshake.
+        events: the client's events after the handshake.
+        passed: all bytes that came out of the relay, by target.
         sent: all bytes that went in, by side.
     """
 
@@ -93,7 +93,7 @@ class Wired:
             self.rules.add(rule)
 
     def handshake(self) -> Wired:
-        """Complete the handshake; what passed in it is forgotten."""
+        """Complete the handshake; forget the bytes that passed in it."""
         self.client.initiate()
         self.run()
         assert any(isinstance(event, HandshakeCompleted) for event in self.events)
@@ -115,7 +115,7 @@ class Wired:
                 return
 
     def carry(self, side: Side, data: bytes) -> None:
-        """Give bytes to the relay, in pieces, and do as it says."""
+        """Give bytes to the relay, in pieces, and carry out its steps."""
         self.sent[side] += data
         if data:
             for piece in self.cut(data):
