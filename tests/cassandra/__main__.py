@@ -1,10 +1,10 @@
-"""Nodes from a shell.
+"""Starts and controls Cassandra nodes from a shell.
 
 python -m tests.cassandra run -- python examples/demo.py    with CQLPROTO_HOSTS set; ends with it
 python -m tests.cassandra start DIR --nodes 3 --port 9042   stays until `stop DIR`
 python -m tests.cassandra kill DIR 2                        also pause, resume, up
 python -m tests.cassandra stop DIR
-python -m tests.cassandra check                             can it run here? fetches the jars
+python -m tests.cassandra check                             fetch the jars, or print what is missing
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("folder", type=Path)
         one.add_argument("node", type=int)
     commands.add_parser("stop", help="end all nodes").add_argument("folder", type=Path)
-    commands.add_parser("check", help="say what is missing, else fetch the jars")
+    commands.add_parser("check", help="print what is missing, or fetch the jars")
     return parser
 
 
 @contextlib.contextmanager
 def _signals_go_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Leave SIGINT to the child, which the terminal sends it to as well, and pass SIGTERM on."""
+    """Ignore SIGINT, which the terminal also sends to the child, and pass SIGTERM to the child."""
     kept = signal.signal(signal.SIGINT, signal.SIG_IGN)
     passed = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
     try:

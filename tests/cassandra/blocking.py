@@ -1,9 +1,9 @@
-"""A small blocking client of v3 and v4: what the launcher needs before the library is there.
+"""A small blocking client of v3 and v4, for the launcher.
 
-A node that accepts TCP does not serve CQL yet, and one that serves CQL does not know its first
-role yet; so whether a node is up is asked in its own language, down to the login. Tests prepare
-keyspaces with it as well: were that done with the library under test, its faults would look like
-the server's.
+A node that accepts TCP may not serve CQL yet, and a node that serves CQL may not have its first
+role yet. So the launcher connects and logs in to find out whether a node is up. Tests also prepare
+keyspaces with this client: with the library under test, faults of the library would look like
+faults of the server.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class BlockingConnection:
             raise
 
     def query(self, text: str) -> None:
-        """Run a statement without parameters at consistency ONE; what it returns is not decoded."""
+        """Run a statement without parameters at consistency ONE, without decoding the result."""
         body = text.encode()
         parameters = struct.pack(">HB", _CONSISTENCY_ONE, 0)
         opcode, _ = self._request(_QUERY, struct.pack(">i", len(body)) + body + parameters)

@@ -1,8 +1,8 @@
-"""The certificates of a test cluster: an authority, a server key, a client key.
+"""Creates the certificates of a test cluster: an authority, a server key, a client key.
 
-Made with the ``openssl`` and ``keytool`` that come with a JDK's packages. The extensions are
-spelled out because Python verifies with X.509 strict rules since 3.13: an authority needs a key
-usage, a leaf an authority key identifier.
+Uses ``openssl`` and ``keytool``, which come with a JDK's packages. The extensions are explicit
+because Python verifies with strict X.509 rules since 3.13: an authority needs a key usage, a leaf
+certificate an authority key identifier.
 """
 
 from __future__ import annotations

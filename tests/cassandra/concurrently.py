@@ -1,4 +1,4 @@
-"""Calls side by side."""
+"""Runs calls concurrently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names that tests annotate with; the fixtures are in fixtures.py, loaded for all of tests/."""
+"""Names for annotations in tests; the fixtures are in fixtures.py, loaded by tests/conftest.py."""
 
 from __future__ import annotations
 

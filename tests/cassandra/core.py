@@ -1,8 +1,8 @@
-"""The core on a blocking socket: what the tests of the protocol talk to a real server with.
+"""The core on a blocking socket, for the protocol's tests on a real server.
 
-Nothing of the client is used here, so that a fault of it can't hide one of the core, and each test
-says what goes over the wire. :class:`CoreConnection` sends a message and waits for what answers it;
-events that come meanwhile are kept in :attr:`~CoreConnection.pushes`.
+This module does not use the client, so that faults of the client can't hide faults of the core, and
+each test controls the messages on the wire. :class:`CoreConnection` sends a message and waits for
+its response; events that arrive meanwhile are kept in :attr:`~CoreConnection.pushes`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Refused(Exception):
     """The handshake failed.
 
     Attributes:
-        event: how.
+        event: the event that reported the failure.
     """
 
     def __init__(self, event: HandshakeFailed) -> None:
@@ -117,7 +117,7 @@ class CoreConnection:
     def version(self) -> ProtocolVersion:
         return self.core.version
 
-    # -- one message and its answer
+    # -- one message and its response
 
     def send(self, message: Request, **options: Any) -> int:
         """Send a message now, and return its stream id; options as the core's ``send`` has them."""
@@ -126,7 +126,7 @@ class CoreConnection:
         return stream_id
 
     def flush(self) -> None:
-        """Send what the core holds."""
+        """Send the core's pending bytes."""
         self._socket.sendall(self.core.data_to_send())
 
     def reply(self, stream_id: int) -> ResponseReceived:
@@ -134,8 +134,8 @@ class CoreConnection:
 
         Raises:
             ConnectionError: the server closed the connection.
-            TimeoutError: it took too long.
-            RemoteProtocolError: the server broke the protocol, or complained about the connection.
+            TimeoutError: the answer did not come in time.
+            RemoteProtocolError: the server violated the protocol, or reported a connection error.
         """
         deadline = time.monotonic() + self._timeout
         while stream_id not in self._replies:
@@ -149,7 +149,7 @@ class CoreConnection:
         return self._replies.pop(stream_id)
 
     def request(self, message: Request, **options: Any) -> ResponseReceived:
-        """Send a message and return the whole report of its answer, which may be an ERROR."""
+        """Send a message and return the event with its answer, which may be an ERROR."""
         return self.reply(self.send(message, **options))
 
     def ask(self, message: Request, **options: Any) -> Response:
@@ -164,7 +164,7 @@ class CoreConnection:
         return answer
 
     def refusal(self, message: Request, **options: Any) -> Error:
-        """Send a message and return the ERROR that must answer it."""
+        """Send a message and return its answer, which must be an ERROR."""
         answer = self.request(message, **options).message
         assert isinstance(answer, Error), answer
         return answer
@@ -209,13 +209,13 @@ class CoreConnection:
                 raise ServerSaid(answer)
         return answers
 
-    # -- what the server says unasked
+    # -- pushed events
 
     def wait_for(self, wanted: Callable[[ServerEvent], bool], seconds: float = 30.0) -> ServerEvent:
-        """Return the first pushed event that is wanted, and drop it and what came before it.
+        """Return the first matching pushed event; remove it and all events before it.
 
         Raises:
-            TimeoutError: none came in time; the text lists those that did.
+            TimeoutError: no matching event came in time; the text lists the other events.
         """
         deadline = time.monotonic() + seconds
         passed: list[ServerEvent] = []
@@ -233,7 +233,7 @@ class CoreConnection:
             self.pushes.append(received.event)
 
     def _event(self, deadline: float) -> Event:
-        """Exchange bytes with the server until something has happened."""
+        """Send and receive bytes until the connection reports an event."""
         while (event := self.core.next_event()) is None:
             if data := self.core.data_to_send():
                 self._socket.sendall(data)

@@ -3,7 +3,7 @@
 ===================== ===========================================================================
 ``cassandra``         a node without passwords or TLS
 ``secure_cassandra``  a node with passwords, and TLS that asks for a client certificate
-``spare_cassandra``   a node to kill and to pause; who does so leaves it running
+``spare_cassandra``   a node to kill and to pause; a test must leave it running
 ``limited_cassandra`` a node with low limits: of requests a second, tombstones and captured changes
 ``three_nodes``       a cluster of three nodes, to kill and to pause as well
 ``two_datacenters``   a cluster of three nodes, two in the data centre eu and one in us
@@ -12,11 +12,10 @@
 ``keyspace``          the name of a keyspace on ``cassandra``, made for the module, dropped after it
 ===================== ===========================================================================
 
-shared.py has their options, and says when they start and end.
+shared.py has their options, and documents when they start and end.
 
-``CQLPROTO_TEST_HOST=host:port`` names a server that runs already and stands in for ``cassandra``.
-With ``CQLPROTO_REQUIRE_CASSANDRA=1`` a machine that cannot run Cassandra fails the tests; else it
-skips them.
+``CQLPROTO_TEST_HOST=host:port`` names a running server to use as ``cassandra``. On a machine that
+can't run Cassandra, these tests are skipped; with ``CQLPROTO_REQUIRE_CASSANDRA=1`` they fail.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Fetch the jars before the first test, whose time limit is not made for downloads."""
+    """Fetch the jars before the first test, whose time limit is too short for downloads."""
     session.stash[_servers] = Servers(session.items, {"cassandra"} if TEST_HOST else ())
     if session.config.option.collectonly:
         return

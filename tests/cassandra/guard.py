@@ -1,9 +1,9 @@
-"""Ends the nodes of a launcher that is gone, however it went.
+"""Kills the nodes of a launcher after the launcher ended, in whatever way.
 
-The launcher starts this as a process of its own session and writes ``+pid`` and ``-pid`` lines to
-its standard input. That pipe closes when the launcher closes it, is killed, or is taken down by a
-test timeout: then every process group still listed is killed and the cluster's folder removed. No
-signal handler and no exit hook can promise as much.
+The launcher starts this process in a new session and writes ``+pid`` and ``-pid`` lines to its
+standard input. The pipe closes when the launcher closes it, is killed, or is ended by a test
+timeout. Then this process kills the listed process groups and removes the cluster's folder. Signal
+handlers and exit hooks of the launcher could not do this after SIGKILL.
 """
 
 from __future__ import annotations

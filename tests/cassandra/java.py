@@ -1,4 +1,4 @@
-"""What Cassandra needs of the machine: Java of one version, and the jars, fetched with Maven once.
+"""Provides Java and Cassandra's jars, which Maven fetches once.
 
 The jars are kept in ``~/.cache/cassandra-jars/<version>``; ``CASSANDRA_JARS`` names another place
 than ``~/.cache/cassandra-jars``. ``CASSANDRA_VERSION`` names the release that the tests run on.
@@ -33,7 +33,7 @@ _FETCH_JDK11 = Path(__file__).parents[2] / "tools" / "fetch-jdk11.sh"
 _PROPERTIES = [
     "-Djdk.attach.allowAttachSelf=true",
     "-Dcassandra-foreground=yes",
-    # A test cluster need not wait for gossip from nodes that nobody started.
+    # A test cluster needn't wait for gossip from nodes that were not started.
     "-Dcassandra.ring_delay_ms=1000",
     "-Dcassandra.skip_wait_for_gossip_to_settle=0",
     "-Dcassandra.superuser_setup_delay_ms=0",
@@ -48,11 +48,11 @@ _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0
 
 
 class LauncherError(Exception):
-    """A node cannot be started, or did not start: the text says what to do, or what it said."""
+    """A node can't be started or did not start; the text has the remedy or the node's output."""
 
 
 def missing(release: str = CASSANDRA_VERSION) -> str | None:
-    """Say why a release can't be started on this machine; None if it can."""
+    """Return why a release can't be started on this machine, or None."""
     wanted = java_version(release)
     can_fetch = wanted == 11 and shutil.which("apt-get") is not None
     if _java(wanted) is None and not can_fetch:
@@ -65,10 +65,10 @@ def missing(release: str = CASSANDRA_VERSION) -> str | None:
 
 
 def fetch(release: str = CASSANDRA_VERSION) -> None:
-    """Fetch what a release needs and this machine lacks: a JDK 11, and the jars.
+    """Fetch the JDK 11 and the jars that a release needs, unless this machine has them.
 
     Raises:
-        LauncherError: something can't be fetched.
+        LauncherError: the JDK or the jars can't be fetched.
     """
     needed_java(java_version(release))
     jars(release)
@@ -76,7 +76,7 @@ def fetch(release: str = CASSANDRA_VERSION) -> None:
 
 @functools.cache
 def _major(java: str) -> int | None:
-    """Return the major version of a ``java``; None if it doesn't say one."""
+    """Return the major version of a ``java``; None if it prints no version."""
     try:
         shown = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
     except OSError:
@@ -122,7 +122,7 @@ def needed_java(wanted: int) -> str:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Wait for other processes that fetch the same thing."""
+    """Hold a lock that excludes other processes that fetch the same files."""
     with open(path, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -135,8 +135,8 @@ def _complete(library: Path) -> bool:
 def jars(release: str = CASSANDRA_VERSION) -> Path:
     """Return the folder of a release's jars; Maven fetches them the first time.
 
-    Safe against others who do the same at the same time (a lock) and against an interruption (the
-    folder appears under its name when it is complete).
+    A lock excludes concurrent downloads, and an interrupted download leaves no incomplete folder,
+    because the folder is renamed when it is complete.
 
     Raises:
         LauncherError: Maven failed.
@@ -154,7 +154,7 @@ def jars(release: str = CASSANDRA_VERSION) -> Path:
 def _fetch(library: Path) -> None:
     release = library.name
     for part in CACHE.glob(f".{release}-*"):
-        shutil.rmtree(part)  # an interrupted download: whoever has the lock is alone
+        shutil.rmtree(part)  # left by an interrupted download; the lock is held
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=f".{release}-") as name:
         part = Path(name) / release
         part.mkdir()
@@ -177,7 +177,7 @@ def _fetch(library: Path) -> None:
 
 
 def _machine(release: str) -> list[str]:
-    """Return the ``java`` of a release, with what that Java has to open to it."""
+    """Return the ``java`` of a release, with the options that open Java's modules to Cassandra."""
     wanted = java_version(release)
     return [needed_java(wanted), f"@{Path(__file__).with_name(f'java{wanted}.options')}"]
 

@@ -1,13 +1,13 @@
-"""What ``toJson(column)`` of Cassandra 5.0 prints, as an oracle for values that were bound.
+"""Compares bound values with the output of ``toJson(column)`` of Cassandra 5.0.
 
-The server decodes a cell by its own code and prints it, so agreeing with it shows more than that
-a value comes back as it went. Both sides are brought to one comparable form: :func:`expected` from
-the value that was bound, :func:`printed` from the server's text. Members of sets and maps are
-sorted, since only the server's order of them is of interest elsewhere.
+The server decodes a cell with its own code before it prints the value, so this checks more than a
+round trip. Both sides are converted to a comparable form: :func:`expected` converts the bound
+value, :func:`printed` the server's text. Members of sets and maps are sorted, because other tests
+check the server's order.
 
-What the server prints is not always what one would guess: infinities and NaN are null, a timestamp
-before the year 1 has its year of the era without saying which, an IPv4-mapped IPv6 address is shown
-as IPv4, and the keys of maps are the JSON of the key within quotes.
+Some of the output is unexpected: infinities and NaN are null, a timestamp before the year 1 has the
+year of its era but no era, an IPv4-mapped IPv6 address is printed as IPv4, and a key of a map is
+the quoted JSON of the key.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def _parse(text: str) -> Any:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as its pairs: the server prints keys that JSON would merge."""
+    """A JSON object as a list of pairs, because the server may print equal keys."""
 
 
 def _read(cql_type: CQLType, value: Any) -> Any:
@@ -215,5 +215,5 @@ def _key(cql_type: CQLType, text: str) -> Any:
 
 
 def printed(cql_type: CQLType, text: str) -> Any:
-    """Return the comparable form of what the server printed."""
+    """Return the comparable form of the server's text."""
     return _read(cql_type, _parse(text))

@@ -1,7 +1,7 @@
-"""Which kinds of ERROR the tests provoke from a real server, and why some can't be.
+"""The kinds of ERROR that the tests provoke from a real server, and the reasons for the others.
 
-A test names what it provokes by :func:`provokes`; test_protocol_errors.py checks that every code
-is either provoked or in :data:`NOT_PROVOKED`, whose kinds rest on the vectors alone.
+A test names the kinds that it provokes with :func:`provokes`. test_protocol_errors.py checks that
+every code is provoked or in :data:`NOT_PROVOKED`; only vectors cover the latter.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NOT_PROVOKED: dict[ErrorCode, str] = {
 
 
 def provokes(*codes: ErrorCode) -> Callable[[F], F]:
-    """Note that a test provokes these kinds."""
+    """Register that the decorated test provokes these kinds."""
 
     def note(test: F) -> F:
         for code in codes:

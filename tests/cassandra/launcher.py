@@ -6,8 +6,8 @@ without. A node counts as up when it answers STARTUP, and the login where there 
 started one after another, since two that bootstrap at once refuse each other; or all at once,
 without bootstrapping (`Options.together`).
 
-A cluster that is entered with ``with`` ends with it, and with the process that entered it however
-that goes (guard.py). In tests this is behind the fixtures of fixtures.py; from a shell it is
+A cluster in a ``with`` statement ends with the statement, and also when the process is killed
+(guard.py). Tests use it through the fixtures in fixtures.py; a shell uses
 ``python -m tests.cassandra`` (__main__.py).
 """
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 START_SECONDS = 120.0
-USERNAME, PASSWORD = "cassandra", "cassandra"  # the role that a new cluster has
+USERNAME, PASSWORD = "cassandra", "cassandra"  # the role of a new cluster
 
 _LOGBACK = """<configuration>
 <appender name="S" class="ch.qos.logback.core.ConsoleAppender"><encoder>
@@ -51,8 +51,8 @@ _LOGBACK = """<configuration>
 def free_port(addresses: Sequence[str], count: int = 1) -> int:
     """Return a TCP port that is free on all addresses, and so are the `count` - 1 behind it.
 
-    It lies below the range that the system takes for outgoing connections: there, a client that
-    reconnects to a node that is down could meet itself.
+    The port is below the system's range for outgoing connections. Within this range, a client that
+    reconnects to a stopped node could connect to itself.
     """
     while True:
         port = random.randrange(10_000, 30_000)
@@ -65,7 +65,7 @@ def free_port(addresses: Sequence[str], count: int = 1) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How a cluster is made; a port of 0 becomes a free one.
+    """The options of a cluster; a port of 0 means a free port.
 
     Attributes:
         nodes: How many, 1 to 3.
@@ -112,7 +112,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """One server: where it is, and how to get in.
+    """One node: its address, its credentials and its control.
 
     Attributes:
         host: Its address.
@@ -166,7 +166,7 @@ class Node:
                 connection.query(statement)
 
     def up(self, *properties: str) -> None:
-        """Start it, on the data that it has, and wait until it serves CQL.
+        """Start the node with its existing data, and wait until it serves CQL.
 
         Args:
             properties: Of the Java machine, such as "-Dcassandra.join_ring=false".
@@ -178,16 +178,16 @@ class Node:
         return self._cluster._nodetool(self, arguments)
 
     def kill(self) -> None:
-        """End it at once: SIGKILL."""
+        """Kill the node with SIGKILL."""
         self._cluster._end(self, signal.SIGKILL)
 
     def stop(self) -> None:
-        """End it in order: SIGTERM, and wait; paused, it goes on first."""
+        """Stop the node with SIGTERM, and wait; resume it first if it is paused."""
         self.resume()
         self._cluster._end(self, signal.SIGTERM)
 
     def pause(self) -> None:
-        """Hang it: SIGSTOP. Its sockets stay open, and new ones are accepted."""
+        """Pause the node with SIGSTOP. Its sockets stay open, and the system accepts new ones."""
         pid = self._cluster._pid(self)
         os.kill(pid, signal.SIGSTOP)
         # on a busy machine some of its threads go on for a moment
@@ -198,7 +198,7 @@ class Node:
             time.sleep(0.001)
 
     def resume(self) -> None:
-        """Let it go on after `pause`: SIGCONT."""
+        """Resume a paused node with SIGCONT."""
         os.kill(self._cluster._pid(self), signal.SIGCONT)
 
     @property
@@ -474,7 +474,7 @@ class Cluster:
 
 
 def _is_node(pid: int, home: Path) -> bool:
-    """Whether a process id out of a file is still the node's: ids are used again."""
+    """Whether a process id from a file still belongs to the node; the system reuses ids."""
     shown = subprocess.run(
         ["ps", "-ww", "-o", "stat=,command=", "-p", str(pid)],
         capture_output=True, text=True, check=False,

@@ -1,4 +1,4 @@
-"""What differs between the lines of Cassandra: Java, settings, jars, protocol version.
+"""Differences between the lines of Cassandra: Java, settings, jars, protocol version.
 
 A line is a release's first two numbers, such as ``(3, 11)``. Every line from 2.1 on starts from
 Maven's jars: those before 5.0 on JDK 11, later ones on JDK 17.
@@ -34,13 +34,13 @@ def java_version(release: str) -> int:
 
 
 def highest_version(release: str) -> int:
-    """Return the highest protocol version that a release speaks and doesn't call a beta."""
+    """Return the highest protocol version of a release that isn't a beta."""
     line = line_of(release)
     return 3 if line < (2, 2) else 4 if line < (4, 0) else 5
 
 
 def artifacts(release: str) -> tuple[str, ...]:
-    """Return what Maven is asked for, by artifact id."""
+    """Return the Maven artifacts of a release, by artifact id."""
     return (
         ("cassandra-all", "cassandra-thrift") if line_of(release) < (4, 0) else ("cassandra-all",)
     )

@@ -1,5 +1,5 @@
-"""What another client has changed of tables, types and keyspaces: statements heal by themselves,
-whether the server tells of changes or not."""
+"""Another client alters tables, types and keyspaces: statements recover by themselves, with and
+without schema events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REPLICATION = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
 
 
 class Pair(NamedTuple):
-    """The session that is tried, and the other client."""
+    """The session under test, and the other client."""
 
     session: cql.Session
     other: cql.Session

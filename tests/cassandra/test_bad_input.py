@@ -1,6 +1,6 @@
-"""What users get wrong in a request: one typed exception says what, and the session goes on.
+"""Users' mistakes in a request raise one typed exception, and the session remains usable.
 
-Each test leaves a session behind on which the next statement works.
+After each test, the next statement on the session works.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What goes wrong while connecting: one typed exception in time, with the stage and the reason.
+"""Failures while connecting raise one typed exception in time, with the stage and the reason.
 
-Servers that aren't CQL's are made here; the refusals of a real one come from Cassandra.
+The tests simulate servers that don't speak CQL; refusals come from a real Cassandra.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ async def failure(
     keyspace: str | None = None,
     config: cql.Config = QUICK,
 ) -> cql.CQLError:
-    """Return what connecting raises, which must be in time and not end up in a group."""
+    """Return the exception of connecting, which must be in time and not an exception group."""
     started = time.monotonic()
     with pytest.raises(cql.CQLError) as info:
         async with cql.connect(

@@ -1,4 +1,4 @@
-"""Batches of every kind on a real node, and the ones it refuses: with and without asking it."""
+"""Batches of every kind on a real node, and batches that the client or the node refuses."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ async def test_options_go_with_a_batch(session: cql.Session) -> None:
 
 
 async def test_in_one_batch_a_delete_beats_an_insert(session: cql.Session) -> None:
-    """They have one timestamp, whatever their order: the trap is known to the docs."""
+    """All statements have the same timestamp, whatever their order; the docs warn of this."""
     k = next(fresh)
     delete = ("DELETE FROM items WHERE k = ? AND c = ?", (k, 1))
     await session.batch([delete, (INSERT, (k, 1, "x"))])
@@ -176,7 +176,7 @@ async def test_every_row_that_stood_in_the_way_is_there(session: cql.Session) ->
 
 @pytest.mark.parametrize("kind", ["logged", "unlogged"])
 async def test_a_static_column_guards_a_partition(session: cql.Session, kind: Any) -> None:
-    """As an event store does it: the head moves and the rows come, or neither."""
+    """As in an event store: the head moves and the rows are written, or neither happens."""
     k = next(fresh)
     move = "UPDATE items SET head = ? WHERE k = ? IF head = ?"
     assert (await session.batch([(move, (2, k, None)), (INSERT, (k, 1, "a"))], kind=kind)).applied
@@ -232,7 +232,7 @@ async def test_mistakes_are_found_without_asking(session: cql.Session, name: str
 
 @pytest.mark.parametrize("name", WRONG)
 async def test_the_server_would_refuse_them(session: cql.Session, name: str) -> None:
-    """The statements as text, in a batch that is text as well, which nothing of ours looks into."""
+    """The batch is a CQL text, which the client does not check."""
     items, kind = WRONG[name]
     texts = []
     for item in items:

@@ -1,9 +1,9 @@
-"""What the server takes where the cell is written by hand, the encoders send; in every position.
+"""Every cell that the server accepts can be sent by the encoders, for markers in every position.
 
-A marker stands for a value, an element, a field, a key, a list after IN, a condition. Cells are
-written by hand, a usual one, an empty one and a null of each type, as they are and within others,
-and bound without an encoder. Where the server takes one, the value that it is read as must be
-bound to the same cell.
+A marker stands for a value, an element, a field, a key, a list after IN, or a condition. Tests
+write cells by hand (a usual cell, an empty cell and a null of each type, alone and within others)
+and bind them without an encoder. If the server accepts a cell, the decoded value must encode to the
+same cell.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Three real nodes, replication 3, under load on asyncio and on trio while one thing after another
-goes wrong: nothing acknowledged is lost, no row is wrong, no deadline is missed, what is idempotent
-succeeds, and nothing is left behind.
+"""Faults on three real nodes with replication factor 3, under load on asyncio and on trio.
 
-This is the short form of ``python -m tests.cassandra.soak``, where all of it is explained.
+No acknowledged write is lost, no row is wrong, no deadline is missed, idempotent requests succeed,
+and no resources leak. This is the short form of ``python -m tests.cassandra.soak``, see there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two data centres of real nodes: who is asked, seen from the nodes' own traces, and who isn't."""
+"""Two data centres of real nodes: which nodes serve a request, according to the nodes' traces."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ async def test_the_other_data_centre_never_sees_a_client(eu: list[str], us: str)
 
 @pytest.mark.usefixtures("tables")
 async def test_the_replica_itself_is_asked(eu: list[str]) -> None:
-    """Every read is traced: with one replica nobody but the node that was asked has part in it."""
+    """With one replica, the traces show that no node but the coordinator takes part in a read."""
     level = cql.Profile(consistency=cql.Consistency.LOCAL_ONE)
     blind = cql.Config(routing=cql.Routing(token_aware=False))
     for config, is_replica in ((cql.Config(), True), (blind, False)):

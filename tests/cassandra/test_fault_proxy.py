@@ -1,4 +1,4 @@
-"""The fault proxy in front of a real node: nobody notices it until a rule strikes what it names."""
+"""The fault proxy in front of a real node: traffic passes unchanged unless a rule matches."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A real node is killed, paused and started again under a session: errors are typed and in time,
-nothing is mixed up, and the session recovers."""
+"""A real node is killed, paused and restarted under a session: errors are typed and in time,
+replies go to their requests, and the session recovers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def value(number: int) -> str:
 
 
 class Load:
-    """Writes and reads distinct values until it is told to stop; keeps every error."""
+    """Writes and reads distinct values until it is stopped; keeps every error."""
 
     def __init__(self, session: cql.Session, timeout: float) -> None:
         self.session = session

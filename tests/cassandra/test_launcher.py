@@ -1,4 +1,4 @@
-"""What tests rely on: nodes end with their launcher, hang when paused, and keep their data."""
+"""Nodes of the launcher end with the launcher, hang while paused, and keep their data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program does on its first days, on one release of any line of Cassandra.
+"""Basic use of the client on one release of any line of Cassandra.
 
 ``CQLPROTO_LINE`` names the release; by default an old one, which speaks v4 and has neither
 ``system_views`` nor ``peers_v2``. ``make servers`` runs this on every line from 2.1 on. Where a

@@ -1,8 +1,8 @@
-"""A real node that takes so many requests a second and no more.
+"""A real node with a limit of requests per second.
 
-Asked to say so (THROW_ON_OVERLOAD, the client's default), it answers OVERLOADED; else it stops
-reading from the connection until it may go on. Clients meet the first by typed errors and a retry
-policy that backs off, the second by their deadlines.
+With THROW_ON_OVERLOAD, which the client sets by default, the node answers OVERLOADED above the limit;
+otherwise it pauses reading from the connection. The client handles the former with typed errors and a
+retry policy that backs off, the latter with deadlines.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(scope="module")
 def limited(limited_cassandra: Node) -> Node:
-    """A node with a limit, and a table whose partitions are the tests'."""
+    """A node with a limit, and a table with one partition per test."""
     node = limited_cassandra
     replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
     node.cql(
@@ -46,7 +46,7 @@ def limited(limited_cassandra: Node) -> Node:
 
 @pytest.fixture(autouse=True)
 async def rested(limited: Node) -> None:
-    """What the test before has asked is over: connecting needs a few requests too."""
+    """Wait until the node is below its limit again, because connecting needs requests too."""
     await anyio.sleep(1.0)
 
 
@@ -87,7 +87,7 @@ class Writing:
             self.done.add(number)
 
     async def check(self) -> None:
-        """Every row is there that was acknowledged, and none that was never sent."""
+        """Check that every acknowledged row exists, and no row that was never sent."""
         result = await patiently(
             self._session.execute, SELECT, (self._test,), idempotent=True, retry=PATIENT
         )
@@ -99,7 +99,7 @@ class Writing:
 
 
 async def patiently(call: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
-    """Call again and again while the node is busy, for what a test only needs on its way."""
+    """Repeat a call while the node is overloaded, for the preparations of a test."""
     while True:
         try:
             return await call(*arguments, **options)
@@ -108,7 +108,7 @@ async def patiently(call: Callable[..., Awaitable[Any]], *arguments: Any, **opti
 
 
 def lost(session: cql.Session) -> int:
-    """How many connections have broken."""
+    """Return how many connections were lost."""
     return sum(host.lost for host in session.statistics().hosts)
 
 

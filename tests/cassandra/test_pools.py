@@ -1,4 +1,4 @@
-"""How many connections there are, as the node itself counts them."""
+"""The number of connections of a session, as counted by the node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.cassandra, pytest.mark.uvloop]
 
 SELECT = "SELECT blob FROM rows WHERE id = ?"
-CONTROL = 1  # the connection that hears of events
+CONTROL = 1  # the control connection
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Prepared statements that the server has forgotten, or that mean something else by now.
+"""Prepared statements that the server has forgotten, or whose meaning has changed.
 
 A server forgets a statement when a table or type that it uses is changed, and answers UNPREPARED.
 """
@@ -110,7 +110,7 @@ async def test_tables_change_while_they_are_read(
 
 
 async def test_an_evicted_statement_goes_on(cassandra: Node, keyspace: str) -> None:
-    """The client keeps two statements; a handle is good for longer than that."""
+    """The client caches two statements; a handle stays valid after its eviction."""
     config = cql.Config(max_prepared=2)
     async with cql.connect(
         cassandra.host, port=cassandra.port, keyspace=keyspace, config=config

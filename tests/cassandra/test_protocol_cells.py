@@ -1,4 +1,4 @@
-"""Cells that hold no value, and types that come by the names of their classes, at every version."""
+"""Cells without a value, and types that are sent as class names, in every version."""
 
 from __future__ import annotations
 

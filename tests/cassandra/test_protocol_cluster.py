@@ -1,4 +1,4 @@
-"""What takes several nodes: errors of nodes that hang or join, and events of the cluster.
+"""Protocol tests with several nodes: errors while nodes hang or join, and events of the cluster.
 
 Two nodes at first; the second announces an IPv6 address to clients, so that events carry one. It
 is paused while requests wait for it, until the first one takes it for down. Then a third node is

@@ -1,7 +1,7 @@
-"""Every kind of ERROR that single nodes of Cassandra can be made to send, at every version.
+"""Every kind of ERROR that can be provoked from a single Cassandra node, in every version.
 
-What needs several nodes is in test_protocol_cluster.py. kinds.py lists what can't be provoked; a
-test here holds the two lists to the protocol's own.
+Errors that need several nodes are in test_protocol_cluster.py. kinds.py lists errors that can't be
+provoked; a test here checks that together these are all codes of the protocol.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def test_function_failure(connection: CoreConnection, tables: str) -> None:
 @provokes(ErrorCode.SERVER_ERROR)
 @versions
 def test_server_error(connection: CoreConnection) -> None:
-    """What Cassandra didn't think of, such as a NaN as a decimal."""
+    """Provoked by input that Cassandra does not handle, such as a NaN as a decimal."""
     error = refusal(connection, "SELECT cast(d AS decimal) FROM t", ErrorCode.SERVER_ERROR)
     assert error.message.startswith("java.lang.NumberFormatException")
 

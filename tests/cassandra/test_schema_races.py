@@ -1,5 +1,4 @@
-"""A table is altered again and again while it is read: no row is misread, and no error reaches
-the user.
+"""A table is altered repeatedly while it is read: no row is misread, and users see no error.
 
 ``SELECT *`` by prepared statements is where drivers go wrong: the columns that were announced when
 the statement was prepared are not those of the reply, and text is read as a number, or a column as

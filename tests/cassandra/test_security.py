@@ -1,4 +1,4 @@
-"""Passwords and TLS, on a real node that wants both, and what happens when it hangs or restarts."""
+"""Passwords and TLS on a real node that requires both, also while the node hangs or restarts."""
 
 from __future__ import annotations
 

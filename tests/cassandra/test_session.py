@@ -1,4 +1,4 @@
-"""What a session does on a real node, beyond what a program meets on its first day."""
+"""Advanced features of a session, on a real node; test_lines.py has the basic ones."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Ambiguous LWTs on a real node, made so by a transport that loses what one side says.
+"""Lightweight transactions with an unknown outcome, on a real node.
 
-The node's own timeouts need replicas that don't answer; what a Paxos round that was left half done
-looks like is had from one node by asking for more replicas of the commit than there are.
+A transport loses or delays requests and replies. Timeouts of the node itself would need replicas
+that don't answer; to leave a Paxos round incomplete on one node, tests require more replicas for
+the commit than there are.
 """
 
 from __future__ import annotations

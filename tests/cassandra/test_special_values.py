@@ -1,4 +1,4 @@
-"""Values at the edges: empty, null and unset, the ends of ranges, user-defined types that grow."""
+"""Edge cases of values: empty, null, unset, ends of ranges, altered user-defined types."""
 
 from __future__ import annotations
 

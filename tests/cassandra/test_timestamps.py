@@ -1,4 +1,4 @@
-"""Timestamps of the client's on a real node: plain writes and conditional ones on the same row."""
+"""Client timestamps on a real node: plain and conditional writes to the same row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client at every version that it speaks: how one is agreed on, and what only some can."""
+"""The client in every protocol version: negotiation, and features that need a version."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ async def test_the_same_text_in_two_keyspaces(two: tuple[cql.Session, str, str])
 
 
 async def test_a_handle_belongs_to_its_keyspace(two: tuple[cql.Session, str, str]) -> None:
-    """A tenant's statement never reads another tenant's rows without a word."""
+    """A tenant's statement never silently reads another tenant's rows."""
     session, first, second = two
     a, b = session.using(keyspace=first), session.using(keyspace=second)
     handle = await a.prepare("SELECT v FROM t WHERE id = ?")

@@ -1,4 +1,4 @@
-"""``python -m tests.cassandra.soak --seconds 600``: every fault again and again, and a table."""
+"""``python -m tests.cassandra.soak --seconds 600``: repeat all faults, and print a table."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from tests.cassandra.soak.report import table
 
 
 def main() -> int:
-    """Run, print, and return 1 if anything is wrong."""
+    """Run, print the table, and return 1 if there is any problem."""
     every = (*FAULTS, *(fault for fault in QUICK if fault not in FAULTS))
     names = [fault.__name__ for fault in every]
     parser = argparse.ArgumentParser(prog="python -m tests.cassandra.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="no fault begins after that")
     parser.add_argument("--backends", default="asyncio,trio", help="also uvloop")
-    parser.add_argument("--quick", action="store_true", help="as little of each as shows it")
+    parser.add_argument(
+        "--quick", action="store_true", help="run each fault as briefly as possible"
+    )
     parser.add_argument("--fault", action="append", choices=names, help="only this; repeatable")
     parser.add_argument("--cluster", type=Path, help="the folder of three nodes that run already")
     arguments = parser.parse_args()

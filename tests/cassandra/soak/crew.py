@@ -1,4 +1,4 @@
-"""The processes under load, as the parent has them."""
+"""The parent's view of the processes under load."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ROOT = Path(__file__).parents[3]
 
 
 class CrewError(Exception):
-    """A process under load has died, or says nothing."""
+    """A process under load has died, or does not answer."""
 
 
 class _Member:
@@ -94,7 +94,7 @@ class Running:
         return self._all(do="status")
 
     def go_on(self, requests: int = 100, seconds: float = 0.0) -> None:
-        """Wait until so many more requests have succeeded in each process, and so long."""
+        """Wait until `requests` more have succeeded in each process, and at least `seconds`."""
         least = [each["done"] + requests for each in self.status()]
         ends = time.monotonic() + seconds
         self.until(
@@ -121,7 +121,7 @@ class Running:
         self._members[0].answer()
 
     def returned(self, *nodes: str) -> None:
-        """Nodes serve again from now on: wait until the sessions use them, and note how long."""
+        """Wait until the sessions use restored nodes again, and record how long this takes."""
         now = time.monotonic()
         for node in nodes:
             self._all(do="returned", node=node, at=now)
@@ -176,7 +176,7 @@ class Crew:
 
     @contextmanager
     def phase(self, name: str, **fields: Any) -> Iterator[Running]:
-        """Keep all processes under load while the body does harm; then collect what they saw.
+        """Keep all processes under load while the body injects a fault; then collect the figures.
 
         Arguments:
             name: for the report.

@@ -1,7 +1,7 @@
-"""The faults: what is done to a cluster while it is used.
+"""The faults that are injected into a cluster under load.
 
-Each waits for what it wants to see, such as requests that succeeded, and for no fixed time where
-that can be had. ``quick`` does as little as shows the effect.
+Each fault waits for its effect, such as a number of successful requests, and avoids fixed times.
+``quick`` makes each fault as short as possible.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ async def _heard_of(node: Node, count: int) -> None:
 
 @dataclass
 class Scene:
-    """What a fault has to do with.
+    """The arguments of a fault.
 
     Attributes:
         cluster: the nodes.
@@ -111,7 +111,7 @@ def killed(scene: Scene) -> None:
 
 
 def paused(scene: Scene) -> None:
-    """A node hangs: its sockets stay open, and nothing comes."""
+    """A node hangs: its sockets stay open, and it sends nothing."""
     node = scene.cluster.nodes[2]
     groups = (
         # what is sent to another node as well is never late
@@ -169,7 +169,7 @@ def altered(scene: Scene) -> None:
 
 
 def full(scene: Scene) -> None:
-    """Far more is asked for than connections have room for, and a node hangs besides."""
+    """More requests are made than connections have stream ids for, while a node hangs."""
     node = scene.cluster.nodes[0]
     groups = (
         Group(
@@ -264,7 +264,7 @@ def cut(scene: Scene) -> None:
 
 
 def garbled(scene: Scene) -> None:
-    """A node says what is no CQL, or with a wrong checksum."""
+    """A node sends bytes that aren't CQL, or a wrong checksum."""
     _behind(
         scene,
         "garbage",
@@ -275,7 +275,7 @@ def garbled(scene: Scene) -> None:
 
 
 def slow(scene: Scene) -> None:
-    """A node takes its time."""
+    """A node answers slowly."""
     groups = (
         Group("speculative", workers=8, kinds=IDEMPOTENT, speculation=0.1),
         Group("patient", workers=4),
@@ -284,7 +284,7 @@ def slow(scene: Scene) -> None:
 
 
 def silent(scene: Scene) -> None:
-    """Replies are lost, so that stream ids are never free again."""
+    """Replies are lost, so that their stream ids are never freed."""
     groups = (
         Group("speculative", workers=8, kinds=IDEMPOTENT, speculation=0.1),
         Group("hasty", workers=4, timeout=1.0, excused=("RequestTimeout", *BATCH_LOG)),

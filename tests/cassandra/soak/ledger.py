@@ -1,8 +1,8 @@
-"""What was written, and what must therefore be found.
+"""Records the writes, to check afterwards which rows exist.
 
-Every write has a key that no other write has, and a value that follows from the key. So each row
-can be checked by itself, and each error's ``maybe_applied`` is a claim about one row. A ledger of
-millions takes a byte each.
+Every write has a unique key, and a value that is derived from the key. So each row can be checked
+by itself, and each error's ``maybe_applied`` is a claim about one row. The ledger takes one byte
+per write.
 """
 
 from __future__ import annotations

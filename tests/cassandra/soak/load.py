@@ -1,7 +1,7 @@
-"""Workers that write and read, and check every answer; afterwards, all that was written is read.
+"""Workers that write and read and check every answer; afterwards, all written rows are read again.
 
-A worker that gets an error notes it and goes on. Nothing is tried again here: what the session
-doesn't do by itself, the user of a session would see.
+A worker records an error and goes on. Workers never retry: an error that the session does not
+handle would reach a user as well.
 """
 
 from __future__ import annotations

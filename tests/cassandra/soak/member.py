@@ -1,7 +1,7 @@
 """One process under load: ``python -m tests.cassandra.soak.member trio 2 host:port ..``.
 
-It has one session for all of its life, and others for phases that ask for them. Commands come as
-lines on its standard input, and each is answered by one line.
+The process has one session for its whole life, and further sessions for phases that need other
+settings. It reads commands as lines on standard input, and answers each with one line.
 """
 
 from __future__ import annotations

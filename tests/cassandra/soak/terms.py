@@ -1,6 +1,6 @@
-"""What the parent tells the processes under load, what they tell it, and what is wrong with that.
+"""The messages between the parent and the processes under load, and the checks of the figures.
 
-All of it travels as JSON, one line a message.
+Each message is a line of JSON.
 """
 
 from __future__ import annotations
