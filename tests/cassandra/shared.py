@@ -1,9 +1,9 @@
-"""The servers that test modules share: each is started once, and ended when no test needs it.
+"""The servers that test modules share: each starts once and ends after its last test.
 
-``OPTIONS`` has them all, by the name of their fixture (fixtures.py). A server that is needed by the
-next module starts in a thread while this module's tests run, unless these put three nodes under
-load: a node that starts takes the cores from them. Modules are put into an order that gives most
-servers the time to start: see :func:`in_order`.
+``OPTIONS`` has the options of each server, by the name of its fixture (fixtures.py). A server for
+the next module starts in a thread while the tests of the current module run, unless these put three
+nodes under load, because a starting node needs both cores. The order of modules gives most servers
+time to start, see :func:`in_order`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def needs(item: pytest.Item) -> set[str]:
 
 
 def in_order(items: Iterable[pytest.Item]) -> list[pytest.Item]:
-    """Return tests in the order in which they are to run: whole modules, as they came, but
+    """Return the tests in the order in which they run: whole modules in their given order, but
 
     * those on ``three_nodes`` come first, with the one that wants them young in front,
     * those on servers of their own are spread between those that share ``cassandra``,
@@ -146,17 +146,17 @@ class Servers:
         return self._start(name).result()
 
     def before(self, item: pytest.Item) -> None:
-        """Start what the next module needs, if this is the first test of its module."""
+        """Start the next module's servers, if this is the first test of its module."""
         for name in self._ahead.get(item, set()) - self._given:
             self._start(name)
 
     def after(self, item: pytest.Item) -> None:
-        """End what no test needs after this one."""
+        """End the servers that no test needs after this one."""
         for name in self._last.get(item, ()):
             self._end(name)
 
     def end(self) -> None:
-        """End all of them."""
+        """End all servers."""
         for name in OPTIONS:
             self._end(name)
         self._thread.shutdown()

@@ -1,8 +1,8 @@
 """A real node with a limit of requests per second.
 
-With THROW_ON_OVERLOAD, which the client sets by default, the node answers OVERLOADED above the limit;
-otherwise it pauses reading from the connection. The client handles the former with typed errors and a
-retry policy that backs off, the latter with deadlines.
+With THROW_ON_OVERLOAD, which the client sets by default, the node answers OVERLOADED above the
+limit; otherwise it pauses reading from the connection. The client handles the former with typed
+errors and a retry policy that backs off, the latter with deadlines.
 """
 
 from __future__ import annotations
