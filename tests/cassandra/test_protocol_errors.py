@@ -298,7 +298,7 @@ def test_overloaded(limited: Node, version: ProtocolVersion) -> None:
 
 
 class Raw:
-    """A socket on which anything can be said."""
+    """A socket for arbitrary bytes."""
 
     def __init__(self, node: Node) -> None:
         self._socket = socket.create_connection((node.host, node.port), 10)
@@ -400,7 +400,7 @@ def test_snappy_is_refused_on_v5(raw: Raw, cassandra: Node) -> None:
 def test_an_opcode_that_is_no_request(
     raw: Raw, version: ProtocolVersion, opcode: int, text: str
 ) -> None:
-    """Refused with the stream of the request, but in the version that the server likes best."""
+    """Refused with the request's stream id, but in the server's preferred version."""
     answered, stream, error = raw.ask(write_frame(version, 0, 5, opcode, b""))
     assert (answered, stream, error.code) == (0x85, 5, ErrorCode.PROTOCOL_ERROR)
     assert text in error.message

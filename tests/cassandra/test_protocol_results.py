@@ -80,7 +80,7 @@ def connection(
 
 @pytest.fixture
 def speaker(cassandra: Node, version: ProtocolVersion) -> Iterator[CoreConnection]:
-    """A connection of one version that no other test sees, and no keyspace is set on."""
+    """A connection of one version, without a keyspace, for one test."""
     with CoreConnection(cassandra, version) as connection:
         yield connection
 

@@ -288,7 +288,7 @@ async def test_connecting_to_a_node_that_hangs(secure_cassandra: Node) -> None:
 
 
 async def refused(session: cql.Session, prepared: cql.Prepared[cql.Row]) -> None:
-    """Try until nobody listens any more."""
+    """Repeat a request until the node refuses connections."""
     while True:
         try:
             await session.execute(prepared, ("local",), timeout=2.0)

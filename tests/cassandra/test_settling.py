@@ -36,7 +36,7 @@ fresh = itertools.count()
 
 
 class Lossy(anyio.abc.ByteStream):
-    """A transport that does what ``network.fault`` says to the request that bears its mark."""
+    """A transport that applies ``network.fault`` to the request with the mark."""
 
     def __init__(self, stream: anyio.abc.ByteStream, network: Network) -> None:
         self._stream = stream
@@ -148,7 +148,7 @@ def held_by(owner: uuid.UUID) -> Callable[[Any], bool]:
 async def acquire(
     session: cql.Session, name: int, owner: uuid.UUID, **options: Any
 ) -> tuple[bool, cql.CQLError | None]:
-    """Take a lock as a program would, and say which error had to be settled."""
+    """Take a lock as a program would; return the error that had to be settled."""
     try:
         result = await session.execute(ACQUIRE, (name, owner), **options)
     except cql.CQLError as error:
@@ -261,7 +261,7 @@ async def test_a_condition_that_was_none(session: cql.Session, network: Network)
 async def test_of_many_that_race_over_a_bad_network_one_wins(
     cassandra: Node, keyspace: str
 ) -> None:
-    """Whatever each is told of itself is true: one holder, and it is the one who thinks so."""
+    """Each client's result is correct: exactly one holds the lock, and its result says so."""
     writers = 8
     for turn in range(3):
         name = next(fresh)

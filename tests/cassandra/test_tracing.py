@@ -28,7 +28,7 @@ VERSIONS = list(ProtocolVersion)
 async def session(
     cassandra: Node, keyspace: str, anyio_backend: object, request: pytest.FixtureRequest
 ) -> AsyncIterator[cql.Session]:
-    """Its defaults would spoil the reading of a trace, if they were used for it."""
+    """A session whose defaults would break reading a trace, if they applied to it."""
     config = cql.Config(protocol_version=request.param)
     profile = cql.Profile(max_rows=10, page_size=2, consistency=cql.Consistency.LOCAL_ONE)
     async with cql.connect(
@@ -39,7 +39,7 @@ async def session(
 
 
 def check(trace: Trace, tracing_id: uuid.UUID | None) -> None:
-    """What holds for every complete trace."""
+    """Check the properties of every complete trace."""
     assert trace.id == tracing_id
     assert trace.duration is not None
     assert 0 < trace.duration < 10

@@ -110,7 +110,7 @@ async def test_what_v3_and_v4_lack(cassandra: Node, keyspace: str) -> None:
 
 @pytest.fixture
 async def two(cassandra: Node, keyspace: str) -> AsyncIterator[tuple[cql.Session, str, str]]:
-    """Two keyspaces with a table of the same name, whose columns have other types."""
+    """Two keyspaces with a table of the same name, with different column types."""
     async with connected(cassandra, V5) as session:
         name = f"{keyspace}_{next(fresh)}"
         for each, kind in ((f"{name}_a", "int"), (f"{name}_b", "text")):
@@ -189,7 +189,7 @@ async def test_profiles_and_keyspaces_go_together(two: tuple[cql.Session, str, s
 async def test_the_server_forgets_statements_of_two_keyspaces(
     two: tuple[cql.Session, str, str], cassandra: Node
 ) -> None:
-    """Each is prepared again where it was prepared: the table is dropped and made anew."""
+    """Each is prepared again in its own keyspace, after the table is dropped and created again."""
     session, first, second = two
     a, b = session.using(keyspace=first), session.using(keyspace=second)
     select = "SELECT * FROM t WHERE id = ?"
