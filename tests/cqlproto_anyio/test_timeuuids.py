@@ -35,5 +35,5 @@ def test_one_of_a_given_moment() -> None:
     assert one != other
     assert cql.timeuuid_datetime(one) == cql.timeuuid_datetime(other) == moment
     assert cql.min_timeuuid(moment).time <= one.time <= cql.max_timeuuid(moment).time
-    with pytest.raises(ValueError, match="without a time zone"):
+    with pytest.raises(ValueError, match="must have a time zone"):
         cql.timeuuid(datetime(2024, 2, 29))
