@@ -1,4 +1,4 @@
-"""What the server of the tests says: rows, prepared statements, errors."""
+"""Replies of the tests' server: rows, prepared statements, errors."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def rows_of(
     state: bytes | None = None,
     changed: bytes | None = None,
 ) -> Rows:
-    """A reply with columns that it describes itself; ``changed`` is their new id (v5)."""
+    """A reply that describes its own columns; ``changed`` is their new id (v5)."""
     content = b"".join(cell(value) for row in values for value in row)
     metadata = ResultMetadata.of(described, V4)
     return Rows.of(metadata, len(values), content, paging_state=state, metadata_id=changed)
 
 
 def ints(*values: int, state: bytes | None = None) -> Rows:
-    """Rows of one column ``v``; ``state`` says that there is another page."""
+    """Rows of one column ``v``; ``state`` is the paging state of a further page."""
     return rows_of(columns("v"), [(value,) for value in values], state)
 
 
@@ -68,7 +68,7 @@ def statement_id(text: str) -> bytes:
 
 
 def prepared(server: Server, text: str, result: Iterable[Column] | None = None) -> Prepared:
-    """What a server says of a statement with ``?`` markers for ints."""
+    """The reply to PREPARE for a statement with ``?`` markers for ints."""
     identity = statement_id(text)
     server.texts[identity] = text
     bind = BindMetadata(columns(*[f"v{number}" for number in range(text.count("?"))]))
@@ -81,7 +81,7 @@ def prepared(server: Server, text: str, result: Iterable[Column] | None = None) 
 
 
 def echo(server: Server) -> Callable[[Asked], Response | None]:
-    """Prepares anything; a SELECT returns its first value, or 0, in a column ``v``."""
+    """Prepare any statement; a SELECT returns its first value, or 0, in a column ``v``."""
 
     def answer(asked: Asked) -> Response:
         if isinstance(asked.message, Prepare):
@@ -96,7 +96,7 @@ def echo(server: Server) -> Callable[[Asked], Response | None]:
 def preparing(
     server: Server, answer: Callable[[Asked], Response | None] = lambda asked: None
 ) -> Callable[[Asked], Response | None]:
-    """Prepares anything; what is executed is left to the test, or to ``answer``."""
+    """Prepare any statement; the test answers executions, or ``answer`` does."""
     return lambda asked: (
         prepared(server, asked.text) if isinstance(asked.message, Prepare) else answer(asked)
     )

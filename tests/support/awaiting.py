@@ -1,9 +1,9 @@
-"""Everything that a user of a session can await, as scenarios on a cluster in memory.
+"""All awaits of a session's user, as scenarios on a cluster in memory.
 
-Each goes through all that its kind of call has to wait for: a connection, an answer, further pages,
-a statement that a host has forgotten, a pause before another attempt, a second host, the schema,
-the clock. ``World`` is the cluster and a session on it, and knows whether anything is left of what
-was under way.
+Each scenario waits for everything that its kind of call can wait for: a connection, an answer,
+further pages, a statement that a host has forgotten, a pause before the next attempt, a second
+host, schema agreement, the clock. ``World`` is the cluster and a session on it, and checks that
+nothing under way is left.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ PROFILE = cql.Profile(
 )
 
 AT_ONCE = cql.ConstantReconnection(0.002, jitter=0.0)
-"""Hosts are lost hundreds of times. With ``connect_delay`` it's longer than ``until`` pauses, which
-is to see them without connections."""
+"""Connections are lost hundreds of times. With ``connect_delay`` reconnecting takes longer than the
+pauses of ``until``, so that it sees the hosts without connections."""
 
 
 class Cluster(FakeCluster):
-    """Whose traces are found by their ids."""
+    """A session whose traces are found by their ids."""
 
     def _prepare(self, request: FakeRequest, message: Prepare) -> Response:
         described = super()._prepare(request, message)
@@ -78,7 +78,7 @@ class World:
     Attributes:
         cluster: the hosts.
         session: the session, after :meth:`begin`.
-        unique: another number each time, so that each time statements are new.
+        unique: a new number each time, so that statements are new each time.
     """
 
     def __init__(self, cluster: FakeCluster) -> None:
@@ -94,13 +94,13 @@ class World:
         )
 
     async def begin(self, session: cql.Session) -> None:
-        """Take a session and wait until it is at rest."""
+        """Use a session and wait until it is idle."""
         self.session = session
         await until(self._is_connected)
         self._tasks = living_tasks()
         await self.rest()
 
-    # -- what the hosts say
+    # -- the hosts' replies
 
     def _answer(self, request: FakeRequest) -> Response | None:
         text = request.text
@@ -111,7 +111,7 @@ class World:
         count = self._attempts[attempt]
         if "overloaded" in text and count < 3:
             return Error(ErrorCode.OVERLOADED, "too much to do", {})
-        if "slow" in text and count == 1 and self._is_connected():  # there is another to ask
+        if "slow" in text and count == 1 and self._is_connected():  # another host is left to ask
             return None
         if "schema" in text:
             return SchemaChange("UPDATED", "TABLE", "ks", "t")
@@ -133,7 +133,7 @@ class World:
         return state
 
     def _trace(self, request: FakeRequest) -> Response:
-        """Complete at the third reading."""
+        """Return a trace that is complete at the third read."""
         self._attempts["trace"] += 1
         complete = self._attempts["trace"] % 3 == 0
         return _rows(
@@ -149,27 +149,27 @@ class World:
             [{"command": "QUERY", "duration": 5 if complete else None}],
         )
 
-    # -- what is left
+    # -- work that is left
 
     async def rest(self) -> None:
-        """Answer what still waits for it, and wait until nothing is left of what was under way."""
+        """Answer all requests, and wait until nothing under way is left."""
         await until(lambda: self._is_over() and not self.left())
         assert not self.cluster.errors
 
     def check_given_up(self) -> None:
-        """What was given up is an orphan from then on, before its reply comes."""
+        """An abandoned request is an orphan at once, before its reply comes."""
         for each in snapshot(self.session).connections:
             assert each.in_flight == each.requests + each.orphans
 
     def _is_over(self) -> bool:
         waiting, self.cluster.waiting = self.cluster.waiting, []
         for request in waiting:
-            if "traced" not in request.text:  # that one has had its answer
+            if "traced" not in request.text:  # that request was answered
                 request.reply(self.cluster.usual_answer(request))
         return not waiting and self._is_connected()
 
     def _is_connected(self) -> bool:
-        """Whether there is a connection to each host, the control connection, and no other."""
+        """Return whether each host has a connection, beside the control connection."""
         statistics = self.session.statistics()
         each = [host.connections for host in statistics.hosts]
         return (
@@ -181,7 +181,7 @@ class World:
         )
 
     def left(self) -> dict[str, object]:
-        """Return what is under way, and how much of it."""
+        """Return the kinds of work under way, and how much of each."""
         now = snapshot(self.session)
         everything = now.connections
         left = {
@@ -201,7 +201,7 @@ class World:
         return {name: count for name, count in left.items() if count}
 
     def ended(self) -> dict[str, object]:
-        """Return what is left of a session that is closed."""
+        """Return what is left of a closed session."""
         left = self.left()
         del left["tasks"]
         return left
@@ -225,7 +225,7 @@ def _rows(described: dict[str, str], rows: list[dict[str, Any]]) -> Rows:
 
 
 async def execute(world: World) -> None:
-    """Three pages; every host has forgotten the statement when it is executed again."""
+    """Three pages; every host has forgotten the statement when it is executed the second time."""
     query = f"SELECT v FROM ks.pages{world.unique} WHERE k = ?"
     result = await world.session.execute(query, (1,))
     assert [row.v for row in result] == [0, 1, 2]
@@ -258,7 +258,7 @@ async def stream_of_text(world: World) -> None:
 
 
 async def batch(world: World) -> None:
-    """Statements that the hosts must be told of, one after the other."""
+    """Statements that the hosts must prepare, one after the other."""
     items = [(f"INSERT INTO ks.t{world.unique}_{n} (k) VALUES (?)", (1,)) for n in range(3)]
     await world.session.batch(items)
     for host in world.cluster.hosts:
@@ -283,13 +283,13 @@ async def speculate(world: World) -> None:
 
 
 async def conditional(world: World) -> None:
-    """What follows a write waits until the servers' clocks have passed the write's timestamp."""
+    """A conditional statement waits until the servers' clocks have passed a write's timestamp."""
     await world.session.execute(INSERT, (1, 2))
     await world.session.execute(LWT, (1, 2))
 
 
 async def change_schema(world: World) -> None:
-    """The other hosts hear of it at the third look."""
+    """The other hosts have the schema at the third read."""
     cluster = world.cluster
     last = cluster.hosts[-1]
     reads = 0
@@ -346,7 +346,7 @@ SCENARIOS: list[Callable[[World], Awaitable[None]]] = [
 
 @asynccontextmanager
 async def paced() -> AsyncIterator[None]:
-    """Let what happens now and then happen soon."""
+    """Shorten the pauses between periodic tasks."""
     with pytest.MonkeyPatch.context() as patch:
         for name, seconds in {**PACE, "FIRST_DELAY": 0.002, "LONGEST_DELAY": 0.005}.items():
             patch.setattr(control, name, seconds)
@@ -358,7 +358,7 @@ async def paced() -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def world(*, pushes: bool = False, **fields: Any) -> AsyncIterator[World]:
-    """A cluster, and a session that is at rest; in the end nothing may be left of them."""
+    """A cluster and an idle session; at the end nothing may be left of them."""
     before = living_tasks()
     cluster = Cluster(3)
     cluster.pushes = pushes

@@ -1,10 +1,10 @@
-"""What a session does by itself, in the bare event loops that programs run.
+"""A session's own tasks and callbacks, in the bare event loops of programs.
 
     python -m tests.support.bareloops asyncio --without-sniffio
 
-runs every scenario under ``asyncio.run``, ``uvloop.run`` or ``trio.run``, with nothing set up
-around them. Each is about something that begins in a callback of the event loop, where no task is
-running: a connection that is lost, an alarm, a task that is being cancelled.
+runs every scenario under ``asyncio.run``, ``uvloop.run`` or ``trio.run``, without a test runner.
+Each begins in a callback of the event loop, where no task is running: a lost connection, an alarm,
+a task that is being cancelled.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RUNNER: list[str] = []
 
 
 class Without(MetaPathFinder):
-    """Makes a module one that isn't installed."""
+    """Makes a module appear not to be installed."""
 
     def __init__(self, name: str) -> None:
         assert name not in sys.modules
@@ -39,13 +39,13 @@ class Without(MetaPathFinder):
 
 
 class Scenes:
-    """A session on a server over TCP, and one on a cluster whose streams push as sockets do."""
+    """A session on a TCP server, and one on a cluster whose streams push like sockets."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
 
     async def over_tcp(self, **fields: Any) -> tuple[Any, Any]:
-        """Return a server of one node, and a session on it."""
+        """Return a server of one node and a session on it."""
         import cqlproto_anyio as cql
         from cqlproto_anyio.policies import ConstantReconnection
         from tests.support.answers import echo
@@ -61,7 +61,7 @@ class Scenes:
         return server, await self._stack.enter_async_context(connecting)
 
     async def on_cluster(self, hosts: int = 3, **fields: Any) -> tuple[Any, Any]:
-        """Return a cluster and a session that is connected to all of it."""
+        """Return a cluster and a session that is connected to all its hosts."""
         from tests.support.clusters import connected, session_on
         from tests.support.fakecluster import FakeCluster
 
@@ -258,12 +258,12 @@ async def times_out(call: Callable[[], Awaitable[Any]]) -> bool:
 
 
 async def play() -> None:
-    """Run every scenario, within seconds."""
+    """Run every scenario; each takes seconds at most."""
     import anyio
 
     from cqlproto_anyio._network import host_state as hoststate
 
-    hoststate.STEADY = 0.0  # a connection that was just made is replaced at once as well
+    hoststate.STEADY = 0.0  # a new connection that is lost is replaced at once as well
     for scenario in SCENARIOS:
         try:
             with anyio.fail_after(10):
@@ -275,11 +275,12 @@ async def play() -> None:
 
 
 async def play_on_asyncio(*, eager: bool = False) -> None:
-    """As :func:`play`; nothing may go wrong in a callback either."""
+    """Like :func:`play`; the loop's exception handler must not be called either."""
     loop = asyncio.get_running_loop()
     told: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda loop, context: told.append(context))
-    loop.slow_callback_duration = math.inf  # debug mode would tell how busy the machine is
+    # debug mode logs slow callbacks, which depend on the machine's load
+    loop.slow_callback_duration = math.inf
     if eager:
         loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
     await play()
@@ -287,7 +288,7 @@ async def play_on_asyncio(*, eager: bool = False) -> None:
 
 
 def main(runner: str, *options: str) -> None:
-    """Play under ``asyncio``, ``uvloop`` or ``trio``."""
+    """Run the scenarios under ``asyncio``, ``uvloop`` or ``trio``."""
     RUNNER.append(runner)
     if "--without-sniffio" in options:
         sys.meta_path.insert(0, Without("sniffio"))

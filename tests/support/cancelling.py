@@ -1,10 +1,10 @@
-"""Cancelling a coroutine where it suspends for the n-th time, in every way there is.
+"""Cancelling a coroutine where it suspends for the n-th time, in each way that exists.
 
-The coroutine is driven step by step in a task, so that nothing of it is missed. What cancels it
-decides on what it sees: a scope of anyio's cancels again and again until it is left; a task that is
-cancelled natively sees it once; a timeout of asyncio's cancels a turn of the loop later; and a task
-may be cancelled after what it waits for has come, but before it has run: it then never sees what
-has come, and whatever that was must not be lost with it.
+The coroutine is driven step by step in a task. The ways of cancelling differ in what the coroutine
+sees. A scope of anyio's cancels again and again until it is left. A task that is cancelled natively
+sees CancelledError once. A timeout of asyncio's cancels one turn of the loop later. A task may also
+be cancelled after its result has arrived but before it runs: it never sees the result, and the
+result must not be lost.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ __all__ = ["WAYS", "At", "Stepped", "Way"]
 
 
 class At:
-    """Calls a function the n-th time that it is called itself.
+    """Calls a function at its own n-th call.
 
     Arguments:
-        at: the number, from 1.
-        call: the function; it takes what the event loop is about to be handed.
+        at: n, counted from 1.
+        call: the function; its argument is the object that is yielded to the event loop.
 
     Attributes:
-        count: how often it was called.
+        count: the number of calls.
     """
 
     def __init__(self, at: int, call: Callable[[Any], object]) -> None:
@@ -48,11 +48,11 @@ class At:
 
 
 class Stepped:
-    """Awaits a coroutine and calls a function wherever it suspends.
+    """Awaits an awaitable and calls a function wherever it suspends.
 
     Arguments:
-        coroutine: what is awaited.
-        seen: the function; it takes what the event loop is about to be handed.
+        coroutine: the coroutine to await.
+        seen: the function; its argument is the object that is yielded to the event loop.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], seen: Callable[[Any], object]) -> None:
@@ -82,8 +82,8 @@ class Way:
     """A way to cancel.
 
     Arguments:
-        name: its name in the tests' names.
-        eager: whether tasks run from the moment in which they are made (CPython 3.12).
+        name: the name in test ids.
+        eager: whether tasks start when they are created (CPython 3.12).
     """
 
     _cancel: Callable[[Any], object]
@@ -94,7 +94,7 @@ class Way:
 
     @contextmanager
     def tasks(self) -> Iterator[None]:
-        """Let the loop make tasks as this way wants it."""
+        """Set the loop's task factory for this way."""
         if not self.eager:
             yield
             return
@@ -106,13 +106,13 @@ class Way:
             loop.set_task_factory(None)
 
     async def cancelled_at(self, at: int, coroutine: Coroutine[Any, Any, Any]) -> bool:
-        """Run a coroutine, cancelled where it suspends for the n-th time; whether it got there."""
+        """Run a coroutine, cancel it where it suspends for the n-th time; return whether it did."""
         trigger = At(at, lambda item: self._cancel(item))
         await self.run(Stepped(coroutine, trigger))
         return trigger.count >= at
 
     async def run(self, awaitable: Awaitable[Any]) -> None:
-        """Await something, which :meth:`cancel` may cancel meanwhile."""
+        """Await an awaitable, which :meth:`cancel` may cancel meanwhile."""
         if self.name == "scope":
             with anyio.CancelScope() as scope:
                 self._cancel = lambda _: scope.cancel()
@@ -125,7 +125,7 @@ class Way:
             task.result()
 
     def cancel(self) -> None:
-        """Cancel what runs, from whatever task; for the ways that need not be told where."""
+        """Cancel the running coroutine from any task, for ways that don't depend on the await."""
         assert self.name != "late"
         self._cancel(None)
 
@@ -151,7 +151,7 @@ class Way:
 
         def cancel(item: Any) -> None:
             if isinstance(item, asyncio.Future):
-                item.add_done_callback(lambda _: task.cancel())  # comes before the task's own
+                item.add_done_callback(lambda _: task.cancel())  # before the task's own callback
             elif isinstance(item, Waiter):
                 asyncio.get_running_loop().call_soon(wrap, item)
             else:

@@ -67,7 +67,7 @@ def time_ns() -> int:
 class _CountsThreads:
     """Knows whether threads work for an asyncio loop."""
 
-    _functions = 0  # that run in executors
+    _functions = 0  # functions that run in executors
 
     @property
     def working(self) -> bool:
@@ -145,7 +145,7 @@ class VirtualLoop(_CountsThreads, asyncio.SelectorEventLoop):  # type: ignore[mi
 # -- asyncio with uvloop
 
 
-_UvloopLoop: Any = uvloop.Loop  # mypy finds fault with how it overrides AbstractEventLoop
+_UvloopLoop: Any = uvloop.Loop  # mypy rejects how it overrides AbstractEventLoop
 
 
 class VirtualUvloop(_CountsThreads, _UvloopLoop):  # type: ignore[misc]
@@ -165,7 +165,7 @@ class VirtualUvloop(_CountsThreads, _UvloopLoop):  # type: ignore[misc]
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._numbers = itertools.count()
         self._ticking = False
-        self._quiet = 0  # turns in which nothing but the ticks was scheduled
+        self._quiet = 0  # turns in which only the ticks were scheduled
         self._has_sockets = False
         _started(self.time)
 
@@ -193,7 +193,7 @@ class VirtualUvloop(_CountsThreads, _UvloopLoop):  # type: ignore[misc]
         return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Called by a handle; it leaves the heap when it comes up."""
+        """Called by a handle; the timer leaves the heap when it comes up."""
 
     def _tick(self) -> None:
         timers = self._timers

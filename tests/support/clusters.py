@@ -1,6 +1,6 @@
-"""Sessions on a cluster in memory, for tests of what a session makes of several hosts.
+"""Sessions on a cluster in memory, for tests of how a session uses several hosts.
 
-What a test looks at behind the public surface is here; ``session.statistics()`` tells the rest.
+Helpers that look behind the public API are here; the rest is in ``session.statistics()``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ INSERT = "INSERT INTO ks.t (k, v) VALUES (?, ?)"
 LWT = "INSERT INTO ks.t (k, v) VALUES (?, ?) IF NOT EXISTS"
 
 SOON = ConstantReconnection(0.01, jitter=0.0)
-"""A host that is down is tried often, since nobody wants to wait in a test."""
+"""Hosts that are down are tried often, so that tests don't wait."""
 
 
 def is_uvloop() -> bool:
@@ -77,18 +77,18 @@ async def session_on(
     pushes: bool | None = None,
     **fields: Any,
 ) -> AsyncIterator[cql.Session]:
-    """A session whose control connection is quick; when it ends nothing of it may be left.
+    """A session with a fast control connection; at the end nothing of the session may be left.
 
-    With uvloop the streams push, as sockets do there; else they are pulled, unless ``pushes`` says
-    otherwise.
+    With uvloop the streams push, like sockets there; otherwise they are pulled. ``pushes``
+    overrides this.
 
     Arguments:
         cluster: the hosts.
         contacts: the contact points; all hosts if there are none.
         local_dc, keyspace, profile: as for ``connect``.
-        steady: how long a connection has to last, in seconds, lest its loss count as a failure.
+        steady: how long a connection must last, in seconds, for its loss not to count as a failure.
         pushes: whether the streams push on asyncio.
-        fields: of Config; a host that is down is tried again :data:`SOON` unless they say more.
+        fields: fields of Config; hosts that are down are tried every :data:`SOON` by default.
     """
     fields.setdefault("reconnection", SOON)
     before = living_tasks()
@@ -113,19 +113,19 @@ async def session_on(
 
 
 def knows(session: cql.Session, host: FakeHost) -> bool:
-    """Return whether the session may use a host, as far as it tells."""
+    """Return whether the session may use a host, according to its statistics."""
     hosts = session.statistics().hosts
     return any(each.address == str(host) and each.status != "REMOVED" for each in hosts)
 
 
 def stats_of(session: cql.Session, host: FakeHost) -> HostStatistics:
-    """Return what the session says of a host."""
+    """Return the session's statistics of a host."""
     [found] = [each for each in session.statistics().hosts if each.address == str(host)]
     return found
 
 
 def attempts_of(error: BaseException) -> list[cql.ConnectionFailed]:
-    """Return the attempts of a call, each of which has failed to reach a host."""
+    """Return the attempts of a call, each of which failed to connect."""
     assert isinstance(error, cql.CQLError)
     attempts = []
     for each in error.attempts:
@@ -135,7 +135,7 @@ def attempts_of(error: BaseException) -> list[cql.ConnectionFailed]:
 
 
 async def connected(session: cql.Session, hosts: Iterable[FakeHost], connections: int = 1) -> None:
-    """Wait until the session has so many connections to each of these hosts, and none to others."""
+    """Wait until the session has this many connections to each of these hosts, and no others."""
     wanted = {str(host.endpoint): connections for host in hosts}
 
     def are() -> bool:
@@ -149,7 +149,7 @@ async def connected(session: cql.Session, hosts: Iterable[FakeHost], connections
 
 
 def topology_of(cluster: FakeCluster) -> Topology:
-    """Return what a client should find, made of what the hosts are."""
+    """Return the hosts that a client should find, from the fake hosts' attributes."""
     return Topology(
         [
             Host(host.host_id, host.endpoint, host.datacenter, host.rack, tuple(host.tokens))

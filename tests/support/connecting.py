@@ -1,9 +1,8 @@
-"""Sessions that connect to hosts, without I/O: simulated time and seeded chance.
+"""Sessions that connect to hosts, without I/O: simulated time and seeded random numbers.
 
-A :class:`Session` has what decides (:class:`HostState` per host, one :class:`ConnectQueue`) and
-does what they say, to hosts that serve, refuse, or are silent. A :class:`World` has the clock and
-the hosts, which several sessions share. After each event everything that must always hold is
-checked.
+A :class:`Session` has a :class:`HostState` per host and one :class:`ConnectQueue`. It follows their
+decisions with hosts that serve, refuse, or are silent. A :class:`World` has the clock and the
+hosts, which several sessions share. All invariants are checked after each event.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class World:
 
     Attributes:
         now: the time, in seconds.
-        moods: what each host does with attempts: it takes them, refuses them, doesn't answer, or
+        moods: each host's reaction to attempts: it accepts them, refuses them, doesn't answer, or
             drops the connection as soon as it is open.
         attempts: (when, host) of each attempt.
     """
@@ -57,7 +56,7 @@ class World:
         self.now = until
 
     def turn(self, host: int, mood: Mood) -> None:
-        """Let the host behave so from now on; one that doesn't serve loses its connections."""
+        """Change the behaviour of a host; one that stops serving loses its connections."""
         self.moods[host] = mood
         if mood != "serving":
             for session in self.sessions:
@@ -116,7 +115,7 @@ class Session:
         self.check(host)
 
     def pump(self) -> None:
-        """Do what is to be done now, and come back when there is more."""
+        """Start the attempts that are due, and schedule the next call."""
         world = self.world
         taken = self.connect_queue.take(world.now)
         for host in taken:
@@ -169,7 +168,7 @@ class Session:
 
 
 def check_state(state: HostState, now: float, reconnection: Reconnection) -> None:
-    """What holds of a host at any time: it is never stuck, and never asks for too much."""
+    """Check the invariants of a host: it is never stuck, and never wants too many attempts."""
     missing = state.wanted - state.open - state.opening
     if missing <= 0 or (not state.open and state.opening):
         assert state.next_attempt == math.inf

@@ -1,4 +1,4 @@
-"""A control connection of its own on a cluster in memory, for tests of it."""
+"""A control connection without a session, on a cluster in memory."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ __all__ = [
     "resolving",
 ]
 
-QUIET = 0.05  # how long events are gathered here, in seconds
+QUIET = 0.05  # how long events are debounced here, in seconds
 
 
-# In seconds: a twentieth of what is usual.
+# In seconds: a twentieth of the defaults.
 PACE = {
     "QUIET": QUIET,
     "MOST": 0.25,
@@ -58,7 +58,7 @@ PACE = {
 
 
 class Owner:
-    """Keeps what it is told, in order."""
+    """Records the calls, in order."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []
@@ -101,7 +101,7 @@ class Owner:
 
 
 class Fixture:
-    """A control connection on a cluster, and who owns it."""
+    """A control connection on a cluster, and its owner."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Fixture:
 
     @property
     def here(self) -> FakeHost:
-        """The host that the control connection is at."""
+        """The host of the control connection."""
         endpoint = self.control.endpoint
         assert endpoint is not None
         host = self.cluster.at(endpoint.address, endpoint.port)
@@ -156,7 +156,7 @@ class Fixture:
         return host
 
     def refresh_soon(self) -> None:
-        """Let it read the hosts and keyspaces again, as after an event about a host."""
+        """Make it read the hosts and keyspaces again, as after an event about a host."""
         event = TopologyChange("NEW_NODE", (ip_address("192.0.2.1"), 9042))
         self.control._on_event(event)
 
@@ -174,14 +174,14 @@ async def controlling(
     pace: Mapping[str, float] | None = None,
     **fields: Any,
 ) -> AsyncIterator[Fixture]:
-    """A control connection that has begun and runs; in the end nothing of it may be left.
+    """A control connection that has begun and runs; at the end nothing of it may be left.
 
     Arguments:
         points: the contact points; all hosts if there are none.
-        begin: whether it begins and runs here; else the test does so.
+        begin: whether it begins and runs here; otherwise the test starts it.
         resolves: whether it resolves names, as it does without a connector.
-        pace: constants of the module that are others than those of PACE.
-        fields: of Config.
+        pace: constants of the module that differ from PACE.
+        fields: fields of Config.
     """
     error: Exception | None = None
     with pytest.MonkeyPatch.context() as patch:
@@ -204,7 +204,7 @@ async def controlling(
 
 
 def nothing(request: FakeRequest) -> Response:
-    """A page of no rows, as any table may have."""
+    """A page without rows."""
     return Rows.of(ResultMetadata.of([Column("ks", "t", "x", INT)], ProtocolVersion.V4), 0, b"")
 
 
@@ -222,7 +222,7 @@ Names = dict[str, list[str] | Exception | None]
 
 @contextmanager
 def resolving() -> Iterator[Names]:
-    """Say what names are resolved to; None for a server that never answers."""
+    """Set the addresses of names; None for a name server that never answers."""
     known: Names = {}
 
     async def getaddrinfo(host: str, port: int, *, type: int) -> list[Any]:

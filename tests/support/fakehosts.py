@@ -36,7 +36,7 @@ __all__ = [
 
 SUPPORTED = {"CQL_VERSION": ["3.4.7"], "COMPRESSION": ["lz4", "snappy"]}
 IGNORED_BITS = 12  # Scylla's usual SCYLLA_SHARDING_IGNORE_MSB
-CAPACITY = 1 << 20  # bytes that a paused host takes per connection, as its kernel would
+CAPACITY = 1 << 20  # bytes that a paused host accepts per connection, like its kernel
 
 INT = NATIVE_TYPES["int"]
 V_METADATA = ResultMetadata.of([Column("ks", "t", "v", INT)], ProtocolVersion.V4)
@@ -46,10 +46,10 @@ class FakeRequest:
     """A request of a client.
 
     Attributes:
-        connection: where it came.
+        connection: the connection that it came over.
         host: the node.
         message: the request.
-        tracing, payload: what came with it.
+        tracing, payload: of the request's frame.
     """
 
     __slots__ = ("connection", "host", "message", "payload", "stream_id", "tracing")
@@ -74,7 +74,7 @@ class FakeRequest:
 
     @property
     def values(self) -> Sequence[Any]:
-        """The bound values as they came."""
+        """The bound values, encoded."""
         message = self.message
         if isinstance(message, (Query, Execute)):
             return message.parameters.values or ()
@@ -86,7 +86,7 @@ class FakeRequest:
         return int.from_bytes(self.values[0], "big", signed=True) if self.values else 0
 
     def reply(self, message: Response, **prefix: Any) -> None:
-        """Answer; ``prefix`` is what ServerConnection.reply takes. Too late, it goes nowhere."""
+        """Answer; ``prefix`` as for ServerConnection.reply. A late reply is dropped."""
         asked = self.message
         if isinstance(message, Rows) and isinstance(asked, Execute):
             known = message.metadata is V_METADATA and self.text.upper().startswith("SELECT")
@@ -114,9 +114,9 @@ class FakeConnection(anyio.abc.ByteStream):
         core: the protocol core of the server.
         registered: the kinds of events that the client wants.
         is_open: whether neither side has closed it.
-        greeted: whether it has had OPTIONS, which a handshake begins with.
+        greeted: whether it has received OPTIONS, the first request of a handshake.
         startup: the options of STARTUP.
-        keyspace: what USE named; empty if there was none.
+        keyspace: the keyspace of USE; empty if there was none.
         shard: the shard that serves it, on a host that has shards.
     """
 
@@ -131,7 +131,7 @@ class FakeConnection(anyio.abc.ByteStream):
         self.shard = 0 if not host.shards else host.opened % host.shards
         self._closed = False  # by the client
         self._broken = False
-        self._held = bytearray()  # what has come while the host is paused
+        self._held = bytearray()  # bytes that arrived while the host is paused
         self._out: deque[tuple[float, bytes]] = deque()
         self._waiting: list[anyio.Event] = []
 
@@ -211,11 +211,11 @@ class FakeConnection(anyio.abc.ByteStream):
     # -- the server's side
 
     def close(self) -> None:
-        """Close it in order: the client reads what was sent, then the end."""
+        """Close it in order: the client reads the bytes that were sent, then the end."""
         self._end()
 
     def cut(self) -> None:
-        """Break it, as a reset does: what is on its way is lost."""
+        """Break it with a reset: bytes under way are lost."""
         self._broken = True
         self._out.clear()
         self._end()
@@ -228,7 +228,7 @@ class FakeConnection(anyio.abc.ByteStream):
         self._wake()
 
     def flush(self) -> None:
-        """Send what the core has queued, or let it wait for the host to go on."""
+        """Send the bytes that the core has queued, or hold them while the host is paused."""
         if self.host.paused:
             return
         data = self.core.data_to_send()
@@ -238,13 +238,13 @@ class FakeConnection(anyio.abc.ByteStream):
             self._wake()
 
     def send_raw(self, data: bytes) -> None:
-        """Send bytes that need not be CQL, nor all of it."""
+        """Send any bytes, such as part of a frame, or no CQL."""
         if self.is_open:
             self._out.append((0, data))
             self._wake()
 
     def resumed(self) -> None:
-        """The host goes on: take what has come meanwhile."""
+        """The host continues: process the bytes that arrived meanwhile."""
         held, self._held = bytes(self._held), bytearray()
         self._feed(held)
         self._wake()
@@ -261,27 +261,27 @@ class FakeConnection(anyio.abc.ByteStream):
 
 
 class FakeHost:
-    """A node. After a change of what its rows say call :meth:`change`, not the attributes.
+    """A node. To change the columns of its rows, call :meth:`change`.
 
     Attributes:
-        cluster: where it belongs.
-        address, port: where it listens.
-        host_id, datacenter, rack, tokens, release_version: what its rows say.
+        cluster: the cluster that it belongs to.
+        address, port: the address that it listens on.
+        host_id, datacenter, rack, tokens, release_version: the columns of its rows.
         schema_version: its own, if it isn't the cluster's.
         versions: the protocol versions that it speaks.
-        supported: what it says in SUPPORTED.
+        supported: the options of its SUPPORTED.
         shards: how many it has, if it is Scylla's; connections get them in turn. 0 for Cassandra's.
         alive: whether it accepts connections.
-        paused: whether it is stopped: connections are made, nothing is answered.
-        reachable: whether connecting to it ends at all.
-        latency: seconds until what it says arrives.
+        paused: whether it is stopped: it accepts connections and answers nothing.
+        reachable: whether attempts to connect to it end at all.
+        latency: seconds until its replies arrive.
         prepared: the statements that it knows, by id.
         connections: those that are open.
         opened: how many there have been.
         attempts: how many were tried.
-        served: how many statements it has had, but for those on system tables.
-        beats: how many OPTIONS it has had, but for those of handshakes.
-        told: columns of its rows that say something else, by name.
+        served: how many statements it has received, except those on system tables.
+        beats: how many OPTIONS it has received, except those of handshakes.
+        told: columns of its rows that are overridden, by name.
     """
 
     def __init__(
@@ -326,41 +326,41 @@ class FakeHost:
     def endpoint(self) -> cql.Endpoint:
         return cql.Endpoint(self.address, self.port)
 
-    # -- what happens to it
+    # -- failures
 
     def kill(self) -> None:
-        """Break its connections and refuse others; what was prepared on it is forgotten."""
+        """Break its connections, refuse new ones, and forget its prepared statements."""
         self.alive = False
         self.prepared.clear()
         self.cut()
 
     def revive(self) -> None:
-        """Accept connections again, from wherever it was."""
+        """Accept connections again, after any failure."""
         self.alive = self.reachable = True
         self.resume()
 
     def cut(self) -> None:
-        """Break the connections that there are."""
+        """Break its open connections."""
         for connection in [*self.connections]:
             connection.cut()
 
     def pause(self) -> None:
-        """Stop the process: its kernel takes what comes, nobody answers."""
+        """Stop the process: the kernel accepts bytes, and nothing is answered."""
         self.paused = True
 
     def resume(self) -> None:
-        """Go on, with what has come meanwhile."""
+        """Continue with the bytes that arrived meanwhile."""
         self.paused = False
         for connection in [*self.connections]:
             connection.resumed()
 
     def vanish(self) -> None:
-        """Drop every packet: connecting doesn't end, nothing is answered, until it is revived."""
+        """Drop every packet until it is revived: attempts don't end, and nothing is answered."""
         self.reachable = False
         self.paused = True
 
     def change(self, **fields: Any) -> None:
-        """Set attributes that its rows tell."""
+        """Set attributes that are columns of its rows."""
         for name, value in fields.items():
             assert hasattr(self, name)
             setattr(self, name, value)
@@ -368,11 +368,11 @@ class FakeHost:
         self.cluster.moved()
 
     def tell(self, **columns: Any) -> None:
-        """Let its rows, in its own table and its peers', say something else in these columns."""
+        """Override these columns of its rows, in its own table and in its peers'."""
         self.told.update(columns)
         self._cells.clear()
 
-    # -- what its rows say
+    # -- its rows
 
     def cells(self, table: str) -> dict[str, bytes]:
         """Return its row in a table, encoded."""

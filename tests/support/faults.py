@@ -1,10 +1,10 @@
-"""What may become of an attempt, and a fake cluster that does as a list of such faults says.
+"""Outcomes of attempts, and a fake cluster that follows a list of such faults.
 
     script = Script(cluster, [Fault("cut", applied=True), failure(ErrorCode.OVERLOADED)])
 
-The n-th attempt at a statement meets the n-th fault, at whatever host it comes; further ones
-succeed. The script counts what the hosts have applied, and where each attempt went: what a client
-says of that is compared with it.
+The n-th attempt at a statement meets the n-th fault, at whichever host it arrives; later attempts
+succeed. The script records what the hosts have applied and where each attempt went, for comparison
+with the client's results.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _FIELDS: dict[str, Any] = {
 }
 
 CODES = [int(code) for code in ErrorCode if code != ErrorCode.UNPREPARED] + [0x7777]
-"""What a server may say, and what it can't; UNPREPARED is a way of its own."""
+"""Codes a server may send for an attempt; UNPREPARED is a way of its own."""
 
 PROVED = frozenset(
     {
@@ -85,18 +85,18 @@ PROVED = frozenset(
         ErrorCode.ALREADY_EXISTS,
     }
 )
-"""Codes by which a server says that it has written nothing, whatever the statement was."""
+"""Codes that say that the server has written nothing, whatever the statement was."""
 
 
 class Fault(NamedTuple):
-    """What becomes of one attempt.
+    """The outcome of one attempt.
 
     Attributes:
         way: ``"success"``, ``"error"``, ``"unprepared"``, ``"cut"`` (the connection breaks),
             ``"close"`` (it ends in order), ``"half"`` (it ends in the middle of the reply),
             ``"drop"`` (there is no reply) or ``"held"`` (the test replies).
         code: of the error.
-        applied: whether the host has carried the statement out.
+        applied: whether the host has executed the statement.
         fields: of the error, where they aren't the usual ones.
     """
 
@@ -107,11 +107,11 @@ class Fault(NamedTuple):
 
     @property
     def proved(self) -> bool:
-        """Whether the client is told that nothing was applied."""
+        """Whether the client knows that nothing was applied."""
         return self.way == "unprepared" or (self.way == "error" and self.code in PROVED)
 
     def message(self) -> Error:
-        """Return the ERROR, with all the fields that its code has, on any version."""
+        """Return the ERROR, with all fields of its code, in any version."""
         return Error(self.code, "as told", {**_FIELDS, **dict(self.fields)})
 
 
@@ -124,7 +124,7 @@ def failure(code: int, *, applied: bool = False, **fields: Any) -> Fault:
 
 
 def unprepared(request: FakeRequest) -> Error:
-    """The host has forgotten what is executed, or the first of what is in a batch."""
+    """The host has forgotten the executed statement, or the first one of a batch."""
     message = request.message
     identity = b"?"
     if isinstance(message, Execute):
@@ -142,7 +142,7 @@ _APPLIED = ResultMetadata.of(
 
 
 def lwt_reply() -> Rows:
-    """What a conditional statement returns that was applied."""
+    """The result of a conditional statement that was applied."""
     return Rows.of(_APPLIED, 1, b"\0\0\0\x01\x01")
 
 
@@ -161,7 +161,7 @@ def _text(statement: BatchStatement, known: dict[bytes, str]) -> str:
 
 
 def success(request: FakeRequest) -> Response:
-    """Return what a host says of a statement that it has carried out."""
+    """Return a host's reply to a statement that it has executed."""
     texts = texts_of(request)
     if any(read_statement(text).conditional for text in texts):
         return lwt_reply()
@@ -169,13 +169,13 @@ def success(request: FakeRequest) -> Response:
 
 
 class Script:
-    """What a cluster does with the statements that come, and what it has done.
+    """Answers a cluster's statements by a list of faults, and records what it has done.
 
     Attributes:
-        faults: those that are left.
-        applied: how often something was written.
-        attempts: where each attempt went and what it met, in order.
-        held: requests that wait for the test's reply.
+        faults: the faults that are left.
+        applied: how many times a write was applied.
+        attempts: the host and the fault of each attempt, in order.
+        held: requests that the test must answer.
     """
 
     def __init__(self, cluster: FakeCluster, faults: Sequence[Fault] = ()) -> None:
@@ -187,11 +187,11 @@ class Script:
 
     @property
     def hosts(self) -> list[FakeHost]:
-        """Where the attempts went."""
+        """The hosts of the attempts."""
         return [host for host, _ in self.attempts]
 
     def answer(self, request: FakeRequest) -> Response | None:
-        """Do as the next fault says."""
+        """Answer a request by the next fault."""
         fault = self.faults.pop(0) if self.faults else SUCCESS
         self.attempts.append((request.host, fault))
         if not read_statement(texts_of(request)[0]).reads:
@@ -223,7 +223,7 @@ class Script:
 def preparing(
     cluster: FakeCluster, meet: Callable[[FakeRequest], Response | None]
 ) -> Iterator[None]:
-    """Ask this first of every PREPARE: what it returns is the reply, unless it is None."""
+    """Call this function first for every PREPARE; it returns the reply, or None for the usual."""
     usual = cluster._prepare
 
     def prepare(request: FakeRequest, message: Prepare) -> Response:
@@ -235,7 +235,7 @@ def preparing(
 
 
 async def settled(session: cql.Session) -> None:
-    """Wait until nothing of any call is left but stream ids whose replies never come."""
+    """Wait until only stream ids whose replies never come are left of any call."""
 
     def is_settled() -> bool:
         now = snapshot(session)

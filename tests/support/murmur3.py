@@ -1,4 +1,4 @@
-"""Cassandra's Murmur3 in its plainest form, and undone: what tokens are compared with."""
+"""Cassandra's Murmur3 in its simplest form, and its inverse: the tests compare tokens with it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def scrambled_high(word: int) -> int:
 
 
 def slow_token(key: bytes) -> int:
-    """Cassandra's Murmur3, as its definition goes: x64, 128 bits, signed bytes at the end."""
+    """Cassandra's Murmur3 by its definition: x64, 128 bits, signed bytes at the end."""
     a = b = 0
     whole = len(key) // 16 * 16
     for at in range(0, whole, 16):

@@ -2,8 +2,8 @@
 
     python -m tests.support.nestedloops
 
-A task that a reply has woken is run within the loop's callback for that connection; the loop that
-it runs itself has to serve the same connection.
+A task that is woken by a reply runs within the loop's callback for that connection. The loop that
+the task runs has to serve the same connection.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 SELECT = "SELECT v FROM t WHERE k = ?"
-# Nobody waits so long for a request that isn't sent.
+# Longer than any request takes.
 OPTIONS = cql.Profile(timeout=5.0)
 
 
@@ -35,7 +35,7 @@ async def read(session: cql.Session, number: int) -> int:
 
 
 async def nests(session: cql.Session, number: int, depth: int) -> int:
-    """Read so many numbers, each after the first in a loop within the loop."""
+    """Read some numbers, each after the first in a loop within the loop."""
     value = await read(session, number)
     return value + (nested(nests(session, number, depth - 1)) if depth > 1 else 0)
 
@@ -56,7 +56,7 @@ async def use(session: cql.Session) -> None:
     assert nested(session.page(SELECT, (4,))).rows[0].v == 4
     nested(session.batch([("INSERT INTO t (k) VALUES (?)", (1,))]))
     await read(session, 1)
-    # one that takes too long is told so, by the session's timer
+    # the session's timer fails a request that takes too long
     try:
         nested(session.execute("SELECT slow FROM t", timeout=0.01))
     except cql.RequestTimeout:
@@ -73,7 +73,7 @@ async def main(patch: bool) -> None:
         server.answer = lambda asked: None if "slow" in asked.text else usual(asked)
         port = await server.listen()
         async with cql.connect("127.0.0.1", port=port, config=config, profile=OPTIONS) as session:
-            if patch:  # as in a notebook, whose loop runs already; a reply has run this task
+            if patch:  # as in a notebook, whose loop is running: a reply has run this task
                 await read(session, 1)
                 nest_asyncio.apply()
                 assert nested(read(session, 2)) == 2

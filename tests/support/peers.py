@@ -1,7 +1,7 @@
-"""What both ends say, as single frames: for tests that play one of them by hand.
+"""The messages of both ends as single frames, for tests that play one end by hand.
 
-What two ends may agree on is an axis of most tests: :data:`AGREEMENTS`, and ``agreements``, the
-mark that runs a test on each. :func:`on_wire` makes frames travel as an agreement wants it.
+The options that two ends agree on are an axis of most tests: :data:`AGREEMENTS`, and
+``agreements``, the mark that runs a test on each. :func:`on_wire` frames messages accordingly.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ V3, V4, V5 = ProtocolVersion.V3, ProtocolVersion.V4, ProtocolVersion.V5
 
 
 class Agreement(NamedTuple):
-    """What the two ends of a connection agree on."""
+    """The options that the two ends of a connection agree on."""
 
     version: ProtocolVersion = V4
     compression: str | None = None
@@ -135,7 +135,7 @@ RESPONSES: Mapping[str, Response] = {
     "SchemaChange": CHANGE,
 }
 
-# v4 section 4.1: what may answer each request.
+# v4 section 4.1: the replies that each request may have.
 LEGAL: Mapping[str, set[str]] = {
     "OPTIONS": {"SUPPORTED", "ERROR"},
     "REGISTER": {"READY", "ERROR"},
@@ -146,7 +146,7 @@ LEGAL: Mapping[str, set[str]] = {
 }
 
 
-# How others speak who know nothing of CQL.
+# The first bytes of peers that don't speak CQL.
 GARBAGE = {
     "HTTP": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
     "TLS alert": bytes.fromhex("15030100020228"),
@@ -160,7 +160,7 @@ GARBAGE = {
 
 
 def prepared(version: ProtocolVersion) -> Prepared:
-    """PREPARED, with what the version lets it say."""
+    """PREPARED, with the fields of the version."""
     indices = (0,) if version.has_primary_key_indices else ()
     metadata_id = b"of rows" if version.has_result_metadata_id else None
     return Prepared(b"id", metadata_id, BindMetadata(COLUMNS, indices), METADATA)
@@ -237,7 +237,7 @@ WAITING = [State.OPTIONS_SENT, State.STARTUP_SENT, State.AUTHENTICATING]
 
 
 class Recorder:
-    """An authenticator that writes down what it is asked."""
+    """An authenticator that records its calls."""
 
     def __init__(self) -> None:
         self.asked: list[str | bytes | None] = []
@@ -315,7 +315,7 @@ def answered(
     agreement: Agreement = PLAIN,
     **more: Any,
 ) -> Any:
-    """The event that this answer makes."""
+    """Return the event for this answer."""
     frame = response_frame(message, stream, **{"version": agreement.version, **more})
     client.receive_data(on_wire(agreement, frame))
     return client.next_event()
