@@ -15,7 +15,6 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import anyio
 import pytest
@@ -40,17 +39,15 @@ VALUES: dict[str, Callable[[int], Any]] = {
     "int": lambda k: 1000 + k,
     "text": lambda k: f"tëxt {k}",
     "list<int>": lambda k: [k, -k, 7],
-    "uuid": lambda k: UUID(int=k),
     "ascii": lambda k: f"ascii {k}",
     "blob": lambda k: b"\x00\xff" * (k + 1),
     "map<text, int>": lambda k: {"one": k},
-    "double": lambda k: k + 0.5,
 }
 # Columns that are added; one that is there is dropped before. A name may come back as a type that
 # any bytes of the old one would be valid for, and as no other: the server sees to that.
 STEPS = (
     ("c", "int"), ("b", "text"), ("d", "list<int>"), ("e", "ascii"), ("b", "blob"), ("e", "text"),
-    ("f", "map<text, int>"), ("e", "blob"), ("g", "uuid"), ("c", "blob"), ("h", "double"),
+    ("f", "map<text, int>"), ("e", "blob"),
 )  # fmt: skip
 
 
@@ -134,7 +131,7 @@ async def read(race: Race, who: str, session: cql.Session, number: int) -> None:
             race.failed(who, error)
         else:
             race.check(who, k, result, before)
-        await anyio.sleep(0.01)
+        await anyio.sleep(0.03)
 
 
 async def write(race: Race, who: str, session: cql.Session) -> None:
@@ -147,7 +144,7 @@ async def write(race: Race, who: str, session: cql.Session) -> None:
             await session.execute(INSERT, (k, a_of(k), z_of(k)), idempotent=True)
         except cql.CQLError as error:
             race.failed(who, error)
-        await anyio.sleep(0.02)
+        await anyio.sleep(0.05)
 
 
 async def readers(race: Race, backend: str) -> None:
