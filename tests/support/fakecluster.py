@@ -1,25 +1,26 @@
-"""A cluster in memory, for tests of what needs several nodes, up to a thousand of them.
+"""A cluster in memory, for tests with several hosts, up to a thousand.
 
     cluster = FakeCluster(3)                                  # or FakeCluster({"eu": 2, "us": 2})
     async with cql.connect(cluster.addresses, config=cluster.config()) as session: ..
-    cluster.hosts[1].kill()                                   # cuts its connections, refuses others
+    cluster.hosts[1].kill()                                   # cuts and refuses connections
     cluster.hosts[1].revive()
-    cluster.tell_up(cluster.hosts[1])                         # the event, to who registered for it
+    cluster.tell_up(cluster.hosts[1])                         # sends the event
     new = cluster.add(datacenter="eu")
     cluster.tell_topology("NEW_NODE", new)
-    cluster.hosts[0].opened                                   # how many connections it has had
+    cluster.hosts[0].opened                                   # the number of connections so far
 
-It is reached through ``Config(connector=...)`` and built on the protocol core's own server side. It
-serves ``system.local``, ``system.peers_v2``, ``system.peers`` and ``system_schema.keyspaces``, by
-pages, as each host sees them. Other statements go to ``FakeCluster.answer``: a function of a
-:class:`FakeRequest` that returns the reply, or None for one that the test gives later. By default a
-SELECT returns one row ``v``, which is the first bound value or 0, and all else is answered by VOID.
-Whatever is prepared has ints for markers, the first of which is ``k``, the partition key of
-``ks.t``; each host knows what was prepared on it alone.
+Clients connect through ``Config(connector=...)``; the hosts use the protocol core's own server
+side. They serve ``system.local``, ``system.peers_v2``, ``system.peers`` and
+``system_schema.keyspaces``, in pages, each from its own point of view. Other statements go to
+``FakeCluster.answer``, a function that takes a :class:`FakeRequest` and returns the reply, or None
+if the test replies later. By default a SELECT returns one row ``v`` with the first bound value or
+0, and any other statement returns VOID. Every prepared statement has int markers; the first marker
+is ``k``, the partition key of ``ks.t``. Each host knows only the statements that were prepared on
+it.
 
-It has no tasks: a request is answered within the client's own ``send``. So a connection costs
-little, nothing has to be closed, and a test decides when things happen. ``FakeHost.latency`` delays
-what is answered, by the client's ``receive``.
+The cluster has no tasks: it answers a request within the client's own ``send``. A connection is
+therefore cheap, nothing has to be closed, and a test decides the order of events.
+``FakeHost.latency`` delays replies in the client's ``receive``.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ _MARKER = re.compile(r"\?|:\w+")
 
 
 def row_v(*values: int) -> Rows:
-    """Return rows of one column ``v``, which is what a prepared SELECT says it returns."""
+    """Return rows of one column ``v``, the column of every prepared SELECT."""
     content = b"".join([b"\0\0\0\x04" + value.to_bytes(4, "big", signed=True) for value in values])
     return Rows.of(V_METADATA, len(values), content)
 
@@ -90,33 +91,34 @@ def _digest(text: str) -> bytes:
 
 
 class FakeCluster:
-    """The hosts, and what they have in common.
+    """Hosts, and the state that they share.
 
     Arguments:
-        hosts: how many, or how many in each datacenter by name.
-        tokens: how many each host has.
-        racks: their names; hosts of a datacenter take them in turn.
-        keyspaces: their replication options, by name; ``ks`` with three replicas everywhere if it
-            is left out.
-        port: where the hosts listen.
-        seed: of the tokens and host ids.
+        hosts: the number of hosts, or the number in each datacenter by name.
+        tokens: the number of tokens of each host.
+        racks: the names of racks; the hosts of a datacenter take them in turn.
+        keyspaces: replication options by keyspace; by default ``ks`` with three replicas in each
+            datacenter.
+        port: the port of the hosts.
+        seed: the seed of the tokens and host ids.
 
     Attributes:
         hosts: in the order in which they joined.
-        names: DNS names, as it were: hosts by names that the connector takes too.
-        answer: called for each statement that isn't on a system table; see above.
-        answers: such functions by a table's full name, asked first: for tables that aren't here and
-            for nonsense.
-        tables: the columns of each system table and their types. Remove a column or a table, and a
-            SELECT of it is refused as a server would.
-        verify: checks a token of SASL; None lets everyone in.
+        names: hosts by name; the connector takes these as DNS names.
+        answer: called with each statement that is not on a system table; see above.
+        answers: such functions by a table's full name, called first: for further tables and for
+            invalid replies.
+        tables: the columns of each system table and their types. A SELECT of a column or table that
+            was removed is refused as a server refuses it.
+        verify: checks a SASL token; None accepts every token.
         waiting: requests that ``answer`` left to the test.
-        seen: every statement, while it is a list; None by default.
-        reads: how often each system table was read.
+        seen: records every statement if it is a list; None by default.
+        reads: how many times each system table was read.
         errors: violations of the protocol by a client.
-        connect_delay: seconds that connecting takes.
-        connecting: how many attempts are under way; ``most_connecting`` is the most there were.
-        pushes: whether streams push on asyncio, as sockets do; else they are pulled, as on trio.
+        connect_delay: how long connecting takes, in seconds.
+        connecting: the number of attempts under way; ``most_connecting`` is its maximum.
+        pushes: whether streams push on asyncio, as sockets do; otherwise the client reads them, as
+            on trio.
     """
 
     def __init__(
@@ -161,7 +163,7 @@ class FakeCluster:
             for _ in range(count):
                 self.add(datacenter=name)
 
-    # -- its hosts
+    # -- hosts
 
     def add(
         self,
@@ -173,7 +175,7 @@ class FakeCluster:
         host_id: UUID | None = None,
         tokens: Sequence[int] | None = None,
     ) -> FakeHost:
-        """Let a host join; nobody is told."""
+        """Add a host without an event."""
         self._joined += 1
         there = self._members[datacenter]
         self._members[datacenter] += 1
@@ -191,13 +193,13 @@ class FakeCluster:
         return host
 
     def remove(self, host: FakeHost) -> None:
-        """Let a host leave for good; nobody is told."""
+        """Remove a host without an event."""
         host.kill()
         self.hosts.remove(host)
         self.moved()
 
     def moved(self) -> None:
-        """Some host's address may have changed."""
+        """Update the index of addresses: a host may have a new one."""
         self._addresses = None
 
     def _uuid(self) -> UUID:
@@ -208,24 +210,24 @@ class FakeCluster:
 
     @property
     def addresses(self) -> list[str]:
-        """Where the hosts listen, for ``connect``."""
+        """The addresses of the hosts, for ``connect``."""
         return [host.address for host in self.hosts]
 
     @property
     def connections(self) -> list[FakeConnection]:
-        """All that are open."""
+        """All open connections."""
         return [each for host in self.hosts for each in host.connections]
 
     def at(self, address: str, port: int) -> FakeHost | None:
-        """Return the host that listens there."""
+        """Return the host at an address."""
         if self._addresses is None:
             self._addresses = {(host.address, host.port): host for host in self.hosts}
         return self.names.get(address) or self._addresses.get((address, port))
 
-    # -- how clients get there
+    # -- connecting
 
     def config(self, **fields: Any) -> cql.Config:
-        """Return a Config that leads here."""
+        """Return a Config that connects to this cluster."""
         return cql.Config(connector=self.connector, **fields)
 
     async def connector(self, endpoint: cql.Endpoint) -> anyio.abc.ByteStream:
@@ -253,11 +255,11 @@ class FakeCluster:
     # -- events
 
     def push(self, event: ServerEvent, hosts: Iterable[FakeHost] | None = None) -> int:
-        """Send an event to who has registered for it, and return how many did.
+        """Send an event to the connections that have registered for it, and return their number.
 
         Arguments:
-            event: what has happened.
-            hosts: those that tell it; all that there are if it is left out.
+            event: the event.
+            hosts: the hosts that send the event; all hosts by default.
         """
         kind = "SCHEMA_CHANGE" if isinstance(event, SchemaChange) else event.kind
         told = 0
@@ -270,27 +272,27 @@ class FakeCluster:
         return told
 
     def tell_up(self, host: FakeHost) -> int:
-        """Say that a host is up."""
+        """Send the event that a host is up."""
         return self.push(StatusChange("UP", self._where(host)))
 
     def tell_down(self, host: FakeHost) -> int:
-        """Say that a host is down."""
+        """Send the event that a host is down."""
         return self.push(StatusChange("DOWN", self._where(host)))
 
     def tell_topology(self, change: str, host: FakeHost) -> int:
-        """Say NEW_NODE, REMOVED_NODE or MOVED_NODE of a host."""
+        """Send NEW_NODE, REMOVED_NODE or MOVED_NODE for a host."""
         return self.push(TopologyChange(change, self._where(host)))
 
     def tell_schema(
         self, change: str, keyspace: str, table: str | None = None, target: str = "TABLE"
     ) -> int:
-        """Say CREATED, UPDATED or DROPPED of a keyspace, or of a table or type in it."""
+        """Send CREATED, UPDATED or DROPPED for a keyspace, or for a table or type in it."""
         if table is None:
             target = "KEYSPACE"
         return self.push(SchemaChange(change, target, keyspace, table))
 
     def set_schema_version(self, *hosts: FakeHost) -> UUID:
-        """Give these hosts a new schema version, or all if none is named; return it."""
+        """Give these hosts, or all hosts, a new schema version, and return it."""
         version = self._uuid()
         if not hosts:
             self.schema_version = version
@@ -304,7 +306,7 @@ class FakeCluster:
     # -- requests
 
     def take(self, connection: FakeConnection, event: Any) -> None:
-        """Answer what has come; the connection flushes."""
+        """Answer the requests of a connection; the connection flushes."""
         core = connection.core
         if not isinstance(event, RequestReceived):
             named = ", ".join(f"{version:d}/v{version:d}" for version in core.versions)
@@ -361,13 +363,13 @@ class FakeCluster:
         return self.answer(request)
 
     def usual_answer(self, request: FakeRequest) -> Response:
-        """Answer any statement."""
+        """Return the reply to a statement."""
         if request.text.upper().startswith("SELECT"):
             return row_v(request.number)
         return VOID
 
     def system_answer(self, request: FakeRequest, select: Select | None = None) -> Response:
-        """Answer a SELECT of a system table from what the hosts are."""
+        """Return the reply to a SELECT of a system table, made from the hosts."""
         select = select or Select.of(request.text)
         assert select is not None
         table = select.table
@@ -413,7 +415,7 @@ class FakeCluster:
         return Prepared(identity, _digest(repr(result.columns)), bind, result)
 
     def _unknown(self, request: FakeRequest) -> Error | None:
-        """Return UNPREPARED if the request names a statement that the host doesn't know."""
+        """Return UNPREPARED if the host does not know a statement of the request."""
         message = request.message
         ids: list[bytes] = []
         if isinstance(message, Execute):

@@ -84,14 +84,14 @@ _SELECT = re.compile(r"\s*SELECT\s+(.+?)\s+FROM\s+([\w.]+)", re.IGNORECASE | re.
 
 
 class Select(NamedTuple):
-    """What a SELECT asks for: its columns (empty: all of them) and its table."""
+    """The columns (empty: all) and the table of a SELECT."""
 
     columns: tuple[str, ...]
     table: str
 
     @classmethod
     def of(cls, text: str) -> Select | None:
-        """Read a statement; None if it is no SELECT. A WHERE is not looked at."""
+        """Parse a statement; None if it is not a SELECT. WHERE is ignored."""
         match = _SELECT.match(text)
         if match is None:
             return None
@@ -107,7 +107,7 @@ def _encoder(kind: str) -> Any:
 def _cell(kind: str, value: Any) -> bytes:
     if value is None:
         return _NULL
-    if kind == "set<text>":  # as the general way does it, but for tens of thousands of tokens
+    if kind == "set<text>":  # a faster path, for tens of thousands of tokens
         items = sorted(str(item).encode() for item in value)
         data = b"".join([len(item).to_bytes(4, "big") + item for item in items])
         data = len(items).to_bytes(4, "big") + data
@@ -117,7 +117,7 @@ def _cell(kind: str, value: Any) -> bytes:
 
 
 def cells_of(columns: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return a row's cells by name, each with its length; a value that isn't named is null."""
+    """Return the cells of a row by column, each with its length; other columns are null."""
     return {name: _cell(kind, values.get(name)) for name, kind in columns.items()}
 
 

@@ -26,14 +26,14 @@ def described(*columns: tuple[str, Any]) -> ResultMetadata:
 
 
 class Schema:
-    """Prepares what a test says, at all hosts of a cluster, and answers by it.
+    """Prepares statements with the types that a test sets, on all hosts, and answers with them.
 
     Attributes:
         markers: the types of the markers.
-        result: the columns of rows.
-        generation: goes into the id of the columns.
-        skipped: whether each execution asked for rows without their columns.
-        ids: the ids that they named.
+        result: the columns of the rows.
+        generation: a number that becomes part of the result metadata id.
+        skipped: for each execution, whether it asked for rows without metadata.
+        ids: the result metadata ids of the executions.
     """
 
     def __init__(self, cluster: FakeCluster) -> None:

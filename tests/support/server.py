@@ -1,9 +1,9 @@
-"""A server that does as it is told, and sessions on it.
+"""A server that a test controls, and sessions on it.
 
-It is built on the protocol core's own server side, so that what it says is CQL unless a test wants
-otherwise. It is reached through ``Config(connector=...)`` over streams in memory, which hold a
-bounded number of bytes, or over TCP. The handshake is answered like an ordinary server's; whatever
-else is asked goes to ``Server.answer``, or waits in ``Server.asked`` until the test replies.
+The server uses the protocol core's own server side, so it sends valid CQL unless a test wants
+otherwise. Clients connect through ``Config(connector=...)`` over bounded streams in memory, or over
+TCP. The server completes the handshake by itself. Every other request goes to ``Server.answer``, or
+waits in ``Server.asked`` until the test replies.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cqlproto_anyio._network.connection import Connection
 
 SUPPORTED = {"CQL_VERSION": ["3.4.7"], "COMPRESSION": ["lz4", "snappy"]}
-_ENOUGH = 20.0  # seconds; what takes longer hangs
+_ENOUGH = 20.0  # seconds; a test that waits longer hangs
 
 
 # What sessions ask for unless a test says otherwise; ``each_version`` lets tests run once for each.
@@ -52,7 +52,7 @@ CHECK_KEYSPACE = "SELECT key FROM system.local"
 
 
 class Asked:
-    """A request that waits for its answer.
+    """A request without a reply so far.
 
     Attributes:
         peer: the connection that it came on.
@@ -69,7 +69,7 @@ class Asked:
 
     @property
     def text(self) -> str:
-        """The statement, also of an EXECUTE of what was prepared here."""
+        """The text of the statement; of an EXECUTE, the text that was prepared here."""
         message = self.message
         if isinstance(message, (Query, Prepare)):
             return message.query
@@ -79,7 +79,7 @@ class Asked:
 
     @property
     def values(self) -> Sequence[Any]:
-        """The bound values as they came."""
+        """The cells of the bound values."""
         message = self.message
         if isinstance(message, (Query, Execute)):
             return message.parameters.values or ()
@@ -92,14 +92,14 @@ class Asked:
 
     @property
     def state(self) -> bytes | None:
-        """The paging state that was asked for."""
+        """The paging state of the request."""
         message = self.message
         if isinstance(message, (Query, Execute)):
             return message.parameters.paging_state
         return None
 
     def reply(self, message: Response, **prefix: Any) -> None:
-        """Answer; ``prefix`` is what ServerConnection.reply takes.
+        """Send the reply; ``prefix`` has the keyword arguments of ServerConnection.reply.
 
         Rows leave their columns out, as a server's do, if the client asks for that and knows them.
         """
@@ -140,7 +140,7 @@ class Peer:
         self._wake.set()
 
     def frame(self, stream_id: int, opcode: Opcode, body: bytes) -> bytes:
-        """Return a frame as it travels here, whatever it holds."""
+        """Return the bytes of a frame as this connection sends it, valid or not."""
         version = self.core.version
         data = write_frame(version | RESPONSE_BIT, 0, stream_id, opcode, body)
         return write_segments([data]) if version.has_segments else data
@@ -151,12 +151,12 @@ class Peer:
         self._wake.set()
 
     def close(self) -> None:
-        """Close when everything is sent."""
+        """Close the connection when everything is sent."""
         self._closing = True
         self._wake.set()
 
     def pause(self) -> None:
-        """Read no more, but for what is being read already, which waits."""
+        """Stop reading; a read that is under way waits."""
         self.reading = anyio.Event()
 
     async def serve(self) -> None:
@@ -197,7 +197,7 @@ class Peer:
 
 
 def _chooses_keyspace(message: Request) -> bool:
-    """Whether a new connection says which keyspace it is for."""
+    """Whether a new connection selects its keyspace with USE."""
     if not isinstance(message, Query):
         return False
     asks = message.parameters.keyspace is not None and message.query == CHECK_KEYSPACE
@@ -205,16 +205,16 @@ def _chooses_keyspace(message: Request) -> bool:
 
 
 class Server:
-    """What connections find at the other end.
+    """The server that connections of a test reach.
 
     Attributes:
-        answer: called for each request after the handshake; what it returns is the reply, None
-            leaves the request in ``asked``.
-        handshake: called for each request of the handshake, likewise.
-        asked: the requests that wait, in order.
+        answer: called with each request after the handshake; returns the reply, or None to leave
+            the request in ``asked``.
+        handshake: called with each request of the handshake, likewise.
+        asked: the requests without a reply, in order.
         seen: all requests after the handshake, in order.
         peers: the connections, in order.
-        refuse: raised by the connector in place of a connection, if it is set.
+        refuse: if set, the connector raises this in place of a connection.
     """
 
     def __init__(self) -> None:
@@ -308,7 +308,7 @@ class Server:
         return handshake_reply(asked.message, supported=self.supported, verify=self.verify)
 
     def hold(self) -> Callable[[], None]:
-        """Let new connections wait in their handshake; what is returned lets them go on."""
+        """Hold new connections in their handshake; the returned function lets them continue."""
         usual, self.handshake = self.handshake, lambda asked: None
 
         def go_on() -> None:
@@ -320,13 +320,13 @@ class Server:
         return go_on
 
     async def cut(self, session: cql.Session) -> None:
-        """Close the youngest connection and wait until the session, whose it is, knows."""
+        """Close the newest connection, and wait until its session has noticed."""
         before = losses(session)
         self.peers[-1].close()
         await until(lambda: losses(session) > before)
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until a condition holds, looked at whenever a request arrives and now and then."""
+        """Wait until a condition holds; check it at each request and at intervals."""
         with anyio.fail_after(_ENOUGH):
             while not condition():
                 self._arrived = anyio.Event()
@@ -334,12 +334,12 @@ class Server:
                     await self._arrived.wait()
 
     async def next(self) -> Asked:
-        """Return the next request that waits for its answer."""
+        """Return the next request without a reply."""
         await self.until(lambda: self.asked)
         return self.asked.pop(0)
 
     async def take_all(self, count: int) -> list[Asked]:
-        """Wait until so many requests wait for their answers, and return them."""
+        """Wait until so many requests have no reply, and return them."""
         await self.until(lambda: len(self.asked) >= count)
         taken, self.asked = self.asked[:count], self.asked[count:]
         return taken
@@ -352,7 +352,7 @@ class Server:
     def config(self, **fields: Any) -> cql.Config:
         if asked_version is not ProtocolVersion.V5 and max(self.versions) >= asked_version:
             fields.setdefault("protocol_version", asked_version)
-        # a server of one node that knows nothing of clusters; FakeCluster does
+        # this server has no system tables; FakeCluster has
         fields.setdefault("discovery", False)
         fields.setdefault("client_timestamps", False)
         fields.setdefault("max_connections_per_host", 1)
@@ -364,7 +364,7 @@ class Server:
     async def session(
         self, *, profile: cql.Profile | None = None, keyspace: str | None = None, **fields: Any
     ) -> AsyncIterator[cql.Session]:
-        """A session on this server; when it ends nothing of it may be left."""
+        """A session on this server; nothing may be left of the session at its end."""
         config = self.config(**fields)
         async with cql.connect(
             "node", config=config, profile=profile, keyspace=keyspace
@@ -375,7 +375,7 @@ class Server:
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[Server]:
-    """A server for as long as the block; what the block raises arrives as it is."""
+    """A server that runs during the block; an error of the block is raised unchanged."""
     server = Server()
     error: Exception | None = None
     async with anyio.create_task_group() as group:
@@ -393,7 +393,7 @@ async def serving() -> AsyncIterator[Server]:
 
 
 class State(NamedTuple):
-    """What a session has under way: all zero when it is idle."""
+    """Counts of the work of a session; all are zero when the session is idle."""
 
     in_flight: int
     orphans: int
@@ -406,7 +406,7 @@ IDLE = State(0, 0, 0, 0, 0)
 
 
 def connection_of(session: cql.Session) -> Connection:
-    """Return the session's only connection, for tests that break it from within."""
+    """Return the only connection of a session, for tests that break it internally."""
     [connection] = [
         each for pool in context_of(session).cluster.pools.values() for each in pool.all
     ]
@@ -414,12 +414,12 @@ def connection_of(session: cql.Session) -> Connection:
 
 
 def losses(session: cql.Session) -> int:
-    """Return how many connections were lost so far."""
+    """Return the number of lost connections."""
     return sum(host.lost for host in session.statistics().hosts)
 
 
 def state(session: cql.Session) -> State:
-    """Return what a session has under way."""
+    """Return the counts of the work of a session."""
     now = snapshot(session)
     for each in now.connections:
         assert each.requests + each.orphans == each.in_flight
@@ -436,18 +436,18 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def idle(session: cql.Session) -> None:
-    """Wait until nothing is under way."""
+    """Wait until the session is idle."""
     await until(lambda: state(session) == IDLE)
 
 
 async def turns(count: int = 10) -> None:
-    """Let the other tasks go as far as they can without waiting for time."""
+    """Run the other tasks until they wait for time or for I/O."""
     for _ in range(count):
         await anyio.lowlevel.checkpoint()
 
 
 class Outcome:
-    """How a call ended, for tests that look at many."""
+    """How a call ended, for tests of many calls."""
 
     def __init__(self) -> None:
         self.result: Any = None
@@ -456,7 +456,7 @@ class Outcome:
         self.scope = anyio.CancelScope()
 
     async def run(self, call: Callable[[], Awaitable[Any]]) -> None:
-        """Run a call and keep how it ends; ``scope`` cancels it."""
+        """Run a call and record how it ends; ``scope`` cancels the call."""
         with self.scope:
             try:
                 self.result = await call()
@@ -473,7 +473,7 @@ def start(group: anyio.abc.TaskGroup, call: Callable[[], Awaitable[Any]]) -> Out
 
 
 def open_sockets() -> int:
-    """How many TCP sockets this process has open."""
+    """Return the number of open TCP sockets of this process."""
     count = 0
     for name in os.listdir("/proc/self/fd"):
         try:

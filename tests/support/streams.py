@@ -15,7 +15,7 @@ class _Pipe:
     def __init__(self, capacity: int) -> None:
         self.data = bytearray()
         self.capacity = capacity
-        self.ended = False  # by the sender
+        self.ended = False  # the sender has closed
         self.broken = False
         self._changed = anyio.Event()
 
@@ -41,7 +41,7 @@ class MemoryStream(anyio.abc.ByteStream):
 
     @classmethod
     def pair(cls, capacity: int) -> tuple[MemoryStream, MemoryStream]:
-        """Return both ends; each direction holds so many bytes."""
+        """Return both ends; each direction holds at most so many bytes."""
         one, two = _Pipe(capacity), _Pipe(capacity)
         return cls(one, two), cls(two, one)
 

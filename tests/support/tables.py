@@ -1,4 +1,4 @@
-"""Rows to decode, and what two decoders make of them: for the tests of compiled decoders."""
+"""Pages of rows, and a comparison of two decoders: for the tests of compiled decoders."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def cell(data: bytes | None) -> bytes:
 
 
 def on_the_wire(value: Any, cql_type: CQLType) -> bytes:
-    """A value with its length; bytes are those of a cell, whatever the type."""
+    """A value with its length; bytes are taken as the cell, whatever the type."""
     if isinstance(value, Cell):
         return cell(value.data)
     return cell(None if value is None else encoder(cql_type)(value))
 
 
 class Cell:
-    """The bytes of a cell as they are."""
+    """A cell that is encoded already."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -84,7 +84,7 @@ def tables(
     min_rows: int = 0,
     odd: st.SearchStrategy[Any] | None = None,
 ) -> tuple[list[Column], list[list[Any]]]:
-    """Columns, and rows of them: some columns are always null, and some cells are ``odd``."""
+    """Columns and rows; some columns are always null, and some cells are ``odd``."""
     columns = columns_of(*draw(st.lists(types, min_size=1, max_size=5)))
     always = draw(st.just(set()) | st.sets(st.integers(0, 4), max_size=2))
 
@@ -97,13 +97,13 @@ def tables(
 
     indexes = range(len(columns))
     some = [[value(index) for index in indexes] for _ in range(draw(st.integers(1, 4)))]
-    # Long pages are of few different rows.
+    # A long page repeats a few rows.
     order = st.integers(0, len(some) - 1)
     return columns, [some[at] for at in draw(st.lists(order, min_size=min_rows, max_size=12))]
 
 
 def outcome(decode: Callable[[Rows], list[Any]], rows: Rows) -> object:
-    """What a decoder makes of a page: values with their classes, or the text of its error."""
+    """The result of decoding a page: values with their classes, or the text of the error."""
     try:
         return [[(type(value), repr(value)) for value in row] for row in decode(rows)]
     except RemoteProtocolError as error:
@@ -111,7 +111,7 @@ def outcome(decode: Callable[[Rows], list[Any]], rows: Rows) -> object:
 
 
 def both(columns: Sequence[Column], *pages: Rows) -> None:
-    """Check compiled decoders against the plain one; the first page may leave them changed."""
+    """Compare compiled decoders with the reference; the first page may change their state."""
     plain = reference_decoder(columns)
     for target in (tuple, Row):
         compiled = decoder(columns, target)
