@@ -149,7 +149,7 @@ async def test_the_ends_of_integers(session: cql.Session, name: str, bits: int) 
     for value in (0, -1, 1, last, -last - 1):
         assert await sent(session, name, value) == value
     for value in (last + 1, -last - 2):
-        with pytest.raises(cql.ValueConversionError, match=f"{-last - 1} to {last} fit"):
+        with pytest.raises(cql.ValueConversionError, match=f"must be {-last - 1} to {last}, got"):
             await sent(session, name, value)
 
 

@@ -93,7 +93,7 @@ async def test_a_missing_keyspace_is_known_when_the_session_is_entered(
 async def test_what_v3_and_v4_lack(cassandra: Node, keyspace: str) -> None:
     async with connected(cassandra, V3, keyspace=keyspace) as session:
         await session.execute("CREATE TABLE IF NOT EXISTS lacking (id int PRIMARY KEY, v int)")
-        with pytest.raises(cql.ProtocolError, match="unset"):
+        with pytest.raises(cql.ProtocolError, match="UNSET needs v4"):
             await session.execute("INSERT INTO lacking (id, v) VALUES (?, ?)", (1, UNSET))
     for version in (V3, V4):
         async with connected(cassandra, version) as session:
