@@ -66,7 +66,7 @@ def _rebuild(kind: type[CQLError], args: tuple[Any, ...], state: dict[str, Any])
     return error
 
 
-def shown_value(value: object) -> str:
+def shown_value(value: Any) -> str:
     """Return a value's repr, shortened; it never raises, and is cheap for large values.
 
     A large int is shown by its size: its repr takes quadratic time, or raises.
@@ -76,8 +76,8 @@ def shown_value(value: object) -> str:
             return f"of {value.bit_length():,} bits"
         if isinstance(value, str | bytes | bytearray):
             text = repr(value[:_MOST_SHOWN])
-        elif type(value) in _CONTAINERS and len(value) > _MOST_MEMBERS:  # type: ignore[arg-type]
-            text = f"of {len(value):,} elements"  # type: ignore[arg-type]  # checked on the line before
+        elif type(value) in _CONTAINERS and len(value) > _MOST_MEMBERS:
+            text = f"of {len(value):,} elements"
         else:
             text = repr(value)
     except Exception:  # a user's class may raise anything

@@ -36,6 +36,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cqlproto.enums import Consistency, ErrorCode
+from cqlproto_anyio.exceptions import (
+    ConnectionFailed,
+    IsBootstrapping,
+    Overloaded,
+    ReadFailure,
+    ReadTimeout,
+    RequestTimeout,
+    ServerError,
+    ServerOverloaded,
+    Unavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +54,20 @@ if TYPE_CHECKING:
     from cqlproto_anyio._text import StatementText
     from cqlproto_anyio.exceptions import CQLError
 
-__all__ = ["may_have_applied", "may_repeat"]
+__all__ = ["TRANSIENT", "may_have_applied", "may_repeat"]
+
+TRANSIENT = (
+    ConnectionFailed,
+    IsBootstrapping,
+    Overloaded,
+    ReadFailure,
+    ReadTimeout,
+    RequestTimeout,
+    ServerError,
+    ServerOverloaded,
+    Unavailable,
+)
+"""Errors of connecting and reading that may be gone a moment later, whatever the user does."""
 
 _REFUSED_BEFORE_WRITING = frozenset(
     {

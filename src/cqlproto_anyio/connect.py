@@ -14,24 +14,16 @@ import anyio
 from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio._execution.context import SessionContext
 from cqlproto_anyio._instrumented import ObservedSession
+from cqlproto_anyio._outcome import TRANSIENT
 from cqlproto_anyio._settings.arguments import check_arguments, contact_points
 from cqlproto_anyio._settings.profile import Options
 from cqlproto_anyio.config import Auth, Config
 from cqlproto_anyio.exceptions import (
     AuthenticationFailed,
-    ConnectionFailed,
     CQLError,
-    IsBootstrapping,
     NoHostAvailable,
     NotCQL,
-    Overloaded,
-    ReadFailure,
-    ReadTimeout,
-    RequestTimeout,
-    ServerError,
-    ServerOverloaded,
     TLSFailed,
-    Unavailable,
     UsageError,
     VersionRejected,
 )
@@ -167,20 +159,7 @@ def passes_with_time(error: BaseException) -> bool:
         import ssl
 
         return not isinstance(error.__cause__, ssl.SSLError)
-    return isinstance(error, _PASSING) and not isinstance(error, (NotCQL, VersionRejected))
-
-
-_PASSING = (
-    ConnectionFailed,
-    IsBootstrapping,
-    Overloaded,
-    ReadFailure,
-    ReadTimeout,
-    RequestTimeout,
-    ServerError,
-    ServerOverloaded,
-    Unavailable,
-)
+    return isinstance(error, TRANSIENT) and not isinstance(error, (NotCQL, VersionRejected))
 
 
 def _log_waiting(error: CQLError) -> None:

@@ -40,23 +40,15 @@ import anyio
 
 from cqlproto.enums import Consistency
 from cqlproto_anyio._checks.values import number
+from cqlproto_anyio._outcome import TRANSIENT
 from cqlproto_anyio._settings.profile import DEFAULTS, Profile, overlaid
 from cqlproto_anyio._statements.statement import Prepared
 from cqlproto_anyio._text import read_statement
 from cqlproto_anyio.exceptions import (
     CASWriteUnknown,
-    ConnectionFailed,
     CQLError,
     DatabaseError,
-    IsBootstrapping,
     MultipleRows,
-    Overloaded,
-    ReadFailure,
-    ReadTimeout,
-    RequestTimeout,
-    ServerError,
-    ServerOverloaded,
-    Unavailable,
     UsageError,
     WriteFailure,
     WriteTimeout,
@@ -86,20 +78,7 @@ _LONGEST_PAUSE = 1.0
 _READINGS = 3
 
 # Errors that may be gone a moment later; any other is a mistake in the read.
-_PASSING = (
-    CASWriteUnknown,
-    ConnectionFailed,
-    IsBootstrapping,
-    Overloaded,
-    ReadFailure,
-    ReadTimeout,
-    RequestTimeout,
-    ServerError,
-    ServerOverloaded,
-    Unavailable,
-    WriteFailure,
-    WriteTimeout,
-)
+_TRANSIENT = (*TRANSIENT, CASWriteUnknown, WriteFailure, WriteTimeout)
 
 
 @overload
@@ -205,7 +184,7 @@ async def settle(
             began = anyio.current_time()
             try:
                 result = await session.execute(query, parameters, **reading)
-            except _PASSING as exc:
+            except _TRANSIENT as exc:
                 failure = exc
             else:
                 if _bears_mark(result.rows, applied):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,8 +24,8 @@ from bench.meter import percentile, timed
 ROOT = Path(__file__).parent.parent.parent
 
 
-def job(client: str = "x", **more: object) -> Job:
-    return dataclasses.replace(Job(client, "read", "127.0.0.1", 1), **more)  # type: ignore[arg-type]
+def job(client: str = "x", **more: Any) -> Job:
+    return dataclasses.replace(Job(client, "read", "127.0.0.1", 1), **more)
 
 
 def outcome(operations: int = 10, seconds: float = 1.0) -> Outcome:

@@ -18,6 +18,7 @@ from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Batch, Execute, Prepare
 from cqlproto_anyio.testing import snapshot
 from tests.support.answers import error, ints, prepared, unprepared
+from tests.support.cancelling import At, Stepped
 from tests.support.server import (
     IDLE,
     Server,
@@ -28,7 +29,7 @@ from tests.support.server import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from cqlproto.messages import Response
     from tests.support.server import Asked
@@ -42,38 +43,6 @@ pytestmark = [
 MOST = 60
 
 
-class Stepped:
-    """Awaits a coroutine and calls a function where it suspends for the n-th time."""
-
-    def __init__(
-        self, coroutine: Coroutine[Any, Any, Any], at: int, call: Callable[[], object]
-    ) -> None:
-        self.coroutine = coroutine
-        self.at = at
-        self.call = call
-        self.count = 0
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        value: Any = None
-        thrown: BaseException | None = None
-        while True:
-            try:
-                if thrown is None:
-                    item = self.coroutine.send(value)
-                else:
-                    item = self.coroutine.throw(thrown)
-            except StopIteration as stop:
-                return stop.value
-            self.count += 1
-            if self.count == self.at:
-                self.call()
-            value, thrown = None, None
-            try:
-                value = yield item
-            except BaseException as exc:
-                thrown = exc
-
-
 async def cancelled_at(at: int, coroutine: Coroutine[Any, Any, Any], native: bool) -> bool:
     """Run a coroutine and cancel it where it suspends for the n-th time; return whether it did."""
     if native:
@@ -81,12 +50,12 @@ async def cancelled_at(at: int, coroutine: Coroutine[Any, Any, Any], native: boo
         async def run() -> int:
             task = asyncio.current_task()
             assert task is not None
-            stepped = Stepped(coroutine, at, task.cancel)
+            trigger = At(at, lambda _: task.cancel())
             try:
-                await stepped
+                await Stepped(coroutine, trigger)
             finally:
-                counts.append(stepped.count)
-            return stepped.count
+                counts.append(trigger.count)
+            return trigger.count
 
         counts: list[int] = []
         await asyncio.wait([task := asyncio.create_task(run())])
@@ -94,9 +63,9 @@ async def cancelled_at(at: int, coroutine: Coroutine[Any, Any, Any], native: boo
             task.result()
         return counts[0] >= at
     with anyio.CancelScope() as scope:
-        stepped = Stepped(coroutine, at, scope.cancel)
-        await stepped
-    return stepped.count >= at
+        trigger = At(at, lambda _: scope.cancel())
+        await Stepped(coroutine, trigger)
+    return trigger.count >= at
 
 
 def answers(server: Server) -> Callable[[Asked], Response]:

@@ -28,8 +28,8 @@ from tests.support.server import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cqlproto_anyio.testing._memory import MemoryStream
     from tests.support.server import Peer
-    from tests.support.streams import MemoryStream
 
 pytestmark = pytest.mark.usefixtures("each_version")
 

@@ -14,6 +14,7 @@ from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Column, Prepare, ResultMetadata, Rows
 from cqlproto_anyio._eventloop._asyncio_socket import SocketStream
 from cqlproto_anyio._eventloop.auto import current_backend
+from cqlproto_anyio.testing._memory import MemoryStream
 from tests.support import server as scripted
 from tests.support.answers import (
     V4,
@@ -27,7 +28,6 @@ from tests.support.answers import (
     unprepared,
 )
 from tests.support.server import IDLE, Server, idle, losses, serving, state, turns, until
-from tests.support.streams import MemoryStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 
     from cqlproto.messages import Response
     from cqlproto.messages.events import ServerEvent
-    from tests.support.streams import MemoryStream
+    from cqlproto_anyio.testing._memory import MemoryStream
 
 __all__ = ["MURMUR3", "FakeCluster", "FakeConnection", "FakeHost", "FakeRequest", "row_v"]
 

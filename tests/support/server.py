@@ -27,8 +27,8 @@ from cqlproto.messages import VOID, Error, Execute, Prepare, Query, Rows
 from cqlproto.segments import write_segments
 from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio.testing import snapshot
+from cqlproto_anyio.testing._memory import MemoryStream
 from cqlproto_anyio.testing.snapshot import context_of
-from tests.support.streams import MemoryStream
 from tests.support.transports import pushing
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import anyio
 from cqlproto_anyio._eventloop._asyncio_socket import SocketStream
 
 if TYPE_CHECKING:
-    from tests.support.streams import MemoryStream
+    from cqlproto_anyio.testing._memory import MemoryStream
 
 __all__ = ["pushing"]
 

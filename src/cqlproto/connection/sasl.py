@@ -14,12 +14,12 @@ class Authenticator(Protocol):
     handshake has failed.
     """
 
-    def initial_response(self, mechanism: str) -> bytes:
-        """Return the first token, given the class name in AUTHENTICATE."""
+    def initial_response(self, mechanism: str) -> bytes | None:
+        """Return the first token, given the class name in AUTHENTICATE; None for a null token."""
         ...
 
-    def evaluate_challenge(self, challenge: bytes | None) -> bytes:
-        """Return the answer to the token in AUTH_CHALLENGE."""
+    def evaluate_challenge(self, challenge: bytes | None) -> bytes | None:
+        """Return the answer to the token in AUTH_CHALLENGE; None for a null token."""
         ...
 
 

@@ -47,18 +47,21 @@ _unpack_int = Struct(">i").unpack_from
 # --- writing --------------------------------------------------------------------------------------
 
 
-def members_of(cql_type: CQLType, value: object) -> Iterable[Any]:
+def members_of(cql_type: CQLType, value: Any) -> Iterable[Any]:
     """Return a value as an iterable of members, or raise if it is not one."""
+    members: Iterable[Any]
     if value.__class__ in _USUAL:
-        return value
+        members = value  # no iterator: that would cost more than the check
+        return members
     if isinstance(value, str | bytes | bytearray | memoryview | Mapping | LosslessMap):
         refuse(str(cql_type), value, "an iterable of elements")
     try:
-        return iter(value)  # type: ignore[call-overload,no-any-return]  # TypeError is the answer
+        members = iter(value)
     except TypeError:
         refuse(str(cql_type), value, "an iterable of elements")
     except Exception as exc:
         raise failed(str(cql_type), value, exc) from exc
+    return members
 
 
 def elements_encoder(
@@ -76,6 +79,7 @@ def elements_encoder(
 
     def with_nulls(elements: Iterable[Any], cells: list[bytes | None]) -> bytes:
         for element in elements:
+            # One by one: after an error, the cells so far tell which element it is about.
             cells.append(None if element is None else encode_element(element))  # noqa: PERF401
         return _pack_int(len(cells)) + b"".join(
             NULL_LENGTH if cell is None else _pack_int(len(cell)) + cell for cell in cells

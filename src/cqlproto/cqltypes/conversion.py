@@ -88,12 +88,12 @@ def is_numpy_bool(value: object) -> bool:
     return cls.__module__ == "numpy" and cls.__name__ in ("bool", "bool_")
 
 
-def to_int(cql_type: str, value: object, wanted: str = "an integer") -> int:
+def to_int(cql_type: str, value: Any, wanted: str = "an integer") -> int:
     """Return an object with ``__index__`` as an int; booleans are refused."""
     if isinstance(value, bool) or is_numpy_bool(value):
         refuse(cql_type, value, f"{wanted}, not a boolean")
     try:
-        return operator.index(value)  # type: ignore[arg-type]  # TypeError is the answer
+        return operator.index(value)
     except TypeError:
         refuse(cql_type, value, wanted)
     except Exception as exc:

@@ -48,7 +48,7 @@ def fields_of(value: object) -> tuple[Mapping[str, Any], Callable[[Any], Any]] |
     if names:
         return names, partial(getattr, value)
     if hasattr(kind, "keys") and hasattr(kind, "__getitem__"):
-        row: Any = value
+        row: Any = value  # iterating a row yields values, not names
         return {name: name for name in row.keys()}, row.__getitem__  # noqa: SIM118
     return None
 

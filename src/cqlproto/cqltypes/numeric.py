@@ -75,7 +75,6 @@ def fixed_integer(cql_type: str, code: str, width: int | None) -> Scalar:
 def floating(cql_type: str, code: str) -> Scalar:
     struct = Struct(f">{code}")
     pack = struct.pack
-
     unpack = struct.unpack
 
     def convert(value: Any) -> float:

@@ -105,7 +105,8 @@ def _made_by(
         try:
             return [make(values) for values in left]
         except Exception as exc:
-            raise refused(target, columns, rows.row_count - length_hint(left) - 1, exc)  # noqa: B904  # it has its cause
+            failure = refused(target, columns, rows.row_count - length_hint(left) - 1, exc)
+            raise failure from failure.__cause__
 
     return decode_and_make
 

@@ -35,10 +35,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from cqlproto_anyio.endpoint import Endpoint
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cqlproto_anyio.endpoint import Endpoint  # noqa: TC004  # a dataclass reads no annotations
 
 __all__ = ["MURMUR3", "Host", "Placement", "Ring", "Topology"]
 

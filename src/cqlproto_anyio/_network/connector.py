@@ -188,13 +188,13 @@ class _Typed:
         self._authenticator = authenticator
         self._attempt = attempt
 
-    def initial_response(self, mechanism: str) -> bytes:
+    def initial_response(self, mechanism: str) -> bytes | None:
         return self._ask("initial_response", mechanism)
 
-    def evaluate_challenge(self, challenge: bytes | None) -> bytes:
+    def evaluate_challenge(self, challenge: bytes | None) -> bytes | None:
         return self._ask("evaluate_challenge", challenge)
 
-    def _ask(self, step: str, argument: object) -> bytes:
+    def _ask(self, step: str, argument: object) -> bytes | None:
         try:
             return _token(getattr(self._authenticator, step)(argument), step)
         except BaseException as exc:  # it is synchronous, so this is not a cancellation
@@ -202,9 +202,9 @@ class _Typed:
             raise self._attempt.failure(reason, AuthenticationFailed) from exc
 
 
-def _token(token: Any, step: str) -> bytes:
-    if token is None or isinstance(token, bytes):
-        return token  # type: ignore[return-value]  # null is a token (v4 section 4.1.2)
+def _token(token: Any, step: str) -> bytes | None:
+    if token is None or isinstance(token, bytes):  # null is a token (v4 section 4.1.2)
+        return token
     if isinstance(token, (bytearray, memoryview)):
         return bytes(token)
     kind, token = type(token).__name__, None

@@ -244,7 +244,7 @@ class _GivenFields:
         return {name: field for name, field in self._fields.items() if name in vars(profile)}
 
 
-# the attribute is typed as a dict; here it is a descriptor that returns one
+# A descriptor that returns a dict, where typeshed has a dict.
 Profile.__dataclass_fields__ = _GivenFields(Profile.__dataclass_fields__)  # type: ignore[assignment]
 DEFAULTS: Final = Profile(**{name: getattr(Profile, name) for name in _CHECKS})
 

@@ -123,19 +123,19 @@ class Settings:
 
     __slots__ = (
         "binder_key",
+        "default_keyspace",
+        "fast_path",
         "idempotent",
         "keyspace",
         "max_rows",
         "parameters",
         "payload",
-        "fast_path",
         "retry",
         "speculation",
         "timeout",
         "timestamp",
         "timestamps",
         "trace",
-        "default_keyspace",
         "wire",
     )
 

@@ -14,7 +14,8 @@ _CAPACITY = 65_536
 class _Pipe:
     """One direction of a connection; it holds a bounded number of bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
         self.data = bytearray()
         self.ended = False  # no more will be written
         self.broken = False  # no more can be read or written
@@ -29,17 +30,25 @@ class _Pipe:
 
 
 class MemoryStream(anyio.abc.ByteStream):
-    """One end of a connection in memory."""
+    """One end of a connection in memory.
+
+    Attributes:
+        closed: whether this end was closed.
+    """
 
     def __init__(self, incoming: _Pipe, outgoing: _Pipe) -> None:
         self._in = incoming
         self._out = outgoing
-        self._closed = False
+        self.closed = False
 
     @classmethod
-    def pair(cls) -> tuple[MemoryStream, MemoryStream]:
-        """Return the two ends of a new connection."""
-        one, two = _Pipe(), _Pipe()
+    def pair(cls, capacity: int = _CAPACITY) -> tuple[MemoryStream, MemoryStream]:
+        """Return the two ends of a new connection.
+
+        Arguments:
+            capacity: how many bytes each direction holds; more wait in :meth:`send`.
+        """
+        one, two = _Pipe(capacity), _Pipe(capacity)
         return cls(one, two), cls(two, one)
 
     async def send(self, item: bytes) -> None:
@@ -47,11 +56,11 @@ class MemoryStream(anyio.abc.ByteStream):
         out = self._out
         rest = memoryview(item)
         while rest:
-            if self._closed:
+            if self.closed:
                 raise anyio.ClosedResourceError
             if out.broken:
                 raise anyio.BrokenResourceError
-            room = _CAPACITY - len(out.data)
+            room = out.capacity - len(out.data)
             if room > 0:
                 out.data += rest[:room]
                 rest = rest[room:]
@@ -63,7 +72,7 @@ class MemoryStream(anyio.abc.ByteStream):
         await anyio.lowlevel.checkpoint()
         source = self._in
         while not source.data:
-            if self._closed:
+            if self.closed:
                 raise anyio.ClosedResourceError
             if source.broken:
                 raise anyio.BrokenResourceError
@@ -80,7 +89,7 @@ class MemoryStream(anyio.abc.ByteStream):
         self._out.change()
 
     async def aclose(self) -> None:
-        self._closed = True
+        self.closed = True
         self._out.ended = True
         self._in.broken = True
         self._in.change()
@@ -89,7 +98,7 @@ class MemoryStream(anyio.abc.ByteStream):
 
     def reset(self) -> None:
         """Break the connection for both ends; unread bytes are lost."""
-        self._closed = True
+        self.closed = True
         for pipe in (self._in, self._out):
             pipe.broken = True
             pipe.data.clear()

@@ -32,6 +32,7 @@ def test_the_plain_authenticator() -> None:
 def test_the_server_can_tell_name_and_password_apart(name: str, password: str) -> None:
     plain: Authenticator = PlainAuthenticator(name, password)
     token = plain.initial_response("org.apache.cassandra.auth.PasswordAuthenticator")
+    assert token is not None
     assert [part.decode() for part in token.split(b"\0")] == ["", name, password]
     assert plain.evaluate_challenge(b"?") == token
 

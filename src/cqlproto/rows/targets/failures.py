@@ -79,7 +79,7 @@ def raise_at(step: str, error: Exception) -> NoReturn:
     raise RowMappingError(reason, column=f"{step}{dot}{place or ''}") from cause
 
 
-def _reason_of(error: Exception) -> tuple[str | None, str]:
+def _reason_of(error: Any) -> tuple[str | None, str]:
     """Return the field that an exception is about, or None, and the reason.
 
     pydantic's ValidationError lists fields and reasons; other exceptions have no field.
@@ -87,12 +87,12 @@ def _reason_of(error: Exception) -> tuple[str | None, str]:
     places: list[str] = []
     reasons: list[str] = []
     try:
-        for each in error.errors():  # type: ignore[attr-defined]  # the except is for those without it
+        for each in error.errors():
             place = _place(each["loc"])
             reason = f"{each['msg']}{_null_hint(each)}"
             places.append(place)
             reasons.append(f"{place}: {reason}" if place else reason)
-    except Exception:  # it is not a ValidationError
+    except Exception:  # it is not a ValidationError: no errors(), or another one
         return None, _described(error)
     if len(reasons) == 1:
         return places[0] or None, reasons[0].removeprefix(f"{places[0]}: ")

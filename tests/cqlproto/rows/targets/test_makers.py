@@ -15,6 +15,7 @@ from cqlproto.cqltypes import NATIVE_TYPES, ListType, SetType, TupleType
 from cqlproto.messages import Column, ResultMetadata, Rows
 from cqlproto.rows import Row, RowTarget, decode_rows, decoder
 from cqlproto.rows.targets import makers
+from tests.support.int_rows import columns, decoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,25 +23,6 @@ if TYPE_CHECKING:
     from cqlproto.cqltypes import CQLType
 
 INT = NATIVE_TYPES["int"]
-
-
-def columns(*names: str) -> tuple[Column, ...]:
-    return tuple(Column("k", "t", name, INT) for name in names)
-
-
-def decoded(target: Any, *names: str, first: int = 1) -> list[Any]:
-    """Return two rows of these columns with the numbers from ``first`` on."""
-    numbers = range(first, first + 2 * len(names))
-    content = b"".join(b"\0\0\0\4" + number.to_bytes(4, "big") for number in numbers)
-    rows = Rows.of(ResultMetadata(columns(*names), b"", True), 2, content)
-    made = decoder(columns(*names), target)(rows)
-    assert decode_rows(rows, target) == made
-    return made
-
-
-def one(*names: str) -> Any:
-    """Return a Row with these columns."""
-    return decoded(Row, *names)[0]
 
 
 # -- tuple and dict
