@@ -36,7 +36,7 @@ SUFFIXES = {
 MOST_LINES = 500
 """Of a source file."""
 MOST_LINES_OF_A_CLASS = 300
-MOST_ROOMS = 26
+MOST_ROOMS = 28
 """Modules and packages at the top level of the client, ``__init__`` included."""
 MOST_LAYERS = 16
 PACKAGES = sorted({path.parent.name for path in ROOT.glob("src/*/*.py")})

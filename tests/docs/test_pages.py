@@ -32,6 +32,7 @@ WITH_SERVER = [
     "observing.md",
     "own-transport.md",
     "reading-and-writing.md",
+    *(page for page in pages() if page.startswith("patterns/")),
 ]
 
 

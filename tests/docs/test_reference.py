@@ -19,6 +19,7 @@ PUBLIC = [
     "cqlproto.rows",
     "cqlproto.testing",
     "cqlproto_anyio",
+    "cqlproto_anyio.patterns",
     "cqlproto_anyio.testing",
 ]
 DIRECTIVE = re.compile(r"^\.\. (?:auto|py:)(\w+):: ([\w.]+)$")

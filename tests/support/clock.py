@@ -29,15 +29,23 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import trio
 import trio.testing
 import uvloop
 from anyio._backends._asyncio import WorkerThread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-__all__ = ["VirtualLoop", "VirtualUvloop", "time_ns", "virtual", "virtual_trio_clock"]
+__all__ = [
+    "VirtualLoop",
+    "VirtualUvloop",
+    "run_virtual",
+    "time_ns",
+    "virtual",
+    "virtual_trio_clock",
+]
 
 # The time at which every clock starts, in seconds: not 0, which code might mistake for no time.
 START = 1024.0
@@ -293,3 +301,16 @@ def virtual(backend: object) -> object:
     if backend == ("asyncio", {"debug": False}):
         return _FUTURES
     return backend
+
+
+def run_virtual(function: Callable[[], Awaitable[None]], backend: str) -> None:
+    """Run a coroutine function on virtual time, for tests that are not ``async`` themselves.
+
+    Arguments:
+        function: what is run.
+        backend: ``asyncio`` or ``trio``.
+    """
+    options: dict[str, Any] = dict(_ASYNCIO[1])
+    if backend == "trio":
+        options = {"clock": virtual_trio_clock()}
+    anyio.run(function, backend=backend, backend_options=options)

@@ -1,0 +1,89 @@
+"""Checks of what users pass to recipes: times, points in time, numbers and text.
+
+Each function returns the value, or raises :class:`InvalidInput` before any I/O.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+from cqlproto_anyio.patterns._errors import InvalidInput
+
+__all__ = [
+    "MAX_TTL",
+    "Clock",
+    "Seconds",
+    "aware",
+    "integer",
+    "now",
+    "seconds",
+    "text",
+    "ttl_seconds",
+    "utc_now",
+]
+
+Seconds: TypeAlias = float | timedelta
+"""A length of time: a number of seconds, or a timedelta."""
+
+Clock: TypeAlias = Callable[[], datetime]
+"""Returns the current time as an aware datetime."""
+
+MAX_TTL = 630_720_000  # 20 years, the longest TTL that a server accepts, in seconds
+
+
+def utc_now() -> datetime:
+    """Return the current time: the clock that recipes use if they get no other one."""
+    return datetime.now(UTC)
+
+
+def aware(name: str, value: object) -> datetime:
+    """Return a point in time in UTC; a naive datetime is refused, since its zone isn't known."""
+    if isinstance(value, datetime) and value.utcoffset() is not None:
+        return value.astimezone(UTC)
+    raise InvalidInput(name, "an aware datetime (with tzinfo=)", value)
+
+
+def now(clock: Clock) -> datetime:
+    """Return what a clock says, in UTC."""
+    return aware("clock()", clock())
+
+
+def seconds(name: str, value: object, *, least: float = 0.0, most: float = math.inf) -> float:
+    """Return a length of time in seconds, from ``least`` to ``most``, both included.
+
+    Arguments:
+        name: the name of the argument.
+        value: seconds, or a timedelta.
+    """
+    found = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(found, (int, float)) and not isinstance(found, bool) and least <= found <= most:
+        return float(found)
+    bounds = f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:g}"
+    raise InvalidInput(name, f"a timedelta or a number of seconds, {bounds}", value)
+
+
+def ttl_seconds(name: str, value: object) -> int:
+    """Return a TTL in whole seconds, rounded up, from 1 to 630,720,000."""
+    return math.ceil(seconds(name, value, least=0.001, most=MAX_TTL))
+
+
+def integer(name: str, value: object, *, least: int = 0, most: int | None = None) -> int:
+    """Return an int from ``least`` to ``most``, both included; a bool is refused."""
+    if type(value) is int and least <= value and (most is None or value <= most):
+        return value
+    bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+    raise InvalidInput(name, f"an int {bounds}", value)
+
+
+def text(name: str, value: object, *, most: int = 1024) -> str:
+    """Return a text of 1 to ``most`` bytes of UTF-8; names and keys of rows are such texts."""
+    if isinstance(value, str) and value:
+        try:
+            if len(value.encode()) <= most:
+                return str(value)
+        except UnicodeEncodeError:  # half of a surrogate pair
+            pass
+    raise InvalidInput(name, f"a text of 1 to {most} bytes of UTF-8", value)

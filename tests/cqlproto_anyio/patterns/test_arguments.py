@@ -1,0 +1,76 @@
+"""What users pass: times, points in time, numbers and text."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from cqlproto_anyio.patterns._arguments import (
+    MAX_TTL,
+    aware,
+    integer,
+    now,
+    seconds,
+    text,
+    ttl_seconds,
+    utc_now,
+)
+from cqlproto_anyio.patterns._errors import InvalidInput
+
+
+def test_points_in_time_are_aware() -> None:
+    east = datetime(2024, 2, 29, 1, tzinfo=timezone(timedelta(hours=2)))
+    assert aware("start", east) == datetime(2024, 2, 28, 23, tzinfo=UTC)
+    assert aware("start", east).tzinfo is UTC
+    wrong: list[Any] = [datetime(2024, 2, 29), None, 0, "2024-02-29"]
+    for value in wrong:
+        with pytest.raises(InvalidInput, match="start must be an aware datetime"):
+            aware("start", value)
+
+
+def test_clocks() -> None:
+    assert now(utc_now).tzinfo is UTC
+    with pytest.raises(InvalidInput, match=r"clock\(\) must be an aware datetime"):
+        now(lambda: datetime(2024, 1, 1))
+
+
+def test_lengths_of_time() -> None:
+    assert seconds("ttl", timedelta(minutes=1)) == 60.0
+    assert seconds("ttl", 1) == 1.0
+    wrong: list[Any] = [-1, math.nan, "1", None, True, timedelta(seconds=-1)]
+    for value in wrong:
+        with pytest.raises(InvalidInput, match="ttl must be a timedelta or a number of seconds"):
+            seconds("ttl", value)
+    with pytest.raises(InvalidInput, match="0.5 to 2, got 3"):
+        seconds("ttl", 3, least=0.5, most=2)
+
+
+def test_ttls() -> None:
+    assert ttl_seconds("ttl", 0.5) == 1
+    assert ttl_seconds("ttl", timedelta(days=1)) == 86_400
+    assert ttl_seconds("ttl", MAX_TTL) == MAX_TTL
+    wrong: list[Any] = [0, -1, MAX_TTL + 1, math.inf, None]
+    for value in wrong:
+        with pytest.raises(InvalidInput, match="ttl must be"):
+            ttl_seconds("ttl", value)
+
+
+def test_numbers() -> None:
+    assert integer("limit", 1, least=1) == 1
+    wrong: list[Any] = [0, 11, True, 1.0, "1", None]
+    for value in wrong:
+        with pytest.raises(InvalidInput, match="limit must be an int from 1 to 10"):
+            integer("limit", value, least=1, most=10)
+    with pytest.raises(InvalidInput, match="of at least 0"):
+        integer("limit", -1)
+
+
+def test_texts() -> None:
+    assert text("name", "a") == "a"
+    wrong: list[Any] = ["", "ä" * 513, "\ud800", b"a", None, 1]
+    for value in wrong:
+        with pytest.raises(InvalidInput, match="name must be a text of 1 to 1024 bytes"):
+            text("name", value)
