@@ -10,60 +10,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+# fmt: off
+if TYPE_CHECKING:  # isort: off
     from cqlproto_anyio.patterns._codec import BYTES, JSON, Codec, msgspec_codec
     from cqlproto_anyio.patterns._errors import (
-        ConcurrencyError,
-        CorruptPayload,
-        DuplicateEvent,
-        InvalidInput,
-        LockLost,
-        LockTimeout,
-        OutcomeUnknown,
-        PatternError,
-        SchemaMismatch,
+        ConcurrencyError, CorruptPayload, DuplicateEvent, EventsMissing, InvalidInput, LockLost,
+        LockTimeout, OutcomeUnknown, PatternError, SchemaMismatch,
     )
     from cqlproto_anyio.patterns._lease import Holder, Lease
     from cqlproto_anyio.patterns._retry import Backoff
+    from cqlproto_anyio.patterns.eventstore import Event, EventStore, NewEvent, Position
+    from cqlproto_anyio.patterns.locks import Locks
 
 __all__ = [
-    "BYTES",
-    "Backoff",
-    "Codec",
-    "ConcurrencyError",
-    "CorruptPayload",
-    "DuplicateEvent",
-    "Holder",
-    "InvalidInput",
-    "JSON",
-    "Lease",
-    "LockLost",
-    "LockTimeout",
-    "OutcomeUnknown",
-    "PatternError",
-    "SchemaMismatch",
-    "msgspec_codec",
+    "BYTES", "Backoff", "Codec", "ConcurrencyError", "CorruptPayload", "DuplicateEvent", "Event",
+    "EventStore", "EventsMissing", "Holder", "InvalidInput", "JSON", "Lease", "LockLost",
+    "LockTimeout", "Locks", "NewEvent", "OutcomeUnknown", "PatternError", "Position",
+    "SchemaMismatch", "msgspec_codec",
 ]
 
-# The module of each name.
-_LATER = {
-    "BYTES": "_codec",
-    "Backoff": "_retry",
-    "Codec": "_codec",
-    "ConcurrencyError": "_errors",
-    "CorruptPayload": "_errors",
-    "DuplicateEvent": "_errors",
-    "Holder": "_lease",
-    "InvalidInput": "_errors",
-    "JSON": "_codec",
-    "Lease": "_lease",
-    "LockLost": "_errors",
-    "LockTimeout": "_errors",
-    "OutcomeUnknown": "_errors",
-    "PatternError": "_errors",
-    "SchemaMismatch": "_errors",
-    "msgspec_codec": "_codec",
+_MODULES = {
+    "_codec": "BYTES JSON Codec msgspec_codec",
+    "_errors":
+        "ConcurrencyError CorruptPayload DuplicateEvent EventsMissing InvalidInput LockLost"
+        " LockTimeout OutcomeUnknown PatternError SchemaMismatch",
+    "_lease": "Holder Lease",
+    "_retry": "Backoff",
+    "eventstore": "Event EventStore NewEvent Position",
+    "locks": "Locks",
 }
+# fmt: on
+_LATER = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

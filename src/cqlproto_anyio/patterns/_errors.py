@@ -9,6 +9,7 @@
       LockLost             the lease ended before the work under it did
       ConcurrencyError     the stream has another version than the caller expected
       DuplicateEvent       some events of an append are stored already, others are not
+      EventsMissing        a read of a stream has found a gap
 
 Errors of the client (``RequestTimeout``, ``Unavailable``, ..) reach the caller as they are.
 """
@@ -28,6 +29,7 @@ __all__ = [
     "ConcurrencyError",
     "CorruptPayload",
     "DuplicateEvent",
+    "EventsMissing",
     "InvalidInput",
     "LockLost",
     "LockTimeout",
@@ -84,10 +86,9 @@ class SchemaMismatch(PatternError):
         actual: what the table has; None if the column is missing.
     """
 
-    def __init__(self, table: str, column: str, expected: str | None, actual: str | None) -> None:
-        needs = "no such key column" if expected is None else expected
+    def __init__(self, table: str, column: str, expected: str, actual: str | None) -> None:
         super().__init__(
-            f"{table} has another shape than this recipe needs: column {column} must be {needs},"
+            f"{table} has another shape than this recipe needs: column {column} must be {expected},"
             f" got {actual or 'no such column'}: pass another table name, or migrate the table"
         )
         self.table = table
@@ -162,7 +163,7 @@ class DuplicateEvent(PatternError):
 
     Attributes:
         stream: the stream.
-        ids: the ids that are stored.
+        ids: the ids that are stored, in the order of the append.
     """
 
     def __init__(self, stream: str, ids: Sequence[UUID]) -> None:
@@ -173,3 +174,21 @@ class DuplicateEvent(PatternError):
         )
         self.stream = stream
         self.ids = tuple(ids)
+
+
+class EventsMissing(PatternError):
+    """A read of a stream has found a gap: a replica that lags, or a table that somebody edited.
+
+    Read again, at a higher consistency: ``session.using(consistency="LOCAL_QUORUM")``.
+
+    Attributes:
+        stream: the stream.
+        expected: the version that should have come.
+        actual: the version that came.
+    """
+
+    def __init__(self, stream: str, expected: int, actual: int) -> None:
+        super().__init__(f"stream {stream!r}: version {expected} is missing before {actual}")
+        self.stream = stream
+        self.expected = expected
+        self.actual = actual

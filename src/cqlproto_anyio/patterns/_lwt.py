@@ -102,6 +102,7 @@ async def conditional_write(
     read: Statement,
     verdict: Callable[[Rows], Verdict],
     what: str,
+    refusals_tell: bool = False,
     within: float = _SETTLING,
 ) -> Outcome:
     """Execute a conditional write, and find out whether it was applied.
@@ -117,6 +118,7 @@ async def conditional_write(
         read: a SELECT of what ``verdict`` needs.
         verdict: what the rows of ``read`` say about the write.
         what: the name of the write, for errors: ``append to stream 'order-7'``.
+        refusals_tell: whether ``verdict`` can decide by the rows that a refusal returns as well.
         within: for how long to settle an unknown outcome, in seconds.
 
     Raises:
@@ -138,19 +140,25 @@ async def conditional_write(
                 level = serial_level(executor)
                 found = _rows(await executor.execute(*read, consistency=level, idempotent=True))
                 said = verdict(found)
-                if said is Verdict.APPLIED:
-                    return Outcome(True, settled=True)
-                if said is Verdict.REFUSED:
-                    return Outcome(False, found, settled=True)
-                reason = said.value
-                if said is Verdict.UNKNOWN:
-                    break
-                if (await _send(executor, statements)).applied:
-                    return Outcome(True, settled=True)
+                if said is Verdict.OPEN:
+                    result = await _send(executor, statements)
+                    if result.applied:
+                        return Outcome(True, settled=True)
+                    if refusals_tell:
+                        found = _rows(result)
+                        said = verdict(found)
             except CQLError as error:
                 if not error.maybe_applied and not may_retry(error):
                     reason = f"{type(error).__name__}: {error}"
                     break
+                continue
+            if said is Verdict.APPLIED:
+                return Outcome(True, settled=True)
+            if said is Verdict.REFUSED:
+                return Outcome(False, found, settled=True)
+            reason = said.value
+            if said is Verdict.UNKNOWN:
+                break
     raise OutcomeUnknown(what, operation, reason) from doubt
 
 

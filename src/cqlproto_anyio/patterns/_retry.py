@@ -87,12 +87,13 @@ class Attempts:
         most: the number of attempts; None for no limit.
         within: the deadline, in seconds from now; None for none.
         backoff: the pauses.
+        last: shorten the last pause, so that a last attempt begins at the deadline.
 
     Attributes:
         number: the number of the latest attempt.
     """
 
-    __slots__ = ("_backoff", "_deadline", "_most", "number")
+    __slots__ = ("_backoff", "_deadline", "_last", "_most", "number")
 
     def __init__(
         self,
@@ -100,11 +101,13 @@ class Attempts:
         most: int | None = None,
         within: float | None = None,
         backoff: Backoff = Backoff(),
+        last: bool = False,
     ) -> None:
         self.number = 0
         self._most = most
         self._deadline = math.inf if within is None else anyio.current_time() + within
         self._backoff = backoff
+        self._last = last
 
     @property
     def remaining(self) -> float:
@@ -119,8 +122,10 @@ class Attempts:
             raise StopAsyncIteration
         if self.number:
             pause = self._backoff.pause(self.number)
-            if anyio.current_time() + pause > self._deadline:
-                raise StopAsyncIteration
+            if pause > self.remaining:
+                if not self._last or not self.remaining:
+                    raise StopAsyncIteration
+                pause = self.remaining
             await anyio.sleep(pause)
         self.number += 1
         return self.number

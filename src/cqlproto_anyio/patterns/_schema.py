@@ -27,7 +27,7 @@ __all__ = ["TableSchema", "create"]
 
 _COLUMNS = (
     "SELECT column_name, type, kind, position, clustering_order FROM system_schema.columns"
-    " WHERE keyspace_name = :keyspace AND table_name = :table"
+    " WHERE keyspace_name = :in_keyspace AND table_name = :of_table"
 )
 _LOCAL = "SELECT schema_version FROM system.local"
 _PEERS = "SELECT schema_version FROM system.peers"
@@ -62,6 +62,9 @@ class TableSchema:
     def name(self) -> str:
         """``"keyspace"."table"``, quoted."""
         return qualified(self.keyspace, self.table)
+
+    def __post_init__(self) -> None:
+        qualified(self.keyspace, self.table)
 
     def cql(self) -> str:
         """Return the CREATE TABLE IF NOT EXISTS statement."""
@@ -150,7 +153,7 @@ async def _agreement(executor: Executor) -> None:
 
 
 async def _shape(executor: Executor, table: TableSchema) -> dict[str, str]:
-    names = {"keyspace": table.keyspace, "table": table.table}
+    names = {"in_keyspace": table.keyspace, "of_table": table.table}
     found = {}
     for name, kind, place, position, order in (await executor.execute(_COLUMNS, names)).rows:
         if place == "static":
@@ -170,4 +173,4 @@ def _compare(table: TableSchema, actual: Mapping[str, str]) -> None:
             raise SchemaMismatch(table.name, name, shape, actual.get(name))
     for name, shape in actual.items():
         if name not in expected and (" partition_key " in shape or " clustering " in shape):
-            raise SchemaMismatch(table.name, name, None, shape)
+            raise SchemaMismatch(table.name, name, "no key column", shape)

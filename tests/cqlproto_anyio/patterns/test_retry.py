@@ -41,6 +41,11 @@ async def test_one_deadline_over_all_attempts() -> None:
     assert numbers == [1, 2, 3, 4]  # the fifth would begin at 12
 
 
+async def test_a_last_attempt_at_the_deadline() -> None:
+    assert await run(within=10.0, backoff=EXACT, last=True) == ([1, 2, 3, 4, 5], [0, 1, 3, 7, 10])
+    assert await run(within=0.0, last=True) == ([1], [0.0])
+
+
 async def test_the_first_attempt_is_always_made() -> None:
     assert await run(within=0.0) == ([1], [0.0])
     assert await run(most=1) == ([1], [0.0])

@@ -70,7 +70,7 @@ class Server:
             self.columns = COLUMNS
             return None
         if "schema_columns" in request.text or "system_schema.columns" in request.text:
-            assert request.values == {"keyspace": "shop", "table": "events"}
+            assert request.values == {"in_keyspace": "shop", "of_table": "events"}
             names = ["column_name", "type", "kind", "position", "clustering_order"]
             return [dict(zip(names, each, strict=True)) for each in self.columns]
         local, peer = self.versions[0]
@@ -152,11 +152,16 @@ def without(name: str) -> list[Any]:
             "bigint clustering 0 desc",
             "bigint clustering 0 asc",
         ),
-        ([*COLUMNS, ("more", "int", "clustering", 2, "asc")], "more", None, "int clustering 2 asc"),
+        (
+            [*COLUMNS, ("more", "int", "clustering", 2, "asc")],
+            "more",
+            "no key column",
+            "int clustering 2 asc",
+        ),
     ],
 )
 async def test_another_shape_is_an_error_that_names_the_column(
-    columns: Any, column: str, expected: str | None, actual: str | None
+    columns: Any, column: str, expected: str, actual: str | None
 ) -> None:
     with pytest.raises(SchemaMismatch, match=re.escape(f"column {column}")) as info:
         await create(Server(columns).executor, [TABLE])

@@ -1,0 +1,396 @@
+"""An event store: streams of events with dense versions, appended by compare and set."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from cqlproto_anyio.exceptions import CQLError
+from cqlproto_anyio.patterns._arguments import Clock, Seconds, integer, now, seconds, text, utc_now
+from cqlproto_anyio.patterns._codec import JSON, Codec
+from cqlproto_anyio.patterns._errors import ConcurrencyError, CorruptPayload, DuplicateEvent
+from cqlproto_anyio.patterns._eventlog import Event, Follower, Log, NewEvent, Position, Reader
+from cqlproto_anyio.patterns._identifiers import MAX_NAME, identifier
+from cqlproto_anyio.patterns._known import Known
+from cqlproto_anyio.patterns._lwt import Rows, Statement, Verdict, conditional_write, serial_level
+from cqlproto_anyio.patterns._pages import Fetched
+from cqlproto_anyio.patterns._retry import Attempts, Backoff
+from cqlproto_anyio.patterns._schema import TableSchema, create
+from cqlproto_anyio.patterns._turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from typing import Unpack
+    from uuid import UUID
+
+    from cqlproto_anyio._settings.profile import Options
+    from cqlproto_anyio.executor import Executor
+
+__all__ = ["Event", "EventStore", "NewEvent", "Position"]
+
+S = TypeVar("S")
+
+_KNOWN = 10_000  # how many streams' heads are remembered
+_RACES = Backoff(first=0.005, longest=0.25)
+
+
+class _Head(NamedTuple):
+    """The version of a stream, and the partition whose static column ``head`` has it."""
+
+    version: int
+    bucket: int
+
+
+class EventStore:
+    """Streams of events: ``await store.append("order-7", [NewEvent("created", {"total": 5})])``.
+
+    Guarantee: the versions of a stream are 1, 2, .. without gaps. The events of an append are
+    stored together or not at all. An append whose reply is lost is settled. An event whose id is
+    stored already is not stored again: appending the same events again returns their version. That
+    holds always if ``expected_version`` is the same, and otherwise for at least the latest
+    ``partition_size`` events.
+
+    Not guaranteed: an order between streams; that a reader at a low consistency sees the newest
+    events. A reader that finds a gap, because a replica lags, raises EventsMissing.
+
+    Cost: an append is one LWT for all its events, up to 45,000 bytes; one read before it if no
+    version is expected and the head isn't known, or the stream has several partitions. A partition
+    that begins costs up to two reads and two writes more. A refused append has cost one LWT.
+
+    Tables: ``events`` (a row and a mark for each event; a partition for ``partition_size`` events),
+    ``events_snapshots`` (a row per snapshot), ``events_positions`` (a row per reader and stream).
+
+    Arguments:
+        session: the session, or another Executor.
+        keyspace: the keyspace of the tables.
+        table: the table of the events; the other tables begin with its name. 38 characters at most.
+        codec: the codec of ``data``; BYTES and ``msgspec_codec(..)`` are others.
+        partition_size: how many events a partition has, about. The same for all programs, and for
+            ever: it decides where an event is.
+        max_retries: how often an append without expected version tries again after lost races.
+        clock: the clock of ``recorded_at``.
+
+    Raises:
+        InvalidInput: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        session: Executor,
+        *,
+        keyspace: str,
+        table: str = "events",
+        codec: Codec = JSON,
+        partition_size: int = 10_000,
+        max_retries: int = 100,
+        clock: Clock = utc_now,
+    ) -> None:
+        integer("partition_size", partition_size, least=1)
+        self._session = session
+        self._log = Log(keyspace, table, codec, partition_size)
+        self._codec = codec
+        self._clock = clock
+        self._most = 1 + integer("max_retries", max_retries)
+        self._tables = _tables(keyspace, table, self._log)
+        _, snapshots, positions = (each.name for each in self._tables)
+        self._positions = positions
+        self._snapshot = f"SELECT version, state FROM {snapshots} WHERE stream = :stream LIMIT 1"
+        self._save = (
+            f"INSERT INTO {snapshots} (stream, version, state) VALUES (:stream, :version, :state)"
+        )
+        self._prune = f"DELETE FROM {snapshots} WHERE stream = :stream AND version < :version"
+        self._heads: Known[str, _Head] = Known(_KNOWN)
+        self._turns = Turns()
+
+    @classmethod
+    def schema_cql(cls, keyspace: str, *, table: str = "events") -> tuple[str, ...]:
+        """Return the statements that :meth:`create_schema` executes."""
+        return tuple(each.cql() for each in _tables(keyspace, table, Log(keyspace, table, JSON, 1)))
+
+    async def create_schema(self) -> None:
+        """Create the tables that don't exist, and wait until all nodes know them.
+
+        Raises:
+            SchemaMismatch: a table of such a name has another shape.
+        """
+        await create(self._session, self._tables)
+
+    # -- appending
+
+    async def append(
+        self, stream: str, events: Sequence[NewEvent], *, expected_version: int | None = None
+    ) -> int:
+        """Append events to a stream, all of them or none.
+
+        Arguments:
+            stream: the name of the stream.
+            events: the events; at least one.
+            expected_version: the version that the stream must have; 0 for a new stream. None to
+                append after whatever is there.
+
+        Returns:
+            the version of the last of these events.
+
+        Raises:
+            ConcurrencyError: the stream has another version; nothing was appended.
+            DuplicateEvent: some of the events are stored already, others are not.
+            OutcomeUnknown: it isn't known whether the events were appended; appending the same
+                events again is safe.
+            InvalidInput: an argument is wrong, or the events don't fit one batch.
+        """
+        rows = self._log.encode(text("stream", stream), events)
+        recorded_at = now(self._clock)
+        for row in rows:
+            row["recorded_at"] = recorded_at
+        if expected_version is not None:
+            return await self._append_at(
+                stream, rows, integer("expected_version", expected_version)
+            )
+        async with self._turns.turn(stream):
+            async for _ in Attempts(most=self._most, backoff=_RACES):
+                head = self._heads.get(stream) or await self._head(stream)
+                if (bucket := head.version // self._log.size) > 0:
+                    marks = await self._session.execute(*self._marks(stream, bucket - 1, rows))
+                    if marks.rows:
+                        return _stored(stream, rows, {row["id"]: row["at"] for row in marks.rows})
+                found = await self._try(stream, rows, head)
+                if isinstance(found, int):
+                    return found
+                self._remember(stream, found)
+        raise ConcurrencyError(stream, None, (await self._head(stream)).version)
+
+    async def _append_at(self, stream: str, rows: list[dict[str, Any]], version: int) -> int:
+        serial = serial_level(self._session)
+        head = self._heads.get(stream)
+        if head is None or head.version != version:
+            head = _Head(version, version // self._log.size)
+            if version and version % self._log.size == 0:  # the partition hasn't begun
+                head = await self._head(stream, consistency=serial)
+        for _ in range(2):
+            if head.version != version:
+                break
+            found = await self._try(stream, rows, head)
+            if isinstance(found, int):
+                return found
+            if found is None or found.version // self._log.size > found.bucket:
+                # the partition is empty, since an earlier append has filled the one before; or it
+                # is full, and the head is in a later one
+                found = await self._head(stream, consistency=serial)
+            head = found
+        self._remember(stream, head)
+        raise ConcurrencyError(stream, version, head.version)
+
+    async def _try(
+        self, stream: str, rows: list[dict[str, Any]], head: _Head
+    ) -> int | _Head | None:
+        """Append after a head; return the version, or the head that the partition has instead."""
+        bucket = head.version // self._log.size
+        condition = head.version if head.version and bucket == head.bucket else None
+        ids = [row["id"] for row in rows]
+
+        def verdict(found: Rows) -> Verdict:
+            stored = _marked(found)
+            if stored.get(ids[0]) == head.version + 1:
+                return Verdict.APPLIED
+            moved = bool(found) and found[0]["head"] != condition
+            return Verdict.REFUSED if stored or moved else Verdict.OPEN
+
+        place = {"stream": stream, "bucket": bucket}
+        last = head.version + len(rows)
+        statements: list[Statement] = [
+            (self._log.advance, {**place, "next": last, "head": condition})
+        ]
+        for version, row in enumerate(rows, head.version + 1):
+            statements.append((self._log.insert, {**place, **row, "version": version}))
+            mark = {**place, "id": row["id"], "version": version}
+            statements.append((self._log.mark, mark))
+        outcome = await conditional_write(
+            self._session,
+            statements,
+            operation=ids[0],
+            read=self._marks(stream, bucket, rows),
+            verdict=verdict,
+            what=f"append to stream {stream!r}",
+            refusals_tell=True,
+        )
+        if outcome.applied:
+            self._remember(stream, _Head(last, bucket))
+            if bucket > head.bucket:
+                with suppress(CQLError):  # it only makes finding the head faster
+                    hint = {"stream": stream, "bucket": 0, "latest": bucket}
+                    await self._session.execute(self._log.hint, hint)
+            return last
+        stored = _marked(outcome.rows)
+        if stored:
+            return _stored(stream, rows, stored)
+        actual = outcome.row.get("head")
+        return None if actual is None else _Head(actual, bucket)
+
+    def _marks(self, stream: str, bucket: int, rows: Sequence[dict[str, Any]]) -> Statement:
+        ids = [row["id"] for row in rows]
+        return self._log.marks, {"stream": stream, "bucket": bucket, "ids": ids}
+
+    def _remember(self, stream: str, head: _Head | None) -> None:
+        if head is None:
+            self._heads.forget(stream)
+        else:
+            self._heads.set(stream, head)
+
+    async def _head(self, stream: str, **options: Unpack[Options]) -> _Head:
+        """Find the head: by the hint in the first partition, and from there on."""
+        head = _Head(0, 0)
+        bucket = 0
+        while True:
+            place = {"stream": stream, "bucket": bucket}
+            row = (await self._session.execute(self._log.head, place, **options)).first()
+            if row is None or row["head"] is None:
+                return head
+            head = _Head(row["head"], bucket)
+            following = max(row["latest"] or 0, head.version // self._log.size)
+            if following <= bucket:
+                return head
+            bucket = following
+
+    async def version(self, stream: str) -> int:
+        """Return the version of a stream, which is the number of its events; 0 for a new one."""
+        return (await self._head(text("stream", stream))).version
+
+    # -- reading
+
+    def read(
+        self, stream: str, *, from_version: int = 0, to_version: int | None = None
+    ) -> AsyncIterator[Event]:
+        """Iterate over the events of a stream, in order, page by page.
+
+        Arguments:
+            stream: the name of the stream.
+            from_version: the first version.
+            to_version: the last version; None to read to the end.
+
+        Raises:
+            EventsMissing: a version is missing (while iterating).
+            CorruptPayload: a payload can't be decoded (while iterating).
+            InvalidInput: an argument is wrong.
+        """
+        first = max(1, integer("from_version", from_version))
+        last = None if to_version is None else integer("to_version", to_version)
+        return Fetched(Reader(self._session, self._log, text("stream", stream), first, last).fetch)
+
+    def follow(
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        min_delay: Seconds = 0.05,
+        max_delay: Seconds = 2.0,
+    ) -> AsyncIterator[Event]:
+        """Iterate over the events of a stream, and wait for new ones, until the task is cancelled.
+
+        Polls, with pauses that grow while nothing comes. After an error, iterating may go on: the
+        next event is the one that would have come.
+
+        Arguments:
+            stream: the name of the stream.
+            after: begin after this version.
+            min_delay, max_delay: the shortest and the longest pause: a timedelta or seconds.
+
+        Raises:
+            What :meth:`read` raises.
+        """
+        first = 1 + integer("after", after)
+        least = seconds("min_delay", min_delay, least=0.001)
+        pauses = Backoff(first=least, longest=seconds("max_delay", max_delay, least=least))
+        follower = Follower(self._session, self._log, text("stream", stream), first, pauses)
+        return Fetched(follower.fetch)
+
+    def position(self, name: str) -> Position:
+        """Return how far a reader of this name has come in each stream."""
+        return Position(self._session, self._positions, text("name", name))
+
+    # -- snapshots
+
+    async def load(
+        self,
+        stream: str,
+        fold: Callable[[S, Event], S],
+        *,
+        initial: S,
+        codec: Codec | None = None,
+    ) -> tuple[S, int]:
+        """Return the state of a stream and its version, from the newest snapshot on.
+
+        Arguments:
+            stream: the name of the stream.
+            fold: takes a state and the next event, and returns the next state.
+            initial: the state of an empty stream.
+            codec: the codec of the snapshot; by default that of the store. If it decodes a dict and
+                ``initial`` is a dataclass, the dict has its fields.
+
+        Raises:
+            CorruptPayload: the snapshot, or an event, can't be decoded.
+            EventsMissing: a version is missing.
+        """
+        text("stream", stream)
+        state, version = initial, 0
+        row = (await self._session.execute(self._snapshot, {"stream": stream})).first()
+        if row is not None:
+            version = row["version"]
+            where = f"snapshot {version} of stream {stream!r}"
+            state = _restored(initial, (codec or self._codec).load(where, row["state"]), where)
+        async for event in self.read(stream, from_version=version + 1):
+            state, version = fold(state, event), event.version
+        return state, version
+
+    async def save_snapshot(
+        self, stream: str, version: int, state: Any, *, codec: Codec | None = None
+    ) -> None:
+        """Save the state of a stream at a version, and delete older snapshots.
+
+        Arguments:
+            stream: the name of the stream.
+            version: the version that the state has.
+            state: the state.
+            codec: the codec, the same as for :meth:`load`.
+        """
+        key = {"stream": text("stream", stream), "version": integer("version", version, least=1)}
+        payload = (codec or self._codec).dump("state", state)
+        await self._session.execute(self._save, {**key, "state": payload}, idempotent=True)
+        await self._session.execute(self._prune, key, idempotent=True)
+
+
+def _tables(keyspace: str, table: str, log: Log) -> tuple[TableSchema, ...]:
+    identifier("table", table, most=MAX_NAME - len("_snapshots"))
+    snapshots = {"stream": "text", "version": "bigint", "state": "blob"}
+    positions = {"name": "text", "stream": "text", "version": "bigint"}
+    return (
+        log.schema,
+        TableSchema(
+            keyspace, f"{table}_snapshots", snapshots, key=("stream",), clustering=("version desc",)
+        ),
+        TableSchema(keyspace, f"{table}_positions", positions, key=("name", "stream")),
+    )
+
+
+def _marked(rows: Rows) -> dict[UUID, int]:
+    """Return the version of each event that is marked as stored."""
+    return {row["id"]: row["at"] for row in rows if row.get("at") is not None}
+
+
+def _stored(stream: str, rows: Sequence[dict[str, Any]], stored: dict[UUID, int]) -> int:
+    """Return the version of events that are all stored already."""
+    known = [row["id"] for row in rows if row["id"] in stored]
+    if len(known) < len(rows):
+        raise DuplicateEvent(stream, known)
+    return max(stored[id] for id in known)
+
+
+def _restored(initial: S, state: Any, where: str) -> S:
+    if isinstance(state, dict) and dataclasses.is_dataclass(initial):
+        make: Any = type(initial)
+        try:
+            state = make(**state)
+        except TypeError as exc:
+            raise CorruptPayload(where, exc) from exc
+    restored: S = state
+    return restored
