@@ -23,23 +23,21 @@ from uuid import UUID, uuid4
 
 import anyio
 
-from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.patterns._arguments import integer, text
 from cqlproto_anyio.patterns._codec import JSON, Codec
 from cqlproto_anyio.patterns._errors import EventsMissing, InvalidInput
-from cqlproto_anyio.patterns._retry import Attempts, Backoff, may_retry
 from cqlproto_anyio.patterns._schema import TableSchema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cqlproto_anyio.executor import Executor
+    from cqlproto_anyio.patterns._retry import Backoff
 
 __all__ = ["Event", "Follower", "Log", "NewEvent", "Position", "Reader"]
 
 _MAX_BATCH = 45_000  # bytes; a server refuses batches of more than 50 KiB
 _MOST_GAPS = 20  # polls
-_SAVING = 10.0  # seconds that saving a position may be tried for
 _ROW = 160  # bytes of an event and its mark, besides texts and payloads
 
 
@@ -117,7 +115,7 @@ class Log:
         self.size = size
         name = self.schema.name
         where = "WHERE stream = :stream AND bucket = :bucket"
-        self.advance = f"UPDATE {name} SET head = :next {where} IF head = :head"
+        self.advance = f"UPDATE {name} SET head = :head {where} IF head = :before"
         self.insert = (
             f"INSERT INTO {name} (stream, bucket, version, id, type, data, metadata, recorded_at)"
             " VALUES (:stream, :bucket, :version, :id, :type, :data, :metadata, :recorded_at)"
@@ -130,7 +128,7 @@ class Log:
             f"SELECT head, version, id, at FROM {name} {where} AND version = 0 AND id IN :ids"
         )
         self.head = f"SELECT head, latest FROM {name} {where} LIMIT 1"
-        self.hint = f"UPDATE {name} SET latest = :latest {where}"
+        self.hint = f"UPDATE {name} SET latest = :latest WHERE stream = :stream AND bucket = 0"
         self.events = (
             f"SELECT version, id, type, data, metadata, recorded_at FROM {name} {where}"
             " AND version >= :version"
@@ -314,32 +312,21 @@ class Position:
     async def load(self, stream: str) -> int:
         """Return the version that was saved last; 0 if none was. One read."""
         result = await self._executor.execute(self._load, self._key(stream))
-        found = result.scalar(default=0)
-        return found or 0
+        return result.scalar(default=0) or 0
 
     async def save(self, stream: str, version: int) -> None:
-        """Save a version, unless a later one is saved already.
+        """Save a version, unless a later one is saved already; saving it again does no harm.
 
         Arguments:
             stream: the name of the stream.
             version: the version of the last event that was handled.
         """
         values = {**self._key(stream), "version": integer("version", version)}
-        condition = "< :version"
-        async for _ in Attempts(within=_SAVING):
-            try:
-                result = await self._executor.execute(f"{self._save} {condition}", values)
-            except CQLError as exc:
-                # saving a version twice is the same as once
-                if not may_retry(exc, idempotent=True):
-                    raise
-                failure = exc
-                continue
+        for condition in ("< :version", "= null"):
+            result = await self._executor.execute(f"{self._save} {condition}", values)
             existing = result.existing or {}
             if result.applied or existing.get("version") is not None:
                 return
-            condition = "= null"
-        raise failure
 
     def _key(self, stream: str) -> dict[str, Any]:
         return {"name": self._name, "stream": text("stream", stream)}

@@ -34,13 +34,12 @@ class Known(Generic[K, V]):
             self._values.move_to_end(key)
         return value
 
-    def set(self, key: K, value: V) -> None:
-        """Remember a value."""
+    def set(self, key: K, value: V | None) -> None:
+        """Remember a value; with None forget the key."""
+        if value is None:
+            self._values.pop(key, None)
+            return
         self._values[key] = value
         self._values.move_to_end(key)
         if len(self._values) > self._most:
             self._values.popitem(last=False)
-
-    def forget(self, key: K) -> None:
-        """Forget a key."""
-        self._values.pop(key, None)

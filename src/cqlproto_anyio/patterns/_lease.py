@@ -8,13 +8,12 @@ and ``owner``, a name for people, have a TTL; ``fence`` has none. A conditional 
 
 So each lease of a key has a higher fence than all earlier ones, also than those that expired. A
 resource that remembers the highest fence it has seen refuses a holder that doesn't know that it has
-lost the lease. In a partition that has the lease's columns, a write can be made conditional on it:
-``.. IF fence = :fence``.
+lost the lease. In a partition with the lease's columns a write can be conditional on ``fence``.
 
-Time: a lease lasts ``ttl`` seconds from *before* the request was sent, on the event loop's clock.
-The server's TTL is a second longer and in whole seconds, since servers count expiry in whole
-seconds. So the holder gives up before a server lets others in, as long as the clocks of the nodes
-differ by less than a second; where they differ by more, the fence still tells the leases apart.
+A lease lasts ``ttl`` seconds from *before* its request was sent, on the event loop's clock. The TTL
+on the server is a second longer and in whole seconds, since servers count expiry in whole seconds.
+So the holder gives up before a server lets others in, as long as the clocks of the nodes differ by
+less than a second. Where they differ by more, the fence still tells the leases apart.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import math
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import anyio
 
@@ -31,11 +30,11 @@ from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.patterns._errors import LockLost
 from cqlproto_anyio.patterns._identifiers import quoted
 from cqlproto_anyio.patterns._known import Known
-from cqlproto_anyio.patterns._lwt import Rows, Verdict, conditional_write, serial_level
+from cqlproto_anyio.patterns._lwt import Rows, Verdict, bound, conditional_write, serial_level
 from cqlproto_anyio.patterns._retry import Attempts, Backoff, may_retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import Unpack
 
@@ -51,6 +50,7 @@ _MARGIN = 1  # seconds that the server's TTL is longer
 _KNOWN = 10_000  # how many keys' fences are remembered
 _CLEAN_UP = 5.0  # seconds that clean-up may take
 _RENEW_AT = 1 / 3  # the part of the ttl after which a lease is renewed
+_RACES = Backoff(first=0.002, longest=0.2)
 _RETRIES = Backoff(first=0.05, longest=1.0)
 
 
@@ -80,29 +80,16 @@ class Lease:
         released: whether :meth:`release` was called.
     """
 
-    __slots__ = (
-        "_expires",
-        "_key",
-        "_leases",
-        "_owner",
-        "fence",
-        "name",
-        "operation",
-        "released",
-        "ttl",
-    )
-
     def __init__(
-        self, leases: Leases, key: tuple[Any, ...], owner: str, fence: int, ttl: float
+        self, name: str, fence: int, ttl: float, leases: Leases, values: dict[str, Any]
     ) -> None:
-        self.name = "/".join(map(str, key))
+        self.name = name
         self.fence = fence
         self.ttl = ttl
-        self.operation = uuid4()
+        self.operation: UUID = values["operation"]
         self.released = False
         self._leases = leases
-        self._key = key
-        self._owner = owner
+        self._values = values  # the parameters of its statements
         self._expires = -math.inf
 
     def __repr__(self) -> str:
@@ -117,13 +104,13 @@ class Lease:
         """Hold the lease for another ``ttl`` seconds from now; one LWT.
 
         Raises:
-            LockLost: the lease has expired, or was not renewed in time.
+            LockLost: the lease has expired, or could not be renewed in time.
         """
         reason = "it has expired"
         if self.remaining:
             reason = "no renewal succeeded in time"
             with anyio.move_on_after(self.remaining):
-                if await self._leases.renewed(self):
+                if await self._leases.renew(self):
                     return
                 reason = "another holder may have it"
         self._expires = -math.inf
@@ -140,19 +127,19 @@ class Lease:
         """
         self.released = True
         self._expires = -math.inf
-        return await self._leases.released(self)
+        return await self._leases.release(self)
 
 
 class Leases:
     """The leases in a table.
 
-    Costs: acquiring takes one LWT, and one read before it if the fence of the key isn't known;
-    nothing but the read if somebody else holds the lease. Renewing and releasing take one LWT.
+    Acquiring costs one LWT, and one read before it if the fence of the key isn't known; nothing but
+    the read if somebody else holds the lease. Renewing and releasing cost one LWT.
 
     Arguments:
         executor: the session.
         table: the qualified and quoted name of a table that has ``LEASE_COLUMNS``.
-        key: the columns of the partition key; other names than the parameters below.
+        key: the columns of the partition key; other names than the markers below.
     """
 
     def __init__(self, executor: Executor, table: str, key: tuple[str, ...] = ("name",)) -> None:
@@ -160,21 +147,21 @@ class Leases:
         self._columns = key
         self._fences: Known[tuple[Any, ...], int] = Known(_KNOWN)
         where = " AND ".join(f"{quoted('key', each)} = :{each}" for each in key)
-        ttl = f"UPDATE {table} USING TTL :ttl SET holder = :operation, owner = :owner WHERE {where}"
-        self._read = (
-            f"SELECT fence, holder, owner, TTL(holder) AS expires FROM {table} WHERE {where}"
+        hold = (
+            f"UPDATE {table} USING TTL :ttl SET holder = :operation, owner = :owner WHERE {where}"
         )
-        self._read += " LIMIT 1"  # rows of a table with clustering columns share the static ones
-        self._fence = f"UPDATE {table} SET fence = :next WHERE {where} IF fence = :fence"
+        # rows of a table with clustering columns share the static ones
+        read = f"SELECT fence, holder, owner, TTL(holder) AS expires FROM {table}"
+        self._read = f"{read} WHERE {where} LIMIT 1"
+        self._fence = f"UPDATE {table} SET fence = :fence WHERE {where} IF fence = :before"
         self._burn = f"{self._fence} AND holder = null"
-        self._acquire = f"{ttl} IF holder = null"
-        self._renew = f"{ttl} IF holder = :operation"
+        self._acquire = f"{hold} IF holder = null"
+        self._renew = f"{hold} IF holder = :operation"
         self._release = f"DELETE holder, owner FROM {table} WHERE {where} IF holder = :operation"
 
     async def holder(self, *key: Any) -> Holder | None:
         """Return who holds a lease; None if it is free. One read."""
-        row = await self._row(key)
-        return _holder(row)
+        return _holder(await self._row(self._where(key)))
 
     async def acquire(self, *key: Any, ttl: float, owner: str) -> Lease | Holder:
         """Acquire a lease, or return who holds it.
@@ -190,26 +177,26 @@ class Leases:
             OutcomeUnknown: it isn't known whether the lease was acquired. It was given back if that
                 was possible, and ends with its TTL otherwise.
         """
+        where = self._where(key)
         fence = self._fences.get(key)
-        if fence is None:
-            row = await self._row(key)
-            held = _holder(row)
-            if held is not None:
-                return held
-            fence = row.get("fence")
-        while True:
-            lease = Lease(self, key, owner, (fence or 0) + 1, ttl)
-            row = await self._try(lease, fence)
+        row = {"fence": fence} if fence is not None else await self._row(where)
+        async for _ in Attempts(backoff=_RACES):
+            if (holder := _holder(row)) is not None:
+                return holder
+            before = row.get("fence")
+            values = {**where, "owner": owner, "operation": uuid4(), "before": before}
+            values |= {"fence": (before or 0) + 1, "ttl": math.ceil(ttl) + _MARGIN}
+            lease = Lease("/".join(map(str, key)), values["fence"], ttl, self, values)
+            row = await self._try(lease)
+            self._fences.set(key, row.get("fence") or 0)
             if lease.remaining:
                 return lease
-            self._remember(key, row.get("fence"))
-            held = _holder(row)
-            if held is not None:
-                return held
-            fence = row.get("fence")  # the lease is free, but its fence was not the one we knew
+            # the lease is free, but its fence is not the one that we knew
+        raise AssertionError("attempts without a limit have ended")
 
-    async def _try(self, lease: Lease, fence: int | None) -> dict[str, Any]:
-        """Try to acquire a lease; return the row that was in the way, if any."""
+    async def _try(self, lease: Lease) -> dict[str, Any]:
+        """Try to acquire a lease; return the row, which is another one's if that was in the way."""
+        values = lease._values
 
         def verdict(rows: Rows) -> Verdict:
             row = rows[0] if rows else {}
@@ -217,63 +204,55 @@ class Leases:
                 return Verdict.APPLIED
             # While another one holds the lease, a late copy can be applied only after that one has
             # expired; it is then a lease without a holder, and ends with its TTL.
-            free = row.get("fence") == fence and row.get("holder") is None
+            free = row.get("fence") == values["before"] and row.get("holder") is None
             return Verdict.OPEN if free else Verdict.REFUSED
 
-        where = self._where(lease._key)
-        statements = [
-            (self._fence, {**where, "next": lease.fence, "fence": fence}),
-            (self._acquire, self._values(lease)),
-        ]
         began = anyio.current_time()
         try:
             outcome = await conditional_write(
                 self._executor,
-                statements,
+                [bound(self._fence, values), bound(self._acquire, values)],
                 operation=lease.operation,
-                read=(self._read, where),
+                read=bound(self._read, values),
                 verdict=verdict,
                 what=f"acquire lease {lease.name!r}",
+                refusals_tell=True,
             )
             if not outcome.applied:
                 return outcome.row
             lease._expires = began + lease.ttl
-            if lease.remaining < lease.ttl / 2 and not await self.renewed(lease):
+            if lease.remaining < lease.ttl / 2 and not await self.renew(lease):
                 lease._expires = -math.inf  # it took so long that it has expired
         except (anyio.get_cancelled_exc_class(), CQLError) as exc:
             if not isinstance(exc, CQLError) or exc.maybe_applied:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEAN_UP):
-                    await self._abandon(lease, fence)
+                    await self._abandon(lease)
             raise
-        self._remember(lease._key, lease.fence)
         return {"fence": lease.fence}
 
-    async def _abandon(self, lease: Lease, fence: int | None) -> None:
+    async def _abandon(self, lease: Lease) -> None:
         """Make sure that an acquisition that may be under way holds nothing.
 
         It is released if it was applied. If it was not, its fence is taken, so that a copy that
         comes late is refused.
         """
-        where = self._where(lease._key)
-        release = (self._release, {**where, "operation": lease.operation})
-        burn = (self._burn, {**where, "next": lease.fence, "fence": fence})
         async for _ in Attempts(within=_CLEAN_UP, backoff=_RETRIES):
             with suppress(CQLError):  # the TTL ends what can't be cleaned up
-                if (await self._executor.execute(*release)).applied:
-                    return
-                if (await self._executor.execute(*burn)).applied:
-                    return
-                row = await self._row(lease._key, consistency=serial_level(self._executor))
+                for query in (self._release, self._burn):
+                    if (await self._executor.execute(*bound(query, lease._values))).applied:
+                        return
+                level = serial_level(self._executor)
+                row = await self._row(lease._values, consistency=level)
                 if row.get("holder") != lease.operation:
                     return
 
-    async def renewed(self, lease: Lease) -> bool:
+    async def renew(self, lease: Lease) -> bool:
         """Renew a lease; False if it is no longer held. Tries until the caller's deadline."""
-        values = self._values(lease)
+        renewal = bound(self._renew, lease._values)
         async for _ in Attempts(backoff=_RETRIES):
             began = anyio.current_time()
             try:
-                applied = (await self._executor.execute(self._renew, values)).applied
+                applied = (await self._executor.execute(*renewal)).applied
             except CQLError as exc:
                 if not may_retry(exc, idempotent=True):
                     raise
@@ -283,46 +262,32 @@ class Leases:
                 return applied
         raise AssertionError("attempts without a limit have ended")
 
-    async def released(self, lease: Lease) -> bool:
+    async def release(self, lease: Lease) -> bool:
         """Release a lease; False if it was no longer held."""
 
         def verdict(rows: Rows) -> Verdict:
             held = bool(rows) and rows[0].get("holder") == lease.operation
             return Verdict.OPEN if held else Verdict.APPLIED
 
-        where = self._where(lease._key)
         outcome = await conditional_write(
             self._executor,
-            [(self._release, {**where, "operation": lease.operation})],
+            [bound(self._release, lease._values)],
             operation=lease.operation,
-            read=(self._read, where),
+            read=bound(self._read, lease._values),
             verdict=verdict,
             what=f"release lease {lease.name!r}",
         )
         return outcome.applied
 
-    async def _row(self, key: tuple[Any, ...], **options: Unpack[Options]) -> dict[str, Any]:
-        result = await self._executor.execute(self._read, self._where(key), **options)
-        row = result.first()
-        return {} if row is None else dict(zip(result.columns, row, strict=True))
+    async def _row(self, values: dict[str, Any], **options: Unpack[Options]) -> dict[str, Any]:
+        row = (await self._executor.execute(*bound(self._read, values), **options)).first()
+        return {} if row is None else row._asdict()
 
     def _where(self, key: tuple[Any, ...]) -> dict[str, Any]:
         return dict(zip(self._columns, key, strict=True))
 
-    def _values(self, lease: Lease) -> dict[str, Any]:
-        return {
-            **self._where(lease._key),
-            "operation": lease.operation,
-            "owner": lease._owner,
-            "ttl": math.ceil(lease.ttl) + _MARGIN,
-        }
 
-    def _remember(self, key: tuple[Any, ...], fence: int | None) -> None:
-        if fence is not None:
-            self._fences.set(key, fence)
-
-
-def _holder(row: Mapping[str, Any]) -> Holder | None:
+def _holder(row: dict[str, Any]) -> Holder | None:
     if row.get("holder") is None:
         return None
     return Holder(row.get("owner") or "", row.get("fence") or 0, float(row.get("expires") or 0))
@@ -373,8 +338,9 @@ class Held:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        lease = self._lease
-        lost = self._failure is not None or not (lease.remaining or lease.released)
+        lease, failure = self._lease, self._failure
+        if failure is None and not (lease.remaining or lease.released):
+            failure = LockLost(lease.name, lease.fence, "it has expired")
         cancelled_by_us = bool(self._body.__exit__(kind, error, traceback))
         self._keeping.cancel()
         try:
@@ -383,15 +349,11 @@ class Held:
         finally:
             if not lease.released:
                 await self._let_go()
-        if error is not None and not cancelled_by_us:
-            return False
-        if lost:
-            failure = self._failure
+        if (error is None or cancelled_by_us) and failure is not None:
             if isinstance(failure, LockLost):
                 raise failure
-            reason = "it has expired" if failure is None else "it could not be renewed"
-            raise LockLost(lease.name, lease.fence, reason) from failure
-        return False
+            raise LockLost(lease.name, lease.fence, "it could not be renewed") from failure
+        return cancelled_by_us
 
     async def _let_go(self) -> None:
         with (

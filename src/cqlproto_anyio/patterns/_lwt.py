@@ -27,23 +27,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
 from cqlproto.enums import Consistency
+from cqlproto_anyio._text import marker_names
 from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.patterns._errors import OutcomeUnknown
 from cqlproto_anyio.patterns._retry import Attempts, Backoff, may_retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
     from cqlproto_anyio.executor import Executor
     from cqlproto_anyio.results import Result
 
-__all__ = ["Outcome", "Rows", "Statement", "Verdict", "conditional_write", "serial_level"]
+__all__ = ["Outcome", "Rows", "Statement", "Verdict", "bound", "conditional_write", "serial_level"]
 
 Statement: TypeAlias = tuple[str, dict[str, Any]]
 """The text of a statement with ``:name`` markers, and its parameters."""
@@ -83,6 +85,14 @@ class Outcome:
     def row(self) -> dict[str, Any]:
         """The first of ``rows``; empty if there is none."""
         return self.rows[0] if self.rows else {}
+
+
+_names = lru_cache(maxsize=4096)(marker_names)
+
+
+def bound(query: str, values: Mapping[str, Any]) -> Statement:
+    """Return a statement with those of the values that its ``:name`` markers ask for."""
+    return query, {name: values[name] for name in _names(query)}
 
 
 def serial_level(executor: Executor) -> Consistency:

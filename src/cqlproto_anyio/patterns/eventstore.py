@@ -13,7 +13,7 @@ from cqlproto_anyio.patterns._errors import ConcurrencyError, CorruptPayload, Du
 from cqlproto_anyio.patterns._eventlog import Event, Follower, Log, NewEvent, Position, Reader
 from cqlproto_anyio.patterns._identifiers import MAX_NAME, identifier
 from cqlproto_anyio.patterns._known import Known
-from cqlproto_anyio.patterns._lwt import Rows, Statement, Verdict, conditional_write, serial_level
+from cqlproto_anyio.patterns._lwt import Rows, Verdict, bound, conditional_write, serial_level
 from cqlproto_anyio.patterns._pages import Fetched
 from cqlproto_anyio.patterns._retry import Attempts, Backoff
 from cqlproto_anyio.patterns._schema import TableSchema, create
@@ -151,13 +151,15 @@ class EventStore:
             async for _ in Attempts(most=self._most, backoff=_RACES):
                 head = self._heads.get(stream) or await self._head(stream)
                 if (bucket := head.version // self._log.size) > 0:
-                    marks = await self._session.execute(*self._marks(stream, bucket - 1, rows))
-                    if marks.rows:
-                        return _stored(stream, rows, {row["id"]: row["at"] for row in marks.rows})
+                    ids = [row["id"] for row in rows]
+                    place = {"stream": stream, "bucket": bucket - 1, "ids": ids}
+                    marks = (await self._session.execute(self._log.marks, place)).rows
+                    if marks:
+                        return _stored(stream, ids, _marked(marks))
                 found = await self._try(stream, rows, head)
                 if isinstance(found, int):
                     return found
-                self._remember(stream, found)
+                self._heads.set(stream, found)
         raise ConcurrencyError(stream, None, (await self._head(stream)).version)
 
     async def _append_at(self, stream: str, rows: list[dict[str, Any]], version: int) -> int:
@@ -178,69 +180,52 @@ class EventStore:
                 # is full, and the head is in a later one
                 found = await self._head(stream, consistency=serial)
             head = found
-        self._remember(stream, head)
+        self._heads.set(stream, head)
         raise ConcurrencyError(stream, version, head.version)
 
     async def _try(
         self, stream: str, rows: list[dict[str, Any]], head: _Head
     ) -> int | _Head | None:
         """Append after a head; return the version, or the head that the partition has instead."""
-        bucket = head.version // self._log.size
-        condition = head.version if head.version and bucket == head.bucket else None
-        ids = [row["id"] for row in rows]
+        log, ids = self._log, [row["id"] for row in rows]
+        bucket, last = head.version // log.size, head.version + len(rows)
+        before = head.version if head.version and bucket == head.bucket else None
 
         def verdict(found: Rows) -> Verdict:
             stored = _marked(found)
             if stored.get(ids[0]) == head.version + 1:
                 return Verdict.APPLIED
-            moved = bool(found) and found[0]["head"] != condition
+            moved = bool(found) and found[0]["head"] != before
             return Verdict.REFUSED if stored or moved else Verdict.OPEN
 
-        place = {"stream": stream, "bucket": bucket}
-        last = head.version + len(rows)
-        statements: list[Statement] = [
-            (self._log.advance, {**place, "next": last, "head": condition})
-        ]
+        place = {"stream": stream, "bucket": bucket, "head": last, "before": before, "ids": ids}
+        statements = [bound(log.advance, place)]
         for version, row in enumerate(rows, head.version + 1):
-            statements.append((self._log.insert, {**place, **row, "version": version}))
-            mark = {**place, "id": row["id"], "version": version}
-            statements.append((self._log.mark, mark))
+            values = {**place, **row, "version": version}
+            statements += bound(log.insert, values), bound(log.mark, values)
         outcome = await conditional_write(
             self._session,
             statements,
             operation=ids[0],
-            read=self._marks(stream, bucket, rows),
+            read=bound(log.marks, place),
             verdict=verdict,
             what=f"append to stream {stream!r}",
             refusals_tell=True,
         )
         if outcome.applied:
-            self._remember(stream, _Head(last, bucket))
+            self._heads.set(stream, _Head(last, bucket))
             if bucket > head.bucket:
                 with suppress(CQLError):  # it only makes finding the head faster
-                    hint = {"stream": stream, "bucket": 0, "latest": bucket}
-                    await self._session.execute(self._log.hint, hint)
+                    await self._session.execute(log.hint, {"stream": stream, "latest": bucket})
             return last
-        stored = _marked(outcome.rows)
-        if stored:
-            return _stored(stream, rows, stored)
+        if stored := _marked(outcome.rows):
+            return _stored(stream, ids, stored)
         actual = outcome.row.get("head")
         return None if actual is None else _Head(actual, bucket)
 
-    def _marks(self, stream: str, bucket: int, rows: Sequence[dict[str, Any]]) -> Statement:
-        ids = [row["id"] for row in rows]
-        return self._log.marks, {"stream": stream, "bucket": bucket, "ids": ids}
-
-    def _remember(self, stream: str, head: _Head | None) -> None:
-        if head is None:
-            self._heads.forget(stream)
-        else:
-            self._heads.set(stream, head)
-
     async def _head(self, stream: str, **options: Unpack[Options]) -> _Head:
         """Find the head: by the hint in the first partition, and from there on."""
-        head = _Head(0, 0)
-        bucket = 0
+        head, bucket = _Head(0, 0), 0
         while True:
             place = {"stream": stream, "bucket": bucket}
             row = (await self._session.execute(self._log.head, place, **options)).first()
@@ -372,16 +357,16 @@ def _tables(keyspace: str, table: str, log: Log) -> tuple[TableSchema, ...]:
     )
 
 
-def _marked(rows: Rows) -> dict[UUID, int]:
+def _marked(rows: Sequence[Any]) -> dict[UUID, int]:
     """Return the version of each event that is marked as stored."""
-    return {row["id"]: row["at"] for row in rows if row.get("at") is not None}
+    return {row["id"]: row["at"] for row in rows if "at" in row and row["at"] is not None}
 
 
-def _stored(stream: str, rows: Sequence[dict[str, Any]], stored: dict[UUID, int]) -> int:
+def _stored(stream: str, ids: list[UUID], stored: dict[UUID, int]) -> int:
     """Return the version of events that are all stored already."""
-    known = [row["id"] for row in rows if row["id"] in stored]
-    if len(known) < len(rows):
-        raise DuplicateEvent(stream, known)
+    known = [id for id in ids if id in stored]
+    if len(known) < len(ids):
+        raise DuplicateEvent(stream, tuple(known))
     return max(stored[id] for id in known)
 
 

@@ -80,18 +80,18 @@ class LeaseTable:
         frees = "holder = null" in " ".join(each for each, _ in request.statements)
         if frees and holder is not None:
             return refusal(self.row(key))
-        if "fence = :fence" in text and values["fence"] != fence:
+        if "IF fence = :before" in text and values["before"] != fence:
             return refusal(self.row(key))
         if "holder = :operation" in text.rpartition("IF")[2] and values["operation"] != holder:
             return refusal([{"holder": holder}] if key in self.fences else [])
         if text.startswith("DELETE"):
             del self.holders[key]
-        if "fence = :next" in text:
-            assert values["next"] > (fence or 0)
-            self.fences[key] = values["next"]
+        if "SET fence = :fence" in text:
+            assert values["fence"] > (fence or 0)
+            self.fences[key] = values["fence"]
         if "ttl" in values:
             until = anyio.current_time() + values["ttl"]
             if holder is None:
-                self.history.append((key, values["next"]))
+                self.history.append((key, values["fence"]))
             self.holders[key] = values["operation"], values["owner"], until
         return True

@@ -470,7 +470,7 @@ async def test_without_settling_a_lost_reply_leaks_the_lock() -> None:
     with pytest.raises(cql.ConnectionLost):
         await table.executor.batch(
             [
-                ("UPDATE t SET fence = :next IF fence = :fence", {"next": 1, "fence": None}),
+                ("UPDATE t SET fence = :fence IF fence = :before", {"fence": 1, "before": None}),
                 (
                     "UPDATE t USING TTL :ttl SET holder = :operation IF holder = null",
                     {"name": "a", "operation": 1, "owner": "me", "ttl": 30},
