@@ -19,6 +19,7 @@ from cqlproto.cqltypes import (
 from cqlproto.enums import Consistency
 from cqlproto.rows import Row, RowTarget
 from cqlproto_anyio import exceptions
+from cqlproto_anyio._execution.bulk.stream import ResultStream
 from cqlproto_anyio._execution.paging import RowStream
 from cqlproto_anyio._metadata.topology import Host
 from cqlproto_anyio._settings.profile import Options, Profile
@@ -27,7 +28,7 @@ from cqlproto_anyio.config import Auth, Config, PlainAuth
 from cqlproto_anyio.connect import Connecting, connect
 from cqlproto_anyio.endpoint import Endpoint
 from cqlproto_anyio.exceptions import *  # noqa: F403  # the error tree is part of the surface
-from cqlproto_anyio.executor import Executor
+from cqlproto_anyio.executor import BulkExecutor, Executor
 from cqlproto_anyio.hooks import (
     ClockRecord,
     ConnectionRecord,
@@ -50,7 +51,7 @@ from cqlproto_anyio.policies import (
     Speculation,
     Tracker,
 )
-from cqlproto_anyio.results import Page, Result
+from cqlproto_anyio.results import BulkResult, Failure, Page, Result
 from cqlproto_anyio.session import Session
 from cqlproto_anyio.statistics import HostStatistics, Statistics
 from cqlproto_anyio.timeuuids import timeuuid
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Auth",
+    "BulkExecutor",
+    "BulkResult",
     "ClockRecord",
     "Config",
     "Connecting",
@@ -76,6 +79,7 @@ __all__ = [
     "Endpoint",
     "Executor",
     "ExponentialReconnection",
+    "Failure",
     "Hooks",
     "Host",
     "HostRecord",
@@ -90,6 +94,7 @@ __all__ = [
     "Reconnection",
     "RequestRecord",
     "Result",
+    "ResultStream",
     "Retry",
     "RetryPolicy",
     "Routing",

@@ -1,7 +1,8 @@
 """A session that calls ``Hooks.request_finished`` after each request.
 
 ``connect`` makes such a session only if a hook is there, so that other sessions don't pay for it.
-There is one record per call, made when the call has ended; a stream makes one for each page. The
+There is one record per call, made when the call has ended; a stream makes one for each page, a call
+for many rows one for all of them. The
 arguments are passed on to :class:`Session` unchanged, so both sessions refuse the same calls with
 the same errors. Making a record calls no method of the arguments, which are the user's objects.
 """
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from cqlproto_anyio._settings.profile import OPTION_NAMES
 from cqlproto_anyio._statements.statement import Prepared
-from cqlproto_anyio.exceptions import CQLError, DatabaseError, Overloaded
+from cqlproto_anyio.exceptions import BulkError, CQLError, DatabaseError, Overloaded
 from cqlproto_anyio.hooks import RequestRecord
+from cqlproto_anyio.results import BulkResult
 from cqlproto_anyio.session import Session
 
 if TYPE_CHECKING:
@@ -48,6 +50,21 @@ class ObservedSession(Session):
     async def prepare(self, /, *arguments: Any, **keywords: Any) -> Any:
         call = super().prepare(*arguments, **keywords)
         return await self._observe("prepare", arguments, keywords, call)
+
+    async def execute_many(self, /, *arguments: Any, **keywords: Any) -> Any:
+        call = super().execute_many(*arguments, **keywords)
+        return await self._observe("execute_many", arguments, keywords, call)
+
+    def map(self, /, *arguments: Any, **keywords: Any) -> Any:
+        results = super().map(*arguments, **keywords)
+        clock = self._context.timer.clock
+
+        def ended(started: float, rows: int, error: BaseException | None) -> None:
+            answer: BulkResult[Any] = BulkResult(rows, ())
+            self._tell("map", arguments, keywords, clock() - started, answer, error)
+
+        results.observer = ended
+        return results
 
     async def batch(self, /, *arguments: Any, **keywords: Any) -> Any:
         _batch.set(None)
@@ -107,6 +124,11 @@ class ObservedSession(Session):
             host = error.host or ""
         elif isinstance(error, Exception):  # a wrong argument
             attempts = 0
+        rows = len(getattr(answer, "rows", ()))
+        bulk = error if isinstance(error, BulkError) else answer
+        if isinstance(bulk, (BulkError, BulkResult)):
+            rows = bulk.count
+            attempts = bulk.count + len(bulk.failures)
         settings = self._record_settings(keywords)
         tell(
             RequestRecord(
@@ -117,7 +139,7 @@ class ObservedSession(Session):
                 host,
                 elapsed,
                 attempts,
-                len(getattr(answer, "rows", ())),
+                rows,
                 error,
                 tracing_id,
                 getattr(source, "warnings", ()),

@@ -9,16 +9,18 @@ from cqlproto_anyio._statements.parameters import Parameters
 from cqlproto_anyio._statements.statement import Prepared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterable, Callable, Iterable
     from typing import Unpack
 
+    from cqlproto_anyio._execution.bulk.stream import ResultStream
     from cqlproto_anyio._execution.paging import RowStream
     from cqlproto_anyio._settings.profile import Options
-    from cqlproto_anyio.results import Page, Result
+    from cqlproto_anyio.results import BulkResult, Page, Result
 
-__all__ = ["BatchItem", "BatchName", "Executor", "Target", "typed_as"]
+__all__ = ["BatchItem", "BatchName", "BulkExecutor", "Executor", "Target", "typed_as"]
 
 R = TypeVar("R")
+P = TypeVar("P")
 F = TypeVar("F", bound="Callable[..., Any]")
 Target = type[R] | RowTarget[R]
 BatchItem = str | Prepared[Any] | tuple[str | Prepared[Any], Parameters]
@@ -141,6 +143,105 @@ class Executor(Protocol):
         partial: bool = False,
         **options: Unpack[Options],
     ) -> Result[Row]: ...
+
+
+class BulkExecutor(Executor, Protocol):
+    """What a library needs that executes statements for many rows."""
+
+    async def execute_many(
+        self,
+        query: str | Prepared[Any],
+        rows: Iterable[P] | AsyncIterable[P],
+        /,
+        *,
+        concurrency: int = 256,
+        max_errors: int = 0,
+        progress: Callable[[int], object] | None = None,
+        batch: int = 1,
+        partial: bool = False,
+        **options: Unpack[Options],
+    ) -> BulkResult[P]: ...
+
+    @overload
+    def map(
+        self,
+        query: str | Prepared[Any],
+        rows: Iterable[P] | AsyncIterable[P],
+        /,
+        *,
+        row: Target[R],
+        concurrency: int = 64,
+        ordered: bool = True,
+        return_errors: Literal[False] = False,
+        partial: bool = False,
+        **options: Unpack[Options],
+    ) -> ResultStream[P, Result[R]]: ...
+    @overload
+    def map(
+        self,
+        query: Prepared[R],
+        rows: Iterable[P] | AsyncIterable[P],
+        /,
+        *,
+        concurrency: int = 64,
+        ordered: bool = True,
+        return_errors: Literal[False] = False,
+        partial: bool = False,
+        **options: Unpack[Options],
+    ) -> ResultStream[P, Result[R]]: ...
+    @overload
+    def map(
+        self,
+        query: str,
+        rows: Iterable[P] | AsyncIterable[P],
+        /,
+        *,
+        concurrency: int = 64,
+        ordered: bool = True,
+        return_errors: Literal[False] = False,
+        partial: bool = False,
+        **options: Unpack[Options],
+    ) -> ResultStream[P, Result[Row]]: ...
+    @overload
+    def map(
+        self,
+        query: str | Prepared[Any],
+        rows: Iterable[P] | AsyncIterable[P],
+        /,
+        *,
+        row: Target[R],
+        concurrency: int = 64,
+        ordered: bool = True,
+        return_errors: Literal[True],
+        partial: bool = False,
+        **options: Unpack[Options],
+    ) -> ResultStream[P, Result[R] | Exception]: ...
+    @overload
+    def map(
+        self,
+        query: Prepared[R],
+        rows: Iterable[P] | AsyncIterable[P],
+        /,
+        *,
+        concurrency: int = 64,
+        ordered: bool = True,
+        return_errors: Literal[True],
+        partial: bool = False,
+        **options: Unpack[Options],
+    ) -> ResultStream[P, Result[R] | Exception]: ...
+    @overload
+    def map(
+        self,
+        query: str,
+        rows: Iterable[P] | AsyncIterable[P],
+        /,
+        *,
+        concurrency: int = 64,
+        ordered: bool = True,
+        return_errors: Literal[True],
+        partial: bool = False,
+        **options: Unpack[Options],
+    ) -> ResultStream[P, Result[Row] | Exception]: ...
 
 
 def typed_as(method: F) -> Callable[[Callable[..., Any]], F]:

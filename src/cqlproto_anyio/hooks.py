@@ -52,15 +52,16 @@ class RequestRecord(_Record):
 
     Attributes:
         verb: ``"execute"``, ``"page"``, ``"stream"`` (one record for each of its pages),
-            ``"batch"`` or ``"prepare"``.
+            ``"batch"``, ``"prepare"``, ``"execute_many"`` or ``"map"`` (one record for all rows).
         query: the statement's text; of a batch, its kind and its number of statements.
         keyspace: the keyspace of unqualified names, or None.
         consistency: the requested consistency.
         host: the node that answered, or that was asked last, as ``address:port``; empty if none.
         elapsed: how long the call took until now, in seconds, with waiting, retries and all pages.
         attempts: how many times the request was sent: 0 if never, more than 1 after retries. Of
-            speculative attempts, those that failed and the one that answered count.
-        rows: how many rows were received.
+            speculative attempts, those that failed and the one that answered count. Of
+            ``execute_many``, how many rows have ended, of ``map``, how many results were read.
+        rows: how many rows were received; of ``execute_many``, how many have succeeded.
         error: the error that the caller gets, or None; of a cancelled call, the cancellation.
         tracing_id: the id of the first page's trace, if tracing was requested.
         warnings: the server's warnings, of all pages.

@@ -8,11 +8,15 @@ it. The rest (retries, further pages, statements to be prepared) is in ``_execut
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cqlproto.messages.results import Rows, Void
 from cqlproto.rows import Row
+from cqlproto_anyio._checks.values import integer, switch
 from cqlproto_anyio._execution.batch import BatchCall
+from cqlproto_anyio._execution.bulk.batches import BatchLoad
+from cqlproto_anyio._execution.bulk.load import Load, checked_concurrency, checked_rows
+from cqlproto_anyio._execution.bulk.stream import Results, ResultStream
 from cqlproto_anyio._execution.call import Call
 from cqlproto_anyio._execution.lifecycle import SessionLifecycle
 from cqlproto_anyio._execution.paging import RowStream
@@ -27,12 +31,12 @@ from cqlproto_anyio.exceptions import (
     UsageError,
     ValueConversionError,
 )
-from cqlproto_anyio.executor import Executor, typed_as
+from cqlproto_anyio.executor import BulkExecutor, Executor, typed_as
 from cqlproto_anyio.policies.timestamps import ClockBehind
 from cqlproto_anyio.results import Page, Result, _Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import AsyncIterable, Callable, Iterable, Sequence
     from typing import NoReturn, Unpack
     from uuid import UUID
 
@@ -40,12 +44,135 @@ if TYPE_CHECKING:
     from cqlproto_anyio._execution.attempts import Outcome
     from cqlproto_anyio._settings.resolved import Settings
     from cqlproto_anyio.executor import BatchItem, BatchName
+    from cqlproto_anyio.results import BulkResult
     from cqlproto_anyio.tracing import Trace
 
-__all__ = ["Session"]
+__all__ = ["BulkVerbs", "Session"]
+
+P = TypeVar("P")
 
 
-class Session(SessionLifecycle):
+class BulkVerbs(SessionLifecycle):
+    """The verbs of a session that execute a statement for many rows."""
+
+    async def execute_many(
+        self,
+        query: str | Prepared[Any],
+        rows: Iterable[P] | AsyncIterable[P],
+        /,
+        *,
+        concurrency: int = 256,
+        max_errors: int = 0,
+        progress: Callable[[int], object] | None = None,
+        batch: int = 1,
+        partial: bool = False,
+        **options: Unpack[Options],
+    ) -> BulkResult[P]:
+        """Execute a statement for each of many rows, and return how many have succeeded.
+
+        The statement is prepared once. A row is taken from the source when another one has ended,
+        so that the number of rows doesn't matter to memory. Each row is executed as ``execute``
+        would: it goes to a replica, has its own deadline (``timeout``), and is retried where that
+        is safe and the policy says so. When connections are full, rows wait; Overloaded is never
+        raised.
+
+        Timestamps are in the order of the rows (unless ``Config.client_timestamps`` is off): of two
+        rows with the same primary key the later one wins. Nothing is kept of a row that has
+        succeeded, and not whether a conditional statement was applied: :meth:`map` tells it.
+
+        When the call ends early, because of too many failures, an error of the source or one of
+        ``progress``, no more rows are started, and those under way are waited for. The end of the
+        session and a cancellation give them up.
+
+        Arguments:
+            query: the statement's text, or what :meth:`prepare` returned.
+            rows: an iterable or asynchronous iterable of parameters, each as for :meth:`execute`.
+                An asynchronous generator is closed if it isn't read to its end, except after
+                BulkError.
+            concurrency: how many rows may be under way at a time. No more than so many rows are
+                read ahead.
+            max_errors: how many rows may fail; one more raises BulkError.
+            progress: called with the number of rows that have ended since its last call. What it
+                raises ends this call.
+            batch: the most rows that go into one request. Rows that follow each other and belong to
+                one partition are sent as an unlogged batch. The rows of a batch have the same
+                timestamp: of two with the same primary key, the one with the greater value wins.
+            partial: as for :meth:`execute`.
+            options: see :class:`Profile`; they apply to each row. With ``trace``, ``payload`` or
+                ``speculation``, each row costs as much as an ``execute``.
+
+        Returns:
+            the number of rows that have succeeded, and the rows that have failed: together all.
+
+        Raises:
+            BulkError: more than ``max_errors`` rows have failed; it has what was done until then.
+            DatabaseError, ConnectionFailed: the statement can't be prepared; nothing was sent.
+            UsageError, ConfigError, TypeError: the call is wrong; nothing was sent.
+            SessionClosed: the session was closed meanwhile.
+            what ``rows`` and ``progress`` raise.
+        """
+        context = self._context
+        context.supervisor.check_here()
+        settings = self._resolve(options) if options else self._default
+        checked_rows(rows)
+        how: dict[str, Any] = {
+            "concurrency": checked_concurrency(concurrency),
+            "partial": switch("partial", partial),
+            "max_errors": max_errors,
+            "progress": progress,
+        }
+        if integer("batch", batch, 1, None, "a number of rows of at least 1") == 1:
+            load = Load(context, query, settings, **how)
+        else:
+            load = BatchLoad(context, query, settings, batch=batch, **how)
+        return await load.run(rows)
+
+    @typed_as(BulkExecutor.map)
+    def map(
+        self,
+        query: Any,
+        rows: Any,
+        /,
+        *,
+        row: Any = None,
+        concurrency: int = 64,
+        ordered: bool = True,
+        return_errors: bool = False,
+        partial: bool = False,
+        **options: Any,
+    ) -> ResultStream[Any, Any]:
+        """Execute a statement for each of many rows, and return the results, for ``async for``.
+
+        Each item is a row and its result, which has all pages, as that of :meth:`execute`. Rows are
+        executed as by :meth:`execute_many`. At most ``concurrency`` rows are under way or wait to
+        be read, so a slow reader slows the requests down.
+
+        Arguments:
+            query, rows, partial, options: as for :meth:`execute_many`. An asynchronous source is
+                read by a task of the session, with the caller's context variables.
+            row: the class of a row, as for :meth:`execute`.
+            concurrency: how many rows may be under way at a time.
+            ordered: whether results come in the order of their rows; otherwise as they arrive.
+            return_errors: whether the error of a row is returned in place of its result. Otherwise
+                it is raised when its turn comes, and ends the iteration.
+
+        Raises (while iterating):
+            what every verb raises, and what ``rows`` raises.
+        """
+        settings = self._resolve(options) if options else self._default
+        checked_rows(rows)
+        options = {
+            "concurrency": checked_concurrency(concurrency),
+            "partial": switch("partial", partial),
+            "row": row,
+            "ordered": switch("ordered", ordered),
+            "return_errors": switch("return_errors", return_errors),
+        }
+        context = self._context
+        return ResultStream(lambda: Results(context, query, rows, settings, **options), self)
+
+
+class Session(BulkVerbs):
     """A client of a cluster, shared by all tasks of a program. Made by :func:`connect`.
 
     A session belongs to the event loop in which it was made. In another event loop or thread, its

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import cqlproto_anyio as cql
@@ -129,7 +130,51 @@ async def prepare(session: cql.Session, unique: int) -> None:
     await session.prepare(f"SELECT e{unique} FROM t")
 
 
-SCENARIOS = [execute, execute_text, page, stream, closed_stream, batch, prepare]
+async def load(session: cql.Session, unique: int) -> None:
+    query = f"INSERT INTO f{unique} (k) VALUES (?)"
+    done = await session.execute_many(query, [(1,), (2,), (3,)], concurrency=2)
+    assert (done.count, done.failures) == (3, ())
+
+
+async def keys() -> AsyncIterator[tuple[int]]:
+    for number in range(3):
+        yield (number,)
+        await anyio.lowlevel.checkpoint()
+
+
+async def load_later(session: cql.Session, unique: int) -> None:
+    query = f"INSERT INTO g{unique} (k) VALUES (?)"
+    done = await session.execute_many(query, keys(), concurrency=2)
+    assert (done.count, done.failures) == (3, ())
+
+
+async def results(session: cql.Session, unique: int) -> None:
+    query = f"SELECT h{unique} FROM t WHERE k = ?"
+    async with session.map(query, [(1,), (2,), (3,)], concurrency=2) as pairs:
+        async for _, result in pairs:
+            assert [row.v for row in result] == [0, 1, 2]
+
+
+async def results_later(session: cql.Session, unique: int) -> None:
+    query = f"SELECT i{unique} FROM t WHERE k = ?"
+    async with session.map(query, keys(), concurrency=2) as pairs:
+        async for _, result in pairs:
+            assert [row.v for row in result] == [0, 1, 2]
+
+
+SCENARIOS = [
+    load,
+    load_later,
+    results,
+    results_later,
+    execute,
+    execute_text,
+    page,
+    stream,
+    closed_stream,
+    batch,
+    prepare,
+]
 NATIVE = [("asyncio", False), ("asyncio", True), ("trio", False)]
 
 

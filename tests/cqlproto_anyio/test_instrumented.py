@@ -12,11 +12,12 @@ import cqlproto_anyio as cql
 from cqlproto import Consistency
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import Batch, Execute, Prepare, Query, Rows
+from tests.support.answers import echo
 from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster, row_v
 from tests.support.fakehosts import V_METADATA
 from tests.support.faults import Fault, Script, failure, settled, success
-from tests.support.server import idle, start, until
+from tests.support.server import idle, serving, start, until
 
 if TYPE_CHECKING:
     from cqlproto.messages import Response
@@ -576,3 +577,31 @@ async def test_a_result_that_is_too_large_was_sent_for() -> None:
         record = hooks.pop()
         assert record.attempts == 1
         assert record.host == str(cluster.hosts[0])
+
+
+async def test_one_record_for_all_rows_of_a_bulk_call() -> None:
+    hooks = Listener()
+    async with serving() as server, server.session(hooks=hooks) as session:
+        server.answer = echo(server)
+        insert, select = "INSERT INTO t (k) VALUES (?)", "SELECT v FROM t WHERE k = ?"
+        await session.execute_many(insert, [(n,) for n in range(20)], consistency="one")
+        with pytest.raises(cql.BulkError) as info:
+            await session.execute_many(insert, [(1,), ("x",)], concurrency=1)
+        async for _ in session.map(select, [(n,) for n in range(5)]):
+            pass
+        results = session.map(select, [(n,) for n in range(5)], concurrency=1)
+        await anext(results)
+        await results.aclose()
+        with pytest.raises(TypeError):
+            await session.execute_many(insert, 5)  # type: ignore[arg-type]
+        told = [(each.verb, each.query, each.attempts, each.rows) for each in hooks.records]
+        assert told == [
+            ("execute_many", insert, 20, 20),
+            ("execute_many", insert, 2, 1),
+            ("map", select, 5, 5),
+            ("map", select, 1, 1),
+            ("execute_many", insert, 0, 0),
+        ]
+        assert hooks.records[0].consistency is cql.Consistency.ONE
+        assert hooks.records[1].error is info.value
+        assert isinstance(hooks.records[4].error, TypeError)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cqlproto.enums import ProtocolVersion
     from cqlproto.messages.errors import Error
     from cqlproto_anyio._eventloop.request import Request
+    from cqlproto_anyio._execution.attempts import Outcome
     from cqlproto_anyio._execution.context import SessionContext
     from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio._settings.resolved import Settings
@@ -136,7 +137,28 @@ class BatchCall(Attempts):
             with suppress(ClockBehind):  # the node makes it
                 self._timestamp = timestamps()
         request = self.new_request()
-        event = await self.answer(request, await self.first(request, None), None)
+        return await self._result(request, await self.first(request, None))
+
+    async def resume(
+        self, request: Request, outcome: Outcome, timestamp: int | None
+    ) -> Result[Row]:
+        """Continue with a request that was sent without this call.
+
+        Arguments:
+            request: the request.
+            outcome: the reply, or the failure.
+            timestamp: its timestamp, which further attempts have too; None if the node made it.
+        """
+        self.query = f"BEGIN {self._kind.name} BATCH of {len(self._items)}"
+        self._timestamp = timestamp
+        for item in self._items:
+            if item.statement is not None:
+                self._sent[item.statement.prepared.statement_id] = item.statement
+        self.mark_tried(request.connection)
+        return await self._result(request, outcome)
+
+    async def _result(self, request: Request, outcome: Outcome) -> Result[Row]:
+        event = await self.answer(request, outcome, None)
         message = event.message
         result: Result[Row] | None = None
         if type(message) is not Rows:

@@ -15,7 +15,7 @@ import os
 import warnings
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import anyio
 
@@ -35,7 +35,16 @@ if TYPE_CHECKING:
 
     Task = Callable[..., Coroutine[Any, Any, None]]
 
-__all__ = ["Supervisor"]
+
+class Watcher(Protocol):
+    """A call that has to be told when the session is closed."""
+
+    def give_up(self, error: SessionClosed, /) -> None:
+        """The session is closed."""
+        ...
+
+
+__all__ = ["Supervisor", "Watcher"]
 
 
 class Supervisor:
@@ -56,6 +65,7 @@ class Supervisor:
         self._cluster = cluster
         self._made_at = made_at
         self._pausing: set[Request] = set()
+        self._watchers: set[Watcher] = set()
         self._closed: str | None = None  # why
         self._cause: BaseException | None = None  # the error that closed it, if one did
         self._released = False  # whether the user has closed it
@@ -148,6 +158,8 @@ class Supervisor:
         self._cluster.close(self._session_closed())
         for request in tuple(self._pausing):  # the timer ends, so nothing else would wake them
             request.give_up(self._session_closed())
+        for watcher in tuple(self._watchers):
+            watcher.give_up(self._session_closed())
         if self._group is not None:
             self._group.cancel_scope.cancel()
 
@@ -185,7 +197,7 @@ class Supervisor:
             self._more = self._backend.waiter_class()
             await self._more
 
-    def _spawn_soon(self, function: Task, *arguments: Any) -> None:
+    def spawn(self, function: Task, *arguments: Any) -> None:
         """Queue a task for the supervisor to start; may be called from anywhere.
 
         Nothing is started after the session was closed.
@@ -213,7 +225,7 @@ class Supervisor:
 
     async def _connect(self) -> None:
         try:
-            await self._cluster.start(self._spawn, self._spawn_soon)
+            await self._cluster.start(self._spawn, self.spawn)
         except BaseException as exc:
             if self._backend.is_cancellation(exc):
                 raise
@@ -251,6 +263,14 @@ class Supervisor:
         if not self._forked:
             error.add_note(str(wrong_event_loop()))
         raise error
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell a call when the session is closed."""
+        self._watchers.add(watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """The call has ended."""
+        self._watchers.discard(watcher)
 
     async def pause(self, request: Request, delay: float) -> None:
         """Wait before the next attempt; the end of the session and the deadline end it early.

@@ -52,6 +52,8 @@ class Walk:
         settings: the options of the call.
 
     Attributes:
+        reconnects: whether the call waits for the only host to be connected to again; otherwise the
+            loss of its connection ends the call.
         query: the text of the statement, for errors.
         conditional: whether the statement is a lightweight transaction.
         reads: whether the statement changes nothing.
@@ -62,6 +64,7 @@ class Walk:
         left_behind: whether an attempt was given up that may have been applied.
     """
 
+    reconnects = False
     query: str
     conditional: bool
     reads: bool
@@ -155,7 +158,8 @@ class Walk:
         if following is None and decision.delay:
             # a failure that passes with time may be gone where the call was tried before
             following = self.try_all_again()
-        several = len(self.context.cluster.pools) > 1  # the only one has just broken
+        # the only one has just broken
+        several = self.reconnects or len(self.context.cluster.pools) > 1
         if following is None and several and isinstance(error, ConnectionFailed):
             following = await self._reconnected()
         if following is None:

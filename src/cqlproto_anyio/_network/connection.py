@@ -94,6 +94,7 @@ class Connection:
         since: when the connection was made, in seconds of the session's clock.
         heard: whether a reply has arrived since this was last set to False.
         heartbeat: the heartbeat under way, or None.
+        answered: called once when this read's replies are passed on: may a task run at once?
         sharding: how a Scylla node divides its tokens among shards, or None.
         shard: the shard that serves the connection, or None.
     """
@@ -116,14 +117,13 @@ class Connection:
         self.heartbeat: Request | None = None
         self.sharding: Sharding | None = None
         self.shard: int | None = None
+        self.answered: list[Callable[[bool], None]] = []
         self.requests: dict[int, Request] = {}
-        self.orphans = 0
-        self.backlog = 0
+        self.orphans = self.backlog = 0
         self._core = core
         self._clock = backend.clock
         self._config = config
-        self._max_in_flight = config.max_in_flight
-        self._watermark = config.max_in_flight
+        self._max_in_flight = self._watermark = config.max_in_flight
         # a connection full of orphans is useless, whatever the limit
         self._max_orphans = min(config.max_orphans, config.max_in_flight - 1)
         self._max_unsent = config.max_unsent
@@ -292,6 +292,8 @@ class Connection:
             self.backlog = left + len(self._queue)
         if self._queue:
             self.sent()
+        if self.answered:
+            _tell(self.answered, direct)
 
     def ended(self) -> None:
         """The server has closed its side."""
@@ -357,7 +359,6 @@ class Connection:
         self.lose(reason, None)
 
     def _tell_owner(self) -> None:
-        # before the requests fail, so that none is sent here again
         if self.owner is not None:
             self.owner.connection_lost(self)
 
@@ -373,6 +374,13 @@ class Connection:
             error = _loss_for(request, self)
             error.__cause__ = cause
             request.fail(error)
+        _tell(self.answered, False)
+
+
+def _tell(answered: list[Callable[[bool], None]], direct: bool) -> None:
+    """Let bulk calls start other rows in place of those that were answered."""
+    while answered:  # one that raises doesn't keep the others from going on later
+        answered.pop()(direct)
 
 
 def _loss_for(request: Request, connection: Connection) -> Exception:

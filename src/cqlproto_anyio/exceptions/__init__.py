@@ -8,6 +8,7 @@
       UsageError                   ConfigError, SessionClosed, PageTokenMismatch, ParameterError,
                                    RequestTooLarge
       ResultError                  RowNotFound, MultipleRows, ResultTooLarge
+      BulkError                    too many rows of execute_many failed: count, failures
       ConnectionFailed             also an OSError: host, stage, elapsed
         AuthenticationFailed, NotCQL, TLSFailed, VersionRejected, ConnectionLost
         NoHostAvailable          several nodes were tried; .attempts has each failure
@@ -34,6 +35,7 @@ from cqlproto.exceptions import (
     RowMappingError,
     ValueConversionError,
 )
+from cqlproto_anyio.exceptions._bulk import BulkError
 from cqlproto_anyio.exceptions._hints import server_hint
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ __all__ = [
     "AlreadyExists",
     "AuthenticationFailed",
     "BadCredentials",
+    "BulkError",
     "CASWriteUnknown",
     "CDCWriteFailure",
     "CQLError",

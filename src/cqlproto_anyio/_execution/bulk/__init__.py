@@ -1,0 +1,1 @@
+"""Bulk execution: one statement with many rows, without a task or a waiter for each."""
