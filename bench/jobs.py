@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 Work: TypeAlias = Literal[
-    "setup", "drop", "load", "write", "read", "mixed", "scan", "stream", "list"
+    "setup", "drop", "load", "write", "read", "mixed", "scan", "stream", "list", "bulk"
 ]
 ItemRow: TypeAlias = tuple[str, str, int, float, bool]
 Key: TypeAlias = tuple[str]
@@ -70,7 +70,7 @@ class Job:
     """One measurement.
 
     `operations` is the number of requests for reads and writes, of passes for a scan, of rows for
-    load, stream and list. If it is missing, the worker determines how many take `seconds`.
+    load, stream, list and bulk. If it is missing, the worker determines how many take `seconds`.
     `one_key` makes all requests read the same row, because the canned server has one answer.
     `timed` asks for the latency of each request as well. `replicas` is the replication factor of a
     setup.
@@ -165,7 +165,7 @@ def requests(job: Job) -> Sequence[tuple[object, ...]]:
 @functools.cache
 def _requests(work: Work, one_key: bool) -> Sequence[tuple[object, ...]]:
     rows = items()
-    if work == "write":
+    if work in ("write", "bulk"):
         return rows
     if one_key:
         return [rows[0][:1]]

@@ -28,6 +28,7 @@ MODULES = {
     "cluster": "bench.clustered",
     "hosts": "bench.hosts",
     "stream": "bench.streaming",
+    "bulk": "bench.bulk",
     "memory": "bench.memory",
     "codec": "bench.codec",
     "framing": "bench.framing",
@@ -41,6 +42,7 @@ TITLES = {
     "cluster": "Three nodes",
     "hosts": "A large cluster",
     "stream": "A million rows",
+    "bulk": "Loading a million rows",
     "memory": "Memory",
     "codec": "Decoding and binding",
     "framing": "Framing",
@@ -50,8 +52,8 @@ TITLES = {
 }
 _OF_THEIR_OWN = {"codec", "framing"}
 _OF_THEIR_OWN_ON_A_SERVER = {"sizes", "stages"}
-NEED_CASSANDRA = {"canned", "live", "stream", "memory", "sizes", "stages"}
-NEED_CANNED = {"canned", "sizes", "stages"}
+NEED_CASSANDRA = {"canned", "live", "stream", "bulk", "memory", "sizes", "stages"}
+NEED_CANNED = {"canned", "bulk", "sizes", "stages"}
 
 NEEDS = {
     "acsylla": "acsylla",

@@ -82,6 +82,8 @@ async def measure(peer: Peer, job: Job) -> Outcome:
             await _scan(peer, job, meter)
         case "stream" | "list":
             await _stream(peer, job, meter)
+        case "bulk":
+            await _bulk(peer, job, meter)
         case _:
             await _requests(peer, job, meter)
     return meter.outcome
@@ -191,6 +193,21 @@ def check_scan(rows: Sequence[Any], plain: Callable[[Any], Sequence[object]]) ->
         found[values[0]] = values
     for expected in jobs.items():
         jobs.check(found.get(expected[0]), expected, "a row scanned")
+
+
+async def _bulk(peer: Peer, job: Job, meter: Meter) -> None:
+    """Load rows by the client's own call for many rows, or else by tasks that share them."""
+    values = jobs.shaped(job, peer.shape)
+    bulk: Callable[[Iterator[Any], int], Awaitable[int]] | None = getattr(peer, "bulk", None)
+    meter.start()
+    if bulk is None:
+        await in_tasks(peer.write, cycled(values, job.operations), job.in_flight, None)
+    else:
+        count = await bulk(cycled(values, job.operations), job.in_flight)
+        jobs.check(count, job.operations, "rows loaded")
+    meter.stop(job.operations)
+    row = jobs.items()[0 if job.one_key else (job.operations - 1) % jobs.ITEM_ROWS]
+    jobs.check(tuple(await peer.one(jobs.READ_WRITTEN, row[0])), row, "a row loaded")
 
 
 async def _stream(peer: Peer, job: Job, meter: Meter) -> None:

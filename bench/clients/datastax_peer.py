@@ -78,6 +78,8 @@ class _Driver:
                 self._measure_scan(job, meter)
             case "stream" | "list":
                 self._measure_stream(job, meter)
+            case "bulk":
+                self._measure_bulk(job, meter)
             case _:
                 self._measure_requests(job, meter)
         return meter.outcome
@@ -101,6 +103,18 @@ class _Driver:
         if job.work == "write":
             row = jobs.items()[0 if job.one_key else (count - 1) % jobs.ITEM_ROWS]
             jobs.check(self._one(jobs.READ_WRITTEN, row[0]), row, "a row written")
+
+    def _measure_bulk(self, job: Job, meter: Meter) -> None:
+        rows = base.cycled(jobs.requests(job), job.operations)
+        meter.start()
+        results = execute_concurrent_with_args(
+            self._session, self._write, rows, concurrency=job.in_flight, results_generator=True
+        )
+        count = sum(success for success, _ in results)
+        meter.stop(job.operations)
+        jobs.check(count, job.operations, "rows loaded")
+        row = jobs.items()[0 if job.one_key else (count - 1) % jobs.ITEM_ROWS]
+        jobs.check(self._one(jobs.READ_WRITTEN, row[0]), row, "a row loaded")
 
     def _calibrated(self, values: Sequence[Any], job: Job) -> int:
         run = self._one_by_one if job.in_flight == 1 else self._concurrently

@@ -19,7 +19,7 @@ from bench.clients import base
 from cqlproto import ProtocolVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 def serve(client: str, host: str, port: int) -> None:
@@ -69,6 +69,10 @@ class _Ours:
         execute, prepared = self._session.execute, self._write
         for row in rows:
             await execute(prepared, row)
+
+    async def bulk(self, rows: Iterator[Sequence[object]], in_flight: int) -> int:
+        done = await self._session.execute_many(self._write, rows, concurrency=in_flight)
+        return done.count
 
     async def read(self, keys: Iterable[Sequence[object]]) -> int:
         execute, prepared, id_of = self._session.execute, self._read, self._id

@@ -19,7 +19,6 @@ from cqlproto.cqltypes import (
 from cqlproto.enums import Consistency
 from cqlproto.rows import Row, RowTarget
 from cqlproto_anyio import exceptions
-from cqlproto_anyio._execution.bulk.stream import ResultStream
 from cqlproto_anyio._execution.paging import RowStream
 from cqlproto_anyio._metadata.topology import Host
 from cqlproto_anyio._settings.profile import Options, Profile
@@ -51,12 +50,15 @@ from cqlproto_anyio.policies import (
     Speculation,
     Tracker,
 )
-from cqlproto_anyio.results import BulkResult, Failure, Page, Result
+from cqlproto_anyio.results import Page, Result
 from cqlproto_anyio.session import Session
 from cqlproto_anyio.statistics import HostStatistics, Statistics
 from cqlproto_anyio.timeuuids import timeuuid
 
 if TYPE_CHECKING:
+    from cqlproto_anyio._execution.bulk.result import BulkResult
+    from cqlproto_anyio._execution.bulk.stream import ResultStream
+    from cqlproto_anyio.exceptions._failure import Failure
     from cqlproto_anyio.lwt import settle
     from cqlproto_anyio.tracing import Trace, TraceEvent, TraceNotFound
 
@@ -123,6 +125,9 @@ __all__ += exceptions.__all__
 
 # Imported on first use: few programs need them, and importing them takes time.
 _LATER = {
+    "BulkResult": "_execution.bulk.result",
+    "Failure": "exceptions._failure",
+    "ResultStream": "_execution.bulk.stream",
     "Trace": "tracing",
     "TraceEvent": "tracing",
     "TraceNotFound": "tracing",

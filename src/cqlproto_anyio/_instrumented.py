@@ -12,11 +12,11 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from cqlproto_anyio._execution.bulk.result import BulkResult
 from cqlproto_anyio._settings.profile import OPTION_NAMES
 from cqlproto_anyio._statements.statement import Prepared
 from cqlproto_anyio.exceptions import BulkError, CQLError, DatabaseError, Overloaded
 from cqlproto_anyio.hooks import RequestRecord
-from cqlproto_anyio.results import BulkResult
 from cqlproto_anyio.session import Session
 
 if TYPE_CHECKING:

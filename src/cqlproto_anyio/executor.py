@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable
     from typing import Unpack
 
+    from cqlproto_anyio._execution.bulk.result import BulkResult
     from cqlproto_anyio._execution.bulk.stream import ResultStream
     from cqlproto_anyio._execution.paging import RowStream
     from cqlproto_anyio._settings.profile import Options
-    from cqlproto_anyio.results import BulkResult, Page, Result
+    from cqlproto_anyio.results import Page, Result
 
 __all__ = ["BatchItem", "BatchName", "BulkExecutor", "Executor", "Target", "typed_as"]
 

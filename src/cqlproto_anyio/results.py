@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar, overload
 
 from cqlproto.cqltypes.fields import fields_of
@@ -17,7 +16,6 @@ from cqlproto_anyio.exceptions import (
     ResultError,
     RowNotFound,
 )
-from cqlproto_anyio.exceptions._bulk import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,10 +26,9 @@ if TYPE_CHECKING:
     from cqlproto.wire import Unset
     from cqlproto_anyio.exceptions import CQLError
 
-__all__ = ["BulkResult", "Failure", "Notes", "Page", "PageToken", "Result"]
+__all__ = ["Notes", "Page", "PageToken", "Result"]
 
 R = TypeVar("R")
-P = TypeVar("P")
 
 APPLIED = "[applied]"
 _REQUIRED: Any = object()
@@ -341,16 +338,3 @@ class PageToken:
                 " keyspace"
             )
         return paging_state
-
-
-@dataclass(frozen=True, slots=True)
-class BulkResult(Generic[P]):
-    """The outcome of ``execute_many``.
-
-    Attributes:
-        count: the number of rows that have succeeded.
-        failures: the rows that have failed, in the order in which they did.
-    """
-
-    count: int
-    failures: tuple[Failure[P], ...]

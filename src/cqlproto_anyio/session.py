@@ -14,9 +14,6 @@ from cqlproto.messages.results import Rows, Void
 from cqlproto.rows import Row
 from cqlproto_anyio._checks.values import integer, switch
 from cqlproto_anyio._execution.batch import BatchCall
-from cqlproto_anyio._execution.bulk.batches import BatchLoad
-from cqlproto_anyio._execution.bulk.load import Load, checked_concurrency, checked_rows
-from cqlproto_anyio._execution.bulk.stream import Results, ResultStream
 from cqlproto_anyio._execution.call import Call
 from cqlproto_anyio._execution.lifecycle import SessionLifecycle
 from cqlproto_anyio._execution.paging import RowStream
@@ -42,9 +39,10 @@ if TYPE_CHECKING:
 
     from cqlproto_anyio._eventloop.request import Request
     from cqlproto_anyio._execution.attempts import Outcome
+    from cqlproto_anyio._execution.bulk.result import BulkResult
+    from cqlproto_anyio._execution.bulk.stream import ResultStream
     from cqlproto_anyio._settings.resolved import Settings
     from cqlproto_anyio.executor import BatchItem, BatchName
-    from cqlproto_anyio.results import BulkResult
     from cqlproto_anyio.tracing import Trace
 
 __all__ = ["BulkVerbs", "Session"]
@@ -53,7 +51,10 @@ P = TypeVar("P")
 
 
 class BulkVerbs(SessionLifecycle):
-    """The verbs of a session that execute a statement for many rows."""
+    """The verbs of a session that execute a statement for many rows.
+
+    Their modules are imported on first use.
+    """
 
     async def execute_many(
         self,
@@ -111,6 +112,9 @@ class BulkVerbs(SessionLifecycle):
             SessionClosed: the session was closed meanwhile.
             what ``rows`` and ``progress`` raise.
         """
+        from cqlproto_anyio._execution.bulk.batches import BatchLoad
+        from cqlproto_anyio._execution.bulk.load import Load, checked_concurrency, checked_rows
+
         context = self._context
         context.supervisor.check_here()
         settings = self._resolve(options) if options else self._default
@@ -159,6 +163,9 @@ class BulkVerbs(SessionLifecycle):
         Raises (while iterating):
             what every verb raises, and what ``rows`` raises.
         """
+        from cqlproto_anyio._execution.bulk.load import checked_concurrency, checked_rows
+        from cqlproto_anyio._execution.bulk.stream import Results, ResultStream
+
         settings = self._resolve(options) if options else self._default
         checked_rows(rows)
         options = {

@@ -30,7 +30,7 @@ CLIENTS = [
 ROWS = 2_000
 PARTS = ["live", "stream", "memory", "import"]
 if shutil.which("cargo"):
-    PARTS.insert(0, "canned")
+    PARTS[:0] = ["canned", "bulk"]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def tables(cassandra: Node) -> Iterator[tuple[str, int]]:
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_client_does_all_work(client: str, tables: tuple[str, int]) -> None:
-    works: tuple[jobs.Work, ...] = ("write", "read", "mixed", "scan", "stream", "list")
+    works: tuple[jobs.Work, ...] = ("write", "read", "mixed", "scan", "stream", "list", "bulk")
     with contextlib.closing(rounds.Worker(client, tables)) as worker:
         for work in works:
             count = {"scan": 1, "stream": ROWS, "list": ROWS}.get(work, 300)

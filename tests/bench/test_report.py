@@ -106,6 +106,32 @@ def test_gates_of_live_are_ratios_of_medians() -> None:
     ]
 
 
+def test_gates_of_bulk_are_ratios_to_the_best_of_each_peer() -> None:
+    data = {
+        "samples": [
+            sample("cqlproto/trio", "bulk", 256, rate=[90, 100, 300], cpu_us=[9], peak_mib=[40]),
+            sample("acsylla", "bulk", 64, rate=[50], cpu_us=[9], peak_mib=[50]),
+            sample("acsylla", "bulk", 256, rate=[80], cpu_us=[9], peak_mib=[60]),
+            sample("cassandra-driver", "bulk", 100, rate=[10], cpu_us=[9], peak_mib=[90]),
+        ],
+        "canned": [
+            sample("cqlproto/trio/v4", "bulk", 256, rate=[1], cpu_us=[3], peak_mib=[1]),
+            sample("acsylla", "bulk", 64, rate=[1], cpu_us=[5], peak_mib=[1]),
+            sample("acsylla", "bulk", 256, rate=[1], cpu_us=[4], peak_mib=[1]),
+        ],
+        "left_out": {},
+        "rows": 1000,
+    }
+    found = parts.gates("bulk", data)
+    assert [(gate.limit, gate.measured, gate.met) for gate in found] == [
+        (1.0, 1.25, True),
+        (8.0, 10.0, True),
+        (1 / 1.3, 0.75, True),
+        (80e6 / 2**20, 40, True),
+    ]
+    assert "| acsylla | 256 |" in parts.markdown("bulk", data)
+
+
 def test_gates_of_three_nodes_are_ratios_to_acsylla() -> None:
     data = {
         "samples": [

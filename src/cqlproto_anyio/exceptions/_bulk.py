@@ -1,31 +1,15 @@
-"""The rows of a bulk execution that have failed, and the error if there are too many."""
+"""The error of a bulk execution of which too many rows have failed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from cqlproto.exceptions import CQLError
 
-__all__ = ["BulkError", "Failure"]
+if TYPE_CHECKING:
+    from cqlproto_anyio.exceptions._failure import Failure
 
-P = TypeVar("P")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure(Generic[P]):
-    """A row of ``execute_many`` that has failed.
-
-    Attributes:
-        index: the row's place in the source, from 0.
-        row: the row, the object that the source gave.
-        error: what ``execute`` would have raised. ``error.maybe_applied`` tells whether the row may
-            have been written all the same.
-    """
-
-    index: int
-    row: P
-    error: Exception
+__all__ = ["BulkError"]
 
 
 class BulkError(CQLError):

@@ -12,9 +12,10 @@ import anyio.lowlevel
 
 from cqlproto_anyio._checks.values import integer, synchronous
 from cqlproto_anyio._execution.bulk.engine import Bulk
+from cqlproto_anyio._execution.bulk.result import BulkResult
 from cqlproto_anyio._execution.bulk.underway import SLICE
 from cqlproto_anyio.exceptions import BulkError
-from cqlproto_anyio.results import BulkResult, Failure
+from cqlproto_anyio.exceptions._failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
