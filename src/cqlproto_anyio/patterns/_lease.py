@@ -133,8 +133,8 @@ class Lease:
 class Leases:
     """The leases in a table.
 
-    Acquiring costs one LWT, and one read before it if the fence of the key isn't known; nothing but
-    the read if somebody else holds the lease. Renewing and releasing cost one LWT.
+    Acquiring costs one LWT, and one read before it unless the lease was released here last; nothing
+    but the read if somebody else holds the lease. Renewing and releasing cost one LWT.
 
     Arguments:
         executor: the session.
@@ -145,6 +145,7 @@ class Leases:
     def __init__(self, executor: Executor, table: str, key: tuple[str, ...] = ("name",)) -> None:
         self._executor = executor
         self._columns = key
+        # of the leases that were released here: they are free, unless others came since
         self._fences: Known[tuple[Any, ...], int] = Known(_KNOWN)
         where = " AND ".join(f"{quoted('key', each)} = :{each}" for each in key)
         hold = (
@@ -179,6 +180,7 @@ class Leases:
         """
         where = self._where(key)
         fence = self._fences.get(key)
+        self._fences.set(key, None)
         row = {"fence": fence} if fence is not None else await self._row(where)
         async for _ in Attempts(backoff=_RACES):
             if (holder := _holder(row)) is not None:
@@ -188,7 +190,6 @@ class Leases:
             values |= {"fence": (before or 0) + 1, "ttl": math.ceil(ttl) + _MARGIN}
             lease = Lease("/".join(map(str, key)), values["fence"], ttl, self, values)
             row = await self._try(lease)
-            self._fences.set(key, row.get("fence") or 0)
             if lease.remaining:
                 return lease
             # the lease is free, but its fence is not the one that we knew
@@ -277,6 +278,9 @@ class Leases:
             verdict=verdict,
             what=f"release lease {lease.name!r}",
         )
+        if outcome.applied:
+            key = tuple(lease._values[each] for each in self._columns)
+            self._fences.set(key, lease.fence)
         return outcome.applied
 
     async def _row(self, values: dict[str, Any], **options: Unpack[Options]) -> dict[str, Any]:

@@ -54,6 +54,16 @@ async def test_a_fence_that_is_known_needs_no_read() -> None:
     assert len(table.executor.asked) == 7
 
 
+async def test_a_fence_that_was_known_and_has_moved_costs_a_second_lwt() -> None:
+    table = LeaseTable()
+    found = leases(table)
+    await (await acquire(found)).release()
+    await (await acquire(leases(table))).release()
+    table.executor.asked.clear()
+    assert (await acquire(found)).fence == 3
+    assert table.executor.lwts == len(table.executor.asked) == 2
+
+
 async def test_whoever_holds_it_is_told_without_an_lwt() -> None:
     table = LeaseTable()
     await acquire(leases(table), owner="first")
@@ -70,7 +80,7 @@ async def test_fences_grow_past_expiry_and_in_other_programs() -> None:
     await anyio.sleep(10)
     assert (await acquire(other, ttl=5.0)).fence == 2
     await anyio.sleep(10)
-    assert (await acquire(one, ttl=5.0)).fence == 3  # it knew 1, and was refused first
+    assert (await acquire(one, ttl=5.0)).fence == 3
 
 
 async def test_the_servers_ttl_is_longer() -> None:
@@ -171,6 +181,7 @@ async def test_clean_up_leaves_the_fence_of_another_holder_alone() -> None:
     other = await acquire(leases(table))
     table.fences["a"] = 1  # as if it were the fence that this program knows
     table.faults = ["hang"]
+    assert found._fences.get(("a",)) == 1
     with anyio.move_on_after(1):
         await found.acquire("a", ttl=30.0, owner="me")
     assert (table.fences["a"], table.holder("a")) == (1, other.operation)

@@ -1,0 +1,59 @@
+"""Checkers of histories: what concurrent workers have seen, against what a recipe guarantees.
+
+Each returns what is wrong, as sentences; none if the history is right. Times are of
+``time.monotonic()``, which the processes of one machine share.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["Section", "dense", "exclusive", "none_lost"]
+
+
+class Section(NamedTuple):
+    """A critical section: its fencing token, and when it was entered and left."""
+
+    fence: int
+    entered: float
+    left: float
+
+
+def exclusive(sections: Iterable[Section]) -> list[str]:
+    """Check that each section was left before one with a higher fence was entered."""
+    found = sorted(map(Section._make, sections))
+    wrong = [
+        f"fence {fence} was given {times} times"
+        for fence, times in Counter(each.fence for each in found).items()
+        if times > 1
+    ]
+    latest = found[0] if found else None
+    for section in found[1:]:
+        assert latest is not None
+        if section.entered < latest.left:
+            wrong.append(f"fence {section.fence} entered before fence {latest.fence} had left")
+        if section.left > latest.left:
+            latest = section
+    return wrong
+
+
+def dense(versions: Sequence[int]) -> list[str]:
+    """Check that the versions are 1, 2, .. in this order."""
+    return [
+        f"version {version} came in place {place}"
+        for place, version in enumerate(versions, 1)
+        if version != place
+    ]
+
+
+def none_lost(acknowledged: Mapping[str, int], stored: Mapping[str, int]) -> list[str]:
+    """Check that everything that was acknowledged is stored, at the version that was told."""
+    return [
+        f"{item} was acknowledged at {version}, and is at {stored.get(item)}"
+        for item, version in acknowledged.items()
+        if stored.get(item) != version
+    ]
