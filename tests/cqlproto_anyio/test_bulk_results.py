@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.uvloop,
-    pytest.mark.futures,
     pytest.mark.usefixtures("each_version"),
 ]
 
@@ -333,24 +332,31 @@ async def test_a_cancelled_reader() -> None:
         assert snapshot(session).orphans == 3
 
 
-async def test_full_connections_make_rows_wait() -> None:
+@both
+async def test_full_connections_make_rows_wait(asynchronous: bool) -> None:
     async with serving() as server, server.session(max_in_flight=3, max_waiting=0) as session:
         server.answer = preparing(server)
+        select = await session.prepare(SELECT)
         found: list[int] = []
 
         async def read() -> None:
-            async for (key,), _ in session.map(SELECT, keys(40), concurrency=20):
+            async for (key,), _ in session.map(select, source(asynchronous, 40), concurrency=20):
                 found.append(key)
 
         async with anyio.create_task_group() as group:
+            for _ in range(3):  # others were first
+                start(group, lambda: session.execute("SELECT 1"))
+            await server.until(lambda: len(server.asked) == 3)
             call = start(group, read)
+            await turns(50)
             while not call.done:
                 assert len(server.asked) <= 3
                 for asked in await server.take_all(len(server.asked)):
-                    asked.reply(ints(asked.number))
+                    asked.reply(ints(asked.number if asked.values else 0))
                 await turns()
                 await anyio.sleep(0.01)
         assert found == [*range(40)]
+        await idle(session)
 
 
 async def test_wrong_arguments() -> None:

@@ -7,8 +7,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import cqlproto_anyio as cql
+from tests.support.answers import echo
 from tests.support.clusters import SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
+from tests.support.server import serving
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -43,3 +45,33 @@ async def test_a_warm_execute(anyio_backend_name: str) -> None:
     assert calls["Session.execute"] == 2 * EXECUTIONS  # started and resumed: no other task waits
     assert calls["Request.__init__"] == EXECUTIONS
     assert calls.total() / EXECUTIONS <= MOST[anyio_backend_name], dict(calls)
+
+
+# The choice of a connection, its two functions that send, and the reply; what rows share is spread
+# over them. A timestamp is one more call.
+MOST_OF_A_ROW = 4.6
+
+
+async def test_a_row_of_a_bulk_call() -> None:
+    """No task, waiter or request is made per row."""
+    calls: Counter[str] = Counter()
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
+            calls[frame.f_code.co_qualname] += 1
+
+    async with serving() as server, server.session() as session:
+        server.answer = echo(server)
+        prepared = await session.prepare("INSERT INTO t (k, v) VALUES (?, ?)")
+        rows = [(number, 1) for number in range(20 * EXECUTIONS)]
+        await session.execute_many(prepared, rows)
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            done = await session.execute_many(prepared, rows)
+        finally:
+            sys.setprofile(before)
+    assert done.count == len(rows)
+    assert calls["Request.__init__"] <= 256 + 1  # its slots
+    assert calls["Slot.answer"] == calls["Selector.choose"] == len(rows)
+    assert calls.total() / len(rows) <= MOST_OF_A_ROW, dict(calls)

@@ -190,7 +190,8 @@ class Load(Bulk):
         return [(slot.index, slot.row)]
 
     def _fail(self, index: int, row: Any, error: Exception) -> None:
-        self.failures.append(Failure(index, row, error))
+        # without the frames that it went through, which would keep other rows alive
+        self.failures.append(Failure(index, row, error.with_traceback(None)))
         if len(self.failures) > self._max_errors:
             self.stop()
 

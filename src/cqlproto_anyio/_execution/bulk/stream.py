@@ -106,9 +106,11 @@ class Results(Bulk):
                 raise self.fatal
             if self._rows is not None:
                 self._fill(self._rows)
+            elif self._held:
+                self.has_room()  # starts the row that was refused
             if self._results and (self.window is None or self._results[0].finished):
                 return self._take(self._results.popleft())
-            if self.exhausted and not self.busy:
+            if self.exhausted and not self.busy and not self._held:
                 if self._source_error is not None:
                     raise self._source_error
                 return None
@@ -149,9 +151,7 @@ class Results(Bulk):
         slot.value = slot.error = None
         slot.finished = False
         self.free.append(slot)
-        room, self._room = self._room, None
-        if room is not None:
-            room.complete(None)
+        self._let_pull()
         if error is None:
             return row, value
         if self._return_errors:
@@ -187,7 +187,18 @@ class Results(Bulk):
     async def collect(self, call: BulkCall, event: ResponseReceived) -> Any:
         return await call.collect(event)
 
+    def go_on(self, direct: bool) -> None:
+        if self._held:
+            self._let_pull()
+        super().go_on(direct)
+
     # -- an asynchronous source
+
+    def _let_pull(self) -> None:
+        """Let the puller look for room."""
+        room, self._room = self._room, None
+        if room is not None:
+            room.complete(None)
 
     async def _pull(self, variables: Context) -> None:
         """Start the rows of an asynchronous source, in a task of the session.
