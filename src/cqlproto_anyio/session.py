@@ -88,8 +88,7 @@ class BulkVerbs(SessionLifecycle):
         Arguments:
             query: the statement's text, or what :meth:`prepare` returned.
             rows: an iterable or asynchronous iterable of parameters, each as for :meth:`execute`.
-                An asynchronous generator is closed if it isn't read to its end, except after
-                BulkError.
+                An asynchronous generator that isn't read to its end is closed.
             concurrency: how many rows may be under way at a time. No more than so many rows are
                 read ahead.
             max_errors: how many rows may fail; one more raises BulkError.

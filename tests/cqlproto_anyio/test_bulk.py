@@ -224,6 +224,29 @@ async def test_one_failure_too_many(most: int) -> None:
         await idle(session)
 
 
+@pytest.mark.parametrize("waits", [False, True])
+async def test_too_many_failures_end_the_wait_for_a_source(waits: bool) -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = preparing(server, lambda asked: error(ErrorCode.UNAUTHORIZED))
+        closed: list[bool] = []
+
+        async def rows() -> AsyncIterator[tuple[int]]:
+            try:
+                yield (1,)
+                if waits:
+                    await anyio.sleep_forever()
+                while True:
+                    yield (2,)
+            finally:
+                closed.append(True)
+
+        with pytest.raises(cql.BulkError) as info:
+            await session.execute_many(INSERT, rows(), concurrency=1)
+        assert len(info.value.failures) == 1
+        assert closed == [True]
+        await idle(session)
+
+
 async def test_a_slow_source_does_not_stall_rows_under_way() -> None:
     """Neither those that succeed nor those that are retried; progress is told meanwhile."""
     async with serving() as server, server.session() as session:

@@ -99,13 +99,13 @@ class Load(Bulk):
                     await self._drain()
                 raise
             await self._drain()
-            finished = True
+            finished = len(self.failures) <= self._max_errors
         finally:
             self.close()
             if not finished:
                 await self.unwind()
                 await close_source(rows)
-        if len(self.failures) > self._max_errors:
+        if not finished:
             raise BulkError(self.count, tuple(self.failures), self._max_errors)
         return BulkResult(self.count, tuple(self.failures))
 
