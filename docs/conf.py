@@ -50,6 +50,8 @@ napoleon_numpy_docstring = False
 
 # Every reference in text or signatures must lead to a documented name, or match one of these.
 nitpicky = True
+# Several classes have an attribute `type`, any of which `type[R]` in a signature could mean.
+suppress_warnings = ["ref.python"]
 nitpick_ignore_regex = [
     # The standard library and other packages: links would need their inventories from the network.
     (

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 __all__ = ["connect"]
 
 # Classes that only the package creates; the reference leaves out their constructors.
-MADE_FOR_YOU = {"PageStream", "Page", "Prepared", "Result", "RowStream", "Session"}
+MADE_FOR_YOU = {
+    "Lease",
+    "Page",
+    "PageStream",
+    "Position",
+    "Prepared",
+    "Result",
+    "RowStream",
+    "Session",
+}
 
 
 def tidy(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:

@@ -192,7 +192,9 @@ class Leases:
             row = await self._try(lease)
             if lease.remaining:
                 return lease
-            # the lease is free, but its fence is not the one that we knew
+            if row.get("holder") is not None:
+                row = await self._row(where)  # the refusal doesn't tell the owner
+            # else the lease is free, but its fence is not the one that we knew
         raise AssertionError("attempts without a limit have ended")
 
     async def _try(self, lease: Lease) -> dict[str, Any]:

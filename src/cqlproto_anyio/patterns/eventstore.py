@@ -281,7 +281,9 @@ class EventStore:
             min_delay, max_delay: the shortest and the longest pause: a timedelta or seconds.
 
         Raises:
-            What :meth:`read` raises.
+            EventsMissing: a version is missing, and stays missing (while iterating).
+            CorruptPayload: a payload can't be decoded (while iterating).
+            InvalidInput: an argument is wrong.
         """
         first = 1 + integer("after", after)
         least = seconds("min_delay", min_delay, least=0.001)

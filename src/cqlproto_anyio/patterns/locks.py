@@ -17,6 +17,8 @@ from cqlproto_anyio.patterns._schema import TableSchema, create
 from cqlproto_anyio.patterns._turns import Turns
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from cqlproto_anyio.executor import Executor
 
 __all__ = ["Locks"]
@@ -78,7 +80,9 @@ class Locks:
         """
         await create(self._session, [self._schema])
 
-    def hold(self, name: str, *, ttl: Seconds, wait: Seconds | None = None) -> Held:
+    def hold(
+        self, name: str, *, ttl: Seconds, wait: Seconds | None = None
+    ) -> AbstractAsyncContextManager[Lease]:
         """Hold a lock for the time of a block: ``async with locks.hold(..) as lease``.
 
         The lease is renewed until the block ends. If it is lost, the block is cancelled where it
