@@ -20,8 +20,8 @@ from cqlproto_anyio._execution.bulk.engine import Bulk
 from cqlproto_anyio._execution.bulk.load import CLOSING, close_source
 from cqlproto_anyio._execution.bulk.slot import ReadSlot
 from cqlproto_anyio._execution.bulk.underway import SLICE
-from cqlproto_anyio._execution.replies import adopt, columns_of, read_rows
-from cqlproto_anyio.exceptions import UsageError
+from cqlproto_anyio._execution.replies import adopt, columns_of, locate, read_rows
+from cqlproto_anyio.exceptions import RemoteProtocolError, RowMappingError, UsageError
 from cqlproto_anyio.results import Result
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Results(Bulk):
         )
         self._source = source
         self._return_errors = return_errors
+        self._refill = max(1, concurrency // 4)  # free slots for which rows are started
         # slots: in the order of their rows, or in the order in which these have ended
         self._results: deque[Any] = deque()
         if ordered:
@@ -94,6 +95,19 @@ class Results(Bulk):
         else:
             self._rows = iter(self._source)
 
+    def ready_pair(self) -> tuple[Any, Any] | None:
+        """Return the next row and its result or error, if that is there.
+
+        Raises:
+            the row's error.
+        """
+        results = self._results
+        if not results or (self.window is not None and not results[0].finished):
+            return None
+        if len(self.free) >= self._refill and self._rows is not None:
+            self._fill(self._rows)
+        return self._take(results.popleft())
+
     async def next(self) -> tuple[Any, Any] | None:
         """Return the next row and its result or error; None at the end.
 
@@ -108,8 +122,9 @@ class Results(Bulk):
                 self._fill(self._rows)
             elif self._held:
                 self.has_room()  # starts the row that was refused
-            if self._results and (self.window is None or self._results[0].finished):
-                return self._take(self._results.popleft())
+            pair = self.ready_pair()
+            if pair is not None:
+                return pair
             if self.exhausted and not self.busy and not self._held:
                 if self._source_error is not None:
                     raise self._source_error
@@ -163,8 +178,20 @@ class Results(Bulk):
         message = event.message
         if type(message) is not Rows:
             return Result([], (), event, slot.host)
+        metadata = message.metadata
+        if metadata is self.statement.prepared.result:
+            try:
+                decode = metadata.cache.get(self.target)
+            except TypeError:  # it can't be hashed
+                decode = None
+            if decode is not None:
+                try:
+                    return Result(decode(message), metadata.columns, event, slot.host)
+                except (RemoteProtocolError, RowMappingError) as exc:
+                    locate(exc, slot)
+                    raise
         rows = read_rows(message, self.target, slot)
-        if message.metadata is not self.statement.prepared.result:
+        if metadata is not self.statement.prepared.result:
             adopt(self.statement, message)
         return Result(rows, columns_of(message), event, slot.host)
 
@@ -263,11 +290,23 @@ class ResultStream(Generic[P, T]):
     at once. Only one task may read at a time. After an error, reading raises the same error again.
     """
 
-    __slots__ = ("_count", "_engine", "_failure", "_make", "_reading", "_session", "observer")
+    __slots__ = (
+        "_count",
+        "_engine",
+        "_failure",
+        "_home",
+        "_make",
+        "_reading",
+        "_running",
+        "_session",
+        "observer",
+    )
 
     def __init__(self, make: Callable[[], Results], session: Any) -> None:
         self._make = make
         self._session = session  # kept alive until the results are read
+        self._running: Callable[[], object] = session._running
+        self._home = session._home
         self._engine: Results | None = None
         self._failure: Exception | None = None  # StopAsyncIteration after the end
         self._reading = False
@@ -279,17 +318,20 @@ class ResultStream(Generic[P, T]):
         return self
 
     async def __anext__(self) -> tuple[P, T]:
-        self._session._context.supervisor.check_here()
+        if self._running() is not self._home:
+            self._session._context.supervisor.refuse_here()
         if self._reading:
             raise UsageError("another task reads the results: only one task at a time may do so")
         if self._failure is not None:
             raise self._failure.with_traceback(None)
         self._reading = True
         try:
-            if self._engine is None:
-                self._engine = self._make()
-                await self._engine.begin()
-            pair = await self._engine.next()
+            engine = self._engine
+            if engine is None:
+                self._session._context.supervisor.check_here()
+                engine = self._engine = self._make()
+                await engine.begin()
+            pair = engine.ready_pair() or await engine.next()
         except Exception as exc:
             await self._end(exc, exc)
             raise
