@@ -23,7 +23,7 @@ from uuid import UUID, uuid4
 
 import anyio
 
-from cqlproto_anyio.patterns._arguments import integer, text
+from cqlproto_anyio.patterns._arguments import text
 from cqlproto_anyio.patterns._codec import JSON, Codec
 from cqlproto_anyio.patterns._errors import EventsMissing, InvalidInput
 from cqlproto_anyio.patterns._schema import TableSchema
@@ -34,9 +34,13 @@ if TYPE_CHECKING:
     from cqlproto_anyio.executor import Executor
     from cqlproto_anyio.patterns._retry import Backoff
 
-__all__ = ["Event", "Follower", "Log", "NewEvent", "Position", "Reader"]
+__all__ = ["Event", "Log", "NewEvent", "Reader"]
 
 _MAX_BATCH = 45_000  # bytes; a server refuses batches of more than 50 KiB
+_COLUMNS = (
+    "stream text, bucket bigint, head bigint, latest bigint, version bigint, id uuid, at bigint,"
+    " type text, data blob, metadata blob, recorded_at timestamp"
+)
 _MOST_GAPS = 20  # polls
 _ROW = 160  # bytes of an event and its mark, besides texts and payloads
 
@@ -91,50 +95,32 @@ class Log:
     """
 
     def __init__(self, keyspace: str, table: str, codec: Codec, size: int) -> None:
+        self.codec = codec
+        self.size = size
         self.schema = TableSchema(
             keyspace,
             table,
-            {
-                "stream": "text",
-                "bucket": "bigint",
-                "head": "bigint",
-                "latest": "bigint",
-                "version": "bigint",
-                "id": "uuid",
-                "at": "bigint",
-                "type": "text",
-                "data": "blob",
-                "metadata": "blob",
-                "recorded_at": "timestamp",
-            },
+            dict(each.split() for each in _COLUMNS.split(", ")),
             key=("stream", "bucket"),
             clustering=("version", "id"),
             static=("head", "latest"),
         )
-        self.codec = codec
-        self.size = size
-        name = self.schema.name
-        where = "WHERE stream = :stream AND bucket = :bucket"
+        name, where = self.schema.name, "WHERE stream = :stream AND bucket = :bucket"
+        event = "version, id, type, data, metadata, recorded_at"
         self.advance = f"UPDATE {name} SET head = :head {where} IF head = :before"
-        self.insert = (
-            f"INSERT INTO {name} (stream, bucket, version, id, type, data, metadata, recorded_at)"
-            " VALUES (:stream, :bucket, :version, :id, :type, :data, :metadata, :recorded_at)"
-        )
-        self.mark = (
-            f"INSERT INTO {name} (stream, bucket, version, id, at)"
-            " VALUES (:stream, :bucket, 0, :id, :version) IF NOT EXISTS"
-        )
-        self.marks = (
-            f"SELECT head, version, id, at FROM {name} {where} AND version = 0 AND id IN :ids"
-        )
+        self.insert = f"INSERT INTO {name} (stream, bucket, {event}) VALUES (:stream, :bucket,"
+        self.insert += " :version, :id, :type, :data, :metadata, :recorded_at)"
+        self.mark = f"INSERT INTO {name} (stream, bucket, version, id, at)"
+        self.mark += " VALUES (:stream, :bucket, 0, :id, :version) IF NOT EXISTS"
+        self.marks = f"SELECT head, version, id, at FROM {name} {where}"
+        self.marks += " AND version = 0 AND id IN :ids"
         self.head = f"SELECT head, latest FROM {name} {where} LIMIT 1"
         self.hint = f"UPDATE {name} SET latest = :latest WHERE stream = :stream AND bucket = 0"
-        self.events = (
-            f"SELECT version, id, type, data, metadata, recorded_at FROM {name} {where}"
-            " AND version >= :version"
-        )
+        self.events = f"SELECT {event} FROM {name} {where} AND version >= :version"
 
-    def encode(self, stream: str, events: Sequence[NewEvent]) -> list[dict[str, Any]]:
+    def encode(
+        self, stream: str, events: Sequence[NewEvent], recorded_at: datetime
+    ) -> list[dict[str, Any]]:
         """Return the values of new events, without their versions.
 
         Raises:
@@ -152,23 +138,18 @@ class Log:
                 raise InvalidInput(f"{name}.id", "a UUID", event.id)
             if not isinstance(event.metadata, Mapping):
                 raise InvalidInput(f"{name}.metadata", "a mapping", event.metadata)
+            row = {"id": event.id, "type": text(f"{name}.type", event.type)}
             data = self.codec.dump(f"{name}.data", event.data)
-            metadata = (
-                JSON.dump(f"{name}.metadata", dict(event.metadata)) if event.metadata else None
-            )
-            kind = text(f"{name}.type", event.type)
-            rows.append({"id": event.id, "type": kind, "data": data, "metadata": metadata})
-            size += _ROW + 2 * len(stream.encode()) + len(kind.encode())
-            size += len(data) + len(metadata or b"")
+            metadata = JSON.dump(f"{name}.metadata", dict(event.metadata))
+            rows.append({**row, "data": data, "metadata": metadata, "recorded_at": recorded_at})
+            names = len(stream.encode()) * 2 + len(event.type.encode())
+            size += _ROW + names + len(data) + len(metadata)
         if len({row["id"] for row in rows}) < len(rows):
             raise InvalidInput("events", "events with different ids", [row["id"] for row in rows])
         if size > _MAX_BATCH or len(rows) > self.size:
-            raise InvalidInput(
-                "events",
-                f"at most {self.size:,} events, and {_MAX_BATCH:,} bytes for one batch (they have"
-                f" about {size:,}): append them in parts",
-                events,
-            )
+            most = f"at most {self.size:,} events, and {_MAX_BATCH:,} bytes for one batch"
+            what = f"{most} (they have about {size:,}): append them in parts"
+            raise InvalidInput("events", what, events)
         return rows
 
     def decode(self, stream: str, row: Any) -> Event:
@@ -179,15 +160,9 @@ class Log:
         """
         version, id, kind, data, metadata, recorded_at = row
         where = f"event {version} of stream {stream!r}"
-        return Event(
-            stream,
-            version,
-            id,
-            kind,
-            self.codec.load(where, data or b""),
-            {} if metadata is None else JSON.load(f"the metadata of {where}", metadata),
-            recorded_at,
-        )
+        decoded = self.codec.load(where, data or b"")
+        more = JSON.load(f"the metadata of {where}", metadata or b"{}")
+        return Event(stream, version, id, kind, decoded, more, recorded_at)
 
 
 class Reader:
@@ -199,134 +174,70 @@ class Reader:
         stream: the stream.
         version: the first version to read, at least 1.
         last: the last version to read; None to read to the end.
-
-    Attributes:
-        version: the version that comes next.
+        pauses: wait for further events at the end, with these pauses between polls.
     """
 
     def __init__(
-        self, executor: Executor, log: Log, stream: str, version: int, last: int | None = None
+        self,
+        executor: Executor,
+        log: Log,
+        stream: str,
+        version: int,
+        last: int | None = None,
+        pauses: Backoff | None = None,
     ) -> None:
-        self.version = version
         self._executor = executor
         self._log = log
         self._stream = stream
+        self._version = version
         self._last = last
+        self._pauses = pauses
         # An append that began in the partition before may have reached into this one's versions.
         self._bucket = max((version - 1) // log.size - 1, 0)
         self._pages: Any = None
+        self._idle = self._gaps = 0  # polls in a row that have found nothing, or a gap
 
     async def fetch(self) -> list[Event] | None:
-        """Return the next events; None at the end of the stream.
+        """Return the next events; None at the end. After an error, call it again to go on.
 
         Raises:
             EventsMissing: a version is missing.
             CorruptPayload: a payload can't be decoded.
         """
-        while self._last is None or self.version <= self._last:
+        while self._last is None or self._version <= self._last:
             if self._pages is None:
-                values = {"stream": self._stream, "bucket": self._bucket, "version": self.version}
+                values = {"stream": self._stream, "bucket": self._bucket, "version": self._version}
                 self._pages = self._executor.stream(self._log.events, values).pages()
+            pages, self._pages = self._pages, None  # a read that fails is begun again
             try:
-                rows = await anext(self._pages)
+                events = self._decode(await anext(pages))
             except StopAsyncIteration:
-                self._pages = None
-                bucket = (self.version - 1) // self._log.size
-                if bucket <= self._bucket:
+                bucket = (self._version - 1) // self._log.size
+                if bucket > self._bucket:
+                    self._bucket = bucket
+                    continue
+                if self._pauses is None:
                     return None
-                self._bucket = bucket
-                continue
-            return [self._next(row) for row in rows if self._last is None or row[0] <= self._last]
+            except EventsMissing:
+                self._gaps += 1
+                if self._pauses is None or self._gaps > _MOST_GAPS:
+                    raise
+                # a replica that lags will catch up
+            else:
+                self._pages = pages
+                self._idle = self._gaps = 0
+                return events
+            self._idle += 1
+            await anyio.sleep(self._pauses.pause(self._idle))
         return None
 
-    def _next(self, row: Any) -> Event:
-        if row[0] != self.version:
-            raise EventsMissing(self._stream, self.version, row[0])
-        event = self._log.decode(self._stream, row)
-        self.version += 1
-        return event
-
-
-class Follower:
-    """Reads a stream, and polls for new events with growing pauses.
-
-    Arguments:
-        executor: the session.
-        log: the table.
-        stream: the stream.
-        version: the first version to read.
-        pauses: the pauses between polls that find nothing.
-    """
-
-    def __init__(
-        self, executor: Executor, log: Log, stream: str, version: int, pauses: Backoff
-    ) -> None:
-        self._reading = (executor, log, stream)
-        self._version = version
-        self._pauses = pauses
-        self._idle = 0  # polls in a row that have found nothing
-        self._gaps = 0  # polls in a row that have found a gap
-        self._reader: Reader | None = None
-
-    async def fetch(self) -> list[Event]:
-        """Return the next events, as soon as there are some."""
-        while True:
-            reader, self._reader = self._reader, None  # a read that fails is begun again
-            reader = reader or Reader(*self._reading, self._version)
-            try:
-                events = await reader.fetch()
-            except EventsMissing:
-                self._gaps += 1  # a replica that lags will catch up
-                if self._gaps > _MOST_GAPS:
-                    raise
-                events = None
-            else:
-                self._reader = reader
-            if events:
-                self._idle = self._gaps = 0
-                self._version = reader.version
-                return events
-            if events is None:
-                self._idle += 1
-                await anyio.sleep(self._pauses.pause(self._idle))
-
-
-class Position:
-    """How far a reader has come, by stream; it survives restarts, and never goes back.
-
-    Saving costs one LWT, the first one of a stream two.
-
-    Arguments:
-        executor: the session.
-        table: the qualified and quoted name of the table.
-        name: the reader.
-    """
-
-    def __init__(self, executor: Executor, table: str, name: str) -> None:
-        self._executor = executor
-        self._name = name
-        where = "WHERE name = :name AND stream = :stream"
-        self._load = f"SELECT version FROM {table} {where}"
-        self._save = f"UPDATE {table} SET version = :version {where} IF version"
-
-    async def load(self, stream: str) -> int:
-        """Return the version that was saved last; 0 if none was. One read."""
-        result = await self._executor.execute(self._load, self._key(stream))
-        return result.scalar(default=0) or 0
-
-    async def save(self, stream: str, version: int) -> None:
-        """Save a version, unless a later one is saved already; saving it again does no harm.
-
-        Arguments:
-            stream: the name of the stream.
-            version: the version of the last event that was handled.
-        """
-        values = {**self._key(stream), "version": integer("version", version)}
-        for condition in ("< :version", "= null"):
-            result = await self._executor.execute(f"{self._save} {condition}", values)
-            existing = result.existing or {}
-            if result.applied or existing.get("version") is not None:
-                return
-
-    def _key(self, stream: str) -> dict[str, Any]:
-        return {"name": self._name, "stream": text("stream", stream)}
+    def _decode(self, rows: list[Any]) -> list[Event]:
+        events = []
+        for version, row in enumerate(rows, self._version):
+            if self._last is not None and version > self._last:
+                break
+            if row[0] != version:
+                raise EventsMissing(self._stream, version, row[0])
+            events.append(self._log.decode(self._stream, row))
+        self._version += len(events)
+        return events

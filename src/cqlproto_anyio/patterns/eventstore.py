@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.patterns._arguments import Clock, Seconds, integer, now, seconds, text, utc_now
 from cqlproto_anyio.patterns._codec import JSON, Codec
-from cqlproto_anyio.patterns._errors import ConcurrencyError, CorruptPayload, DuplicateEvent
-from cqlproto_anyio.patterns._eventlog import Event, Follower, Log, NewEvent, Position, Reader
+from cqlproto_anyio.patterns._errors import CorruptPayload
+from cqlproto_anyio.patterns._eventappend import Appender
+from cqlproto_anyio.patterns._eventlog import Event, Log, NewEvent, Reader
 from cqlproto_anyio.patterns._identifiers import MAX_NAME, identifier
-from cqlproto_anyio.patterns._known import Known
-from cqlproto_anyio.patterns._lwt import Rows, Verdict, bound, conditional_write, serial_level
 from cqlproto_anyio.patterns._pages import Fetched
-from cqlproto_anyio.patterns._retry import Attempts, Backoff
+from cqlproto_anyio.patterns._retry import Backoff
 from cqlproto_anyio.patterns._schema import TableSchema, create
-from cqlproto_anyio.patterns._turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
-    from typing import Unpack
-    from uuid import UUID
 
-    from cqlproto_anyio._settings.profile import Options
     from cqlproto_anyio.executor import Executor
 
 __all__ = ["Event", "EventStore", "NewEvent", "Position"]
 
 S = TypeVar("S")
-
-_KNOWN = 10_000  # how many streams' heads are remembered
-_RACES = Backoff(first=0.005, longest=0.25)
-
-
-class _Head(NamedTuple):
-    """The version of a stream, and the partition whose static column ``head`` has it."""
-
-    version: int
-    bucket: int
 
 
 class EventStore:
@@ -88,20 +71,15 @@ class EventStore:
     ) -> None:
         integer("partition_size", partition_size, least=1)
         self._session = session
-        self._log = Log(keyspace, table, codec, partition_size)
-        self._codec = codec
         self._clock = clock
-        self._most = 1 + integer("max_retries", max_retries)
+        self._log = Log(keyspace, table, codec, partition_size)
+        self._appender = Appender(session, self._log, 1 + integer("max_retries", max_retries))
         self._tables = _tables(keyspace, table, self._log)
-        _, snapshots, positions = (each.name for each in self._tables)
-        self._positions = positions
+        _, snapshots, self._positions = (each.name for each in self._tables)
         self._snapshot = f"SELECT version, state FROM {snapshots} WHERE stream = :stream LIMIT 1"
-        self._save = (
-            f"INSERT INTO {snapshots} (stream, version, state) VALUES (:stream, :version, :state)"
-        )
+        self._save = f"INSERT INTO {snapshots} (stream, version, state)"
+        self._save += " VALUES (:stream, :version, :state)"
         self._prune = f"DELETE FROM {snapshots} WHERE stream = :stream AND version < :version"
-        self._heads: Known[str, _Head] = Known(_KNOWN)
-        self._turns = Turns()
 
     @classmethod
     def schema_cql(cls, keyspace: str, *, table: str = "events") -> tuple[str, ...]:
@@ -139,107 +117,16 @@ class EventStore:
                 events again is safe.
             InvalidInput: an argument is wrong, or the events don't fit one batch.
         """
-        rows = self._log.encode(text("stream", stream), events)
-        recorded_at = now(self._clock)
-        for row in rows:
-            row["recorded_at"] = recorded_at
-        if expected_version is not None:
-            return await self._append_at(
-                stream, rows, integer("expected_version", expected_version)
-            )
-        async with self._turns.turn(stream):
-            async for _ in Attempts(most=self._most, backoff=_RACES):
-                head = self._heads.get(stream) or await self._head(stream)
-                if (bucket := head.version // self._log.size) > 0:
-                    ids = [row["id"] for row in rows]
-                    place = {"stream": stream, "bucket": bucket - 1, "ids": ids}
-                    marks = (await self._session.execute(self._log.marks, place)).rows
-                    if marks:
-                        return _stored(stream, ids, _marked(marks))
-                found = await self._try(stream, rows, head)
-                if isinstance(found, int):
-                    return found
-                self._heads.set(stream, found)
-        raise ConcurrencyError(stream, None, (await self._head(stream)).version)
-
-    async def _append_at(self, stream: str, rows: list[dict[str, Any]], version: int) -> int:
-        serial = serial_level(self._session)
-        head = self._heads.get(stream)
-        if head is None or head.version != version:
-            head = _Head(version, version // self._log.size)
-            if version and version % self._log.size == 0:  # the partition hasn't begun
-                head = await self._head(stream, consistency=serial)
-        for _ in range(2):
-            if head.version != version:
-                break
-            found = await self._try(stream, rows, head)
-            if isinstance(found, int):
-                return found
-            if found is None or found.version // self._log.size > found.bucket:
-                # the partition is empty, since an earlier append has filled the one before; or it
-                # is full, and the head is in a later one
-                found = await self._head(stream, consistency=serial)
-            head = found
-        self._heads.set(stream, head)
-        raise ConcurrencyError(stream, version, head.version)
-
-    async def _try(
-        self, stream: str, rows: list[dict[str, Any]], head: _Head
-    ) -> int | _Head | None:
-        """Append after a head; return the version, or the head that the partition has instead."""
-        log, ids = self._log, [row["id"] for row in rows]
-        bucket, last = head.version // log.size, head.version + len(rows)
-        before = head.version if head.version and bucket == head.bucket else None
-
-        def verdict(found: Rows) -> Verdict:
-            stored = _marked(found)
-            if stored.get(ids[0]) == head.version + 1:
-                return Verdict.APPLIED
-            moved = bool(found) and found[0]["head"] != before
-            return Verdict.REFUSED if stored or moved else Verdict.OPEN
-
-        place = {"stream": stream, "bucket": bucket, "head": last, "before": before, "ids": ids}
-        statements = [bound(log.advance, place)]
-        for version, row in enumerate(rows, head.version + 1):
-            values = {**place, **row, "version": version}
-            statements += bound(log.insert, values), bound(log.mark, values)
-        outcome = await conditional_write(
-            self._session,
-            statements,
-            operation=ids[0],
-            read=bound(log.marks, place),
-            verdict=verdict,
-            what=f"append to stream {stream!r}",
-            refusals_tell=True,
-        )
-        if outcome.applied:
-            self._heads.set(stream, _Head(last, bucket))
-            if bucket > head.bucket:
-                with suppress(CQLError):  # it only makes finding the head faster
-                    await self._session.execute(log.hint, {"stream": stream, "latest": bucket})
-            return last
-        if stored := _marked(outcome.rows):
-            return _stored(stream, ids, stored)
-        actual = outcome.row.get("head")
-        return None if actual is None else _Head(actual, bucket)
-
-    async def _head(self, stream: str, **options: Unpack[Options]) -> _Head:
-        """Find the head: by the hint in the first partition, and from there on."""
-        head, bucket = _Head(0, 0), 0
-        while True:
-            place = {"stream": stream, "bucket": bucket}
-            row = (await self._session.execute(self._log.head, place, **options)).first()
-            if row is None or row["head"] is None:
-                return head
-            head = _Head(row["head"], bucket)
-            following = max(row["latest"] or 0, head.version // self._log.size)
-            if following <= bucket:
-                return head
-            bucket = following
+        text("stream", stream)
+        rows = self._log.encode(stream, events, now(self._clock))
+        if expected_version is None:
+            return await self._appender.append(stream, rows)
+        version = integer("expected_version", expected_version)
+        return await self._appender.append_at(stream, rows, version)
 
     async def version(self, stream: str) -> int:
         """Return the version of a stream, which is the number of its events; 0 for a new one."""
-        return (await self._head(text("stream", stream))).version
+        return (await self._appender.head(text("stream", stream))).version
 
     # -- reading
 
@@ -288,8 +175,8 @@ class EventStore:
         first = 1 + integer("after", after)
         least = seconds("min_delay", min_delay, least=0.001)
         pauses = Backoff(first=least, longest=seconds("max_delay", max_delay, least=least))
-        follower = Follower(self._session, self._log, text("stream", stream), first, pauses)
-        return Fetched(follower.fetch)
+        reader = Reader(self._session, self._log, text("stream", stream), first, pauses=pauses)
+        return Fetched(reader.fetch)
 
     def position(self, name: str) -> Position:
         """Return how far a reader of this name has come in each stream."""
@@ -324,7 +211,7 @@ class EventStore:
         if row is not None:
             version = row["version"]
             where = f"snapshot {version} of stream {stream!r}"
-            state = _restored(initial, (codec or self._codec).load(where, row["state"]), where)
+            state = _restored(initial, (codec or self._log.codec).load(where, row["state"]), where)
         async for event in self.read(stream, from_version=version + 1):
             state, version = fold(state, event), event.version
         return state, version
@@ -341,7 +228,7 @@ class EventStore:
             codec: the codec, the same as for :meth:`load`.
         """
         key = {"stream": text("stream", stream), "version": integer("version", version, least=1)}
-        payload = (codec or self._codec).dump("state", state)
+        payload = (codec or self._log.codec).dump("state", state)
         await self._session.execute(self._save, {**key, "state": payload}, idempotent=True)
         await self._session.execute(self._prune, key, idempotent=True)
 
@@ -359,19 +246,6 @@ def _tables(keyspace: str, table: str, log: Log) -> tuple[TableSchema, ...]:
     )
 
 
-def _marked(rows: Sequence[Any]) -> dict[UUID, int]:
-    """Return the version of each event that is marked as stored."""
-    return {row["id"]: row["at"] for row in rows if "at" in row and row["at"] is not None}
-
-
-def _stored(stream: str, ids: list[UUID], stored: dict[UUID, int]) -> int:
-    """Return the version of events that are all stored already."""
-    known = [id for id in ids if id in stored]
-    if len(known) < len(ids):
-        raise DuplicateEvent(stream, tuple(known))
-    return max(stored[id] for id in known)
-
-
 def _restored(initial: S, state: Any, where: str) -> S:
     if isinstance(state, dict) and dataclasses.is_dataclass(initial):
         make: Any = type(initial)
@@ -381,3 +255,36 @@ def _restored(initial: S, state: Any, where: str) -> S:
             raise CorruptPayload(where, exc) from exc
     restored: S = state
     return restored
+
+
+class Position:
+    """How far a reader has come, by stream; it survives restarts, and never goes back.
+
+    Saving costs one LWT, the first one of a stream two. Saving again does no harm.
+
+    Arguments:
+        executor: the session.
+        table: the qualified and quoted name of the table.
+        name: the reader.
+    """
+
+    def __init__(self, executor: Executor, table: str, name: str) -> None:
+        self._executor = executor
+        self._name = name
+        where = "WHERE name = :name AND stream = :stream"
+        self._load = f"SELECT version FROM {table} {where}"
+        self._save = f"UPDATE {table} SET version = :version {where} IF version"
+
+    async def load(self, stream: str) -> int:
+        """Return the version that was saved last; 0 if none was. One read."""
+        values = {"name": self._name, "stream": text("stream", stream)}
+        return (await self._executor.execute(self._load, values)).scalar(default=0) or 0
+
+    async def save(self, stream: str, version: int) -> None:
+        """Save the version of the last event that was handled, unless a later one is saved."""
+        values: dict[str, Any] = {"name": self._name, "stream": text("stream", stream)}
+        values["version"] = integer("version", version)
+        for condition in ("< :version", "= null"):
+            result = await self._executor.execute(f"{self._save} {condition}", values)
+            if result.applied or (result.existing or {}).get("version") is not None:
+                return
