@@ -13,6 +13,7 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import anyio.lowlevel
 import pytest
 
 import cqlproto_anyio as cql
@@ -54,6 +55,9 @@ PROFILE = cql.Profile(
     retry=cql.DefaultRetry(overload_delay=0.002),
     speculation=cql.ConstantSpeculation(0.002, attempts=2),
 )
+
+# The fast path of bulk execution has no second attempts.
+FAST: Any = {"speculation": None}
 
 AT_ONCE = cql.ConstantReconnection(0.002, jitter=0.0)
 """Connections are lost hundreds of times. With ``connect_delay`` reconnecting takes longer than the
@@ -327,7 +331,44 @@ async def settle(world: World) -> None:
     assert not found
 
 
+async def later() -> AsyncIterator[tuple[int, int]]:
+    """Rows with an await before each."""
+    for number in range(4):
+        await anyio.lowlevel.checkpoint()
+        yield (number // 2, number)
+
+
+async def load(world: World) -> None:
+    query = f"INSERT INTO ks.t (k, v) VALUES (?, ?) /* {world.unique} overloaded */"
+    rows = [(number, number) for number in range(3)]
+    done = await world.session.execute_many(query, rows, concurrency=2, **FAST)
+    assert done == cql.BulkResult(3, ())
+
+
+async def load_batches(world: World) -> None:
+    query = f"INSERT INTO ks.t (k, v) VALUES (?, ?) /* {world.unique} */"
+    done = await world.session.execute_many(query, later(), concurrency=3, batch=2, **FAST)
+    assert done == cql.BulkResult(4, ())
+
+
+async def results(world: World) -> None:
+    query = f"SELECT v FROM ks.t WHERE k = ? /* {world.unique} pages */"
+    async with world.session.map(query, [(1,), (2,), (3,)], concurrency=2, **FAST) as pairs:
+        async for _, result in pairs:
+            assert len(result) == 3
+
+
+async def results_later(world: World) -> None:
+    query = f"SELECT v FROM ks.t WHERE k = ? AND v = ? /* {world.unique} overloaded */"
+    found = [key async for key, _ in world.session.map(query, later(), concurrency=2, **FAST)]
+    assert found == [(0, 0), (0, 1), (1, 2), (1, 3)]
+
+
 SCENARIOS: list[Callable[[World], Awaitable[None]]] = [
+    load,
+    load_batches,
+    results,
+    results_later,
     execute,
     execute_text,
     page,
