@@ -14,17 +14,9 @@ from cqlproto_anyio._checks.values import shown
 from cqlproto_anyio.exceptions import CQLError, UsageError
 
 __all__ = [
-    "ConcurrencyError",
-    "CorruptPayload",
-    "DuplicateEvent",
-    "EventsMissing",
-    "InvalidInput",
-    "LockLost",
-    "LockTimeout",
-    "OutcomeUnknown",
-    "PatternError",
-    "SchemaMismatch",
-]
+    "ConcurrencyError", "CorruptPayload", "DuplicateEvent", "EventsMissing", "InvalidInput",
+    "LockLost", "LockTimeout", "OutcomeUnknown", "PatternError", "SchemaMismatch",
+]  # fmt: skip
 
 
 class PatternError(CQLError):

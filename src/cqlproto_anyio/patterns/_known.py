@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
-__all__ = ["Known"]
-
 K = TypeVar("K")
 V = TypeVar("V")
+
+__all__ = ["Known"]
 
 
 class Known(Generic[K, V]):

@@ -1,22 +1,21 @@
 """Conditional writes whose outcome is always known: applied, refused, or settled by a read.
 
 A conditional statement (LWT) that ends in a timeout or with a lost connection may have been
-applied. Each write here has an operation id of its own, which it leaves in the table. After such an
-error, a read at SERIAL looks for the id. A SERIAL read is a Paxos round with a higher ballot: it
-completes a proposal that some replicas have accepted, and no proposal of a lower ballot can be
-accepted by a majority after it. So the read sees the write if the write's round was ahead of it.
+applied. Each write here leaves an operation id of its own in the table, and after such an error a
+read at SERIAL looks for the id. A SERIAL read is a Paxos round with a higher ballot: it completes a
+proposal that some replicas have accepted, and no proposal of a lower ballot can be accepted by a
+majority after it. So the read sees the write if the write's round was ahead of it.
 
 The read doesn't see a write that comes *after* it: the coordinator may still try with a higher
-ballot, or the request may be on its way to the coordinator. So "not there" alone decides nothing.
-It is decisive together with the condition of the write:
+ballot, or may get the request only now. So "not there" alone decides nothing. Together with the
+condition of the write it does:
 
-- The condition no longer holds, and never will again, since it compares something that only moves
-  on (a version, a fence, the id of the last operation). A copy that comes late is refused by that
-  condition. The write is *refused*, for ever.
-- The condition still holds. A copy may be applied yet, so the outcome is *open*. The write is sent
-  again, with the same operation id. Of all copies one at most is applied, since the first one makes
-  the condition false. If the new copy is applied, the outcome is known; if it is refused, the read
-  says whether an older copy or another writer was faster.
+- The condition is false, and will never hold again, since it compares something that only moves on
+  (a version, a fence, the id of the last operation). Then a copy that comes late is refused by it:
+  the write is *refused*, for ever.
+- The condition still holds. Then a copy may be applied yet: the outcome is *open*, and the write is
+  sent again, with the same id. One of all copies at most is applied, since it makes the condition
+  false. If the new copy is refused, a read says whether an older copy or another writer was faster.
 
 So the condition of a write must become false when the write is applied, and must never hold again.
 For other conditions (``IF EXISTS``, ``IF NOT EXISTS`` on rows that are deleted) use

@@ -50,14 +50,15 @@ class Backoff:
     jitter: float = 0.5
 
     def __post_init__(self) -> None:
-        if not self.first >= 0:
-            raise InvalidInput("first", "a number of seconds of at least 0", self.first)
-        if not self.longest >= 0:
-            raise InvalidInput("longest", "a number of seconds of at least 0", self.longest)
-        if not 1 <= self.factor <= 100:
-            raise InvalidInput("factor", "a number from 1 to 100", self.factor)
-        if not 0 <= self.jitter <= 1:
-            raise InvalidInput("jitter", "a number from 0 to 1", self.jitter)
+        limits = {
+            "first": (0, math.inf),
+            "longest": (0, math.inf),
+            "factor": (1, 100),
+            "jitter": (0, 1),
+        }
+        for name, (least, most) in limits.items():
+            if not least <= (value := getattr(self, name)) <= most:
+                raise InvalidInput(name, f"a number from {least} to {most}", value)
 
     def pause(self, failures: int) -> float:
         """Return how long to pause after a number of failures in a row, in seconds."""
@@ -80,8 +81,8 @@ class Attempts:
                 failure = exc
         raise failure
 
-    It ends after ``most`` attempts, and when the next attempt would begin after the deadline; there
-    is no pause after the last attempt. An attempt that runs is not interrupted.
+    It ends after ``most`` attempts, and when the next one would begin after the deadline; there is
+    no pause after the last one. An attempt that runs is not interrupted.
 
     Arguments:
         most: the number of attempts; None for no limit.

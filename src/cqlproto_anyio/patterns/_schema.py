@@ -31,7 +31,7 @@ _COLUMNS = (
 )
 _LOCAL = "SELECT schema_version FROM system.local"
 _PEERS = "SELECT schema_version FROM system.peers"
-_AGREEMENT = 10.0  # seconds to wait for a change that another program has made
+_AGREEMENT = 3.0  # seconds to wait for a change that another program has made
 _ATTEMPTS = 5
 _POLLS = Backoff(first=0.05, longest=0.5)
 _MOST_COLUMN = 1024  # characters of a column's name
@@ -58,13 +58,13 @@ class TableSchema:
     static: Collection[str] = ()
     options: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        qualified(self.keyspace, self.table)
+
     @property
     def name(self) -> str:
         """``"keyspace"."table"``, quoted."""
         return qualified(self.keyspace, self.table)
-
-    def __post_init__(self) -> None:
-        qualified(self.keyspace, self.table)
 
     def cql(self) -> str:
         """Return the CREATE TABLE IF NOT EXISTS statement."""
@@ -72,24 +72,27 @@ class TableSchema:
             f"{_column(name)} {kind}{' static' if name in self.static else ''}"
             for name, kind in self.columns.items()
         ]
-        ordered = [each.partition(" ") for each in self.clustering]
+        ordered = [(_column(name), way.upper()) for name, way in self._ordered()]
         partition = ", ".join(map(_column, self.key))
-        key = ", ".join([f"({partition})", *(_column(name) for name, _, _ in ordered)])
+        key = ", ".join([f"({partition})", *(name for name, _ in ordered)])
         options = list(self.options)
-        if any(direction for _, _, direction in ordered):
-            order = (f"{_column(name)} {(way or 'asc').upper()}" for name, _, way in ordered)
-            options.insert(0, f"CLUSTERING ORDER BY ({', '.join(order)})")
+        if any(way != "ASC" for _, way in ordered):
+            options.insert(0, f"CLUSTERING ORDER BY ({', '.join(map(' '.join, ordered))})")
         text = f"CREATE TABLE IF NOT EXISTS {self.name} ({', '.join(columns)}, PRIMARY KEY ({key}))"
         return f"{text} WITH {' AND '.join(options)}" if options else text
 
     def shape(self) -> dict[str, str]:
         """Return each column's type and place, such as ``bigint clustering 0 asc``."""
         places = {name: f" partition_key {at}" for at, name in enumerate(self.key)}
-        for at, each in enumerate(self.clustering):
-            name, _, way = each.partition(" ")
-            places[name] = f" clustering {at} {(way or 'asc').lower()}"
+        for at, (name, way) in enumerate(self._ordered()):
+            places[name] = f" clustering {at} {way}"
         places |= dict.fromkeys(self.static, " static")
         return {name: _type(kind) + places.get(name, "") for name, kind in self.columns.items()}
+
+    def _ordered(self) -> list[tuple[str, str]]:
+        """Return each clustering column with its order, ``asc`` or ``desc``."""
+        parts = [each.partition(" ") for each in self.clustering]
+        return [(name, way.lower() or "asc") for name, _, way in parts]
 
 
 def _column(name: str) -> str:
@@ -108,69 +111,56 @@ async def create(executor: Executor, tables: Iterable[TableSchema]) -> None:
     Raises:
         SchemaMismatch: a table exists with another shape.
     """
+    agreed = True
     for table in tables:
         actual = await _shape(executor, table)
-        if not actual:
-            await _create(executor, table)
-            actual = await _shape(executor, table)
-        _compare(table, actual)
-
-
-async def _create(executor: Executor, table: TableSchema) -> None:
-    failure: CQLError | None = None
-    async for _ in Attempts(most=_ATTEMPTS):
-        try:
-            result = await executor.execute(table.cql())
-        except AlreadyExists:
-            pass
-        except CQLError as exc:
-            if not may_retry(exc, idempotent=True):
-                raise
-            failure = exc
-            continue
+        if actual:
+            agreed = False  # another program may have created it just now
         else:
-            if result.schema_agreed:
-                return
-        # another program has created it at the same time, or a node was slow
+            agreed = await _create(executor, table) and agreed
+            actual = await _shape(executor, table)
+        expected = table.shape()
+        for name in {**expected, **actual}:
+            wanted, found = expected.get(name, "no key column"), actual.get(name)
+            if found != wanted and (name in expected or _is_key(found)):
+                raise SchemaMismatch(table.name, name, wanted, found)
+    if not agreed:
         await _agreement(executor)
-        return
-    assert failure is not None
-    raise failure
+
+
+async def _create(executor: Executor, table: TableSchema) -> bool:
+    """Create a table; return whether all nodes are known to have it."""
+    attempts = Attempts(most=_ATTEMPTS)
+    async for number in attempts:
+        try:
+            return (await executor.execute(table.cql())).schema_agreed is True
+        except AlreadyExists:
+            break  # another program has created it at the same time
+        except CQLError as exc:
+            if number == _ATTEMPTS or not may_retry(exc, idempotent=True):
+                raise
+    return False
 
 
 async def _agreement(executor: Executor) -> None:
     """Wait until the nodes have one schema version; a node that is down may never have it."""
     with anyio.move_on_after(_AGREEMENT):
         async for _ in Attempts(backoff=_POLLS):
-            try:
-                results = [await executor.execute(query) for query in (_LOCAL, _PEERS)]
-            except CQLError as exc:
-                if not may_retry(exc):
-                    raise
-            else:
-                if len({each for result in results for each in result.scalars() if each}) <= 1:
-                    return
+            results = [await executor.execute(query) for query in (_LOCAL, _PEERS)]
+            if len({each for result in results for each in result.scalars() if each}) <= 1:
+                return
 
 
 async def _shape(executor: Executor, table: TableSchema) -> dict[str, str]:
+    """Return the columns of a table as TableSchema.shape does; none if it doesn't exist."""
     names = {"in_keyspace": table.keyspace, "of_table": table.table}
     found = {}
     for name, kind, place, position, order in (await executor.execute(_COLUMNS, names)).rows:
-        if place == "static":
-            where = " static"
-        elif place == "regular":
-            where = ""
-        else:
-            where = f" {place} {position}" + (f" {order}" if place == "clustering" else "")
-        found[name] = _type(kind) + where
+        at = {"regular": "", "partition_key": f" partition_key {position}"}
+        at |= {"static": " static", "clustering": f" clustering {position} {order}"}
+        found[name] = _type(kind) + at[place]
     return found
 
 
-def _compare(table: TableSchema, actual: Mapping[str, str]) -> None:
-    expected = table.shape()
-    for name, shape in expected.items():
-        if actual.get(name) != shape:
-            raise SchemaMismatch(table.name, name, shape, actual.get(name))
-    for name, shape in actual.items():
-        if name not in expected and (" partition_key " in shape or " clustering " in shape):
-            raise SchemaMismatch(table.name, name, "no key column", shape)
+def _is_key(shape: str | None) -> bool:
+    return shape is not None and (" partition_key " in shape or " clustering " in shape)

@@ -18,45 +18,35 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """The turns of each key. Keys that no task waits for take no memory."""
-
-    __slots__ = ("_locks",)
+    """The turns of each key; keys that no task uses take no memory."""
 
     def __init__(self) -> None:
-        # the lock of each key, and how many tasks use it
-        self._locks: dict[Hashable, tuple[anyio.Lock, int]] = {}
-
-    def __len__(self) -> int:
-        return len(self._locks)
+        # a semaphore for one task for each key, and how many tasks use it
+        self._locks: dict[Hashable, tuple[anyio.Semaphore, int]] = {}
 
     @asynccontextmanager
     async def turn(self, key: Hashable, within: float | None = None) -> AsyncIterator[bool]:
-        """Wait for the turn of this task; the block has it until its end.
+        """Wait for the turn of this task, and keep it until the end of the block.
 
         Arguments:
             key: what the tasks compete for.
-            within: how long to wait, in seconds; None for no limit.
-
-        Yields:
-            whether the task has its turn; False if it did not come in time.
+            within: how long to wait, in seconds; None for no limit. Then the block gets False.
         """
-        lock, users = self._locks.get(key) or (anyio.Lock(), 0)
-        self._locks[key] = lock, users + 1
+        free, users = self._locks.get(key) or (anyio.Semaphore(1), 0)
+        self._locks[key] = free, users + 1
         mine = False
         try:
             try:
-                lock.acquire_nowait()
+                free.acquire_nowait()
                 mine = True
             except anyio.WouldBlock:
                 with anyio.move_on_after(within):
-                    await lock.acquire()
+                    await free.acquire()
                     mine = True
             yield mine
         finally:
             if mine:
-                lock.release()
-            _, users = self._locks[key]
-            if users == 1:
-                del self._locks[key]
-            else:
-                self._locks[key] = lock, users - 1
+                free.release()
+            _, users = self._locks.pop(key)
+            if users > 1:
+                self._locks[key] = free, users - 1

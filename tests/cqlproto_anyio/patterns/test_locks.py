@@ -72,7 +72,7 @@ async def test_tasks_of_one_object_wait_in_turn() -> None:
             await anyio.sleep(0.001)
     assert order == list(range(20))
     assert table.executor.lwts == 40
-    assert len(mine._turns) == 0
+    assert len(mine._turns._locks) == 0
 
 
 async def test_a_task_whose_turn_does_not_come_gives_up() -> None:
@@ -91,7 +91,7 @@ async def test_a_task_whose_turn_does_not_come_gives_up() -> None:
                 pytest.fail("entered")
         assert info.value.holder == "ann"
         assert await mine.acquire("a", ttl=1) is None
-    assert len(mine._turns) == 0
+    assert len(mine._turns._locks) == 0
 
 
 async def test_the_owner_is_this_process_unless_told() -> None:

@@ -111,7 +111,8 @@ async def test_a_new_table_is_created() -> None:
 async def test_an_existing_table_is_only_read() -> None:
     server = Server(COLUMNS)
     await create(server.executor, [TABLE])
-    assert len(server.executor.asked) == 1
+    assert all(asked.text.startswith("SELECT") for asked in server.executor.asked)
+    assert len(server.executor.asked) == 3  # its columns, and whether the nodes agree
 
 
 async def test_fifty_tasks() -> None:
@@ -199,4 +200,4 @@ async def test_a_node_that_is_down_does_not_stop_it() -> None:
     server.agreed = False
     started = anyio.current_time()
     await create(server.executor, [TABLE])
-    assert 9 <= anyio.current_time() - started <= 10.1
+    assert 2 <= anyio.current_time() - started <= 3.1
