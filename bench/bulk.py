@@ -2,8 +2,10 @@
 
 `cqlproto` uses `execute_many`, cassandra-driver `execute_concurrent_with_args` (with its generator
 of results, so that it keeps none). acsylla has no such call: tasks share one iterator of rows, and
-its best number of tasks counts. Each turn is a process of its own, so that its peak of memory is
-that of this load alone. cassandra-driver loads a tenth of the rows.
+its best number of tasks counts. The rows are divided into turns of a second or so, between which
+the other clients have theirs: whatever else the machine does meets all of them. At last each client
+loads all rows at once in a process of its own, for its peak of memory. cassandra-driver always
+loads a tenth of the rows.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from bench import charts, figures
 from bench.jobs import Job
 from bench.parts import Gate
-from bench.rounds import WorkerFailed, interleaved
+from bench.rounds import WorkerFailed, interleaved, workers
 from bench.rounds import measure as measure_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from bench.jobs import Outcome
@@ -30,8 +32,7 @@ BACKENDS = ("asyncio", "uvloop", "trio")
 PEER, DRIVER = "acsylla", "cassandra-driver"
 _OURS_IN_FLIGHT = 256
 _IN_FLIGHT = {PEER: (64, 256, 1_024), DRIVER: (100,)}
-_MOST_ROUNDS = 3
-_LONGEST = 60.0
+_TURNS = 20
 _LEAST_RATE = 1.0
 _LEAST_TO_DRIVER = 8.0
 _MOST_CPU = 1 / 1.3
@@ -39,39 +40,55 @@ _MOST_MIB = 80e6 / 2**20
 
 
 def measure(context: Context) -> dict[str, Any]:
-    """Measure all clients in turns, first on the canned server, then live."""
+    """Measure all clients in turns, on the canned server and live, and each alone."""
     assert context.cassandra is not None
     assert context.canned is not None
     canned = context.canned
+    turns = context.rounds if context.quick else _TURNS
+    rows = max(context.stream_rows // turns, 1)
     left_out: dict[str, str] = {}
 
-    def run(where: str, jobs: Sequence[Job]) -> list[Sample]:
-        def turn(job: Job) -> Outcome:
-            context.say(f"bulk, {where}: {job.client} at {job.in_flight:,}")
-            before = canned.executed()
-            outcome = measure_alone(job)
-            if where == "canned" and canned.executed() - before < outcome.operations:
-                raise WorkerFailed("it did not send its requests to the canned server")
-            return outcome
-
-        def failed(job: Job, text: str) -> None:
+    def failed(where: str) -> Callable[[Job, str], None]:
+        def tell(job: Job, text: str) -> None:
             what = f"{where}: {job.client} at {job.in_flight:,}"
             left_out[what] = text
             context.problem(f"bulk, {what}: {text}")
 
-        return interleaved([jobs], min(context.rounds, _MOST_ROUNDS), turn, failed, _LONGEST)
+        return tell
 
-    replayed = run("canned", _jobs(context, "/v4", canned.address, one_key=True))
-    live = run("live", _jobs(context, "", context.cassandra))
+    def in_turns(where: str, jobs: Sequence[Job]) -> list[Sample]:
+        with workers((jobs[0].host, jobs[0].port)) as them:
+
+            def run(job: Job) -> Outcome:
+                context.say(f"bulk, {where}: {job.client} at {job.in_flight:,}")
+                before = canned.executed()
+                outcome = them.measure(job)
+                if where == "canned" and canned.executed() - before < outcome.operations:
+                    raise WorkerFailed("it did not send its requests to the canned server")
+                return outcome
+
+            return interleaved([jobs], turns, run, failed(where))
+
+    def alone(job: Job) -> Outcome:
+        context.say(f"bulk, alone: {job.client} at {job.in_flight:,}")
+        return measure_alone(job)
+
+    replayed = in_turns("canned", _jobs(context, rows, "/v4", canned.address, one_key=True))
+    live = in_turns("live", _jobs(context, rows, "", context.cassandra))
+    all_rows = _jobs(context, context.stream_rows, "", context.cassandra)
+    once = {job.client: job for job in all_rows}
+    peaks = interleaved([[*once.values()]], 1, alone, failed("alone"))
     return {
         **figures.of_samples(live, left_out),
         "canned": [sample.to_json() for sample in replayed],
+        "alone": [sample.to_json() for sample in peaks],
         "rows": context.stream_rows,
+        "turns": turns,
     }
 
 
 def _jobs(
-    context: Context, suffix: str, address: tuple[str, int], *, one_key: bool = False
+    context: Context, rows: int, suffix: str, address: tuple[str, int], *, one_key: bool = False
 ) -> list[Job]:
     host, port = address
     make = functools.partial(Job, work="bulk", host=host, port=port, one_key=one_key)
@@ -79,7 +96,7 @@ def _jobs(
     return [
         make(
             client,
-            operations=max(context.stream_rows // (10 if client == DRIVER else 1), 1),
+            operations=max(rows // (10 if client == DRIVER else 1), 1),
             in_flight=in_flight,
         )
         for client in context.present([*ours, PEER, DRIVER])
@@ -113,7 +130,7 @@ def gates(data: dict[str, Any]) -> list[Gate]:
         if cpu is not None and peer_cpu is not None:
             text = f"bulk, CPU of a row on {backend}, as a multiple of acsylla's"
             result.append(Gate(text, _MOST_CPU, cpu / peer_cpu))
-        peak = _best(live, ours, "peak_mib")
+        peak = _best(data["alone"], ours, "peak_mib")
         if peak is not None:
             result.append(Gate(f"bulk, peak MiB on {backend}", _MOST_MIB, peak))
     return result
@@ -121,10 +138,11 @@ def gates(data: dict[str, Any]) -> list[Gate]:
 
 def markdown(data: dict[str, Any]) -> str:
     text = (
-        f"{data['rows']:,} rows of five columns, from an iterator, by one call of `execute_many`\n"
-        f"with {_OURS_IN_FLIGHT} rows under way; by `execute_concurrent_with_args` for\n"
-        "cassandra-driver (a tenth of the rows); by tasks that share the iterator for acsylla.\n"
-        "Each turn is a new process; peak memory is its resident set.\n"
+        f"{data['rows']:,} rows of five columns, from an iterator, in {data['turns']} turns of\n"
+        f"one call each: by `execute_many` with {_OURS_IN_FLIGHT} rows under way, by\n"
+        "`execute_concurrent_with_args` for cassandra-driver (a tenth of the rows), by tasks\n"
+        "that share the iterator for acsylla. For the last table each loaded all rows by one\n"
+        "call, in a new process; peak memory is its resident set.\n"
     )
     return "\n".join(
         [
@@ -134,6 +152,8 @@ def markdown(data: dict[str, Any]) -> str:
             _table(data["samples"]),
             "### On the canned server\n",
             _table(data["canned"]),
+            "### All rows at once\n",
+            _table(data["alone"]),
             figures.left_out(data),
         ]
     )
@@ -165,11 +185,12 @@ def _table(samples: Sequence[dict[str, Any]]) -> str:
 
 
 def plots(data: dict[str, Any], folder: Path) -> list[str]:
-    samples = [
-        {**each, "client": f"{each['client']} at {each['in_flight']:,}"} for each in data["samples"]
-    ]
+    live, alone = (
+        [{**each, "client": f"{each['client']} at {each['in_flight']:,}"} for each in data[name]]
+        for name in ("samples", "alone")
+    )
     panels = [
-        charts.panel("rows/s", samples, "rate"),
-        charts.panel("peak memory, MiB", samples, "peak_mib"),
+        charts.panel("rows/s", live, "rate"),
+        charts.panel("peak memory, MiB", alone, "peak_mib"),
     ]
     return [charts.write(folder / "bulk.svg", panels)]

@@ -109,7 +109,7 @@ def test_gates_of_live_are_ratios_of_medians() -> None:
 def test_gates_of_bulk_are_ratios_to_the_best_of_each_peer() -> None:
     data = {
         "samples": [
-            sample("cqlproto/trio", "bulk", 256, rate=[90, 100, 300], cpu_us=[9], peak_mib=[40]),
+            sample("cqlproto/trio", "bulk", 256, rate=[90, 100, 300], cpu_us=[9], peak_mib=[99]),
             sample("acsylla", "bulk", 64, rate=[50], cpu_us=[9], peak_mib=[50]),
             sample("acsylla", "bulk", 256, rate=[80], cpu_us=[9], peak_mib=[60]),
             sample("cassandra-driver", "bulk", 100, rate=[10], cpu_us=[9], peak_mib=[90]),
@@ -119,8 +119,10 @@ def test_gates_of_bulk_are_ratios_to_the_best_of_each_peer() -> None:
             sample("acsylla", "bulk", 64, rate=[1], cpu_us=[5], peak_mib=[1]),
             sample("acsylla", "bulk", 256, rate=[1], cpu_us=[4], peak_mib=[1]),
         ],
+        "alone": [sample("cqlproto/trio", "bulk", 256, rate=[1], cpu_us=[3], peak_mib=[40])],
         "left_out": {},
         "rows": 1000,
+        "turns": 3,
     }
     found = parts.gates("bulk", data)
     assert [(gate.limit, gate.measured, gate.met) for gate in found] == [
