@@ -438,15 +438,36 @@ async def test_unprepared_in_the_middle() -> None:
 
 
 @pytest.mark.parametrize("options", [{"trace": True}, {"speculation": cql.ConstantSpeculation(1)}])
-async def test_options_that_take_the_long_way(options: Any) -> None:
+@pytest.mark.parametrize("batch", [1, 3])
+async def test_options_that_take_the_long_way(options: Any, batch: int) -> None:
     async with serving() as server, server.session() as session:
-        server.answer = echo(server)
-        done = await session.execute_many(INSERT, [(n,) for n in range(40)], **options)
+        server.answer = keyed(server, lambda asked: VOID)
+        rows = [(n // 4, n) for n in range(40)]
+        done = await session.execute_many(TWO, rows, batch=batch, **options)
         assert done.count == 40
-        assert sorted(numbers(server)) == list(range(40))
+        assert sorted(row for each in batches(server) for row in each) == list(range(40))
+        if batch == 3:
+            assert sorted(map(len, batches(server))) == [1] * 10 + [3] * 10
         if "trace" in options:
-            executed = [each for each in server.seen if isinstance(each.message, Execute)]
+            executed = [each for each in server.seen if not isinstance(each.message, Prepare)]
             assert all(each.tracing for each in executed)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+async def test_no_rows_are_started_after_one_failure_too_many(batch: int) -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = keyed(server, lambda asked: VOID)
+        taken: list[int] = []
+
+        def rows() -> Iterator[tuple[int, ...]]:
+            for number in range(100):
+                taken.append(number)
+                yield (1, number) if number != 10 else (10,)
+
+        with pytest.raises(cql.BulkError) as info:
+            await session.execute_many(TWO, rows(), batch=batch)
+        assert info.value.count == 10
+        assert len(taken) == 11
 
 
 async def test_options_reach_each_row() -> None:

@@ -136,7 +136,7 @@ class BatchLoad(Load):
                 if len(self._items) >= self._most:
                     self.flush()
             left -= 1
-            if not self.has_room():
+            if self.stopping or not self.has_room():
                 self.flush()
                 return False
             if left <= 0 or clock() > end:
@@ -177,7 +177,9 @@ class BatchLoad(Load):
         slot.items = self._items if len(self._items) > 1 else ()
         slot.index, slot.row, slot.values = self._items[0]
         self._set_deadline(slot)
-        connection = self.context.cluster.selector.choose(self.statement, slot.values)
+        connection = None
+        if self.settings.fast_path:
+            connection = self.context.cluster.selector.choose(self.statement, slot.values)
         if connection is None or connection.version is not self.statement.version:
             self._stamp(slot)
             self._divert(slot, None)

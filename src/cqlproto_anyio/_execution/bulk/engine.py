@@ -215,7 +215,7 @@ class Bulk(UnderWay):
         return True
 
     def _refused(self, slot: Slot, error: Exception) -> bool:
-        """A row could not be sent; return whether it waits for its turn."""
+        """A row could not be sent; return whether to start no more rows now."""
         slot.abandon()  # what raises may raise after it has queued the request
         slot.done = True
         if isinstance(error, ConnectionFailed):  # of the connection that was chosen
@@ -230,7 +230,7 @@ class Bulk(UnderWay):
             return True
         self._stamp(slot)
         self._failed_attempt(slot, error)
-        return False
+        return self.stopping
 
     def _stamp(self, slot: Slot) -> None:
         """Make the timestamp of a row that wasn't sent at once, before that of the next row.
