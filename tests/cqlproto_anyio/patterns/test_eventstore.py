@@ -121,6 +121,34 @@ async def test_partitions_roll_over(before: int, known: bool, by_version: bool) 
         assert [event.version for event in got] == list(range(first, last + 1))
 
 
+@pytest.mark.parametrize("expected", [14, None])
+async def test_an_append_after_one_that_reached_into_the_next_partition(
+    expected: int | None,
+) -> None:
+    table = EventTable()
+    found = store(table)
+    await found.append("a", events(7))
+    await found.append("a", events(7))
+    assert table.heads == {("a", 0): 14}
+    assert await store(table).append("a", events(7), expected_version=expected) == 21
+    assert table.heads == {("a", 0): 14, ("a", 1): 21}
+    for client in (found, store(table)):
+        with pytest.raises(ConcurrencyError) as info:
+            await client.append("a", events(1), expected_version=14)
+        assert info.value.actual == 21
+    assert len(await read(store(table))) == 21
+    got = await read(store(table), from_version=12, to_version=16)
+    assert [event.version for event in got] == [12, 13, 14, 15, 16]
+
+
+async def test_an_append_that_begins_a_partition_is_one_lwt() -> None:
+    table = EventTable()
+    await store(table).append("a", events(10))
+    table.executor.asked.clear()
+    assert await store(table).append("a", events(1), expected_version=10) == 11
+    assert table.executor.lwts == 1
+
+
 async def test_the_head_of_a_long_stream_is_found_by_the_hint() -> None:
     table = EventTable()
     found = store(table, size=2)
@@ -194,6 +222,18 @@ async def test_who_loses_every_race_is_told() -> None:
     assert info.value.expected is None
     assert info.value.actual == 1 + 4
     assert table.executor.lwts == 1 + 4
+
+
+@pytest.mark.parametrize("fault", ["reply", "request", "late"])
+@pytest.mark.parametrize("expected", [2, None])
+async def test_the_same_events_again_and_a_lost_reply(fault: str, expected: int | None) -> None:
+    table = EventTable(None, fault)
+    mine = events(2)
+    assert await store(table).append("a", mine) == 2
+    assert await store(table).append("a", mine, expected_version=expected) == 2
+    table.deliver()
+    assert len(await read(store(table))) == 2
+    assert table.executor.lwts <= 3
 
 
 @pytest.mark.parametrize("fault", ["reply", "request", "late"])

@@ -1,0 +1,84 @@
+"""Creating the tables of recipes on a real node: from many tasks, two processes, beside others."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cqlproto_anyio.patterns import EventStore, Locks, SchemaMismatch
+from tests.cassandra.concurrently import all_of
+from tests.cassandra.races import connected, in_other_process
+
+if TYPE_CHECKING:
+    import cqlproto_anyio as cql
+    from tests.cassandra.conftest import Node
+
+pytestmark = pytest.mark.cassandra
+
+
+async def create_with_ten(session: cql.Session, keyspace: str, table: str) -> str:
+    """Create the tables with ten tasks, and use them."""
+    stores = [EventStore(session, keyspace=keyspace, table=table) for _ in range(10)]
+    await all_of([each.create_schema for each in stores])
+    assert await stores[0].version("a") == 0
+    return "created"
+
+
+async def test_fifty_tasks_and_a_second_process(
+    cassandra: Node, keyspace: str, anyio_backend: object
+) -> None:
+    table = f"events_{str(anyio_backend)[:4]}"
+    async with connected(cassandra, keyspace) as session:
+        stores = [EventStore(session, keyspace=keyspace, table=table) for _ in range(50)]
+        other = partial(in_other_process, create_with_ten, cassandra, keyspace, table)
+        calls: list[Any] = [*(each.create_schema for each in stores), other]
+        assert (await all_of(calls))[-1] == "created"
+        tables = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?"
+        names = (await session.execute(tables, (keyspace,))).scalars()
+        assert {table, f"{table}_snapshots", f"{table}_positions"} <= set(names)
+
+
+async def test_what_create_schema_executes(cassandra: Node, keyspace: str) -> None:
+    """The statements of schema_cql make tables that create_schema accepts, also altered ones."""
+    async with connected(cassandra, keyspace) as session:
+        for recipe in (Locks, EventStore):
+            for statement in recipe.schema_cql(keyspace, table="managed"):
+                await session.execute(statement)
+            await session.execute("ALTER TABLE managed ADD note text")
+            await recipe(session, keyspace=keyspace, table="managed").create_schema()
+            await session.execute("DROP TABLE managed")
+        await session.execute("DROP TABLE managed_snapshots")
+        await session.execute("DROP TABLE managed_positions")
+
+
+@pytest.mark.parametrize(
+    ("columns", "column", "expected", "actual"),
+    [
+        ("name text PRIMARY KEY, fence bigint, holder uuid", "owner", "text", None),
+        (
+            "name text PRIMARY KEY, fence int, holder uuid, owner text",
+            "fence",
+            "bigint",
+            "int",
+        ),
+        (
+            "name text, fence bigint, holder uuid, owner text, PRIMARY KEY (name, fence)",
+            "fence",
+            "bigint",
+            "bigint clustering 0 asc",
+        ),
+    ],
+)
+async def test_a_table_of_another_shape(
+    cassandra: Node, keyspace: str, columns: str, column: str, expected: str, actual: str | None
+) -> None:
+    async with connected(cassandra, keyspace) as session:
+        await session.execute(f"CREATE TABLE strange ({columns})")
+        with pytest.raises(SchemaMismatch) as info:
+            await Locks(session, keyspace=keyspace, table="strange").create_schema()
+        error = info.value
+        assert error.table == f'"{keyspace}"."strange"'
+        assert (error.column, error.expected, error.actual) == (column, expected, actual)
+        await session.execute("DROP TABLE strange")
