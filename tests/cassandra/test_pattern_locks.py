@@ -94,7 +94,7 @@ async def test_the_naive_lock_lets_a_second_holder_in(session: cql.Session) -> N
                 break
             await anyio.sleep(0.1)
         entered, fence = time.monotonic(), next(order)
-        await anyio.sleep(2.5)
+        await anyio.sleep(1.7)
         return Section(fence, entered, time.monotonic())
 
     sections = await all_of([work, work])
@@ -106,15 +106,20 @@ async def test_a_holder_that_works_longer_than_the_ttl_keeps_others_out(
 ) -> None:
     name = fresh()
 
-    async def work(locks: Locks) -> Section:
-        async with locks.hold(name, ttl=1, wait=30) as lease:
+    async def work(seconds: float) -> Section:
+        async with Locks(session, keyspace=keyspace).hold(name, ttl=0.5, wait=30) as lease:
             entered = time.monotonic()
-            await anyio.sleep(2.5)
+            await anyio.sleep(seconds)
             left = time.monotonic()
         return Section(lease.fence, entered, left)
 
-    two: list[Any] = [partial(work, Locks(session, keyspace=keyspace)) for _ in range(2)]
-    assert exclusive(await all_of(two)) == []
+    async def later() -> Section:
+        await anyio.sleep(0.2)
+        return await work(0.0)
+
+    sections = await all_of([partial(work, 2.4), later])  # the server's TTL is two seconds
+    assert exclusive(sections) == []
+    assert sections[0].fence < sections[1].fence
 
 
 async def test_a_stalled_holders_write_is_rejected_by_its_fence(

@@ -316,6 +316,39 @@ async def test_a_lost_lease_cancels_the_body() -> None:
             await anyio.sleep_forever()
 
 
+async def test_a_lost_lease_cancels_the_tasks_of_the_body() -> None:
+    table = LeaseTable()
+    ended = []
+
+    async def work(number: int) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(number)
+
+    with pytest.raises(LockLost):
+        async with held(table), anyio.create_task_group() as group:
+            for number in range(3):
+                group.start_soon(work, number)
+            table.holders.clear()
+    assert sorted(ended) == [0, 1, 2]
+
+
+async def test_a_block_in_a_block() -> None:
+    """Losing the outer lease ends both blocks, and releases the inner one."""
+    table, inner = LeaseTable(), LeaseTable()
+    with pytest.raises(LockLost):
+        async with held(table), held(inner):
+            table.holders.clear()
+            await anyio.sleep_forever()
+    assert inner.holder("a") is None
+    with pytest.raises(LockLost):
+        async with held(table, ttl=50), held(inner):
+            inner.holders.clear()
+            await anyio.sleep_forever()
+    assert table.holder("a") is None
+
+
 async def test_a_lease_that_can_not_be_renewed_ends_with_its_ttl() -> None:
     table = LeaseTable(None, *itertools.repeat(unavailable(), 100))
     started = anyio.current_time()
