@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WITHOUT_SERVER = ["testing.md", "types.md"]
 WITH_SERVER = [
+    "bulk.md",
     "clusters.md",
     "concurrency.md",
     "errors.md",

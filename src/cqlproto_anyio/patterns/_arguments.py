@@ -7,23 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from cqlproto_anyio.patterns._errors import InvalidInput
 
 __all__ = [
-    "MAX_TTL",
-    "Clock",
-    "Seconds",
-    "aware",
-    "integer",
-    "now",
-    "seconds",
-    "text",
-    "ttl_seconds",
+    "MAX_TTL", "Clock", "Seconds", "aware", "integer", "now", "seconds", "text", "ttl_seconds",
     "utc_now",
-]
+]  # fmt: skip
 
 Seconds: TypeAlias = float | timedelta
 """A length of time: a number of seconds, or a timedelta."""
@@ -42,7 +35,8 @@ def utc_now() -> datetime:
 def aware(name: str, value: object) -> datetime:
     """Return a point in time in UTC; a naive datetime is refused, since its zone isn't known."""
     if isinstance(value, datetime) and value.utcoffset() is not None:
-        return value.astimezone(UTC)
+        with suppress(OverflowError):  # the first and the last day of all, in some zones
+            return value.astimezone(UTC)
     raise InvalidInput(name, "an aware datetime (with tzinfo=)", value)
 
 
@@ -60,7 +54,8 @@ def seconds(name: str, value: object, *, least: float = 0.0, most: float = math.
     """
     found = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(found, (int, float)) and not isinstance(found, bool) and least <= found <= most:
-        return float(found)
+        with suppress(OverflowError):  # an int of more than 300 digits
+            return float(found)
     bounds = f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:g}"
     raise InvalidInput(name, f"a timedelta or a number of seconds, {bounds}", value)
 
@@ -81,9 +76,7 @@ def integer(name: str, value: object, *, least: int = 0, most: int | None = None
 def text(name: str, value: object, *, most: int = 1024) -> str:
     """Return a text of 1 to ``most`` bytes of UTF-8; names and keys of rows are such texts."""
     if isinstance(value, str) and value:
-        try:
+        with suppress(UnicodeEncodeError):  # half of a surrogate pair
             if len(value.encode()) <= most:
                 return str(value)
-        except UnicodeEncodeError:  # half of a surrogate pair
-            pass
     raise InvalidInput(name, f"a text of 1 to {most} bytes of UTF-8", value)

@@ -25,7 +25,8 @@ def test_points_in_time_are_aware() -> None:
     east = datetime(2024, 2, 29, 1, tzinfo=timezone(timedelta(hours=2)))
     assert aware("start", east) == datetime(2024, 2, 28, 23, tzinfo=UTC)
     assert aware("start", east).tzinfo is UTC
-    wrong: list[Any] = [datetime(2024, 2, 29), None, 0, "2024-02-29"]
+    first = datetime.min.replace(tzinfo=timezone(timedelta(hours=2)))
+    wrong: list[Any] = [datetime(2024, 2, 29), None, 0, "2024-02-29", first]
     for value in wrong:
         with pytest.raises(InvalidInput, match="start must be an aware datetime"):
             aware("start", value)
@@ -40,7 +41,7 @@ def test_clocks() -> None:
 def test_lengths_of_time() -> None:
     assert seconds("ttl", timedelta(minutes=1)) == 60.0
     assert seconds("ttl", 1) == 1.0
-    wrong: list[Any] = [-1, math.nan, "1", None, True, timedelta(seconds=-1)]
+    wrong: list[Any] = [-1, math.nan, "1", None, True, timedelta(seconds=-1), 10**400]
     for value in wrong:
         with pytest.raises(InvalidInput, match="ttl must be a timedelta or a number of seconds"):
             seconds("ttl", value)
