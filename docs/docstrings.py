@@ -16,12 +16,15 @@ __all__ = ["connect"]
 
 # Classes that only the package creates; the reference leaves out their constructors.
 MADE_FOR_YOU = {
+    "BulkResult",
+    "Failure",
     "Lease",
     "Page",
     "PageStream",
     "Position",
     "Prepared",
     "Result",
+    "ResultStream",
     "RowStream",
     "Session",
 }

@@ -102,14 +102,14 @@ class BulkVerbs(SessionLifecycle):
                 ``speculation``, each row costs as much as an ``execute``.
 
         Returns:
-            the number of rows that have succeeded, and the rows that have failed: together all.
+            the number of rows that have succeeded, and the rows that have failed.
 
         Raises:
             BulkError: more than ``max_errors`` rows have failed; it has what was done until then.
             DatabaseError, ConnectionFailed: the statement can't be prepared; nothing was sent.
             UsageError, ConfigError, TypeError: the call is wrong; nothing was sent.
             SessionClosed: the session was closed meanwhile.
-            what ``rows`` and ``progress`` raise.
+            Exception: what ``rows`` or ``progress`` has raised.
         """
         from cqlproto_anyio._execution.bulk.batches import BatchLoad
         from cqlproto_anyio._execution.bulk.load import Load, checked_concurrency, checked_rows
@@ -160,7 +160,8 @@ class BulkVerbs(SessionLifecycle):
                 it is raised when its turn comes, and ends the iteration.
 
         Raises (while iterating):
-            what every verb raises, and what ``rows`` raises.
+            Exception: what ``rows`` has raised.
+            and what every verb raises.
         """
         from cqlproto_anyio._execution.bulk.load import checked_concurrency, checked_rows
         from cqlproto_anyio._execution.bulk.stream import Results, ResultStream

@@ -439,7 +439,7 @@ async def test_unprepared_in_the_middle() -> None:
 
 @pytest.mark.parametrize("options", [{"trace": True}, {"speculation": cql.ConstantSpeculation(1)}])
 @pytest.mark.parametrize("batch", [1, 3])
-async def test_options_that_take_the_long_way(options: Any, batch: int) -> None:
+async def test_options_that_take_the_slow_path(options: Any, batch: int) -> None:
     async with serving() as server, server.session() as session:
         server.answer = keyed(server, lambda asked: VOID)
         rows = [(n // 4, n) for n in range(40)]

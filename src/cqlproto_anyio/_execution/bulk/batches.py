@@ -50,7 +50,7 @@ _COUNTER = NATIVE_TYPES["counter"]
 
 
 class BulkBatchCall(BatchCall):
-    """A batch that took the long way; see :class:`BulkCall`."""
+    """A batch on the slow path; see :class:`BulkCall`."""
 
     reconnects = True
 
@@ -67,11 +67,11 @@ class BatchLoad(Load):
         super().__init__(*arguments, **keywords)
         self._most = min(batch, MAX_STATEMENTS)
         self._pending: Slot | None = None  # of the batch that may take more rows
-        self._refused_by_client = False  # that batch must wait: the client is overloaded
+        self._is_overloaded = False  # that batch must wait: the client is overloaded
         self._items: list[tuple[int, Any, Any]] = []  # its rows
         self._statements: list[BatchStatement] = []
         self._partition: bytes | None = None
-        self._others = 0  # rows under way that have no slot of their own
+        self._without_slot = 0  # rows under way that have no slot of their own
         self._linger = self.context.timer.alarm(self.flush)
 
     async def ready(self) -> None:
@@ -96,11 +96,11 @@ class BatchLoad(Load):
     # -- starting rows
 
     def has_room(self) -> bool:
-        if self._refused_by_client:
+        if self._is_overloaded:
             self.flush()
-            if self._refused_by_client:
+            if self._is_overloaded:
                 return False
-        return super().has_room() and self.busy + self._others < self._concurrency
+        return super().has_room() and self.busy + self._without_slot < self._concurrency
 
     def _start(self, rows: Iterator[Any]) -> bool:
         statement = self.statement
@@ -124,7 +124,7 @@ class BatchLoad(Load):
                 partition = key_of(values)
                 if self._pending is None or partition != self._partition or partition is None:
                     self.flush()
-                    if self._refused_by_client:
+                    if self._is_overloaded:
                         self._held.append(row)
                         return False
                     self._begin(partition, clock())
@@ -132,7 +132,7 @@ class BatchLoad(Load):
                 identity = statement.prepared.statement_id
                 self._statements.append(BatchStatement(identity, cells))
                 if len(self._items) > 1:
-                    self._others += 1
+                    self._without_slot += 1
                 if len(self._items) >= self._most:
                     self.flush()
             left -= 1
@@ -173,7 +173,7 @@ class BatchLoad(Load):
         if slot is None or self.closed:
             return
         self._linger.cancel()
-        self._refused_by_client = False
+        self._is_overloaded = False
         slot.items = self._items if len(self._items) > 1 else ()
         slot.index, slot.row, slot.values = self._items[0]
         self._set_deadline(slot)
@@ -182,7 +182,7 @@ class BatchLoad(Load):
             connection = self.context.cluster.selector.choose(self.statement, slot.values)
         if connection is None or connection.version is not self.statement.version:
             self._stamp(slot)
-            self._divert(slot, None)
+            self._hand_over(slot, None)
             return
         try:
             if slot.items:
@@ -201,8 +201,8 @@ class BatchLoad(Load):
             slot.abandon()
             slot.done = True
             self._pending = slot
-            self._refused_by_client = True
-            self._look_again_soon()
+            self._is_overloaded = True
+            self._retry_soon()
         except Exception as exc:
             self._refused(slot, exc)
 
@@ -232,7 +232,7 @@ class BatchLoad(Load):
 
     def _clear(self, slot: Slot) -> None:
         if slot.items:
-            self._others -= len(slot.items) - 1
+            self._without_slot -= len(slot.items) - 1
             slot.message = None  # type: ignore[assignment]  # it has the cells
         super()._clear(slot)
 
@@ -275,7 +275,7 @@ class BatchLoad(Load):
                 self.count += 1
             left -= 1
             if left:
-                self._others -= 1
+                self._without_slot -= 1
         self.count -= 1  # succeeded() counts the slot
         return None
 

@@ -1,18 +1,18 @@
 """The engine of bulk execution: it starts rows, and counts those that end.
 
-The caller's task takes rows from the source and starts them while slots are free; then it waits,
-once for all rows under way. A reply frees its slot (``slot``) in the callback that parses it. When
+The caller's task takes rows from the source and starts them while slots are free. Then it waits for
+all rows under way together. A reply frees its slot (``slot``) in the callback that parses it. When
 all replies of one read are counted, the connection lets the engine go on: the task wakes up and
-starts as many rows as have ended. So a row costs its packing and its reply; tasks, waiters, timers
-and writes are shared by all rows of a read. The source, the progress function and the methods of
-values are only ever called in tasks of the caller.
+starts as many rows as have ended. So a row costs its packing and its reply. Tasks, waiters, timers
+and writes are shared by all rows of a read. The source is iterated, and values are packed, in the
+caller's task.
 
-What is not a plain success takes the way of ``execute``: the row is handed to a task of the
-session, which makes a :class:`~cqlproto_anyio._execution.call.Call` of it. That one retries,
-prepares statements again and raises the errors that ``execute`` raises.
+A reply that is not a plain success takes the slow path: the row is handed over to a task of the
+session, which makes a :class:`~cqlproto_anyio._execution.call.Call` of it. The call retries,
+prepares statements again, and raises the errors that ``execute`` raises.
 
-A connection that is full holds one row of the engine in its queue. No other row starts until that
-one is sent, so the queue doesn't grow and nothing is refused.
+A full connection holds one row of the engine in its queue. No other row starts before that row is
+sent. So the queue doesn't grow, and no row is refused.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _TURN = 0.005
 
 
 class BulkCall(Call):
-    """A row of a bulk call that took the long way.
+    """A row of a bulk call on the slow path.
 
     Unlike a single call, it waits for the only host to be connected to again: a load goes on when
     the connection does.
@@ -192,7 +192,7 @@ class Bulk(UnderWay):
                 connection = None if binder is None else choose(statement, slot.values)
                 if connection is None or connection.version is not statement.version:
                     self._stamp(slot)
-                    self._divert(slot, None)
+                    self._hand_over(slot, None)
                 else:
                     slot.binder = binder
                     slot.stream_id = 0
@@ -226,7 +226,7 @@ class Bulk(UnderWay):
                 self.window.pop()
             self._clear(slot)
             self.free.append(slot)
-            self._look_again_soon()
+            self._retry_soon()
             return True
         self._stamp(slot)
         self._failed_attempt(slot, error)
@@ -264,14 +264,14 @@ class Bulk(UnderWay):
             self.succeeded(slot, event)
             self.wake()
         else:
-            self._divert(slot, event)
+            self._hand_over(slot, event)
 
     def _failed_attempt(self, slot: Slot, error: Exception) -> None:
         """The attempt on the fast path has failed: try again, or the row has failed."""
         if isinstance(error, (ConnectionFailed, RemoteProtocolError, ValueConversionError)):
-            self._divert(slot, error)
+            self._hand_over(slot, error)
         elif isinstance(error, ClockBehind):
-            self._divert(slot, None)
+            self._hand_over(slot, None)
         else:
             self.failed(slot, error)
             self.wake()
@@ -295,18 +295,18 @@ class Bulk(UnderWay):
         slot.values = ()
         slot.items = ()
 
-    # -- the long way
+    # -- the slow path
 
-    def _divert(self, slot: Slot, outcome: Any) -> None:
+    def _hand_over(self, slot: Slot, outcome: Any) -> None:
         """Let a task of the session go on with a row.
 
         Arguments:
             slot: its slot.
             outcome: the reply, or the failure of the first attempt; None if nothing was sent.
         """
-        self.context.supervisor.spawn(self._go_the_long_way, slot, outcome)
+        self.context.supervisor.spawn(self._run_slow_path, slot, outcome)
 
-    async def _go_the_long_way(self, slot: Slot, outcome: Any) -> None:
+    async def _run_slow_path(self, slot: Slot, outcome: Any) -> None:
         value: Any = None
         error: BaseException | None = None
         with anyio.CancelScope() as scope:
@@ -322,7 +322,7 @@ class Bulk(UnderWay):
                     raise
                 error = exc
             finally:
-                self.left(scope)
+                self.slow_path_ended(scope)
         if self.closed:
             return
         if error is None:
@@ -350,5 +350,5 @@ class Bulk(UnderWay):
         return await self.collect(call, await call.answer(request, outcome, None))
 
     async def collect(self, call: BulkCall, event: ResponseReceived) -> Any:
-        """Return what is kept of a reply that took the long way."""
+        """Return what is kept of a reply on the slow path."""
         return event

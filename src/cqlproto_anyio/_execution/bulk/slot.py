@@ -61,8 +61,8 @@ class Slot(Request):
         self.row = None
         self.values = ()
         bulk.free.append(self)
-        if not bulk.told:
-            bulk.told = True
+        if not bulk.will_go_on:
+            bulk.will_go_on = True
             self.connection.answered.append(bulk.go_on)  # type: ignore[union-attr]  # it has replied
 
     complete = answer
@@ -100,8 +100,8 @@ class ReadSlot(Slot):
             return
         self.value = value
         bulk.finished(self)
-        if not bulk.told:
-            bulk.told = True
+        if not bulk.will_go_on:
+            bulk.will_go_on = True
             self.connection.answered.append(bulk.go_on)  # type: ignore[union-attr]  # it has replied
 
     complete = answer

@@ -39,7 +39,7 @@ class UnderWay:
         stopping: whether no more rows are started.
         closed: whether the rows under way were given up.
         fatal: what the call raises at once, such as SessionClosed; or None.
-        told: whether a connection will call :meth:`go_on`.
+        will_go_on: whether a connection will call :meth:`go_on`.
     """
 
     slot_class: type[Slot] = Slot
@@ -52,14 +52,14 @@ class UnderWay:
         self.query = query
         self.settings = settings
         self.free: list[Slot] = []
-        self.stopping = self.told = self.closed = False
+        self.stopping = self.will_go_on = self.closed = False
         self.fatal: BaseException | None = None
         self._concurrency = concurrency
         self._slots: list[Slot] = []
-        self._looks = False  # whether the alarm is set to look for room
+        self._retries_soon = False  # whether the alarm is set to look for room
         self._waiter: Any = context.request_class("", None)
         self._waiting = False
-        self._scopes: set[anyio.CancelScope] = set()  # of rows that take the long way
+        self._scopes: set[anyio.CancelScope] = set()  # of rows on the slow path
         self._unwound: Any = None  # completed when none is left
         self._alarm = context.timer.alarm(self._expire)
 
@@ -90,7 +90,7 @@ class UnderWay:
         Arguments:
             direct: whether the task may run at once, inside this call.
         """
-        self.told = False
+        self.will_go_on = False
         if self._waiting and self.is_due():
             self._waiting = False
             if direct:
@@ -149,8 +149,8 @@ class UnderWay:
             self._unwound = self.context.backend.waiter_class()
             await shielded(self._unwound)
 
-    def left(self, scope: anyio.CancelScope) -> None:
-        """The task of a row that took the long way ends."""
+    def slow_path_ended(self, scope: anyio.CancelScope) -> None:
+        """The task of a row on the slow path ends."""
         self._scopes.discard(scope)
         if self._unwound is not None and not self._scopes:
             self._unwound.complete(None)
@@ -166,11 +166,11 @@ class UnderWay:
         under_way = [slot.deadline for slot in self._slots if not slot.done]
         if under_way and not self.closed:
             self._alarm.set(min(under_way))
-        if self._looks:
-            self._looks = False
+        if self._retries_soon:
+            self._retries_soon = False
             self.wake()
 
-    def _look_again_soon(self) -> None:
+    def _retry_soon(self) -> None:
         """Try again although no row of this call may end: others have filled the connections."""
-        self._looks = True
+        self._retries_soon = True
         self._alarm.set(min(self._alarm.deadline, self.context.timer.clock() + _SOON))
