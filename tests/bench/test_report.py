@@ -110,9 +110,9 @@ def test_gates_of_bulk_are_ratios_to_the_best_of_each_peer() -> None:
     data = {
         "samples": [
             sample("cqlproto/trio", "bulk", 256, rate=[90, 100, 300], cpu_us=[9], peak_mib=[99]),
-            sample("acsylla", "bulk", 64, rate=[50], cpu_us=[9], peak_mib=[50]),
-            sample("acsylla", "bulk", 256, rate=[80], cpu_us=[9], peak_mib=[60]),
-            sample("cassandra-driver", "bulk", 100, rate=[10], cpu_us=[9], peak_mib=[90]),
+            sample("acsylla", "bulk", 64, rate=[50, 500, 50], cpu_us=[9], peak_mib=[50]),
+            sample("acsylla", "bulk", 256, rate=[60, 80, 240], cpu_us=[9], peak_mib=[60]),
+            sample("cassandra-driver", "bulk", 100, rate=[9, 10, 20], cpu_us=[9], peak_mib=[9]),
         ],
         "canned": [
             sample("cqlproto/trio/v4", "bulk", 256, rate=[1], cpu_us=[3], peak_mib=[1]),
