@@ -72,6 +72,7 @@ class Used:
     Attributes:
         begun: a stream that has returned the first of two rows, and has requested the next page.
         pages: a stream that has returned a page, and has requested the next one.
+        results: results of which the first of two was read.
     """
 
     def __init__(self, session: cql.Session) -> None:
@@ -86,6 +87,8 @@ class Used:
         assert (await self.begun.__anext__()).v == 1
         self.pages = session.stream(PAGES).pages()
         assert len(await self.pages.__anext__()) == 2
+        self.results = session.map(SELECT, [(1,), (2,)])
+        assert (await self.results.__anext__())[1].scalar() == 1
         await idle(session)  # the pages requested ahead have arrived
 
     def uses(self) -> list[Use]:
@@ -102,6 +105,9 @@ class Used:
             partial(session.prepare, "SELECT another FROM ks.t WHERE k = ?"),
             partial(session.batch, [(INSERT, (1, 2))]),
             partial(session.batch, ["INSERT INTO ks.t (k, v) VALUES (1, 2)"]),
+            partial(session.execute_many, INSERT, [(1, 2)]),
+            session.map(SELECT, [(1,)]).__anext__,
+            self.results.aclose,
             session.stream(SELECT, (1,)).__anext__,
             session.stream(SELECT, (1,)).pages().__anext__,
             self.pages.__anext__,
@@ -120,6 +126,7 @@ class Used:
         assert (await self.begun.__anext__()).v == 2
         assert (await self.begun.__anext__()).v == 1
         assert len(await self.pages.__anext__()) == 2
+        assert (await self.results.__anext__())[1].scalar() == 2
         await self.begun.aclose()
         await self.pages.aclose()
         await idle(self.session)
