@@ -224,8 +224,12 @@ class Leases:
             if not outcome.applied:
                 return outcome.row
             lease._expires = began + lease.ttl
-            if lease.remaining < lease.ttl / 2 and not await self.renew(lease):
-                lease._expires = -math.inf  # it took so long that it has expired
+            if lease.remaining < lease.ttl / 2:  # it took long, and may even have expired
+                renewed = False
+                with anyio.move_on_after(lease.ttl):
+                    renewed = await self.renew(lease)
+                if not renewed:
+                    lease._expires = -math.inf
         except (anyio.get_cancelled_exc_class(), CQLError) as exc:
             if not isinstance(exc, CQLError) or exc.maybe_applied:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEAN_UP):

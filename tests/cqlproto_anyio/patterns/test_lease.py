@@ -123,6 +123,14 @@ async def test_a_lease_that_was_settled_too_late_is_renewed() -> None:
     assert table.executor.lwts == 2
 
 
+async def test_a_lease_that_was_settled_too_late_and_can_not_be_renewed() -> None:
+    table = LeaseTable(8.0, *itertools.repeat(unavailable(), 200))
+    started = anyio.current_time()
+    with pytest.raises(cql.Unavailable):
+        await acquire(leases(table), ttl=10.0)
+    assert anyio.current_time() - started < 20.0
+
+
 async def test_a_lease_that_expired_meanwhile_is_acquired_again() -> None:
     table = LeaseTable(12.0)
     lease = await acquire(leases(table), ttl=10.0)
