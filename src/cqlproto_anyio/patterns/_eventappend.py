@@ -103,11 +103,12 @@ class Appender:
             stored = _marked(found)
             if stored.get(ids[0]) == head.version + 1:
                 return Verdict.APPLIED
-            moved = bool(found) and found[0]["head"] != before
+            moved = bool(found) and (found[0]["head"], found[0]["size"]) != (before, log.size)
             return Verdict.REFUSED if stored or moved else Verdict.OPEN
 
         place = {"stream": stream, "bucket": bucket, "head": last, "before": before, "ids": ids}
-        statements = [bound(log.advance, place)]
+        place["size"] = log.size
+        statements = [bound(log.begin if before is None else log.advance, place)]
         for version, row in enumerate(rows, head.version + 1):
             values = {**place, **row, "version": version}
             statements += bound(log.insert, values), bound(log.mark, values)
@@ -128,6 +129,7 @@ class Appender:
             return last
         if stored := _marked(outcome.rows):
             return _stored(stream, ids, stored)
+        log.check(outcome.row.get("size"))
         actual = outcome.row.get("head")
         return None if actual is None else Head(actual, bucket)
 
@@ -139,6 +141,7 @@ class Appender:
             row = (await self._executor.execute(self._log.head, place, **options)).first()
             if row is None or row["head"] is None:
                 return head
+            self._log.check(row["size"])
             head = Head(row["head"], bucket)
             following = max(row["latest"] or 0, head.version // self._log.size)
             if following <= bucket:

@@ -6,7 +6,7 @@ little into the versions of the next partition. So the partition of an append fo
 when the head of a partition has reached its end, nobody writes to it any more, and its head is
 final. The first append to the next partition is made only by who has read that head.
 
-Rows of a partition, beside the static column ``head``:
+Rows of a partition, beside the static columns ``head`` and ``size`` (which every program checks):
 
 - ``version`` 1, 2, ..: the events.
 - ``version`` 0: a mark for each event, by its id, with its version in ``at``. It makes sure that an
@@ -25,7 +25,7 @@ import anyio
 
 from cqlproto_anyio.patterns._arguments import text
 from cqlproto_anyio.patterns._codec import JSON, Codec
-from cqlproto_anyio.patterns._errors import EventsMissing, InvalidInput
+from cqlproto_anyio.patterns._errors import EventsMissing, InvalidInput, SchemaMismatch
 from cqlproto_anyio.patterns._schema import TableSchema
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ __all__ = ["Event", "Log", "NewEvent", "Reader"]
 
 _MAX_BATCH = 45_000  # bytes; a server refuses batches of more than 50 KiB
 _COLUMNS = (
-    "stream text, bucket bigint, head bigint, latest bigint, version bigint, id uuid, at bigint,"
-    " type text, data blob, metadata blob, recorded_at timestamp"
+    "stream text, bucket bigint, head bigint, size int, latest bigint, version bigint, id uuid,"
+    " at bigint, type text, data blob, metadata blob, recorded_at timestamp"
 )
 _MOST_GAPS = 20  # polls
 _ROW = 160  # bytes of an event and its mark, besides texts and payloads
@@ -103,20 +103,26 @@ class Log:
             dict(each.split() for each in _COLUMNS.split(", ")),
             key=("stream", "bucket"),
             clustering=("version", "id"),
-            static=("head", "latest"),
+            static=("head", "size", "latest"),
         )
         name, where = self.schema.name, "WHERE stream = :stream AND bucket = :bucket"
         event = "version, id, type, data, metadata, recorded_at"
-        self.advance = f"UPDATE {name} SET head = :head {where} IF head = :before"
+        self.begin = f"UPDATE {name} SET head = :head, size = :size {where} IF head = null"
+        self.advance = f"UPDATE {name} SET head = :head {where} IF head = :before AND size = :size"
         self.insert = f"INSERT INTO {name} (stream, bucket, {event}) VALUES (:stream, :bucket,"
         self.insert += " :version, :id, :type, :data, :metadata, :recorded_at)"
         self.mark = f"INSERT INTO {name} (stream, bucket, version, id, at)"
         self.mark += " VALUES (:stream, :bucket, 0, :id, :version) IF NOT EXISTS"
-        self.marks = f"SELECT head, version, id, at FROM {name} {where}"
+        self.marks = f"SELECT head, size, version, id, at FROM {name} {where}"
         self.marks += " AND version = 0 AND id IN :ids"
-        self.head = f"SELECT head, latest FROM {name} {where} LIMIT 1"
+        self.head = f"SELECT head, size, latest FROM {name} {where} LIMIT 1"
         self.hint = f"UPDATE {name} SET latest = :latest WHERE stream = :stream AND bucket = 0"
-        self.events = f"SELECT {event} FROM {name} {where} AND version >= :version"
+        self.events = f"SELECT size, {event} FROM {name} {where} AND version >= :version"
+
+    def check(self, size: int | None) -> None:
+        """Raise SchemaMismatch if the events were written with another ``partition_size``."""
+        if size is not None and size != self.size:
+            raise SchemaMismatch(self.schema.name, "size", f"{self.size}", f"{size}")
 
     def encode(
         self, stream: str, events: Sequence[NewEvent], recorded_at: datetime
@@ -158,7 +164,7 @@ class Log:
         Raises:
             CorruptPayload: a payload can't be decoded.
         """
-        version, id, kind, data, metadata, recorded_at = row
+        _, version, id, kind, data, metadata, recorded_at = row
         where = f"event {version} of stream {stream!r}"
         decoded = self.codec.load(where, data or b"")
         more = JSON.load(f"the metadata of {where}", metadata or b"{}")
@@ -196,6 +202,7 @@ class Reader:
         self._bucket = max((version - 1) // log.size - 1, 0)
         self._pages: Any = None
         self._idle = self._gaps = 0  # polls in a row that have found nothing, or a gap
+        self._checked = False
 
     async def fetch(self) -> list[Event] | None:
         """Return the next events; None at the end. After an error, call it again to go on.
@@ -216,6 +223,11 @@ class Reader:
                 if bucket > self._bucket:
                     self._bucket = bucket
                     continue
+                if not self._checked:  # no event was there to tell the size of partitions
+                    place = {"stream": self._stream, "bucket": 0}
+                    row = (await self._executor.execute(self._log.head, place)).first()
+                    self._log.check(None if row is None else row["size"])
+                    self._checked = True
                 if self._pauses is None:
                     return None
             except EventsMissing:
@@ -236,8 +248,10 @@ class Reader:
         for version, row in enumerate(rows, self._version):
             if self._last is not None and version > self._last:
                 break
-            if row[0] != version:
-                raise EventsMissing(self._stream, version, row[0])
+            self._log.check(row[0])
+            self._checked = True
+            if row[1] != version:
+                raise EventsMissing(self._stream, version, row[1])
             events.append(self._log.decode(self._stream, row))
         self._version += len(events)
         return events

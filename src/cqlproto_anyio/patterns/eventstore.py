@@ -49,8 +49,8 @@ class EventStore:
         keyspace: the keyspace of the tables.
         table: the table of the events; the other tables begin with its name. 38 characters at most.
         codec: the codec of ``data``; BYTES and ``msgspec_codec(..)`` are others.
-        partition_size: how many events a partition has, about. The same for all programs, and for
-            ever: it decides where an event is.
+        partition_size: how many events a partition has, about. It decides where an event is, so it
+            must be the same for all programs and for ever; else SchemaMismatch is raised.
         max_retries: how often an append without expected version tries again after lost races.
         clock: the clock of ``recorded_at``.
 

@@ -15,7 +15,7 @@ class EventTable:
     """The partitions of streams, snapshots and positions.
 
     Attributes:
-        heads: the static column of each partition, by stream and bucket.
+        heads, sizes: the static columns of each partition, by stream and bucket.
         rows: the events of each partition, by version.
         marks: the version of each event, by its id, of each partition.
         faults: one for each conditional request in turn: ``reply`` (executed, but not told),
@@ -24,6 +24,7 @@ class EventTable:
 
     def __init__(self, *faults: str | None) -> None:
         self.heads: dict[Any, int] = {}
+        self.sizes: dict[Any, int] = {}
         self.latest: dict[str, int] = {}
         self.rows: dict[Any, dict[int, dict[str, Any]]] = {}
         self.marks: dict[Any, dict[Any, int]] = {}
@@ -53,14 +54,17 @@ class EventTable:
     def append(self, request: Request) -> Any:
         (_, first), *others = request.statements
         place = first["stream"], first["bucket"]
-        head, marks = self.heads.get(place), self.marks.setdefault(place, {})
+        head, size = self.heads.get(place), self.sizes.get(place)
+        marks = self.marks.setdefault(place, {})
         inserts, marked = others[::2], others[1::2]
         known = [values["id"] for _, values in marked if values["id"] in marks]
-        if known or first["before"] != head:
-            rows = [{"version": 0, "id": id, "at": marks[id], "head": head} for id in known]
-            none = [] if head is None else [{"version": None, "id": None, "at": None, "head": head}]
+        before = first.get("before")
+        if known or before != head or (before is not None and first["size"] != size):
+            static = {"head": head, "size": size}
+            rows = [{"version": 0, "id": id, "at": marks[id], **static} for id in known]
+            none = [] if head is None else [{"version": None, "id": None, "at": None, **static}]
             return refusal(rows or none)
-        self.heads[place] = first["head"]
+        self.heads[place], self.sizes[place] = first["head"], first["size"]
         for (_, values), (_, mark) in zip(inserts, marked, strict=True):
             assert values["version"] == mark["version"]
             assert values["id"] == mark["id"]
@@ -91,17 +95,22 @@ class EventTable:
             self.latest[stream] = values["latest"]
             return None
         place = stream, values["bucket"]
-        head = self.heads.get(place)
+        static = {"head": self.heads.get(place), "size": self.sizes.get(place)}
         if "version = 0" in text:
             marks = self.marks.get(place, {})
             found_ids = [id for id in values["ids"] if id in marks]
-            return [{"head": head, "version": 0, "id": id, "at": marks[id]} for id in found_ids]
+            return [{**static, "version": 0, "id": id, "at": marks[id]} for id in found_ids]
         if "latest" in text:
             latest = self.latest.get(stream) if place[1] == 0 else None
-            return [] if head is None else [{"head": head, "latest": latest}]
+            return [] if static["head"] is None else [{**static, "latest": latest}]
         rows = sorted(self.rows.get(place, {}).items())
         return [
-            {"version": version, "id": row["id"], **{name: row[name] for name in COLUMNS}}
+            {
+                "size": static["size"],
+                "version": version,
+                "id": row["id"],
+                **{name: row[name] for name in COLUMNS},
+            }
             for version, row in rows
             if version >= values["version"]
         ]

@@ -23,6 +23,7 @@ from cqlproto_anyio.patterns import (
     InvalidInput,
     NewEvent,
     OutcomeUnknown,
+    SchemaMismatch,
 )
 from tests.cqlproto_anyio.patterns.eventtable import EventTable
 from tests.support.clock import run_virtual
@@ -149,6 +150,25 @@ async def test_an_append_that_begins_a_partition_is_one_lwt() -> None:
     assert table.executor.lwts == 1
 
 
+@pytest.mark.parametrize("known", [5, 25])
+@pytest.mark.parametrize("size", [5, 7, 10_000])
+async def test_another_partition_size_is_an_error(known: int, size: int) -> None:
+    """A program that looks for events in other places would overwrite or miss some."""
+    table = EventTable()
+    for _ in range(0, known, 5):
+        await store(table).append("a", events(5))
+    for expected in (None, known):
+        with pytest.raises(SchemaMismatch, match=f"column size must be {size}, got 10"):
+            await store(table, size=size).append("a", events(1), expected_version=expected)
+    with pytest.raises(SchemaMismatch):
+        await store(table, size=size).version("a")
+    for first in range(1, known + 2):
+        with pytest.raises(SchemaMismatch):
+            await read(store(table, size=size), from_version=first)
+    assert len(await read(store(table))) == known
+    assert await store(table, size=size).append("b", events(1)) == 1
+
+
 async def test_the_head_of_a_long_stream_is_found_by_the_hint() -> None:
     table = EventTable()
     found = store(table, size=2)
@@ -212,8 +232,7 @@ async def test_who_loses_every_race_is_told() -> None:
 
     def faster(request: Any) -> Any:
         if request.conditional:
-            place = request.statements[0][1]["stream"], 0
-            table.heads[place] += 1
+            table.heads["a", 0] += 1
         return answer(request)
 
     table.executor.answer = faster
