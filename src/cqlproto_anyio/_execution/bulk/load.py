@@ -112,7 +112,7 @@ class Load(Bulk):
     async def _iterate(self, rows: Any) -> None:
         """Start all rows of an iterable."""
         while not self.start(rows) and not self.stopping:
-            if self.has_room():  # the rows took their time
+            if self.free and self.has_room():  # the rows took their time
                 await anyio.lowlevel.checkpoint()
             else:
                 await self.wait()

@@ -73,10 +73,13 @@ class UnderWay:
     def _add_slots(self) -> bool:
         """Make more slots, up to the number of rows that may be under way."""
         slots = self._slots
-        more = [self.slot_class(self) for _ in range(min(64, self._concurrency - len(slots)))]
+        count = min(64, self._concurrency - len(slots))
+        if count <= 0:
+            return False
+        more = [self.slot_class(self) for _ in range(count)]
         slots += more
         self.free += more
-        return bool(more)
+        return True
 
     # -- waiting
 
