@@ -66,6 +66,14 @@ class PlainAuth:
     def __repr__(self) -> str:
         return f"PlainAuth({self.username!r}, ...)"
 
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return (self.username, self._password) == (other.username, other._password)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.username))
+
     async def authenticator(self, endpoint: Endpoint) -> Authenticator:
         """Return the client side of SASL PLAIN; call the password if it is a function.
 

@@ -15,29 +15,43 @@ if TYPE_CHECKING:  # isort: off
     from cqlproto_anyio.patterns._codec import BYTES, JSON, Codec, msgspec_codec
     from cqlproto_anyio.patterns._errors import (
         ConcurrencyError, CorruptPayload, DuplicateEvent, EventsMissing, InvalidInput, LockLost,
-        LockTimeout, OutcomeUnknown, PatternError, SchemaMismatch,
+        LockTimeout, OutcomeUnknown, PatternError, RateLimited, RecordExists, RecordNotFound,
+        SchemaMismatch, TooManySessions,
     )
     from cqlproto_anyio.patterns._lease import Holder, Lease
     from cqlproto_anyio.patterns._retry import Backoff
     from cqlproto_anyio.patterns.eventstore import Event, EventStore, NewEvent, Position
     from cqlproto_anyio.patterns.locks import Locks
+    from cqlproto_anyio.patterns.rate_limiter import Decision, RateLimiter
+    from cqlproto_anyio.patterns.repository import Repository
+    from cqlproto_anyio.patterns.session_registry import SessionRegistry
+    from cqlproto_anyio.patterns.shared_session import SharedSession
+    from cqlproto_anyio.patterns.user_sessions import UserSession, UserSessions
 
 __all__ = [
-    "BYTES", "Backoff", "Codec", "ConcurrencyError", "CorruptPayload", "DuplicateEvent", "Event",
-    "EventStore", "EventsMissing", "Holder", "InvalidInput", "JSON", "Lease", "LockLost",
-    "LockTimeout", "Locks", "NewEvent", "OutcomeUnknown", "PatternError", "Position",
-    "SchemaMismatch", "msgspec_codec",
+    "BYTES", "Backoff", "Codec", "ConcurrencyError", "CorruptPayload", "Decision", "DuplicateEvent",
+    "Event", "EventStore", "EventsMissing", "Holder", "InvalidInput", "JSON", "Lease", "LockLost",
+    "LockTimeout", "Locks", "NewEvent", "OutcomeUnknown", "PatternError", "Position", "RateLimited",
+    "RateLimiter", "RecordExists", "RecordNotFound", "Repository", "SchemaMismatch",
+    "SessionRegistry", "SharedSession", "TooManySessions", "UserSession", "UserSessions",
+    "msgspec_codec",
 ]
 
 _MODULES = {
     "_codec": "BYTES JSON Codec msgspec_codec",
     "_errors":
         "ConcurrencyError CorruptPayload DuplicateEvent EventsMissing InvalidInput LockLost"
-        " LockTimeout OutcomeUnknown PatternError SchemaMismatch",
+        " LockTimeout OutcomeUnknown PatternError RateLimited RecordExists RecordNotFound"
+        " SchemaMismatch TooManySessions",
     "_lease": "Holder Lease",
     "_retry": "Backoff",
     "eventstore": "Event EventStore NewEvent Position",
     "locks": "Locks",
+    "rate_limiter": "Decision RateLimiter",
+    "repository": "Repository",
+    "session_registry": "SessionRegistry",
+    "shared_session": "SharedSession",
+    "user_sessions": "UserSession UserSessions",
 }
 # fmt: on
 _LATER = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from cqlproto_anyio.patterns._errors import InvalidInput
 
 __all__ = [
-    "MAX_TTL", "Clock", "Seconds", "aware", "integer", "now", "seconds", "text", "ttl_seconds",
-    "utc_now",
+    "MAX_TTL", "Clock", "Seconds", "aware", "integer", "now", "one_of", "seconds", "text",
+    "ttl_seconds", "utc_now",
 ]  # fmt: skip
 
 Seconds: TypeAlias = float | timedelta
@@ -23,6 +23,8 @@ Seconds: TypeAlias = float | timedelta
 
 Clock: TypeAlias = Callable[[], datetime]
 """Returns the current time as an aware datetime."""
+
+T = TypeVar("T", bound=str)
 
 MAX_TTL = 630_720_000  # 20 years, the longest TTL that a server accepts, in seconds
 
@@ -71,6 +73,13 @@ def integer(name: str, value: object, *, least: int = 0, most: int | None = None
         return value
     bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
     raise InvalidInput(name, f"an int {bounds}", value)
+
+
+def one_of(name: str, value: T, *choices: str) -> T:
+    """Return a text that is one of the choices."""
+    if isinstance(value, str) and value in choices:
+        return value
+    raise InvalidInput(name, f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}", value)
 
 
 def text(name: str, value: object, *, most: int = 1024) -> str:

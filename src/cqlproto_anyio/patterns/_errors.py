@@ -6,8 +6,9 @@ them. Errors of the client (``RequestTimeout``, ``Unavailable``, ..) reach the c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from cqlproto_anyio._checks.values import shown
@@ -15,7 +16,8 @@ from cqlproto_anyio.exceptions import CQLError, UsageError
 
 __all__ = [
     "ConcurrencyError", "CorruptPayload", "DuplicateEvent", "EventsMissing", "InvalidInput",
-    "LockLost", "LockTimeout", "OutcomeUnknown", "PatternError", "SchemaMismatch",
+    "LockLost", "LockTimeout", "OutcomeUnknown", "PatternError", "RateLimited", "RecordExists",
+    "RecordNotFound", "SchemaMismatch", "TooManySessions",
 ]  # fmt: skip
 
 
@@ -180,3 +182,61 @@ class EventsMissing(PatternError):
     expected: int
     actual: int
     text = "stream {stream!r}: version {expected} is missing before {actual}"
+
+
+@dataclass(eq=False, repr=False)
+class RecordNotFound(PatternError):
+    """There is no row with this key.
+
+    Attributes:
+        table: the qualified table.
+        key: the values of the primary key, in order.
+    """
+
+    table: str
+    key: tuple[Any, ...]
+    text = "{table} has no row with the key {key}"
+
+
+@dataclass(eq=False, repr=False)
+class RecordExists(PatternError):
+    """There is a row with this key already; nothing was written.
+
+    Attributes:
+        table: the qualified table.
+        key: the values of the primary key, in order.
+        existing: the row, by column name.
+    """
+
+    table: str
+    key: tuple[Any, ...]
+    existing: Mapping[str, Any]
+    text = "{table} has a row with the key {key} already"
+
+
+@dataclass(eq=False, repr=False)
+class RateLimited(PatternError):
+    """A request is over its rate limit.
+
+    Attributes:
+        key: whose limit it is.
+        limit: the limit.
+        retry_after: after how many seconds the request may be admitted.
+    """
+
+    key: str
+    limit: int
+    retry_after: float
+    text = "{key!r} is over its limit of {limit}: try again in {retry_after:.3f} s"
+
+
+@dataclass(eq=False, repr=False)
+class TooManySessions(PatternError):
+    """A registry has as many open sessions as it may have; none was opened.
+
+    Attributes:
+        limit: how many it may have.
+    """
+
+    limit: int
+    text = "the registry has {limit} sessions: release one, or raise max_sessions"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cqlproto_anyio.executor import Executor
 
-__all__ = ["TableSchema", "create"]
+__all__ = ["TableSchema", "create", "is_key", "shape"]
 
 _COLUMNS = (
     "SELECT column_name, type, kind, position, clustering_order FROM system_schema.columns"
@@ -113,16 +113,16 @@ async def create(executor: Executor, tables: Iterable[TableSchema]) -> None:
     """
     agreed = True
     for table in tables:
-        actual = await _shape(executor, table)
+        actual = await shape(executor, table)
         if actual:
             agreed = False  # another program may have created it just now
         else:
             agreed = await _create(executor, table) and agreed
-            actual = await _shape(executor, table)
+            actual = await shape(executor, table)
         expected = table.shape()
         for name in {**expected, **actual}:
             wanted, found = expected.get(name, "no key column"), actual.get(name)
-            if found != wanted and (name in expected or _is_key(found)):
+            if found != wanted and (name in expected or is_key(found)):
                 raise SchemaMismatch(table.name, name, wanted, found)
     if not agreed:
         await _agreement(executor)
@@ -151,7 +151,7 @@ async def _agreement(executor: Executor) -> None:
                 return
 
 
-async def _shape(executor: Executor, table: TableSchema) -> dict[str, str]:
+async def shape(executor: Executor, table: TableSchema) -> dict[str, str]:
     """Return the columns of a table as TableSchema.shape does; none if it doesn't exist."""
     names = {"in_keyspace": table.keyspace, "of_table": table.table}
     found = {}
@@ -162,5 +162,6 @@ async def _shape(executor: Executor, table: TableSchema) -> dict[str, str]:
     return found
 
 
-def _is_key(shape: str | None) -> bool:
-    return shape is not None and (" partition_key " in shape or " clustering " in shape)
+def is_key(place: str | None) -> bool:
+    """Return whether a column of this type and place is a part of the primary key."""
+    return place is not None and (" partition_key " in place or " clustering " in place)

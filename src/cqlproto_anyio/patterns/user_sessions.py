@@ -1,0 +1,333 @@
+"""Sessions of users, such as web applications keep: tokens that expire, and can be revoked."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from cqlproto_anyio.exceptions import CQLError
+from cqlproto_anyio.patterns._arguments import MAX_TTL, Clock, Seconds, now, seconds, text, utc_now
+from cqlproto_anyio.patterns._codec import JSON, Codec
+from cqlproto_anyio.patterns._errors import InvalidInput
+from cqlproto_anyio.patterns._lwt import (
+    Outcome,
+    Rows,
+    Statement,
+    Verdict,
+    bound,
+    conditional_write,
+)  # fmt: skip
+from cqlproto_anyio.patterns._retry import Attempts, may_retry
+from cqlproto_anyio.patterns._schema import TableSchema, create
+
+if TYPE_CHECKING:
+    import builtins
+
+    from cqlproto_anyio.executor import Executor
+
+__all__ = ["UserSession", "UserSessions"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = 1_000_000  # times are in microseconds
+_SECRET = 32  # bytes of a token that are random
+_OWNER = 16  # bytes of a token that find its partition
+_MOST_DATA = 1 << 20  # bytes
+_BATCH = 100  # how many sessions one conditional batch destroys
+_OFTEN = _SECOND  # sessions are renewed no more often
+_ATTEMPTS = 3
+_MOMENTS = ("created_at", "expires_at")
+
+
+@dataclass(frozen=True, slots=True)
+class UserSession:
+    """A session of a user.
+
+    Attributes:
+        id: the hash of the token, which is no token itself.
+        user_id: the user.
+        ip: the address that was given to ``create``.
+        data: the data that was given to ``create``.
+        created_at: when it was created.
+        expires_at: when it ends, unless it is renewed.
+    """
+
+    id: str
+    user_id: str
+    ip: str | None
+    data: Mapping[str, Any]
+    created_at: datetime
+    expires_at: datetime
+
+
+class UserSessions:
+    """Sessions by token: ``token = await sessions.create("ann")``, ``sessions.validate(token)``.
+
+    Guarantee: a token has 256 random bits, and only its hash is stored. A session ends ``ttl``
+    after it was last validated, to a second, and ``max_age`` after it was created. A session that
+    was destroyed stays dead: requests that race with the end don't revive it.
+
+    Not guaranteed: :meth:`destroy_all` ends the sessions that exist when it begins. Ends are
+    compared on the clock of each program. The tokens of a user end alike, so one can tell that they
+    are one user's. A ``create`` whose reply is lost may leave a session that nobody has a token of.
+
+    Cost: ``create`` one LWT. ``validate`` one read, and one LWT if the session was renewed more
+    than a second ago. ``destroy`` one LWT; ``list`` one read; ``destroy_all`` one read, and one LWT
+    for each hundred sessions. All is in one partition for each user.
+
+    Table: ``user_sessions``; rows expire.
+
+    Arguments:
+        session: the session, or another Executor.
+        keyspace: the keyspace of the table.
+        table: the table.
+        ttl: how long a session lasts after each validation: a timedelta or seconds.
+        max_age: how long it lasts at most, however often it is validated; None for no limit.
+        codec: encodes the data; up to 1 MiB.
+        clock: returns the current time.
+
+    Raises:
+        InvalidInput: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        session: Executor,
+        *,
+        keyspace: str,
+        table: str = "user_sessions",
+        ttl: Seconds = 3600,
+        max_age: Seconds | None = None,
+        codec: Codec = JSON,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._session = session
+        self._schema = _schema(keyspace, table)
+        self._ttl = _micros("ttl", ttl)
+        self._max_age = None if max_age is None else _micros("max_age", max_age)
+        self._codec = codec
+        self._clock = clock
+        name, columns = self._schema.name, list(self._schema.columns)
+        one = "owner = :owner AND id = :id"
+        renewed = ", ".join(f"{each} = :{each}" for each in columns[2:])
+        self._insert = (
+            f"INSERT INTO {name} ({', '.join(columns)}) VALUES (:{', :'.join(columns)})"
+            " IF NOT EXISTS USING TTL :ttl"
+        )
+        self._of_user = f"SELECT {', '.join(columns)} FROM {name} WHERE owner = :owner"
+        self._select = f"{self._of_user} AND id = :id"
+        # Each column has a TTL of its own. Ends only move on, so that a late copy is refused.
+        self._renew = (
+            f"UPDATE {name} USING TTL :ttl SET {renewed} WHERE {one} IF expires_at < :expires_at"
+        )
+        self._delete = f"DELETE FROM {name} WHERE {one}"
+
+    @classmethod
+    def schema_cql(cls, keyspace: str, *, table: str = "user_sessions") -> tuple[str, ...]:
+        """Return the statements that :meth:`create_schema` executes."""
+        return (_schema(keyspace, table).cql(),)
+
+    async def create_schema(self) -> None:
+        """Create the table if it doesn't exist, and wait until all nodes know it.
+
+        Raises:
+            SchemaMismatch: a table of this name has another shape.
+        """
+        await create(self._session, [self._schema])
+
+    async def create(
+        self, user_id: str, *, ip: str | None = None, data: Mapping[str, Any] | None = None
+    ) -> str:
+        """Create a session and return its token, which is URL-safe.
+
+        Arguments:
+            user_id: the user.
+            ip: an IP address to remember.
+            data: what to remember, for the codec.
+
+        Raises:
+            InvalidInput: an argument is wrong.
+        """
+        values: dict[str, Any] = {"user_id": text("user_id", user_id), "owner": _owner(user_id)}
+        values["ip"] = None if ip is None else _address(ip)
+        if not isinstance(data, Mapping | None):
+            raise InvalidInput("data", "a mapping", data)
+        values["data"] = self._codec.dump("data", dict(data or {}), most=_MOST_DATA)
+        values |= self._renewal(self._now())
+        async for _ in Attempts(most=_ATTEMPTS):
+            # A new token each time: whatever becomes of the earlier ones, nobody has them.
+            token = secrets.token_bytes(_SECRET) + values["owner"]
+            try:
+                await self._session.execute(*bound(self._insert, {**values, "id": _hash(token)}))
+            except CQLError as error:
+                failure = error
+                if not may_retry(error, idempotent=True):
+                    break
+            else:
+                return base64.urlsafe_b64encode(token).decode()
+        raise failure
+
+    async def validate(self, token: str, *, touch: bool = True) -> UserSession | None:
+        """Return the session of a token; None if there is none, or no longer.
+
+        Arguments:
+            token: what ``create`` returned, or anything else that a client has sent.
+            touch: whether to renew the session.
+
+        Raises:
+            CorruptPayload: the codec can't decode the data.
+        """
+        key = _key(token)
+        row = None if key is None else (await self._session.execute(self._select, key)).first()
+        at = self._now()
+        if row is None or row.expires_at <= at:
+            return None
+        values: dict[str, Any] = row._asdict()
+        if touch:
+            values |= self._renewal(at, row.created_at)
+            if values["expires_at"] - row.expires_at < min(_OFTEN, self._ttl // 10):
+                values["expires_at"] = row.expires_at
+            elif not await self._touch(values):
+                return None
+        return self._found(values)
+
+    async def destroy(self, session: str | UserSession) -> bool:
+        """End a session; False if there was none.
+
+        Arguments:
+            session: its token, or the session itself.
+
+        Raises:
+            OutcomeUnknown: it isn't known whether it has ended.
+        """
+        if isinstance(session, UserSession):
+            key: dict[str, Any] | None = {"owner": _owner(session.user_id), "id": session.id}
+        else:
+            key = _key(session)
+        return key is not None and await self._end([key])
+
+    async def destroy_all(self, user_id: str) -> int:
+        """End all sessions of a user, and return how many there were.
+
+        Raises:
+            OutcomeUnknown: it isn't known whether all have ended.
+        """
+        ended = 0
+        while rows := (await self._rows(user_id))[:_BATCH]:
+            ended += len(rows) if await self._end(rows) else 0
+        return ended
+
+    async def list(self, user_id: str) -> builtins.list[UserSession]:
+        """Return the sessions of a user, the oldest first.
+
+        Raises:
+            CorruptPayload: the codec can't decode the data of one.
+        """
+        return [self._found(row) for row in await self._rows(user_id)]
+
+    async def _rows(self, user_id: str) -> builtins.list[dict[str, Any]]:
+        owner = _owner(text("user_id", user_id))
+        rows = (await self._session.execute(self._of_user, {"owner": owner})).rows
+        at = self._now()
+        found = [row for row in rows if row.user_id == user_id and row.expires_at > at]
+        return [row._asdict() for row in sorted(found, key=lambda row: row.created_at)]
+
+    async def _touch(self, values: Mapping[str, Any]) -> bool:
+        """Renew a session; False if it was destroyed meanwhile."""
+
+        def verdict(rows: Rows) -> Verdict:
+            if not rows:
+                return Verdict.REFUSED
+            renewed = rows[0]["expires_at"] >= values["expires_at"]
+            return Verdict.APPLIED if renewed else Verdict.OPEN
+
+        outcome = await self._write([bound(self._renew, values)], values, verdict)
+        return outcome.applied or bool(outcome.row)  # another request has renewed it for longer
+
+    async def _end(self, keys: Sequence[Mapping[str, Any]]) -> bool:
+        """Delete sessions of one user; nothing if the first of them is not there."""
+
+        def verdict(rows: Rows) -> Verdict:
+            return Verdict.OPEN if rows else Verdict.APPLIED
+
+        first = bound(f"{self._delete} IF EXISTS", keys[0])
+        others = [bound(self._delete, key) for key in keys[1:]]
+        return (await self._write([first, *others], keys[0], verdict)).applied
+
+    async def _write(
+        self,
+        statements: Sequence[Statement],
+        key: Mapping[str, Any],
+        verdict: Callable[[Rows], Verdict],
+    ) -> Outcome:
+        return await conditional_write(
+            self._session,
+            statements,
+            operation=uuid4(),
+            read=bound(self._select, key),
+            verdict=verdict,
+            what=f"change of session {key['id']}",
+        )
+
+    def _renewal(self, at: int, created_at: int | None = None) -> dict[str, int]:
+        """Return the columns of a session that is created or renewed now."""
+        created_at = at if created_at is None else created_at
+        end = at + self._ttl
+        if self._max_age is not None:
+            end = min(end, created_at + self._max_age)
+        ttl = -(-(end - at) // _SECOND) + 1  # servers count whole seconds
+        return {"created_at": created_at, "expires_at": end, "ttl": ttl}
+
+    def _found(self, row: Mapping[str, Any]) -> UserSession:
+        data = self._codec.load(f"the data of session {row['id']}", row["data"])
+        ip = None if row["ip"] is None else str(row["ip"])
+        moments = (_EPOCH + timedelta(microseconds=row[name]) for name in _MOMENTS)
+        return UserSession(row["id"], row["user_id"], ip, data, *moments)
+
+    def _now(self) -> int:
+        return (now(self._clock) - _EPOCH) // timedelta(microseconds=1)
+
+
+def _schema(keyspace: str, table: str) -> TableSchema:
+    columns = {"owner": "blob", "id": "text", "user_id": "text", "ip": "inet", "data": "blob"}
+    columns |= dict.fromkeys(_MOMENTS, "bigint")
+    return TableSchema(keyspace, table, columns, key=("owner",), clustering=("id",))
+
+
+def _micros(name: str, value: Seconds) -> int:
+    return round(seconds(name, value, least=0.001, most=MAX_TTL - 2) * _SECOND)
+
+
+def _hash(token: bytes) -> str:
+    return hashlib.sha256(token).hexdigest()
+
+
+def _owner(user_id: str) -> bytes:
+    """Return the partition of a user. Tokens bear it, so it doesn't show the user's name."""
+    return hashlib.sha256(user_id.encode()).digest()[:_OWNER]
+
+
+def _address(value: object) -> object:
+    try:
+        return ipaddress.ip_address(value)  # type: ignore[arg-type]
+    except ValueError as exc:
+        raise InvalidInput("ip", "an IP address", value) from exc
+
+
+def _key(token: object) -> dict[str, Any] | None:
+    """Return the key of a token's row; None for a text that is no token."""
+    if not isinstance(token, str):
+        raise InvalidInput("token", "a str", token)
+    try:
+        found = base64.b64decode(token, altchars=b"-_", validate=True)
+    except ValueError:
+        return None
+    if len(found) != _SECRET + _OWNER:
+        return None
+    return {"owner": found[_SECRET:], "id": _hash(found)}
