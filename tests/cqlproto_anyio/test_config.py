@@ -278,3 +278,18 @@ async def test_secrets_of_an_authenticator_are_not_shown() -> None:
     authenticator = await cql.PlainAuth("ann", secret).authenticator(endpoint)
     assert secret not in repr(authenticator)
     assert authenticator.initial_response("any") == f"\0ann\0{secret}".encode()
+
+
+def test_credentials_are_equal_if_name_and_password_are() -> None:
+    ann = cql.PlainAuth("ann", "xyzzy")
+    assert ann == cql.PlainAuth("ann", "xyzzy")
+    assert hash(ann) == hash(cql.PlainAuth("ann", "xyzzy"))
+    others = (
+        cql.PlainAuth("ann", "other"),
+        cql.PlainAuth("bob", "xyzzy"),
+        cql.PlainAuth("ann", lambda: "xyzzy"),
+        type("Special", (cql.PlainAuth,), {})("ann", "xyzzy"),
+        ("ann", "xyzzy"),
+    )
+    for other in others:
+        assert ann != other

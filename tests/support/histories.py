@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Section", "dense", "exclusive", "none_lost"]
+__all__ = ["Admission", "Section", "dense", "exclusive", "none_lost", "within_limit"]
 
 
 class Section(NamedTuple):
@@ -21,6 +21,30 @@ class Section(NamedTuple):
     fence: int
     entered: float
     left: float
+
+
+class Admission(NamedTuple):
+    """A request that was admitted: when it asked, when it was told, and its cost."""
+
+    asked: float
+    told: float
+    cost: int = 1
+
+
+def within_limit(admissions: Iterable[Admission], limit: int, per: float) -> list[str]:
+    """Check that no window of ``per`` seconds has more cost than the limit.
+
+    A request counts at some moment between asking and being told; it is in a window for certain if
+    both are.
+    """
+    found = sorted(map(Admission._make, admissions))
+    wrong = []
+    for first in found:
+        inside = [each for each in found if each.asked >= first.asked]
+        cost = sum(each.cost for each in inside if each.told < first.asked + per)
+        if cost > limit:
+            wrong.append(f"a cost of {cost} was admitted from {first.asked} on")
+    return wrong
 
 
 def exclusive(sections: Iterable[Section]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Never, TypeAlias, TypedDict
 
 import anyio
 
@@ -13,11 +13,12 @@ from cqlproto_anyio.patterns._retry import Attempts, Backoff
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Sequence
+    from typing import Unpack
 
+    from cqlproto_anyio import Session
     from cqlproto_anyio._settings.profile import Profile
     from cqlproto_anyio.config import Auth, Config
     from cqlproto_anyio.endpoint import Endpoint
-    from cqlproto_anyio.session import Session
 
 __all__ = ["ConnectArguments", "Hosts", "Opening"]
 
@@ -54,9 +55,11 @@ class Opening:
         ConfigError, TypeError: an argument is wrong.
     """
 
-    def __init__(self, hosts: Hosts, arguments: ConnectArguments) -> None:
+    def __init__(
+        self, hosts: Hosts, *misplaced: Never, **arguments: Unpack[ConnectArguments]
+    ) -> None:
         # checks the arguments, and opens nothing before it is awaited
-        self._first: Connecting | None = connect(hosts, **arguments)
+        self._first: Connecting | None = connect(hosts, *misplaced, **arguments)
         self._hosts = hosts
         self._arguments = arguments
         self._lock: anyio.Lock | None = None  # made in the event loop

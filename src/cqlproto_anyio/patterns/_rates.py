@@ -73,5 +73,6 @@ def token_bucket(
     at = max(at, now)
     left = limit * per - debt - cost * per
     if left < 0:
-        return Rated(False, max((left + cost * per) // per, 0), -(left // limit), entries)
+        wait = at - now - left // limit
+        return Rated(False, max((left + cost * per) // per, 0), wait, entries)
     return Rated(True, left // per, 0, ((at, debt + cost * per),))

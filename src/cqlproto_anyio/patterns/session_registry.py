@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from typing import Unpack
 
-    from cqlproto_anyio.session import Session
+    from cqlproto_anyio import Session
 
 __all__ = ["SessionRegistry"]
 
@@ -130,11 +130,12 @@ class SessionRegistry:
             await self.release(held)
 
     async def aclose(self) -> None:
-        """Close all sessions but the borrowed ones, whoever uses them."""
+        """Close all sessions of this event loop but the borrowed ones, whoever uses them."""
         self._closed = True
-        entries, self._entries = self._entries, []
+        here = anyio.lowlevel.current_token()
         async with anyio.create_task_group() as group:
-            for entry in entries:
+            for entry in [each for each in self._entries if each.configuration["loop"] == here]:
+                self._entries.remove(entry)
                 group.start_soon(entry.opening.aclose)
 
     def _entry(self, hosts: Hosts, arguments: ConnectArguments) -> _Entry:
@@ -150,7 +151,7 @@ class SessionRegistry:
             session = entry.opening.session
             if entry.configuration == configuration and (session is None or not session.closed):
                 return entry
-        opening = Opening(hosts, arguments)  # it checks the other arguments
+        opening = Opening(hosts, **arguments)  # it checks the other arguments
         if len(self._entries) >= self._most:
             raise TooManySessions(self._most)
         self._entries.append(_Entry(configuration, opening))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from cqlproto_anyio.patterns._opening import ConnectArguments, Hosts, Opening
 
 if TYPE_CHECKING:
-    from typing import Unpack
+    from typing import Never, Unpack
 
-    from cqlproto_anyio.session import Session
+    from cqlproto_anyio import Session
 
 __all__ = ["SharedSession"]
 
@@ -39,8 +39,13 @@ class SharedSession:
         ConfigError, TypeError: an argument is wrong.
     """
 
-    def __init__(self, hosts: Hosts = "127.0.0.1", **arguments: Unpack[ConnectArguments]) -> None:
-        self._opening = Opening(hosts, arguments)
+    def __init__(
+        self,
+        hosts: Hosts = "127.0.0.1",
+        *misplaced: Never,
+        **arguments: Unpack[ConnectArguments],
+    ) -> None:
+        self._opening = Opening(hosts, *misplaced, **arguments)
 
     async def get(self) -> Session:
         """Return the session; the first call connects.
