@@ -39,8 +39,7 @@ class User:
 @pytest.fixture(scope="module", autouse=True)
 def table(cassandra: Node, keyspace: str) -> None:
     columns = "(id uuid PRIMARY KEY, name text, email text, born date)"
-    for name in ("users", "altered"):
-        cassandra.cql(f"CREATE TABLE {keyspace}.{name} {columns}")
+    cassandra.cql(f"CREATE TABLE {keyspace}.users {columns}")
 
 
 @pytest.fixture
@@ -59,22 +58,22 @@ async def test_a_column_that_is_added_keeps_the_mapping(
     session: cql.Session, keyspace: str
 ) -> None:
     """The naive mapping takes ``SELECT *`` by position: a date gets into the name."""
-    users = repository(session, keyspace, "altered")
+    table = f"altered_{uuid.uuid4().hex[:8]}"
+    await session.execute(
+        f"CREATE TABLE {table} (id uuid PRIMARY KEY, name text, email text, born date)"
+    )
+    users = repository(session, keyspace, table)
     ann = User(uuid.uuid4(), "Ann", "ann@example.org", BORN)
     await users.create(ann)
-    naive = "SELECT * FROM altered WHERE id = ?"
-    row = (await session.execute(naive, (ann.id,), row=tuple)).one()
-    assert User(*row) != ann
+    row = (await session.execute(f"SELECT * FROM {table}", row=tuple)).one()
     assert User(*row).name == BORN
-    added = f"a{uuid.uuid4().hex[:8]}"
-    await session.execute(f"ALTER TABLE altered ADD {added} text")
-    await session.execute(f"UPDATE altered SET {added} = 'x' WHERE id = ?", (ann.id,))
+    await session.execute(f"ALTER TABLE {table} ADD address text")
+    await session.execute(f"UPDATE {table} SET address = 'x' WHERE id = ?", (ann.id,))
     assert await users.get(ann.id) == ann
-    await users.save(dataclasses.replace(ann, email=None))
-    assert await users.get(ann.id) == dataclasses.replace(ann, email=None)
-    assert [user async for user in users.stream() if user.id == ann.id][0].born == BORN
-    select = f"SELECT {added} FROM altered WHERE id = ?"
-    assert (await session.execute(select, (ann.id,))).scalar() == "x"
+    ann.email = None
+    await users.save(ann)
+    assert [user async for user in users.stream()] == [ann]
+    assert (await session.execute(f"SELECT address FROM {table}")).scalar() == "x"
 
 
 async def test_partial_updates_all_survive(session: cql.Session, keyspace: str) -> None:
@@ -150,7 +149,7 @@ async def test_a_lost_creation(cassandra: Node, keyspace: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(
     fault=st.sampled_from([name for name in FAULTS if "OVERLOADED" not in name]),
     verb=st.sampled_from(["create", "update", "delete"]),

@@ -43,6 +43,7 @@ _IDS = 8
 _KNOWN = 1000  # how many keys' states are remembered; each may have a hundred entries
 _FRESH = 1.0  # seconds for which a refusal may be decided by a remembered state
 _SLOTS = 10  # slots of time in a window, of the shares that need no conditional write
+_SETTLING = 2.0  # seconds; a request waits for the decision
 _RACES = Backoff(first=0.002, longest=0.2)
 
 
@@ -276,6 +277,7 @@ class RateLimiter:
             verdict=partial(_verdict, operation, before),
             what=f"count a request of {key!r}",
             refusals_tell=True,
+            within=_SETTLING,
         )
         found = state if outcome.applied else outcome.row.get("state")
         self._states.set(key, (found, anyio.current_time()))
