@@ -14,8 +14,8 @@ from typing import TypeAlias, TypeVar
 from cqlproto_anyio.patterns._errors import InvalidInput
 
 __all__ = [
-    "MAX_TTL", "Clock", "Seconds", "aware", "integer", "now", "one_of", "seconds", "text",
-    "ttl_seconds", "utc_now",
+    "MAX_TTL", "SECOND", "Clock", "Seconds", "aware", "integer", "micros", "moment", "now",
+    "one_of", "seconds", "text", "ttl_seconds", "utc_now",
 ]  # fmt: skip
 
 Seconds: TypeAlias = float | timedelta
@@ -26,7 +26,9 @@ Clock: TypeAlias = Callable[[], datetime]
 
 T = TypeVar("T", bound=str)
 
+SECOND = 1_000_000  # in microseconds, which are ints
 MAX_TTL = 630_720_000  # 20 years, the longest TTL that a server accepts, in seconds
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def utc_now() -> datetime:
@@ -45,6 +47,16 @@ def aware(name: str, value: object) -> datetime:
 def now(clock: Clock) -> datetime:
     """Return what a clock says, in UTC."""
     return aware("clock()", clock())
+
+
+def micros(clock: Clock) -> int:
+    """Return what a clock says, in microseconds since 1970."""
+    return (now(clock) - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment(micros: int) -> datetime:
+    """Return the time so many microseconds after the beginning of 1970, in UTC."""
+    return _EPOCH + timedelta(microseconds=micros)
 
 
 def seconds(name: str, value: object, *, least: float = 0.0, most: float = math.inf) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID, uuid4
@@ -13,10 +12,11 @@ import anyio
 from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.patterns._arguments import (
     MAX_TTL,
+    SECOND,
     Clock,
     Seconds,
     integer,
-    now,
+    micros,
     one_of,
     seconds,
     text,
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Decision", "RateLimiter"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = 1_000_000  # times are in microseconds
 # the ids of the latest writes, newest first; the times that costs count from, and the costs
 _STATE = "frozen<tuple<frozen<list<uuid>>, frozen<list<bigint>>, frozen<list<bigint>>>>"
 _IDS = 8
@@ -76,9 +74,9 @@ class Decision:
 
 @dataclass(eq=False, slots=True)
 class _Share:
-    """What this program has admitted of a key in one slot of time without a conditional write."""
+    """What this program has admitted of a key without conditional writes, in a slot of time."""
 
-    slot: int  # its end
+    slot: int  # its end, in microseconds
     writer: UUID
     spent: int = 0
     pending: int = 0  # of tasks that have not decided yet
@@ -132,7 +130,7 @@ class RateLimiter:
     ) -> None:
         self._session = session
         self._schema = _schema(keyspace, table)
-        self._per = round(seconds("per", per, least=0.001, most=MAX_TTL - 2) * _SECOND)
+        self._per = round(seconds("per", per, least=0.001, most=MAX_TTL - 2) * SECOND)
         self._limit = integer("limit", limit, least=1, most=(2**63 - 1) // self._per)
         one_of("algorithm", algorithm, "sliding_window", "token_bucket", "approximate")
         self._estimates = algorithm == "approximate"
@@ -148,10 +146,8 @@ class RateLimiter:
         self._swap = (
             f"UPDATE {name} USING TTL :ttl SET state = :state WHERE key = :key IF state = :before"
         )
-        self._spend = (
-            f"INSERT INTO {name} (key, slot, writer, spent) VALUES (:key, :slot, :writer, :spent)"
-            " USING TTL :ttl"
-        )
+        columns, markers = "key, slot, writer, spent", ":key, :slot, :writer, :spent"
+        self._spend = f"INSERT INTO {name} ({columns}) VALUES ({markers}) USING TTL :ttl"
         self._forget = f"DELETE FROM {name} WHERE key = :key AND slot > 0"
 
     @classmethod
@@ -160,11 +156,7 @@ class RateLimiter:
         return (_schema(keyspace, table).cql(),)
 
     async def create_schema(self) -> None:
-        """Create the table if it doesn't exist, and wait until all nodes know it.
-
-        Raises:
-            SchemaMismatch: a table of this name has another shape.
-        """
+        """Create the table unless it exists, and wait until all nodes know it."""
         await create(self._session, [self._schema])
 
     async def check(self, key: str, *, cost: int = 1) -> Decision:
@@ -175,7 +167,6 @@ class RateLimiter:
             cost: how much of the limit the request takes, from 1 to ``limit``.
 
         Raises:
-            InvalidInput: an argument is wrong.
             CQLError: the database can't decide, and ``on_failure`` is ``raise``.
         """
         text("key", key)
@@ -187,7 +178,7 @@ class RateLimiter:
             if self._on_failure == "raise" or not passes:
                 raise
         allow = self._on_failure == "allow"
-        wait = 0.0 if allow else min(1.0, self._per / _SECOND)
+        wait = 0.0 if allow else min(1.0, self._per / SECOND)
         return Decision(key, allow, 0, wait, self._limit, degraded=True)
 
     async def reset(self, key: str) -> None:
@@ -222,7 +213,7 @@ class RateLimiter:
     async def _estimate(self, key: str, cost: int) -> Decision:
         """Decide by the shares of all programs, up to half of the limit."""
         length = -(-self._per // _SLOTS)
-        slot = -(-self._now() // length) * length
+        slot = -(-micros(self._clock) // length) * length
         share = self._shares.get(key)
         if share is None or share.slot != slot:
             share = _Share(slot, uuid4())
@@ -245,8 +236,8 @@ class RateLimiter:
 
     def _decide(self, key: str, cost: int, state: Any, others: Entries) -> tuple[Decision, Entries]:
         entries = () if state is None else tuple(zip(state[1], state[2], strict=True))
-        rated = self._rate(entries, others, cost, self._now())
-        wait = rated.wait / _SECOND
+        rated = self._rate(entries, others, cost, micros(self._clock))
+        wait = rated.wait / SECOND
         return Decision(key, rated.allowed, rated.remaining, wait, self._limit), rated.entries
 
     def _fresh(self, key: str) -> Any:
@@ -266,7 +257,7 @@ class RateLimiter:
         operation = uuid4()
         ids = [operation, *(before[0] if before else ())][:_IDS]
         state = (ids, [at for at, _ in entries], [cost for _, cost in entries])
-        latest = entries[-1][0] if entries else self._now()
+        latest = entries[-1][0] if entries else micros(self._clock)
         values = {"key": key, "state": state, "before": before, "ttl": self._ttl(latest)}
         self._states.set(key, None)  # it isn't known, until this has succeeded
         outcome = await conditional_write(
@@ -283,12 +274,9 @@ class RateLimiter:
         self._states.set(key, (found, anyio.current_time()))
         return outcome.applied
 
-    def _now(self) -> int:
-        return (now(self._clock) - _EPOCH) // timedelta(microseconds=1)
-
     def _ttl(self, latest: int) -> int:
         """Return for how many seconds the table keeps what counts from ``latest`` on."""
-        left = -(-(latest + self._per - self._now()) // _SECOND)
+        left = -(-(latest + self._per - micros(self._clock)) // SECOND)
         return min(max(left, 0) + 1, MAX_TTL)
 
 

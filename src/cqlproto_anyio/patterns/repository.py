@@ -18,7 +18,7 @@ from cqlproto_anyio.patterns._errors import (
     RecordExists,
     RecordNotFound,
     SchemaMismatch,
-)  # fmt: skip
+)
 from cqlproto_anyio.patterns._identifiers import quoted
 from cqlproto_anyio.patterns._keys import Key, row_key
 from cqlproto_anyio.patterns._retry import Attempts
@@ -54,7 +54,8 @@ class Repository(Generic[T]):
     writer may have overtaken. :meth:`save` has a timestamp of this program's clock, and the
     conditional writes have the nodes': let clocks agree, or use one kind of write for a row.
 
-    Cost: one read, write or LWT for each call. The table is the caller's own.
+    Cost: one read, write or LWT for each call. The table is the caller's own; what the server
+    refuses because the table has another key or not all columns raises SchemaMismatch.
 
     Arguments:
         session: the session, or another Executor.
@@ -68,13 +69,7 @@ class Repository(Generic[T]):
     """
 
     def __init__(
-        self,
-        session: Executor,
-        entity: type[T],
-        *,
-        keyspace: str,
-        table: str,
-        key: Sequence[str],
+        self, session: Executor, entity: type[T], *, keyspace: str, table: str, key: Sequence[str]
     ) -> None:
         self._session = session
         self._entity = entity
@@ -101,7 +96,6 @@ class Repository(Generic[T]):
         Raises:
             RecordExists: there is a row with this key.
             OutcomeUnknown: the reply was lost, and there is a row with this key now.
-            SchemaMismatch: the table has another key, or not all columns.
         """
         values = self._values(entity)
         key = tuple(values[each] for each in self._key)
@@ -126,12 +120,7 @@ class Repository(Generic[T]):
         return await self._get(row_key(self._key, key))
 
     async def get_many(self, keys: Iterable[Key], *, concurrency: int = 32) -> list[T | None]:
-        """Return the rows of many keys, in their order; None for each that doesn't exist.
-
-        Arguments:
-            keys: the keys.
-            concurrency: how many are read at the same time.
-        """
+        """Return the rows of many keys, in their order, ``concurrency`` at a time."""
         wanted = [row_key(self._key, key) for key in keys]
         integer("concurrency", concurrency, least=1)
         found: list[T | None] = [None] * len(wanted)
@@ -154,17 +143,11 @@ class Repository(Generic[T]):
         return found
 
     async def update(self, key: Key, /, **changes: Any) -> None:
-        """Change fields of a row that exists; one LWT.
-
-        Arguments:
-            key: the key of the row.
-            changes: the new values by field. None clears a field, UNSET leaves it.
+        """Change fields of a row that exists: None clears one, UNSET leaves it. One LWT.
 
         Raises:
             RecordNotFound: there is no such row.
             OutcomeUnknown: the reply was lost, and the row has other values now.
-            InvalidInput: a field is unknown or part of the key, or nothing is changed.
-            SchemaMismatch: the table has another key, or not all columns.
         """
         columns = {name: column for column, name in self._fields.items()}
         new = {}
@@ -194,11 +177,7 @@ class Repository(Generic[T]):
 
         Arguments:
             entity: the row; None clears a field.
-            ttl: after how long what is written expires: a timedelta or seconds; None for the
-                table's default.
-
-        Raises:
-            SchemaMismatch: the table has another key, or not all columns.
+            ttl: after how long what is written expires, as for :meth:`create`.
         """
         query, values = _with_ttl(self._insert, self._values(entity), ttl)
         await self._execute(query, values, idempotent=True)

@@ -6,24 +6,27 @@ import base64
 import hashlib
 import ipaddress
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from cqlproto_anyio.exceptions import CQLError
-from cqlproto_anyio.patterns._arguments import MAX_TTL, Clock, Seconds, now, seconds, text, utc_now
+from cqlproto_anyio.patterns._arguments import (
+    MAX_TTL,
+    SECOND,
+    Clock,
+    Seconds,
+    micros,
+    moment,
+    seconds,
+    text,
+    utc_now,
+)
 from cqlproto_anyio.patterns._codec import JSON, Codec
 from cqlproto_anyio.patterns._errors import InvalidInput
-from cqlproto_anyio.patterns._lwt import (
-    Outcome,
-    Rows,
-    Statement,
-    Verdict,
-    bound,
-    conditional_write,
-)  # fmt: skip
+from cqlproto_anyio.patterns._lwt import Rows, Verdict, bound, conditional_write
 from cqlproto_anyio.patterns._retry import Attempts, may_retry
 from cqlproto_anyio.patterns._schema import TableSchema, create
 
@@ -34,15 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = ["UserSession", "UserSessions"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = 1_000_000  # times are in microseconds
 _SECRET = 32  # bytes of a token that are random
 _OWNER = 16  # bytes of a token that find its partition
 _MOST_DATA = 1 << 20  # bytes
 _BATCH = 100  # how many sessions one conditional batch destroys
-_OFTEN = _SECOND  # sessions are renewed no more often
+_OFTEN = SECOND  # sessions are renewed no more often
 _ATTEMPTS = 3
-_MOMENTS = ("created_at", "expires_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,7 @@ class UserSession:
     Attributes:
         id: the hash of the token, which is no token itself.
         user_id: the user.
-        ip: the address that was given to ``create``.
-        data: the data that was given to ``create``.
+        ip, data: what was given to ``create``.
         created_at: when it was created.
         expires_at: when it ends, unless it is renewed.
     """
@@ -109,8 +108,8 @@ class UserSessions:
     ) -> None:
         self._session = session
         self._schema = _schema(keyspace, table)
-        self._ttl = _micros("ttl", ttl)
-        self._max_age = None if max_age is None else _micros("max_age", max_age)
+        self._ttl = _length("ttl", ttl)
+        self._max_age = None if max_age is None else _length("max_age", max_age)
         self._codec = codec
         self._clock = clock
         name, columns = self._schema.name, list(self._schema.columns)
@@ -134,11 +133,7 @@ class UserSessions:
         return (_schema(keyspace, table).cql(),)
 
     async def create_schema(self) -> None:
-        """Create the table if it doesn't exist, and wait until all nodes know it.
-
-        Raises:
-            SchemaMismatch: a table of this name has another shape.
-        """
+        """Create the table unless it exists, and wait until all nodes know it."""
         await create(self._session, [self._schema])
 
     async def create(
@@ -150,28 +145,23 @@ class UserSessions:
             user_id: the user.
             ip: an IP address to remember.
             data: what to remember, for the codec.
-
-        Raises:
-            InvalidInput: an argument is wrong.
         """
         values: dict[str, Any] = {"user_id": text("user_id", user_id), "owner": _owner(user_id)}
         values["ip"] = None if ip is None else _address(ip)
         if not isinstance(data, Mapping | None):
             raise InvalidInput("data", "a mapping", data)
         values["data"] = self._codec.dump("data", dict(data or {}), most=_MOST_DATA)
-        values |= self._renewal(self._now())
-        async for _ in Attempts(most=_ATTEMPTS):
+        values |= self._renewal(micros(self._clock))
+        async for number in Attempts(most=_ATTEMPTS):
             # A new token each time: whatever becomes of the earlier ones, nobody has them.
             token = secrets.token_bytes(_SECRET) + values["owner"]
             try:
                 await self._session.execute(*bound(self._insert, {**values, "id": _hash(token)}))
+                break
             except CQLError as error:
-                failure = error
-                if not may_retry(error, idempotent=True):
-                    break
-            else:
-                return base64.urlsafe_b64encode(token).decode()
-        raise failure
+                if number == _ATTEMPTS or not may_retry(error, idempotent=True):
+                    raise
+        return base64.urlsafe_b64encode(token).decode()
 
     async def validate(self, token: str, *, touch: bool = True) -> UserSession | None:
         """Return the session of a token; None if there is none, or no longer.
@@ -179,13 +169,10 @@ class UserSessions:
         Arguments:
             token: what ``create`` returned, or anything else that a client has sent.
             touch: whether to renew the session.
-
-        Raises:
-            CorruptPayload: the codec can't decode the data.
         """
         key = _key(token)
         row = None if key is None else (await self._session.execute(self._select, key)).first()
-        at = self._now()
+        at = micros(self._clock)
         if row is None or row.expires_at <= at:
             return None
         values: dict[str, Any] = row._asdict()
@@ -198,43 +185,29 @@ class UserSessions:
         return self._found(values)
 
     async def destroy(self, session: str | UserSession) -> bool:
-        """End a session; False if there was none.
-
-        Arguments:
-            session: its token, or the session itself.
+        """End a session, or that of a token; False if there was none.
 
         Raises:
             OutcomeUnknown: it isn't known whether it has ended.
         """
-        if isinstance(session, UserSession):
-            key: dict[str, Any] | None = {"owner": _owner(session.user_id), "id": session.id}
-        else:
-            key = _key(session)
+        key = _key(session)
         return key is not None and await self._end([key])
 
     async def destroy_all(self, user_id: str) -> int:
-        """End all sessions of a user, and return how many there were.
-
-        Raises:
-            OutcomeUnknown: it isn't known whether all have ended.
-        """
+        """End all sessions of a user, and return how many there were."""
         ended = 0
         while rows := (await self._rows(user_id))[:_BATCH]:
             ended += len(rows) if await self._end(rows) else 0
         return ended
 
     async def list(self, user_id: str) -> builtins.list[UserSession]:
-        """Return the sessions of a user, the oldest first.
-
-        Raises:
-            CorruptPayload: the codec can't decode the data of one.
-        """
+        """Return the sessions of a user, the oldest first."""
         return [self._found(row) for row in await self._rows(user_id)]
 
     async def _rows(self, user_id: str) -> builtins.list[dict[str, Any]]:
         owner = _owner(text("user_id", user_id))
         rows = (await self._session.execute(self._of_user, {"owner": owner})).rows
-        at = self._now()
+        at = micros(self._clock)
         found = [row for row in rows if row.user_id == user_id and row.expires_at > at]
         return [row._asdict() for row in sorted(found, key=lambda row: row.created_at)]
 
@@ -247,33 +220,25 @@ class UserSessions:
             renewed = rows[0]["expires_at"] >= values["expires_at"]
             return Verdict.APPLIED if renewed else Verdict.OPEN
 
-        outcome = await self._write([bound(self._renew, values)], values, verdict)
+        renew, how = bound(self._renew, values), self._settling(values)
+        outcome = await conditional_write(self._session, [renew], verdict=verdict, **how)
         return outcome.applied or bool(outcome.row)  # another request has renewed it for longer
 
-    async def _end(self, keys: Sequence[Mapping[str, Any]]) -> bool:
+    async def _end(self, keys: builtins.list[dict[str, Any]]) -> bool:
         """Delete sessions of one user; nothing if the first of them is not there."""
+        statements = [bound(self._delete, key) for key in keys]
+        statements[0] = bound(f"{self._delete} IF EXISTS", keys[0])
 
         def verdict(rows: Rows) -> Verdict:
             return Verdict.OPEN if rows else Verdict.APPLIED
 
-        first = bound(f"{self._delete} IF EXISTS", keys[0])
-        others = [bound(self._delete, key) for key in keys[1:]]
-        return (await self._write([first, *others], keys[0], verdict)).applied
+        how = self._settling(keys[0])
+        return (await conditional_write(self._session, statements, verdict=verdict, **how)).applied
 
-    async def _write(
-        self,
-        statements: Sequence[Statement],
-        key: Mapping[str, Any],
-        verdict: Callable[[Rows], Verdict],
-    ) -> Outcome:
-        return await conditional_write(
-            self._session,
-            statements,
-            operation=uuid4(),
-            read=bound(self._select, key),
-            verdict=verdict,
-            what=f"change of session {key['id']}",
-        )
+    def _settling(self, key: Mapping[str, Any]) -> dict[str, Any]:
+        """Return how a lost change of a session is looked up."""
+        read, what = bound(self._select, key), f"change of session {key['id']}"
+        return {"operation": uuid4(), "read": read, "what": what}
 
     def _renewal(self, at: int, created_at: int | None = None) -> dict[str, int]:
         """Return the columns of a session that is created or renewed now."""
@@ -281,27 +246,24 @@ class UserSessions:
         end = at + self._ttl
         if self._max_age is not None:
             end = min(end, created_at + self._max_age)
-        ttl = -(-(end - at) // _SECOND) + 1  # servers count whole seconds
+        ttl = -(-(end - at) // SECOND) + 1  # servers count whole seconds
         return {"created_at": created_at, "expires_at": end, "ttl": ttl}
 
     def _found(self, row: Mapping[str, Any]) -> UserSession:
         data = self._codec.load(f"the data of session {row['id']}", row["data"])
         ip = None if row["ip"] is None else str(row["ip"])
-        moments = (_EPOCH + timedelta(microseconds=row[name]) for name in _MOMENTS)
-        return UserSession(row["id"], row["user_id"], ip, data, *moments)
-
-    def _now(self) -> int:
-        return (now(self._clock) - _EPOCH) // timedelta(microseconds=1)
+        began, ends = moment(row["created_at"]), moment(row["expires_at"])
+        return UserSession(row["id"], row["user_id"], ip, data, began, ends)
 
 
 def _schema(keyspace: str, table: str) -> TableSchema:
     columns = {"owner": "blob", "id": "text", "user_id": "text", "ip": "inet", "data": "blob"}
-    columns |= dict.fromkeys(_MOMENTS, "bigint")
+    columns |= {"created_at": "bigint", "expires_at": "bigint"}  # in microseconds
     return TableSchema(keyspace, table, columns, key=("owner",), clustering=("id",))
 
 
-def _micros(name: str, value: Seconds) -> int:
-    return round(seconds(name, value, least=0.001, most=MAX_TTL - 2) * _SECOND)
+def _length(name: str, value: Seconds) -> int:
+    return round(seconds(name, value, least=0.001, most=MAX_TTL - 2) * SECOND)
 
 
 def _hash(token: bytes) -> str:
@@ -309,7 +271,7 @@ def _hash(token: bytes) -> str:
 
 
 def _owner(user_id: str) -> bytes:
-    """Return the partition of a user. Tokens bear it, so it doesn't show the user's name."""
+    """Return the partition of a user, which tokens bear too: it doesn't show the name."""
     return hashlib.sha256(user_id.encode()).digest()[:_OWNER]
 
 
@@ -321,7 +283,9 @@ def _address(value: object) -> object:
 
 
 def _key(token: object) -> dict[str, Any] | None:
-    """Return the key of a token's row; None for a text that is no token."""
+    """Return the key of the row of a session or a token; None for a text that is no token."""
+    if isinstance(token, UserSession):
+        return {"owner": _owner(token.user_id), "id": token.id}
     if not isinstance(token, str):
         raise InvalidInput("token", "a str", token)
     try:
