@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Unpack
 
-    from cqlproto_anyio import Session
     from cqlproto_anyio._settings.profile import Profile
     from cqlproto_anyio.config import Auth, Config
     from cqlproto_anyio.endpoint import Endpoint
+    from cqlproto_anyio.session import Session
 
 __all__ = ["ConnectArguments", "Hosts", "Opening"]
 

@@ -27,7 +27,7 @@ from cqlproto_anyio.patterns._schema import TableSchema, is_key, shape
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from cqlproto_anyio import RowStream
+    from cqlproto_anyio._execution.paging import RowStream
     from cqlproto_anyio.executor import Executor
     from cqlproto_anyio.results import Result
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from typing import Unpack
 
-    from cqlproto_anyio import Session
+    from cqlproto_anyio.session import Session
 
 __all__ = ["SessionRegistry"]
 

@@ -9,7 +9,7 @@ from cqlproto_anyio.patterns._opening import ConnectArguments, Hosts, Opening
 if TYPE_CHECKING:
     from typing import Never, Unpack
 
-    from cqlproto_anyio import Session
+    from cqlproto_anyio.session import Session
 
 __all__ = ["SharedSession"]
 
