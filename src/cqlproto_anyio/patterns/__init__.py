@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # isort: off
     )
     from cqlproto_anyio.patterns._lease import Holder, Lease
     from cqlproto_anyio.patterns._retry import Backoff
+    from cqlproto_anyio.patterns._points import NewPoint, Point, TimeStep, Written
     from cqlproto_anyio.patterns.eventstore import Event, EventStore, NewEvent, Position
     from cqlproto_anyio.patterns.locks import Locks
     from cqlproto_anyio.patterns.rate_limiter import Decision, RateLimiter
@@ -44,6 +45,7 @@ _MODULES = {
         " LockTimeout OutcomeUnknown PatternError RateLimited RecordExists RecordNotFound"
         " SchemaMismatch TooManySessions",
     "_lease": "Holder Lease",
+    "_points": "NewPoint Point TimeStep Written",
     "_retry": "Backoff",
     "eventstore": "Event EventStore NewEvent Position",
     "locks": "Locks",

@@ -16,8 +16,9 @@ MAX_NAME = 48
 """The longest name of a keyspace or table that a server accepts, in characters."""
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
+_SPECIAL = re.compile(r"[A-Z-]")
 _ENCODABLE = re.compile(r"[A-Za-z0-9_-]+")
-_ESCAPE = re.compile(r"_([0-9a-f]{2})")
+_ESCAPE = re.compile(r"_(_|[0-9a-f]{2})")
 
 
 def identifier(name: str, value: object, *, most: int = MAX_NAME) -> str:
@@ -49,9 +50,9 @@ def qualified(keyspace: object, table: object) -> str:
 def encoded(name: str, value: object, *, prefix: str = "") -> str:
     """Return a name of lower-case letters, digits and underscores for an id; no two ids share one.
 
-    Lower-case letters and digits stay as they are. Every other character becomes ``_`` and its two
-    hexadecimal digits: ``acme-Co`` becomes ``acme_2d_43o``. So ids that differ in case only have
-    different names, also on file systems that ignore case.
+    Lower-case letters and digits stay as they are, ``_`` is doubled, and every other character
+    becomes ``_`` and its two hexadecimal digits: ``acme-Co`` becomes ``acme_2d_43o``. So ids that
+    differ in case only have different names, also on file systems that ignore case.
 
     Arguments:
         name: the name of the argument.
@@ -63,9 +64,7 @@ def encoded(name: str, value: object, *, prefix: str = "") -> str:
     """
     if not isinstance(value, str) or not _ENCODABLE.fullmatch(value):
         raise InvalidInput(name, "made of the characters a-z, A-Z, 0-9, _ and -", value)
-    found = prefix + "".join(
-        each if each.isdigit() or each.islower() else f"_{ord(each):02x}" for each in value
-    )
+    found = prefix + _SPECIAL.sub(lambda match: f"_{ord(match[0]):02x}", value.replace("_", "__"))
     if len(found) > MAX_NAME:
         raise InvalidInput(
             name, f"shorter: its name {found} has {len(found)} characters, {MAX_NAME} fit", value
@@ -77,8 +76,12 @@ def decoded(found: str, *, prefix: str = "") -> str | None:
     """Return the id that :func:`encoded` made a name of; None if it made no such name."""
     if not found.startswith(prefix):
         return None
-    value = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), found[len(prefix) :])
+    value = _ESCAPE.sub(_character, found[len(prefix) :])
     try:
         return value if encoded("id", value, prefix=prefix) == found else None
     except InvalidInput:
         return None
+
+
+def _character(escape: re.Match[str]) -> str:
+    return "_" if escape[1] == "_" else chr(int(escape[1], 16))
