@@ -142,7 +142,7 @@ async def _create(executor: Executor, table: TableSchema) -> bool:
     return False
 
 
-async def _agreement(executor: Executor) -> None:
+async def agreement(executor: Executor) -> None:
     """Wait until the nodes have one schema version; a node that is down may never have it."""
     with anyio.move_on_after(_AGREEMENT):
         async for _ in Attempts(backoff=_POLLS):
