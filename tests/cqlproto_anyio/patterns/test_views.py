@@ -97,14 +97,15 @@ async def test_rows_come_and_go_with_what_they_are_made_of() -> None:
     views = define(cells)
     await views.create({"id": 1})
     assert cells.rows("by_author") == cells.rows("by_tag") == []
-    for changes in (
+    steps: list[dict[str, Any]] = [
         {"author": "ann"},
         {"title": "Tea", "tags": ["a", "a", "b"]},
         {"tags": set()},
         {"author": ""},  # no partition key of a server
         {"author": "bob", "tags": {"b"}},
         {"title": None},
-    ):
+    ]
+    for changes in steps:
         await views.update(1, changes)
         if changes != {"author": ""}:
             assert wrong(cells) == []
@@ -220,7 +221,10 @@ async def test_no_fault_leaves_views_wrong(faults: list[str | None], seed: int) 
 
     for number in range(6):
         kind = chance.choice(["create", "update", "update", "delete"])
-        values = {"author": chance.choice("xyz"), "tags": set(chance.sample("abcd", 2))}
+        values: dict[str, Any] = {
+            "author": chance.choice("xyz"),
+            "tags": set(chance.sample("abcd", 2)),
+        }
         if kind == "create":
             await attempt(views.create(post(**values, title=f"v{number}")))
         elif kind == "update":
