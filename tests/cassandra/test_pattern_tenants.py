@@ -170,7 +170,7 @@ async def test_what_a_creation_costs(cassandra: Node, keyspace: str, prefix: str
         assert (len(batches), len(releases)) == (1, 1)  # LWTs
         counting.records.clear()
         await mine.create("acme")
-        assert counting.reads == len(counting.records) == 3
+        assert counting.reads == len(counting.records) == 5
 
 
 async def test_sessions_of_ten_thousand_tenants(session: cql.Session, prefix: str) -> None:

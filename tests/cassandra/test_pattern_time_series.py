@@ -244,8 +244,9 @@ def test_a_write_that_is_sent_again_is_one_point(
         async with connected(cassandra, keyspace) as session:
             metrics = TimeSeries(session, keyspace=keyspace)
             found = await values(metrics, metric, NOON, NOON + SECOND)
-        assert len(found) == len(set(found)) >= acknowledged
-        assert acknowledged == 5
+        # each once; a write that was lost before it arrived is told as an error
+        assert acknowledged <= len(found) == len(set(found)) <= 5
+        assert acknowledged >= 5 - sum(name is not None for name in faults)
 
     anyio.run(run, backend=backend)
 

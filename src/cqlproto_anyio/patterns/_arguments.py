@@ -41,7 +41,7 @@ def aware(name: str, value: object) -> datetime:
     if isinstance(value, datetime) and value.utcoffset() is not None:
         with suppress(OverflowError):  # the first and the last day of all, in some zones
             return value.astimezone(UTC)
-    raise InvalidInput(name, "an aware datetime (with tzinfo=)", value)
+    raise InvalidInput(name, "an aware datetime, not a naive one (pass tzinfo=)", value)
 
 
 def now(clock: Clock) -> datetime:

@@ -125,15 +125,15 @@ async def create(executor: Executor, tables: Iterable[TableSchema]) -> None:
             if found != wanted and (name in expected or is_key(found)):
                 raise SchemaMismatch(table.name, name, wanted, found)
     if not agreed:
-        await _agreement(executor)
+        await agreement(executor)
 
 
-async def _create(executor: Executor, table: TableSchema) -> bool:
-    """Create a table; return whether all nodes are known to have it."""
+async def change(executor: Executor, statement: str) -> bool:
+    """Execute a CREATE or DROP .. IF ..; return whether all nodes are known to know it."""
     attempts = Attempts(most=_ATTEMPTS)
     async for number in attempts:
         try:
-            return (await executor.execute(table.cql())).schema_agreed is True
+            return (await executor.execute(statement)).schema_agreed is True
         except AlreadyExists:
             break  # another program has created it at the same time
         except CQLError as exc:

@@ -14,7 +14,7 @@ from cqlproto_anyio.patterns._known import Known
 from cqlproto_anyio.patterns._many import for_each
 from cqlproto_anyio.patterns._migrations import Migration, log_table
 from cqlproto_anyio.patterns._pages import Fetched
-from cqlproto_anyio.patterns._schema import change
+from cqlproto_anyio.patterns._schema import agreement, change
 from cqlproto_anyio.patterns._turns import Turns
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Tenants:
     Not guaranteed: that a tenant which is dropped and created at the same time is whole.
 
     Cost: creating a tenant costs its statements, two LWTs, and some reads and writes for each
-    statement; creating it again three reads. A cluster bears some thousand tables; for more
+    statement; creating it again five reads. A cluster bears some thousand tables; for more
     tenants, put the tenant into the partition key instead.
 
     Tables: ``tenant_migrations`` in each keyspace, a row per statement.
@@ -158,7 +158,8 @@ class Tenants:
         """Drop a tenant's keyspace with all its data, if it exists."""
         name = self.keyspace(tenant)
         async with self._turns.turn(tenant):
-            await change(self._session, f'DROP KEYSPACE IF EXISTS "{name}"')
+            if not await change(self._session, f'DROP KEYSPACE IF EXISTS "{name}"'):
+                await agreement(self._session)
             self._sessions.set(name, None)
 
     async def exists(self, tenant: str) -> bool:

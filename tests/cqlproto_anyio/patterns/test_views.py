@@ -255,7 +255,7 @@ async def test_a_call_that_is_cancelled_anywhere(after: int) -> None:
                 await views.update(1, {"author": "bob", "tags": {"c"}})
             else:
                 await views.delete(1)
-        assert len(views._edits._turns) == 0
+        assert len(views._edits._turns._locks) == 0
         cells.delay = 0
         if wrong_before := [row for row in cells.rows("posts") if row.get("views_deleted")]:
             assert kind == "delete", wrong_before
