@@ -115,7 +115,7 @@ async def test_two_programs_migrate_at_once(
     other = partial(in_other_process, migrate_once, cassandra, keyspace, prefix)
     here = partial(migrate_once, session, keyspace, prefix)
     assert await all_of([here, other, here]) == [[], [], []]
-    assert (await mine.migrate([NAME, PHONE, CITY])).unchanged == ("a", "b")
+    assert set((await mine.migrate([NAME, PHONE, CITY])).unchanged) == {"a", "b"}
     for tenant in ("a", "b"):
         assert {"name", "phone", "city"} < await columns(session, mine.keyspace(tenant))
 

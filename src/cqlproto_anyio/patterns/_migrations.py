@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from cqlproto_anyio.exceptions import AlreadyExists, CQLError
+from cqlproto_anyio.exceptions import AlreadyExists, CQLError, InvalidQuery
 from cqlproto_anyio.patterns._arguments import utc_now
 from cqlproto_anyio.patterns._errors import LockTimeout
 from cqlproto_anyio.patterns._lease import LEASE_COLUMNS, Held, Lease, Leases
 from cqlproto_anyio.patterns._retry import Attempts, Backoff
-from cqlproto_anyio.patterns._schema import TableSchema, agreement, create
+from cqlproto_anyio.patterns._schema import TableSchema, agreement, change, create
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,12 @@ class Migration:
         """
         self.statement = statements[0] if statements else ""
         await create(self._executor, [self._log])
-        if not await self._pending(statements):
+        try:
+            pending = await self._pending(statements)
+        except InvalidQuery:  # another program's creation of the table hasn't ended yet
+            await change(self._executor, self._log.cql())
+            pending = await self._pending(statements)
+        if not pending:
             return False
         async with Held(self._lease):
             for statement, before in (await self._pending(statements)).items():
