@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -16,8 +17,8 @@ from cqlproto_anyio.exceptions import CQLError, UsageError
 
 __all__ = [
     "ConcurrencyError", "CorruptPayload", "DuplicateEvent", "EventsMissing", "InvalidInput",
-    "LockLost", "LockTimeout", "OutcomeUnknown", "PatternError", "RateLimited", "RecordExists",
-    "RecordNotFound", "SchemaMismatch", "TooManySessions",
+    "LockLost", "LockTimeout", "OutcomeUnknown", "PatternError", "PointExpired", "RateLimited",
+    "RecordExists", "RecordNotFound", "SchemaMismatch", "TooManySessions",
 ]  # fmt: skip
 
 
@@ -240,3 +241,19 @@ class TooManySessions(PatternError):
 
     limit: int
     text = "the registry has {limit} sessions: release one, or raise max_sessions"
+
+
+@dataclass(eq=False, repr=False)
+class PointExpired(PatternError, UsageError):
+    """A point is past the retention of its series already; it was not written.
+
+    Attributes:
+        metric: the series.
+        timestamp: the time of the point.
+        retention: how long the series keeps its points.
+    """
+
+    metric: str
+    timestamp: datetime
+    retention: timedelta
+    text = "the point of {metric!r} at {timestamp} is older than the retention of {retention}"

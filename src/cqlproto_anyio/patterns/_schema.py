@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cqlproto_anyio.executor import Executor
 
-__all__ = ["TableSchema", "create", "is_key", "shape"]
+__all__ = ["TableSchema", "agreement", "change", "create"]
 
 _COLUMNS = (
     "SELECT column_name, type, kind, position, clustering_order FROM system_schema.columns"
@@ -117,7 +117,7 @@ async def create(executor: Executor, tables: Iterable[TableSchema]) -> None:
         if actual:
             agreed = False  # another program may have created it just now
         else:
-            agreed = await _create(executor, table) and agreed
+            agreed = await change(executor, table.cql()) and agreed
             actual = await shape(executor, table)
         expected = table.shape()
         for name in {**expected, **actual}:

@@ -11,6 +11,7 @@ from cqlproto.cqltypes import CQLType, ListType, SetType, decoder, encoder, pars
 from cqlproto.exceptions import LocalProtocolError, ValueConversionError
 from cqlproto_anyio.patterns._errors import InvalidInput
 from cqlproto_anyio.patterns._identifiers import identifier, quoted
+from cqlproto_anyio.patterns._keys import row_key
 from cqlproto_anyio.patterns._schema import TableSchema
 
 __all__ = ["Base", "Table", "View"]
@@ -241,15 +242,7 @@ class Base(_Keyed):
 
     def keyed(self, key: Any) -> dict[str, Any]:
         """Return the columns of a key: a value, a tuple, or a mapping by name."""
-        what = f"the key of {self.name}: {', '.join(self.key)}"
-        if isinstance(key, Mapping):
-            if set(key) != set(self.key):
-                raise InvalidInput("key", what, key)
-            parts = tuple(key[name] for name in self.key)
-        else:
-            parts = key if isinstance(key, tuple) else (key,)
-        if len(parts) != len(self.key) or any(part is None for part in parts):
-            raise InvalidInput("key", what, key)
+        parts = row_key(self.key, key)
         return self.checked(dict(zip(self.key, parts, strict=True)))
 
     def kept(self, row: Values, names: Sequence[str], keys: set[str]) -> dict[str, bytes]:
