@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import cqlproto_anyio as cql
 from cqlproto_anyio.patterns import SessionRegistry, SharedSession
-from cqlproto_anyio.testing import Delay, FaultProxy, Rule
+from cqlproto_anyio.testing import Answer, Cut, Delay, Drop, Fault, FaultProxy, Rule
 from tests.cassandra.concurrently import all_of
 from tests.support.server import open_sockets
 
@@ -102,6 +105,49 @@ async def test_requests_under_way_end_before_the_session_closes(cassandra: Node)
             group.start_soon(lost)
             await anyio.sleep(0.1)
             await again.aclose()
+
+
+FAULTS: dict[str, Fault] = {
+    "cut in the handshake": Cut(),
+    "lost in the handshake": Drop(connection=True),
+    "no reply": Drop(),
+    "overloaded": Answer("OVERLOADED"),
+}
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@settings(max_examples=3)
+@given(faults=st.lists(st.sampled_from(list(FAULTS)), min_size=1, max_size=2))
+def test_failures_are_shared_and_leave_nothing_behind(
+    cassandra: Node, backend: str, faults: list[str]
+) -> None:
+    """Each attempt of twenty tasks meets a fault, until one succeeds."""
+
+    async def run() -> None:
+        async with FaultProxy(cassandra.host, cassandra.port) as proxy:
+            config = cql.Config(connect_timeout=0.4)
+            shared = SharedSession(proxy.host, port=proxy.port, config=config)
+            attempt: list[Any] = [partial(ask, shared)] * 20
+            before = open_sockets()
+            for number, fault in enumerate(faults, 1):
+                rule = proxy.add(Rule(FAULTS[fault], opcode="STARTUP", times=1))
+                found = await all_of(attempt)
+                assert rule.hits == 1
+                assert all(isinstance(each, cql.CQLError) for each in found), number
+            assert await all_of(attempt) == ["local"] * 20
+            await shared.aclose()
+        gc.collect()
+        assert open_sockets() <= before
+
+    anyio.run(run, backend=backend)
+
+
+async def ask(shared: SharedSession) -> Any:
+    """Ask with the shared session; return the error if there is none."""
+    try:
+        return (await (await shared.get()).execute(QUERY)).scalar()
+    except cql.CQLError as error:
+        return error
 
 
 async def test_a_registry_leaves_nothing_behind(cassandra: Node, keyspace: str) -> None:

@@ -71,6 +71,19 @@ async def test_what_differs_is_not_shared() -> None:
         assert all(each.closed for each in sessions)
 
 
+async def test_a_wrong_password_gets_no_session_of_the_right_one() -> None:
+    async with serving() as server:
+        pool, config = SessionRegistry(), server.config()
+        server.verify = lambda token: token == b"\0ann\0xyzzy"
+        async with pool.hold("node", config=config, auth=cql.PlainAuth("ann", "xyzzy")) as mine:
+            for auth in (cql.PlainAuth("ann", "guess"), cql.PlainAuth("bob", "xyzzy")):
+                with pytest.raises(cql.AuthenticationFailed):
+                    await pool.acquire("node", config=config, auth=auth)
+            assert len(pool) == 1
+            assert not mine.closed
+        assert len(pool) == 0
+
+
 def test_a_registry_tells_tls_contexts_and_event_loops_apart() -> None:
     """Without a server: what the entries are made of."""
     pool = SessionRegistry()
