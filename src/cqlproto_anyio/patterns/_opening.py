@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Never, TypeAlias, TypedDict
 import anyio
 
 from cqlproto_anyio.connect import Connecting, connect
-from cqlproto_anyio.exceptions import CQLError, SessionClosed, copied
+from cqlproto_anyio.exceptions import SessionClosed, copied
 from cqlproto_anyio.patterns._retry import Attempts, Backoff
 
 if TYPE_CHECKING:
@@ -43,12 +43,10 @@ class ConnectArguments(TypedDict, total=False):
 
 
 class Opening:
-    """A session, opened by the first :meth:`get`; later ones return the same.
-
-    It belongs to the event loop of that first call.
+    """A session that the first :meth:`get` opens; it belongs to the event loop of that call.
 
     Arguments:
-        hosts: the contact points.
+        hosts: the contact points, as for :func:`~cqlproto_anyio.connect`.
         arguments: the keywords of ``connect``.
 
     Raises:
@@ -56,7 +54,10 @@ class Opening:
     """
 
     def __init__(
-        self, hosts: Hosts, *misplaced: Never, **arguments: Unpack[ConnectArguments]
+        self,
+        hosts: Hosts = "127.0.0.1",
+        *misplaced: Never,
+        **arguments: Unpack[ConnectArguments],
     ) -> None:
         # checks the arguments, and opens nothing before it is awaited
         self._first: Connecting | None = connect(hosts, *misplaced, **arguments)
@@ -65,17 +66,17 @@ class Opening:
         self._lock: anyio.Lock | None = None  # made in the event loop
         self._attempt: anyio.CancelScope | None = None
         self._failures = 0
-        self._failure: CQLError | None = None
+        self._failure: Exception | None = None
         self.session: Session | None = None
         self.closed = False
 
     async def get(self) -> Session:
-        """Return the session. All tasks that come while it is being opened share the attempt.
+        """Return the session; the first call connects, and those that come meanwhile wait for it.
 
         Raises:
             SessionClosed: :meth:`aclose` was called.
-            ConnectionFailed, ..: the attempt that this task has waited for failed. The next call
-                tries again.
+            ConnectionFailed, NoHostAvailable, DatabaseError: what ``connect`` raises, for all that
+                have waited for the attempt. The next call tries again.
         """
         if self._lock is None:
             self._lock = anyio.Lock()
@@ -96,7 +97,7 @@ class Opening:
             first, self._first = self._first, None
             try:
                 self.session = await (first or connect(self._hosts, **self._arguments))
-            except CQLError as exc:
+            except Exception as exc:
                 self._failures += 1
                 self._failure = copied(exc).with_traceback(None)
                 raise
@@ -108,9 +109,9 @@ class Opening:
         raise SessionClosed("the shared session was closed while it was being opened")
 
     async def aclose(self) -> None:
-        """Wait until the requests under way have ended, for 10 seconds at most, and close.
+        """Close the session when its requests under way have ended, after 10 seconds at most.
 
-        A task that is cancelled here closes the session without waiting.
+        Closing again, or what was never opened, does nothing. Cancellation ends the wait.
         """
         self.closed = True
         if self._attempt is not None:

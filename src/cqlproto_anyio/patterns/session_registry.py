@@ -48,10 +48,7 @@ class SessionRegistry:
     Cost: nothing but the sessions.
 
     Arguments:
-        max_sessions: how many sessions may be open.
-
-    Raises:
-        InvalidInput: ``max_sessions`` is not a positive int.
+        max_sessions: how many sessions may be open, besides borrowed ones.
     """
 
     def __init__(self, *, max_sessions: int = 100) -> None:
@@ -73,24 +70,21 @@ class SessionRegistry:
         """Return the session of a configuration, and open it for its first user.
 
         Arguments:
-            hosts: the contact points, as for :func:`~cqlproto_anyio.connect`.
+            hosts, arguments: as for :func:`~cqlproto_anyio.connect`.
             session: a session of the caller's, which is returned as it is.
-            arguments: the keywords of ``connect``.
 
         Raises:
             TooManySessions: another session would be one too many.
             SessionClosed: the registry is closed.
-            ConfigError, TypeError: an argument is wrong.
-            ConnectionFailed, NoHostAvailable, DatabaseError: what ``connect`` raises.
+            and what ``connect`` raises.
         """
         if self._closed:
             raise SessionClosed("the registry of sessions is closed")
         if session is not None:
-            entry = self._entry_of(session)
-            if entry is None:
-                self._borrowed.append(session)
-            else:
+            if (entry := self._entry_of(session)) is not None:
                 entry.users += 1
+            else:
+                self._borrowed.append(session)
             return session
         entry = self._entry(hosts, arguments)
         entry.users += 1
@@ -101,13 +95,8 @@ class SessionRegistry:
             raise
 
     async def release(self, session: Session) -> None:
-        """Give a session back; the last user closes it.
-
-        Raises:
-            UsageError: the session was not acquired here, or was released already.
-        """
-        entry = self._entry_of(session)
-        if entry is not None:
+        """Give a session back; the last user closes it. UsageError if it was not acquired here."""
+        if (entry := self._entry_of(session)) is not None:
             await self._leave(entry)
         elif session in self._borrowed:  # sessions are equal only to themselves
             self._borrowed.remove(session)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cqlproto_anyio.patterns._opening import ConnectArguments, Hosts, Opening
+from cqlproto_anyio.patterns._opening import Opening
 
 if TYPE_CHECKING:
-    from typing import Never, Unpack
-
     from cqlproto_anyio.session import Session
 
 __all__ = ["SharedSession"]
 
 
-class SharedSession:
+class SharedSession(Opening):
     """One session for an application: ``session = await shared.get()``, from any task.
 
     A session is a pool of connections already. This opens it when it is needed first, so that it
@@ -22,13 +20,12 @@ class SharedSession:
 
     Guarantee: however many tasks call :meth:`get` at once, one connects. If that fails, it fails
     for all that have waited for it, and the next call tries again; a task that is cancelled fails
-    for itself only. Closing waits for requests under way, and may be repeated. After it,
-    :meth:`get` raises SessionClosed.
+    for itself only. Closing waits for requests under way, and may be repeated.
 
     Not guaranteed: a task that has got the session may use it after it was closed, and gets
     SessionClosed from its requests. The session belongs to the event loop in which it was opened.
 
-    Cost: nothing but the session.
+    Cost: nothing but the session. No table.
 
     Arguments:
         hosts: the contact points, as for :func:`~cqlproto_anyio.connect`.
@@ -38,30 +35,6 @@ class SharedSession:
     Raises:
         ConfigError, TypeError: an argument is wrong.
     """
-
-    def __init__(
-        self,
-        hosts: Hosts = "127.0.0.1",
-        *misplaced: Never,
-        **arguments: Unpack[ConnectArguments],
-    ) -> None:
-        self._opening = Opening(hosts, *misplaced, **arguments)
-
-    async def get(self) -> Session:
-        """Return the session; the first call connects.
-
-        Raises:
-            SessionClosed: :meth:`aclose` was called.
-            ConnectionFailed, NoHostAvailable, DatabaseError: what ``connect`` raises.
-        """
-        return await self._opening.get()
-
-    async def aclose(self) -> None:
-        """Close the session, when its requests under way have ended or after 10 seconds.
-
-        Closing again, or what was never opened, does nothing.
-        """
-        await self._opening.aclose()
 
     async def __aenter__(self) -> Session:
         return await self.get()
