@@ -62,6 +62,8 @@ nitpick_ignore_regex = [
     ("py:exc", "InvalidArgument"),  # of Hypothesis
     # Private names of the fault proxy, and the fields of a profile, which Profile documents.
     ("py:class", r"re\.Pattern|.*\.relay\.Statements|.*\.profile\._Fields|.*\._ErrorMessage"),
+    # What stands for the arguments of connect(), which documents them.
+    ("py:class", r"(.*\.)?ConnectArguments|Hosts"),
     # Type variables.
     ("py:(class|obj)", r"(cqlproto(_anyio)?\..*\.)?[A-Z](_co)?"),
 ]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 
-import anyio
-
 from cqlproto.rows.targets.constructors import has_fields, parameters_of
 from cqlproto.wire import UNSET
 from cqlproto_anyio.exceptions import CQLError, InvalidQuery
@@ -21,6 +19,7 @@ from cqlproto_anyio.patterns._errors import (
 )
 from cqlproto_anyio.patterns._identifiers import quoted
 from cqlproto_anyio.patterns._keys import Key, row_key
+from cqlproto_anyio.patterns._many import for_each
 from cqlproto_anyio.patterns._retry import Attempts
 from cqlproto_anyio.patterns._schema import TableSchema, is_key, shape
 
@@ -124,22 +123,11 @@ class Repository(Generic[T]):
         wanted = [row_key(self._key, key) for key in keys]
         integer("concurrency", concurrency, least=1)
         found: list[T | None] = [None] * len(wanted)
-        failures: list[Exception] = []
-        left = iter(enumerate(wanted))
 
-        async def read() -> None:
-            for at, key in left:
-                try:
-                    found[at] = await self._get(key)
-                except Exception as error:  # raised below, without a group around it
-                    failures.append(error)
-                    group.cancel_scope.cancel()
+        async def read(at: int) -> None:
+            found[at] = await self._get(wanted[at])
 
-        async with anyio.create_task_group() as group:
-            for _ in range(min(concurrency, len(wanted))):
-                group.start_soon(read)
-        if failures:
-            raise failures[0]
+        await for_each(range(len(wanted)), read, concurrency=min(concurrency, len(wanted)))
         return found
 
     async def update(self, key: Key, /, **changes: Any) -> None:

@@ -76,7 +76,7 @@ class SessionRegistry:
         Raises:
             TooManySessions: another session would be one too many.
             SessionClosed: the registry is closed.
-            and what ``connect`` raises.
+            ConnectionFailed, NoHostAvailable, DatabaseError: what ``connect`` raises.
         """
         if self._closed:
             raise SessionClosed("the registry of sessions is closed")

@@ -12,7 +12,10 @@ from cqlproto_anyio.patterns._arguments import (
     MAX_TTL,
     aware,
     integer,
+    micros,
+    moment,
     now,
+    one_of,
     seconds,
     text,
     ttl_seconds,
@@ -75,3 +78,17 @@ def test_texts() -> None:
     for value in wrong:
         with pytest.raises(InvalidInput, match="name must be a text of 1 to 1024 bytes"):
             text("name", value)
+
+
+def test_choices() -> None:
+    assert one_of("mode", "a", "a", "b") == "a"
+    wrong: list[Any] = ["c", "", None, 1, ["a"]]
+    for value in wrong:
+        with pytest.raises(InvalidInput, match="mode must be 'a', 'b' or 'd', got"):
+            one_of("mode", value, "a", "b", "d")
+
+
+def test_microseconds() -> None:
+    for time in (datetime(2024, 2, 29, 1, 2, 3, 456_789, UTC), datetime(1901, 1, 1, tzinfo=UTC)):
+        assert moment(micros(lambda time=time: time)) == time  # type: ignore[misc]  # bound here
+    assert micros(lambda: datetime(1970, 1, 1, 0, 0, 1, 5, UTC)) == 1_000_005
