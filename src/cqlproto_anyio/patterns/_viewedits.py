@@ -27,19 +27,20 @@ import anyio
 from cqlproto.cqltypes import UNSET
 from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.lwt import settle
-from cqlproto_anyio.patterns._errors import OutcomeUnknown
+from cqlproto_anyio.patterns._errors import InvalidInput, OutcomeUnknown
 from cqlproto_anyio.patterns._lwt import Rows, Verdict, bound, conditional_write, serial_level
 from cqlproto_anyio.patterns._retry import Attempts, Backoff, may_retry
 from cqlproto_anyio.patterns._turns import Turns
+from cqlproto_anyio.patterns._viewtables import Base, View, ViewDifference
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from cqlproto_anyio.executor import Executor
-    from cqlproto_anyio.patterns._viewtables import Base, View
 
 __all__ = ["Edits"]
 
+_MAX_BATCH = 45_000  # bytes; a server refuses batches of more than 50 KiB
 _CLEAN_UP = 5.0  # seconds that clean-up may take
 _BATCHES = 5  # attempts
 _CREATIONS = 3  # attempts
@@ -53,7 +54,6 @@ class Edits:
         session: the session.
         base: the base table.
         views: its views.
-        check: called with the old and the new row before an edit; raises what is wrong with it.
     """
 
     def __init__(
@@ -61,12 +61,10 @@ class Edits:
         session: Executor,
         base: Base,
         views: Sequence[View],
-        check: Callable[[Mapping[str, Any] | None, Mapping[str, Any]], None],
     ) -> None:
         self._session = session
         self._base = base
         self._views = views
-        self._check = check
         self._keys = {name for view in views for name in view.sources}
         self._turns = Turns()
 
@@ -79,7 +77,7 @@ class Edits:
         """Create a row; return the row that is there already, if any."""
         base, operation = self._base, uuid4()
         key = {name: values[name] for name in base.key}
-        self._check(None, values)
+        self._check_size(None, values)
         insert = base.create, {**base.cells(values), "operation": operation}
         async with self._alone(key):
             async for number in Attempts(backoff=_RACES):
@@ -117,7 +115,7 @@ class Edits:
                 if row is None:
                     return False
                 if changes:
-                    self._check(row, {**row, **changes})
+                    self._check_size(row, {**row, **changes})
                 operation, previous = uuid4(), row["views_edit"]
                 names = () if changes is None else tuple(changes) or base.columns
                 cells = {f"c{base.columns.index(name)}": v for name, v in (changes or {}).items()}
@@ -146,6 +144,27 @@ class Edits:
                     return True
                 serial = True
         raise AssertionError("attempts without a limit have ended")
+
+    async def wrong(self, view: View, row: Mapping[str, Any] | None) -> list[ViewDifference]:
+        """Return what a view lacks of a row, or has in another form."""
+        found = []
+        for each in view.rows(row).values():
+            key = {name: each[name] for name in view.key}
+            actual = (await self._session.execute(view.read_key, view.place(each))).first()
+            if actual is None:
+                found.append(ViewDifference(view.name, "missing", key))
+            elif tuple(actual) != tuple(each.values()):
+                found.append(ViewDifference(view.name, "different", key))
+        return found
+
+    def _check_size(self, old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> None:
+        """Refuse an edit whose batch a server would refuse."""
+        views = self._views
+        size = sum(view.size(each) for view in views for each in view.rows(new).values())
+        size += sum(view.size(each, view.key) for view in views for each in view.rows(old).values())
+        if size > _MAX_BATCH:
+            what = f"smaller: a batch of all its views has {size:,} bytes, {_MAX_BATCH:,} fit"
+            raise InvalidInput("row", what, dict(new))
 
     @asynccontextmanager
     async def _alone(self, key: Mapping[str, Any]) -> AsyncIterator[None]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
-from cqlproto.cqltypes import CQLType, ListType, SetType, decoder, encoder, parse_type
+from cqlproto.cqltypes import UNSET, CQLType, ListType, SetType, decoder, encoder, parse_type
 from cqlproto.exceptions import LocalProtocolError, ValueConversionError
 from cqlproto_anyio.patterns._errors import InvalidInput
 from cqlproto_anyio.patterns._identifiers import identifier, quoted
 from cqlproto_anyio.patterns._keys import row_key
 from cqlproto_anyio.patterns._schema import TableSchema
 
-__all__ = ["Base", "Table", "View"]
+__all__ = ["Base", "Table", "View", "ViewDifference"]
 
 Values = Mapping[str, Any]
 _BOOKKEEPING = {
@@ -51,6 +51,21 @@ class Table:
     clustering: Sequence[str] = field(default=(), kw_only=True)
     columns: Mapping[str, str] | Sequence[str] | None = field(default=None, kw_only=True)
     each: Mapping[str, str] | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewDifference:
+    """A row of a view that isn't what the base table says.
+
+    Attributes:
+        view: the view.
+        kind: ``missing``, ``stale`` (it should not be there) or ``different``.
+        key: the columns of the view's primary key.
+    """
+
+    view: str
+    kind: Literal["missing", "stale", "different"]
+    key: Mapping[str, Any]
 
 
 class _Keyed:
@@ -222,14 +237,14 @@ class Base(_Keyed):
             return self.edit, None
         return f"{self.edit} AND {_quoted(names[0])} = :witness", row[names[0]]
 
-    def checked(self, values: Values) -> dict[str, Any]:
-        """Return values as a server would return them.
+    def checked(self, row: Any) -> dict[str, Any]:
+        """Return the values of a mapping or a dataclass as a server would return them.
 
         Raises:
             InvalidInput: there is no such column, or the value is of another type.
         """
         found = {}
-        for name, value in values.items():
+        for name, value in _fields(row).items():
             if name not in self.types:
                 raise InvalidInput("columns", f"columns of {self.name}", name)
             try:
@@ -262,3 +277,12 @@ class Base(_Keyed):
 
 def _quoted(name: str) -> str:
     return quoted("column", name, most=_MOST_COLUMN)
+
+
+def _fields(row: Any) -> dict[str, Any]:
+    """Return the values of a mapping or a dataclass, without those that are UNSET."""
+    if is_dataclass(row) and not isinstance(row, type):
+        row = {each.name: getattr(row, each.name) for each in fields(row)}
+    if not isinstance(row, Mapping):
+        raise InvalidInput("row", "a mapping by column name, or a dataclass", row)
+    return {name: value for name, value in row.items() if value is not UNSET}

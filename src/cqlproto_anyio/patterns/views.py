@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from cqlproto.cqltypes import UNSET
 from cqlproto_anyio.patterns._arguments import integer
 from cqlproto_anyio.patterns._errors import InvalidInput, RecordExists, RecordNotFound
 from cqlproto_anyio.patterns._many import for_each
 from cqlproto_anyio.patterns._retry import Attempts, Backoff
 from cqlproto_anyio.patterns._schema import create
 from cqlproto_anyio.patterns._viewedits import Edits
-from cqlproto_anyio.patterns._viewtables import Base, Table, View
+from cqlproto_anyio.patterns._viewtables import Base, Table, View, ViewDifference
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,25 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Rebuilt", "Table", "ViewDifference", "ViewReport", "Views"]
 
-_MAX_BATCH = 45_000  # bytes; a server refuses batches of more than 50 KiB
 _AT_ONCE = 32  # rows that verify and rebuild work on at a time
 _LOOKS = 3  # how often a difference is looked at: an edit may be under way
 _PAUSES = Backoff(first=0.1, longest=0.5)
-
-
-@dataclass(frozen=True, slots=True)
-class ViewDifference:
-    """A row of a view that isn't what the base table says.
-
-    Attributes:
-        view: the view.
-        kind: ``missing``, ``stale`` (it should not be there) or ``different``.
-        key: the columns of the view's primary key.
-    """
-
-    view: str
-    kind: Literal["missing", "stale", "different"]
-    key: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +96,7 @@ class Views:
             if view.name == self._base.name or view.name in self._views:
                 raise InvalidInput("views", "tables that have names of their own", view.name)
             self._views[view.name] = view
-        self._edits = Edits(session, self._base, tuple(self._views.values()), self._check_size)
+        self._edits = Edits(session, self._base, tuple(self._views.values()))
 
     def schema_cql(self) -> tuple[str, ...]:
         """Return the statements that :meth:`create_schema` executes."""
@@ -147,7 +130,7 @@ class Views:
             OutcomeUnknown: it isn't known whether it was written.
             InvalidInput: the row is wrong, or too large for a batch of all its views.
         """
-        values = self._base.checked(_fields(row))
+        values = self._base.checked(row)
         for name in self._base.key:
             if values.get(name) is None:
                 raise InvalidInput("row", f"a row with the column {name} of the key", row)
@@ -172,7 +155,7 @@ class Views:
         place = self._base.keyed(key)
         if not isinstance(changes, Mapping) or not changes:
             raise InvalidInput("changes", "a mapping of at least one column", changes)
-        values = self._base.checked(_fields(changes))
+        values = self._base.checked(changes)
         if both := values.keys() & set(self._base.key):
             raise InvalidInput("changes", "columns that aren't part of the key", sorted(both)[0])
         if not await self._edits.edit(place, values):
@@ -258,7 +241,8 @@ class Views:
 
         Arguments:
             views: the views.
-            differs: called with what is wrong in the views of a row, and the row.
+            differs: called with what is wrong in the views of a row, and the row; also with a row
+                whose deletion may not have ended.
             stale: called with a row that a view should not have, and what was read of it.
         """
         checked = 0
@@ -266,14 +250,16 @@ class Views:
         async def expected(record: Any) -> None:
             nonlocal checked
             checked += 1
-            row: dict[str, Any] | None = self._base.named(record)
+            read = self._base.named(record)
+            row = None if read["views_deleted"] else read
             async for number in Attempts(most=_LOOKS, backoff=_PAUSES):
                 if number > 1:  # an edit may have been under way
-                    row = await self._edits.read(self._base.named(record))
-                found = [each for view in views for each in await self._wrong(view, row)]
+                    row = await self._edits.read(read)
+                found = [each for view in views for each in await self._edits.wrong(view, row)]
                 if not found:
-                    return
-            await differs(found, row)
+                    break
+            if found or read["views_deleted"]:
+                await differs(found, read)
 
         await for_each(self._session.stream(self._base.read), expected, concurrency=_AT_ONCE)
         for view in views:
@@ -290,20 +276,6 @@ class Views:
             await for_each(self._session.stream(view.scan), present, concurrency=_AT_ONCE)
         return checked
 
-    async def _wrong(self, view: View, row: Mapping[str, Any] | None) -> list[ViewDifference]:
-        """Return what a view lacks of a row, or has in another form."""
-        found = []
-        if row is not None and row["views_deleted"]:
-            row = None
-        for each in view.rows(row).values():
-            key = {name: each[name] for name in view.key}
-            actual = (await self._session.execute(view.read_key, view.place(each))).first()
-            if actual is None:
-                found.append(ViewDifference(view.name, "missing", key))
-            elif tuple(actual) != tuple(each.values()):
-                found.append(ViewDifference(view.name, "different", key))
-        return found
-
     def _chosen(self, view: str | None) -> list[View]:
         if view is None:
             return list(self._views.values())
@@ -313,21 +285,3 @@ class Views:
 
     def _plain(self, row: Mapping[str, Any]) -> dict[str, Any]:
         return {name: row[name] for name in self._base.columns}
-
-    def _check_size(self, old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> None:
-        """Refuse an edit whose batch a server would refuse."""
-        views = self._views.values()
-        size = sum(view.size(each) for view in views for each in view.rows(new).values())
-        size += sum(view.size(each, view.key) for view in views for each in view.rows(old).values())
-        if size > _MAX_BATCH:
-            what = f"smaller: a batch of all its views has {size:,} bytes, {_MAX_BATCH:,} fit"
-            raise InvalidInput("row", what, self._plain(new))
-
-
-def _fields(row: Any) -> dict[str, Any]:
-    """Return the values of a mapping or a dataclass, without those that are UNSET."""
-    if is_dataclass(row) and not isinstance(row, type):
-        row = {each.name: getattr(row, each.name) for each in fields(row)}
-    if not isinstance(row, Mapping):
-        raise InvalidInput("row", "a mapping by column name, or a dataclass", row)
-    return {name: value for name, value in row.items() if value is not UNSET}

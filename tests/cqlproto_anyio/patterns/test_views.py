@@ -281,6 +281,21 @@ async def test_a_program_that_dies_before_its_batch() -> None:
     assert wrong(cells) == []
 
 
+async def test_a_program_that_dies_while_it_deletes() -> None:
+    """Rebuilding any view ends the deletion."""
+    cells = server()
+    views = define(cells)
+    await views.create(post())
+    cells.faults = [None, *["request"] * 5]
+    with pytest.raises(cql.ConnectionLost):
+        await views.delete(1)
+    assert await views.get(1) is None
+    report = await views.verify()
+    assert (report.checked, report.missing, report.stale) == (1, 0, 3)
+    assert (await views.rebuild("by_author")).written == 0
+    assert cells.rows("posts") == cells.rows("by_author") == cells.rows("by_tag") == []
+
+
 async def test_an_edit_whose_mark_was_overwritten_is_unknown() -> None:
     cells = server()
     views = define(cells)
