@@ -151,7 +151,7 @@ async def test_naive_edits_leave_stale_rows(session: cql.Session, keyspace: str)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(
     lists=st.lists(
         st.lists(st.sampled_from([*FAULTS, None]), min_size=1, max_size=4), min_size=2, max_size=2
@@ -243,7 +243,7 @@ def killed(told: str) -> None:
     anyio.run(die_in_the_middle, *json.loads(told))
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.002, 0.005, 0.01, 0.02])
+@pytest.mark.parametrize("delay", [0.0, 0.003, 0.01])
 async def test_a_call_that_is_cancelled(session: cql.Session, keyspace: str, delay: float) -> None:
     id, views = fresh(), define(session, keyspace)
     await views.create({"id": id, "author": "ann", "title": "v", "tags": {"t"}})
