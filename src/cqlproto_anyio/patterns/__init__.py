@@ -14,50 +14,62 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # isort: off
     from cqlproto_anyio.patterns._codec import BYTES, JSON, Codec, msgspec_codec
     from cqlproto_anyio.patterns._errors import (
-        ConcurrencyError, CorruptPayload, DuplicateEvent, EventsMissing, InvalidInput, LockLost,
-        LockTimeout, OutcomeUnknown, PatternError, PointExpired, RateLimited, RecordExists,
-        RecordNotFound, SchemaMismatch, TooManySessions,
+        CompensationFailed, ConcurrencyError, CorruptPayload, DuplicateEvent, EventsMissing,
+        InvalidInput, LockLost, LockTimeout, OperationConflict, OutcomeUnknown, OutOfStock,
+        PatternError, PointExpired, RateLimited, RecordExists, RecordNotFound, SagaBusy,
+        SagaFailed, SchemaMismatch, TooManySessions,
     )
     from cqlproto_anyio.patterns._lease import Holder, Lease
     from cqlproto_anyio.patterns._points import NewPoint, Point, TimeStep, Written
     from cqlproto_anyio.patterns._retry import Backoff
+    from cqlproto_anyio.patterns.cache import Cache, Cached
     from cqlproto_anyio.patterns.eventstore import Event, EventStore, NewEvent, Position
     from cqlproto_anyio.patterns.locks import Locks
     from cqlproto_anyio.patterns.rate_limiter import Decision, RateLimiter
     from cqlproto_anyio.patterns.repository import Repository
+    from cqlproto_anyio.patterns.saga import (
+        Saga, SagaContext, SagaRecord, Sagas, SagaStatus, Step,
+    )
     from cqlproto_anyio.patterns.session_registry import SessionRegistry
     from cqlproto_anyio.patterns.shared_session import SharedSession
+    from cqlproto_anyio.patterns.stock import Reservation, Stock, StockLevel
     from cqlproto_anyio.patterns.tenants import MigrationFailure, MigrationReport, Tenants
     from cqlproto_anyio.patterns.timeseries import TimeSeries
     from cqlproto_anyio.patterns.user_sessions import UserSession, UserSessions
     from cqlproto_anyio.patterns.views import Rebuilt, Table, ViewDifference, ViewReport, Views
 
 __all__ = [
-    "BYTES", "Backoff", "Codec", "ConcurrencyError", "CorruptPayload", "Decision", "DuplicateEvent",
-    "Event", "EventStore", "EventsMissing", "Holder", "InvalidInput", "JSON", "Lease", "LockLost",
-    "LockTimeout", "Locks", "MigrationFailure", "MigrationReport", "NewEvent", "NewPoint",
-    "OutcomeUnknown", "PatternError", "Point", "PointExpired", "Position", "RateLimited",
-    "RateLimiter", "Rebuilt", "RecordExists", "RecordNotFound", "Repository", "SchemaMismatch",
-    "SessionRegistry", "SharedSession", "Table", "Tenants", "TimeSeries", "TimeStep",
-    "TooManySessions", "UserSession", "UserSessions", "ViewDifference", "ViewReport", "Views",
-    "Written", "msgspec_codec",
+    "BYTES", "Backoff", "Cache", "Cached", "Codec", "CompensationFailed", "ConcurrencyError",
+    "CorruptPayload", "Decision", "DuplicateEvent", "Event", "EventStore", "EventsMissing",
+    "Holder", "InvalidInput", "JSON", "Lease", "LockLost", "LockTimeout", "Locks",
+    "MigrationFailure", "MigrationReport", "NewEvent", "NewPoint", "OperationConflict",
+    "OutOfStock", "OutcomeUnknown", "PatternError", "Point", "PointExpired", "Position",
+    "RateLimited", "RateLimiter", "Rebuilt", "RecordExists", "RecordNotFound", "Repository",
+    "Reservation", "Saga", "SagaBusy", "SagaContext", "SagaFailed", "SagaRecord", "SagaStatus",
+    "Sagas", "SchemaMismatch", "SessionRegistry", "SharedSession", "Step", "Stock", "StockLevel",
+    "Table", "Tenants", "TimeSeries", "TimeStep", "TooManySessions", "UserSession", "UserSessions",
+    "ViewDifference", "ViewReport", "Views", "Written", "msgspec_codec",
 ]
 
 _MODULES = {
     "_codec": "BYTES JSON Codec msgspec_codec",
     "_errors":
-        "ConcurrencyError CorruptPayload DuplicateEvent EventsMissing InvalidInput LockLost"
-        " LockTimeout OutcomeUnknown PatternError PointExpired RateLimited RecordExists"
-        " RecordNotFound SchemaMismatch TooManySessions",
+        "CompensationFailed ConcurrencyError CorruptPayload DuplicateEvent EventsMissing"
+        " InvalidInput LockLost LockTimeout OperationConflict OutOfStock OutcomeUnknown"
+        " PatternError PointExpired RateLimited RecordExists RecordNotFound SagaBusy SagaFailed"
+        " SchemaMismatch TooManySessions",
     "_lease": "Holder Lease",
     "_points": "NewPoint Point TimeStep Written",
     "_retry": "Backoff",
+    "cache": "Cache Cached",
     "eventstore": "Event EventStore NewEvent Position",
     "locks": "Locks",
     "rate_limiter": "Decision RateLimiter",
     "repository": "Repository",
+    "saga": "Saga SagaContext SagaRecord SagaStatus Sagas Step",
     "session_registry": "SessionRegistry",
     "shared_session": "SharedSession",
+    "stock": "Reservation Stock StockLevel",
     "tenants": "MigrationFailure MigrationReport Tenants",
     "timeseries": "TimeSeries",
     "user_sessions": "UserSession UserSessions",

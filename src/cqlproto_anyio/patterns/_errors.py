@@ -16,9 +16,10 @@ from cqlproto_anyio._checks.values import shown
 from cqlproto_anyio.exceptions import CQLError, UsageError
 
 __all__ = [
-    "ConcurrencyError", "CorruptPayload", "DuplicateEvent", "EventsMissing", "InvalidInput",
-    "LockLost", "LockTimeout", "OutcomeUnknown", "PatternError", "PointExpired", "RateLimited",
-    "RecordExists", "RecordNotFound", "SchemaMismatch", "TooManySessions",
+    "CompensationFailed", "ConcurrencyError", "CorruptPayload", "DuplicateEvent", "EventsMissing",
+    "InvalidInput", "LockLost", "LockTimeout", "OperationConflict", "OutOfStock", "OutcomeUnknown",
+    "PatternError", "PointExpired", "RateLimited", "RecordExists", "RecordNotFound", "SagaBusy",
+    "SagaFailed", "SchemaMismatch", "TooManySessions",
 ]  # fmt: skip
 
 
@@ -257,3 +258,88 @@ class PointExpired(PatternError, UsageError):
     timestamp: datetime
     retention: timedelta
     text = "the point of {metric!r} at {timestamp} is older than the retention of {retention}"
+
+
+@dataclass(eq=False, repr=False)
+class OperationConflict(PatternError):
+    """An id was used before, for something else, or after its opposite; nothing was changed.
+
+    Attributes:
+        operation: the id.
+        expected: what the call was about.
+        actual: what the id was used for.
+    """
+
+    operation: str
+    expected: str
+    actual: str
+    text = "operation {operation!r} is {actual}, expected {expected}: use a new id"
+
+
+@dataclass(eq=False, repr=False)
+class OutOfStock(PatternError):
+    """Less is available than was asked for; nothing was reserved.
+
+    Attributes:
+        item: the item.
+        wanted: the quantity that was asked for.
+        available: the quantity that is neither sold nor reserved.
+    """
+
+    item: str
+    wanted: int
+    available: int
+    text = "{wanted} of {item!r} are wanted, {available} are available"
+
+
+@dataclass(eq=False, repr=False)
+class SagaFailed(PatternError):
+    """A step of a saga has failed, and what was done is undone.
+
+    Attributes:
+        saga, id: the saga.
+        step: the step that has failed.
+        cause: what its action raised; None if that was in an earlier call.
+        error: the same as text: ``ValueError: no funds``.
+        compensated: the steps that were undone, in this order.
+    """
+
+    saga: str
+    id: str
+    step: str
+    cause: BaseException | None
+    error: str
+    compensated: tuple[str, ...]
+    text = "saga {saga!r} {id!r} has failed in {step!r} ({error}); undone: {compensated}"
+
+
+@dataclass(eq=False, repr=False)
+class CompensationFailed(SagaFailed):
+    """A step of a saga has failed, and so has an undo: the saga needs attention.
+
+    Attributes:
+        undo: the step whose undo has failed.
+    """
+
+    undo: str
+    text = (
+        "saga {saga!r} {id!r} has failed in {step!r} ({error}), and {undo!r} can't be undone: it"
+        " needs attention; undone: {compensated}"
+    )
+
+
+@dataclass(eq=False, repr=False)
+class SagaBusy(PatternError):
+    """Another worker runs this saga.
+
+    Attributes:
+        saga, id: the saga.
+        holder: the worker.
+        retry_after: when its lease ends, unless it is renewed, in seconds.
+    """
+
+    saga: str
+    id: str
+    holder: str
+    retry_after: float
+    text = "saga {saga!r} {id!r} is run by {holder}: try again in {retry_after:g} s"

@@ -1,0 +1,168 @@
+"""The rows of a cache, and what makes an update win over what is loaded meanwhile.
+
+An entry has a ``version``, and each update and each deletion gives it a new one. What a factory has
+loaded is stored only if the entry still has the version that was read *before* the factory was
+called. So an update while the factory runs, in any program, wins. All writes are conditional, so
+they have one order, and no clocks are compared. In the same way a value belongs to a generation of
+its namespace, which ``clear`` ends: the version of the row whose key is empty, which each read asks
+for as well.
+
+Versions expire after two days, so that deleted keys leave nothing behind; then a key has none, as
+in the beginning. What was loaded for longer than a day is not stored, so nobody takes one for the
+other.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID, uuid4
+
+import anyio
+
+from cqlproto_anyio.exceptions import CQLError
+from cqlproto_anyio.patterns._errors import OutcomeUnknown
+from cqlproto_anyio.patterns._lwt import Outcome, Rows, Verdict, bound, conditional_write
+from cqlproto_anyio.patterns._retry import Attempts, Backoff
+from cqlproto_anyio.patterns._schema import TableSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cqlproto_anyio.executor import Executor
+
+__all__ = ["VERSION_TTL", "Entries", "Entry", "table_schema"]
+
+_MOST_LOADING = 86_400  # seconds
+VERSION_TTL = 2 * _MOST_LOADING
+"""How long the version of an entry lasts, in seconds."""
+
+_NONE = UUID(int=0)  # the generation of a namespace that was never cleared
+_TAG = 16  # bytes
+_KEYS = 64  # how many keys one read asks for
+_RETRIES = Backoff(first=0.05, longest=1.0)
+_RETRYING = 15.0  # seconds
+
+
+class Entry(NamedTuple):
+    """What was read of an entry; ``payload`` is None if it is a miss."""
+
+    key: str
+    version: UUID | None
+    generation: UUID | None
+    payload: bytes | None
+
+    def tag(self) -> bytes:
+        """Return the first bytes of a value of this generation."""
+        return (self.generation or _NONE).bytes
+
+
+class Entries:
+    """The entries of a namespace.
+
+    Arguments:
+        executor: the session.
+        table: the qualified and quoted name of the table.
+        namespace: the namespace.
+        jitter: by how much of it a TTL is shortened at random, at most.
+    """
+
+    def __init__(self, executor: Executor, table: str, namespace: str, jitter: float) -> None:
+        self._executor = executor
+        self._namespace = namespace
+        self._jitter = jitter
+        where = "WHERE namespace = :namespace AND key"
+        update = f"UPDATE {table} USING TTL"
+        self._read = f"SELECT key, version, value FROM {table} {where} IN :keys"
+        self._version = f"SELECT version FROM {table} {where} = :key"
+        self._value = f"{update} :ttl SET value = :value {where} = :key"
+        self._fill = f"{self._value} IF version = :before"
+        self._advance = f"{update} :keep SET version = :version {where} = :key IF version = :before"
+        self._delete = (
+            f"{update} :keep SET version = :version, value = null {where} = :key"
+            " IF version != :version"
+        )
+
+    async def read(self, keys: Sequence[str]) -> list[Entry]:
+        """Read entries, in order."""
+        entries = []
+        for start in range(0, len(keys), _KEYS):
+            some = keys[start : start + _KEYS]
+            values = {"namespace": self._namespace, "keys": ["", *some]}
+            found = await self._executor.execute(self._read, values)
+            rows = {row["key"]: row._asdict() for row in found}
+            generation = rows.get("", {}).get("version")
+            for key in some:
+                row = rows.get(key, {})
+                entry = Entry(key, row.get("version"), generation, None)
+                value = row.get("value") or b""
+                valid = value.startswith(entry.tag())
+                entries.append(entry._replace(payload=value[_TAG:]) if valid else entry)
+        return entries
+
+    async def fill(self, entry: Entry, payload: bytes, ttl: int, began: float) -> None:
+        """Store what was loaded, unless the entry has another version than was read before.
+
+        Arguments:
+            entry: what was read.
+            payload, ttl: the value, and for how long to keep it, in seconds; 0 for ever.
+            began: when it was read, by ``anyio.current_time()``.
+        """
+        if anyio.current_time() - began <= _MOST_LOADING:
+            await self._executor.execute(*bound(self._fill, self._values(entry, payload, ttl)))
+
+    async def replace(self, entry: Entry, payload: bytes, ttl: int) -> Outcome:
+        """Store a value with a new version, unless the entry has another one than was read."""
+        version = uuid4()
+
+        def verdict(rows: Rows) -> Verdict:
+            found = rows[0]["version"] if rows else None
+            if found == version:
+                return Verdict.APPLIED
+            return Verdict.OPEN if found == entry.version else Verdict.REFUSED
+
+        values = self._values(entry, payload, ttl) | {"version": version, "keep": VERSION_TTL}
+        return await conditional_write(
+            self._executor,
+            [bound(self._advance, values), bound(self._value, values)],
+            operation=version,
+            read=bound(self._version, values),
+            verdict=verdict,
+            what=f"setting {entry.key!r}",
+        )
+
+    async def renew(self, key: str, ttl: int) -> None:
+        """Give a row a new version and no value.
+
+        Arguments:
+            key: the key; empty for the row of the namespace.
+            ttl: how long the version lasts, in seconds; 0 for ever.
+
+        Raises:
+            OutcomeUnknown: no attempt was answered.
+        """
+        failure: CQLError | None = None
+        version = uuid4()
+        async for _ in Attempts(within=_RETRYING, backoff=_RETRIES):
+            # always another one: a copy that comes late is then one miss more, and nothing else
+            version = uuid4()
+            values = {"namespace": self._namespace, "key": key, "version": version, "keep": ttl}
+            try:
+                await self._executor.execute(self._delete, values)
+            except CQLError as exc:
+                if not exc.maybe_applied:
+                    raise
+                failure = exc
+            else:
+                return
+        raise OutcomeUnknown(f"deleting {key!r}", version, "no answer") from failure
+
+    def _values(self, entry: Entry, payload: bytes, ttl: int) -> dict[str, Any]:
+        ttl = ttl and max(1, ttl - int(ttl * random.uniform(0, self._jitter)))
+        values = {"namespace": self._namespace, "key": entry.key, "before": entry.version}
+        return {**values, "value": entry.tag() + payload, "ttl": ttl}
+
+
+def table_schema(keyspace: str, table: str) -> TableSchema:
+    columns = {"namespace": "text", "key": "text", "version": "uuid", "value": "blob"}
+    return TableSchema(keyspace, table, columns, key=("namespace", "key"))

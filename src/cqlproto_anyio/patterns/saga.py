@@ -1,0 +1,263 @@
+"""Sagas: steps with compensations, a log that survives crashes, and workers that go on."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cqlproto_anyio.exceptions import CQLError
+from cqlproto_anyio.patterns._arguments import (
+    MAX_TTL,
+    Clock,
+    Seconds,
+    integer,
+    seconds,
+    text,
+    utc_now,
+)
+from cqlproto_anyio.patterns._codec import JSON, Codec
+from cqlproto_anyio.patterns._errors import InvalidInput, PatternError, RecordNotFound, SagaBusy
+from cqlproto_anyio.patterns._lease import Held, Lease, Leases
+from cqlproto_anyio.patterns._pages import Fetched
+from cqlproto_anyio.patterns._retry import Backoff
+from cqlproto_anyio.patterns._sagalog import SagaLog, tables
+from cqlproto_anyio.patterns._sagatypes import Saga, SagaContext, SagaRecord, SagaStatus, Step
+from cqlproto_anyio.patterns._sagawork import Undoing, Work
+from cqlproto_anyio.patterns._schema import create
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from cqlproto_anyio.executor import Executor
+
+__all__ = ["Saga", "SagaContext", "SagaRecord", "SagaStatus", "Sagas", "Step"]
+
+_LONGEST_PAUSE = 30.0  # seconds, before the next attempt of an undo
+_ATTENTION = SagaStatus.NEEDS_ATTENTION
+_OPEN = (SagaStatus.RUNNING, SagaStatus.COMPENSATING)
+
+
+class Sagas:
+    """Runs sagas: ``await sagas.run("checkout", order_id, data)``.
+
+    Guarantee: a saga that has begun ends with all of its steps done, or with all that were begun
+    undone in reverse, also if programs crash: ``resume`` goes on. One worker at a time runs a
+    saga; one that has lost its lease writes nothing more to the log, and is cancelled. The same id
+    again returns the same outcome, and runs nothing. A saga whose undo fails for good waits for a
+    person, in ``attention``.
+
+    Not guaranteed: that an action or an undo runs once. After a crash it runs again, since nobody
+    knows how far it came: make it idempotent by ``context.operation``. Sagas are not isolated:
+    others see the effect of a step before the last one is done.
+
+    Cost: n + 3 LWTs for n steps (the lease, the begin, each step, the release), three reads and two
+    writes; one LWT for each undo; one LWT for each third of ``ttl``. Asking again is one read.
+
+    Tables: ``sagas``, a row for each saga, which stays; ``sagas_open``, a row for each open one.
+
+    Arguments:
+        session: the session, or another Executor.
+        keyspace, table: the table; the other one is named after it.
+        sagas: the sagas that this object runs and resumes.
+        ttl: after what time others go on with a saga if its worker has crashed: a timedelta or
+            seconds.
+        undo_attempts: how often an undo is tried before the saga needs attention.
+        undo_delay: the pause before the second attempt of an undo, in seconds; later ones double.
+        codec: the codec of data and results.
+        clock: returns the current time, for ``updated_at``.
+
+    Raises:
+        InvalidInput: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        session: Executor,
+        *,
+        keyspace: str,
+        table: str = "sagas",
+        sagas: Sequence[Saga],
+        ttl: Seconds = 30,
+        undo_attempts: int = 5,
+        undo_delay: float = 0.5,
+        codec: Codec = JSON,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._session = session
+        self._log = SagaLog(session, keyspace, table, codec, clock)
+        self._leases = Leases(session, self._log.tables[0].name, ("saga", "id"))
+        self._sagas = {each.name: each for each in sagas}
+        if len(self._sagas) < len(sagas):
+            raise InvalidInput("sagas", "sagas with different names", [each.name for each in sagas])
+        self._ttl = seconds("ttl", ttl, least=0.05, most=MAX_TTL - 2)
+        first = seconds("undo_delay", undo_delay)
+        pauses = Backoff(first=first, longest=max(first, _LONGEST_PAUSE))
+        self._undoing = Undoing(integer("undo_attempts", undo_attempts, least=1), pauses)
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+
+    @classmethod
+    def schema_cql(cls, keyspace: str, *, table: str = "sagas") -> tuple[str, ...]:
+        """Return the statements that :meth:`create_schema` executes."""
+        return tuple(each.cql() for each in tables(keyspace, table))
+
+    async def create_schema(self) -> None:
+        """Create the tables if they don't exist, and wait until all nodes know them.
+
+        Raises:
+            SchemaMismatch: a table of this name has another shape.
+        """
+        await create(self._session, self._log.tables)
+
+    async def run(self, saga: str, id: str, data: Any = None) -> SagaRecord:
+        """Run a saga to its end, or go on with it.
+
+        A call that is cancelled leaves the saga to ``resume``, or to the next call.
+
+        Arguments:
+            saga: the name of the saga.
+            id: its id, such as an order's; each id is run once.
+            data: what the steps need, for the codec; at most 1 MiB.
+
+        Returns:
+            what the log says: all steps are done.
+
+        Raises:
+            SagaFailed: a step has failed, and what was done is undone.
+            CompensationFailed: an undo has failed as well; the saga needs attention.
+            SagaBusy: another worker runs it.
+            OperationConflict: the id was run with other data, or with steps that are gone.
+            LockLost: the lease was lost; another worker goes on.
+            InvalidInput: an argument is wrong.
+        """
+        definition = self._definition(saga, id)
+        first = self._log.new(definition, id, self._log.copy("data", data))
+        found = await self._log.read(saga, id)
+        if found is None or found.record.status in _OPEN:
+            work = await self._work(definition, id, first)
+            assert work is not None
+        else:
+            work = Work(definition, found)
+            work.check(first)
+        return work.outcome()
+
+    async def resume(self) -> list[SagaRecord]:
+        """Go on with all sagas that no worker runs, one after the other; call it now and then.
+
+        Returns:
+            what the log says about those that have ended, whatever their outcome.
+
+        Raises:
+            PatternError: the first error of a saga that could not be worked on, such as LockLost or
+                CorruptPayload, after the others were worked on.
+        """
+        ended: list[SagaRecord] = []
+        failures: list[PatternError] = []
+        for saga in self._sagas.values():
+            async for page in self._log.ids(saga.name):
+                for (id,) in page:
+                    try:
+                        work = await self._resume(saga, id)
+                    except SagaBusy:
+                        continue
+                    except PatternError as exc:
+                        failures.append(exc)
+                    else:
+                        ended += [work.logged.record] if work else []
+        if failures:
+            raise failures[0]
+        return ended
+
+    async def _resume(self, saga: Saga, id: str) -> Work | None:
+        found = await self._log.read(saga.name, id)
+        if found is None or found.record.status in _OPEN:
+            return await self._work(saga, id)
+        if found.record.status is not SagaStatus.NEEDS_ATTENTION:
+            await self._log.list_closed(saga.name, id, found.fence)
+        return None
+
+    async def get(self, saga: str, id: str) -> SagaRecord | None:
+        """Return what the log says about a saga; None if it was never run. One read."""
+        self._definition(saga, id)
+        found = await self._log.read(saga, id)
+        return found and found.record
+
+    def attention(self) -> AsyncIterator[SagaRecord]:
+        """Iterate over the sagas that need attention, since an undo has failed for good."""
+        pages = [(name, self._log.ids(name)) for name in self._sagas]
+
+        async def fetch() -> list[SagaRecord] | None:
+            while pages:
+                saga, ids = pages[0]
+                try:
+                    page = await anext(ids)
+                except StopAsyncIteration:
+                    pages.pop(0)
+                    continue
+                found = [await self.get(saga, id) for (id,) in page]
+                return [each for each in found if each and each.status is _ATTENTION]
+            return None
+
+        return Fetched(fetch)
+
+    async def retry(self, saga: str, id: str) -> SagaRecord:
+        """Try again to undo a saga that needs attention.
+
+        Returns:
+            what the log says: it is undone, or had ended before.
+
+        Raises:
+            CompensationFailed: an undo has failed again.
+            RecordNotFound: the saga was never run.
+            SagaBusy: another worker runs it.
+        """
+        definition = self._definition(saga, id)
+        found = await self._log.read(saga, id)
+        if found is None:
+            raise RecordNotFound(self._log.tables[0].name, (saga, id))
+        work = await self._work(definition, id, again=True)
+        assert work is not None
+        return work.outcome() if work.logged.record.status is _ATTENTION else work.logged.record
+
+    # -- working
+
+    def _definition(self, saga: str, id: str) -> Saga:
+        if saga not in self._sagas:
+            raise InvalidInput("saga", f"one of {sorted(self._sagas)}", saga)
+        text("id", id)
+        return self._sagas[saga]
+
+    async def _acquire(self, saga: str, id: str) -> Lease:
+        found = await self._leases.acquire(saga, id, ttl=self._ttl, owner=self._owner)
+        if isinstance(found, Lease):
+            return found
+        raise SagaBusy(saga, id, found.owner, found.expires_in)
+
+    async def _work(
+        self, saga: Saga, id: str, first: SagaRecord | None = None, *, again: bool = False
+    ) -> Work | None:
+        """Bring a saga to its end, under its lease.
+
+        Arguments:
+            saga, id: the saga.
+            first: its record, if it hasn't begun; None if it need not begin.
+            again: whether to undo one that needs attention.
+        """
+        log = self._log
+        async with Held(partial(self._acquire, saga.name, id)) as lease:
+            logged = await log.read(saga.name, id, serial=True)
+            if logged is None:
+                if first is None:  # its worker has crashed before it began
+                    await log.list_closed(saga.name, id, lease.fence)
+                    return None
+                await log.list_open(saga.name, id, lease.fence)
+                logged = await log.write(lease, first, None)
+            work = Work(saga, logged)
+            work.check(first)
+            await work.bring_to_its_end(log, lease, self._undoing, again=again)
+            if work.logged.record.status is not _ATTENTION:
+                with suppress(CQLError):  # resume does it later
+                    await log.list_closed(saga.name, id, lease.fence)
+        return work

@@ -1,0 +1,260 @@
+"""A stock of items: reserved, sold and given back by operations that may be repeated.
+
+The partition of an item has a row for its level, whose ``operation`` is empty, and one for each
+operation. Every change is one conditional batch of that partition::
+
+    UPDATE stock SET quantity = 10, reserved = 7, version = 43 .. IF version = 42
+    INSERT INTO stock (item, operation, amount, state, writer) VALUES (..)
+
+The arithmetic is done here, on the level at version 42. The version only grows, so of all copies of
+a batch one at most is applied. A second table has the item of each operation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from cqlproto_anyio.patterns import _errors as errors
+from cqlproto_anyio.patterns._arguments import integer, text
+from cqlproto_anyio.patterns._identifiers import MAX_NAME, identifier
+from cqlproto_anyio.patterns._lwt import Rows, Verdict, bound, conditional_write, serial_level
+from cqlproto_anyio.patterns._retry import Attempts, Backoff
+from cqlproto_anyio.patterns._schema import TableSchema, create
+from cqlproto_anyio.patterns._stocklevel import MOST, Item, Reservation, StockLevel, planned
+from cqlproto_anyio.patterns._turns import Turns
+
+if TYPE_CHECKING:
+    from cqlproto_anyio._settings.profile import Options
+    from cqlproto_anyio.executor import Executor
+
+__all__ = ["Reservation", "Stock", "StockLevel"]
+
+_RACES = Backoff(first=0.005, longest=0.25)
+_UNNAMED_TTL = 86_400  # seconds for which a delivery without a name is remembered, to settle it
+
+
+class Stock:
+    """The stock of items: ``await stock.reserve("tea", 2, "order-7")``, then commit or release.
+
+    Guarantee: ``0 <= reserved <= quantity`` at any time, so nobody sells what isn't there. Every
+    call with the id of an operation may be repeated, also after OutcomeUnknown: it takes effect
+    once. A release that comes before its reservation makes that one fail.
+
+    Not guaranteed: several items at once; they are several operations. A reservation doesn't
+    expire: an order that is given up must be released, for example by a saga.
+
+    Cost: reserving and releasing are two LWTs and one read, committing is one LWT and two reads,
+    adding one of each; a refusal costs another read. Changes of one item wait for each other.
+
+    Tables: ``stock``, a partition for each item with some 100 bytes for each operation, which stay;
+    ``stock_operations``, a row for each operation.
+
+    Arguments:
+        session: the session, or another Executor.
+        keyspace, table: the table; the other one is named after it.
+
+    Raises:
+        InvalidInput: a name is invalid.
+    """
+
+    def __init__(self, session: Executor, *, keyspace: str, table: str = "stock") -> None:
+        self._session = session
+        self._tables = _tables(keyspace, table)
+        self._turns = Turns()
+        stock, operations = (each.name for each in self._tables)
+        where = "WHERE item = :item AND operation"
+        columns = "operation, quantity, reserved, version, amount, state, writer"
+        self._read = f"SELECT {columns} FROM {stock} {where} IN ('', :operation)"
+        self._update = (
+            f"UPDATE {stock} SET quantity = :quantity, reserved = :reserved, version = :version"
+            f" {where} = '' IF version = :before"
+        )
+        self._insert = (
+            f"INSERT INTO {stock} (item, operation, amount, state, writer)"
+            " VALUES (:item, :operation, :amount, :state, :writer) USING TTL :ttl"
+        )
+        self._claim = (
+            f"INSERT INTO {operations} (operation, item, writer)"
+            " VALUES (:operation, :item, :writer) IF NOT EXISTS"
+        )
+        self._find = f"SELECT item FROM {operations} WHERE operation = :operation"
+
+    @classmethod
+    def schema_cql(cls, keyspace: str, *, table: str = "stock") -> tuple[str, ...]:
+        """Return the statements that :meth:`create_schema` executes."""
+        return tuple(each.cql() for each in _tables(keyspace, table))
+
+    async def create_schema(self) -> None:
+        """Create the tables if they don't exist, and wait until all nodes know them.
+
+        Raises:
+            SchemaMismatch: a table of this name has another shape.
+        """
+        await create(self._session, self._tables)
+
+    async def level(self, item: str) -> StockLevel:
+        """Return how much of an item there is: zeros if it is unknown. One read."""
+        found = await self._item(text("item", item), "")
+        return StockLevel(item, found.quantity, found.reserved)
+
+    async def add(self, item: str, quantity: int, *, operation: str | None = None) -> StockLevel:
+        """Add to the stock of an item, and return its level.
+
+        Arguments:
+            item, quantity: the item, and how much of it, at least 1.
+            operation: an id of the delivery: the same one adds nothing to the same item again.
+                Without it, repeating the call adds again.
+
+        Raises:
+            OperationConflict: the id was used for something else.
+            InvalidInput: an argument is wrong, or the sum is beyond a bigint.
+        """
+        ttl = _UNNAMED_TTL if operation is None else 0
+        operation = f"add {uuid4()}" if operation is None else operation
+        _checked(item, quantity, operation)
+        found = await self._change(item, operation, "added", quantity, ttl)
+        return StockLevel(item, found.quantity, found.reserved)
+
+    async def reserve(self, item: str, quantity: int, operation: str) -> Reservation:
+        """Reserve some of an item, all of it or nothing.
+
+        Arguments:
+            item, quantity: the item, and how much of it, at least 1.
+            operation: the id of the reservation, which also commits or releases it.
+
+        Returns:
+            the reservation, as it is now; the same one if it was made before.
+
+        Raises:
+            OutOfStock: less is available.
+            OperationConflict: the id was used for something else, or is released already.
+            InvalidInput: an argument is wrong.
+        """
+        _checked(item, quantity, operation)
+        if (other := await self._claimed(operation, item)) != item:
+            actual = f"for {other!r}" if other else "released before it was reserved"
+            raise errors.OperationConflict(operation, f"{quantity} of {item!r} reserved", actual)
+        return await self._ended(item, operation, "reserved", quantity)
+
+    async def commit(self, operation: str) -> Reservation:
+        """Take what an operation has reserved out of the stock.
+
+        Raises:
+            RecordNotFound: the operation has reserved nothing.
+            OperationConflict: it is released.
+        """
+        values = {"operation": text("operation", operation)}
+        level = serial_level(self._session)
+        row = (await self._session.execute(self._find, values, consistency=level)).first()
+        if row is None:
+            raise errors.RecordNotFound(self._tables[1].name, (operation,))
+        if not row["item"]:
+            raise errors.OperationConflict(operation, "committed", "released")
+        return await self._ended(row["item"], operation, "committed")
+
+    async def release(self, operation: str) -> Reservation | None:
+        """Give back what an operation has reserved; it can't reserve anything after that.
+
+        Returns:
+            the reservation; None if the operation had reserved nothing.
+
+        Raises:
+            OperationConflict: it is committed.
+        """
+        if not (item := await self._claimed(text("operation", operation), "")):
+            return None
+        released = await self._ended(item, operation, "released")
+        return released if released.quantity else None
+
+    async def _ended(
+        self, item: str, operation: str, state: str, amount: int | None = None
+    ) -> Reservation:
+        found = await self._change(item, operation, state, amount)
+        return Reservation(operation, item, found.amount or 0, found.state)
+
+    async def _change(
+        self, item: str, operation: str, state: str, amount: int | None, ttl: int = 0
+    ) -> Item:
+        """Bring an operation into a state, unless it is there already; return what there is then.
+
+        Arguments:
+            item, operation, state: the item, the operation, and its state.
+            amount: the quantity that the operation is about; None for the one that it has.
+            ttl: for how long the operation is remembered, in seconds; 0 for ever.
+        """
+        async with self._turns.turn(item):
+            async for attempt in Attempts(backoff=_RACES):
+                found = await self._item(item, operation, serial=attempt > 1)
+                try:
+                    change = planned(found, self._tables[0].name, item, operation, state, amount)
+                except errors.PatternError:
+                    if attempt > 1:
+                        raise
+                    continue  # a replica may lag: a SERIAL read decides
+                if change is found or await self._apply(item, operation, change, ttl):
+                    return change
+        raise AssertionError("attempts without a limit have ended")
+
+    async def _apply(self, item: str, operation: str, change: Item, ttl: int) -> bool:
+        """Write what was planned; False if others were faster."""
+        before, writer = change.version, uuid4()
+
+        def verdict(rows: Rows) -> Verdict:
+            if any(row["writer"] == writer for row in rows):
+                return Verdict.APPLIED
+            version = next((row["version"] for row in rows if not row["operation"]), None)
+            return Verdict.OPEN if version == before else Verdict.REFUSED
+
+        values = change._asdict() | {"item": item, "operation": operation, "writer": writer}
+        values |= {"before": before, "version": (before or 0) + 1, "ttl": ttl}
+        outcome = await conditional_write(
+            self._session,
+            [bound(self._update, values), bound(self._insert, values)],
+            operation=writer,
+            read=bound(self._read, values),
+            verdict=verdict,
+            what=f"operation {operation!r} {change.state}",
+        )
+        return outcome.applied
+
+    async def _item(self, item: str, operation: str, *, serial: bool = False) -> Item:
+        values = {"item": item, "operation": operation}
+        options: Options = {"consistency": serial_level(self._session)} if serial else {}
+        found = await self._session.execute(self._read, values, **options)
+        rows = {row["operation"]: row._asdict() for row in found}
+        level, own = rows.get("", {}), rows.get(operation, {})
+        numbers = level.get("quantity") or 0, level.get("reserved") or 0, level.get("version")
+        return Item(*numbers, own.get("amount"), own.get("state"))
+
+    async def _claimed(self, operation: str, item: str) -> str:
+        """Say what item an operation is about, unless that is said already; return what is said."""
+        writer = uuid4()
+        values = {"operation": operation, "item": item, "writer": writer}
+        outcome = await conditional_write(
+            self._session,
+            [bound(self._claim, values)],
+            operation=writer,
+            read=bound(self._find, values),
+            verdict=lambda rows: Verdict.REFUSED if rows else Verdict.OPEN,
+            what=f"claim of operation {operation!r}",
+            refusals_tell=True,
+        )
+        return item if outcome.applied else outcome.row["item"]
+
+
+def _checked(item: str, quantity: int, operation: str) -> None:
+    text("item", item)
+    integer("quantity", quantity, least=1, most=MOST)
+    text("operation", operation)
+
+
+def _tables(keyspace: str, table: str) -> tuple[TableSchema, TableSchema]:
+    identifier("table", table, most=MAX_NAME - len("_operations"))
+    numbers = dict.fromkeys(("quantity", "reserved", "version", "amount"), "bigint")
+    stock = {"item": "text", "operation": "text", **numbers, "state": "text", "writer": "uuid"}
+    operations = {"operation": "text", "item": "text", "writer": "uuid"}
+    return (
+        TableSchema(keyspace, table, stock, key=("item",), clustering=("operation",)),
+        TableSchema(keyspace, f"{table}_operations", operations, key=("operation",)),
+    )

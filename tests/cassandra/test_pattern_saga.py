@@ -1,0 +1,290 @@
+"""Sagas on a real node: two processes, crashes at every moment, faults, and a naive saga."""
+
+from __future__ import annotations
+
+import uuid
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import cqlproto_anyio as cql
+from cqlproto_anyio.patterns import (
+    OutcomeUnknown,
+    OutOfStock,
+    Saga,
+    SagaBusy,
+    SagaContext,
+    SagaFailed,
+    Sagas,
+    SagaStatus,
+    Step,
+    Stock,
+    StockLevel,
+)
+from tests.cassandra.concurrently import all_of
+from tests.cassandra.races import FAULTS, Counting, connected, faulty, in_other_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cassandra.conftest import Node
+
+pytestmark = pytest.mark.cassandra
+
+
+class Checkout:
+    """Reserve goods, take the money, sell the goods; every third card is declined.
+
+    ``moment`` is called before and after the effect of each step, of which one is in memory.
+    """
+
+    def __init__(
+        self, session: Any, keyspace: str, moment: Callable[[], None] | None = None
+    ) -> None:
+        self.stock = Stock(session, keyspace=keyspace)
+        self.moment = moment or (lambda: None)
+        self.charged: set[str] = set()
+        steps = [
+            Step("reserve", self.reserve, undo=self.release),
+            Step("charge", self.charge, undo=self.refund),
+            Step("confirm", self.confirm),
+        ]
+        self.sagas = Sagas(
+            session, keyspace=keyspace, sagas=[Saga("checkout", steps)], ttl=1, undo_delay=0.01
+        )
+
+    async def reserve(self, context: SagaContext) -> str:
+        await self.stock.reserve(context.data["item"], 1, context.operation)
+        return context.operation
+
+    async def release(self, context: SagaContext) -> None:
+        await self.stock.release(context.operation)
+
+    async def charge(self, context: SagaContext) -> None:
+        self.moment()
+        self.charged.add(context.operation)
+        self.moment()
+        if context.data.get("declined"):
+            raise ValueError("declined")
+
+    async def refund(self, context: SagaContext) -> None:
+        self.moment()
+        self.charged.discard(context.operation)
+        self.moment()
+
+    async def confirm(self, context: SagaContext) -> None:
+        await self.stock.commit(context.results["reserve"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tables(cassandra: Node, keyspace: str) -> None:
+    for statement in (*Stock.schema_cql(keyspace), *Sagas.schema_cql(keyspace)):
+        cassandra.cql(statement)
+
+
+async def order_all(session: cql.Session, keyspace: str, item: str) -> list[str]:
+    """Run the same 12 orders with two workers; return the outcome of each."""
+    outcomes: dict[str, str] = {}
+
+    async def order(checkout: Checkout, id: str) -> None:
+        while True:
+            try:
+                await checkout.sagas.run("checkout", id, {"item": item})
+                outcome = "sold"
+            except SagaFailed as failed:
+                assert failed.error.startswith("OutOfStock")
+                outcome = "refused"
+            except SagaBusy as busy:
+                assert busy.retry_after <= 2
+                await anyio.sleep(0.01)
+                continue
+            assert outcomes.setdefault(id, outcome) == outcome
+            return
+
+    ids = [f"{item}-{number}" for number in range(12)]
+    workers = [Checkout(session, keyspace) for _ in range(2)]
+    await all_of([*(partial(order, worker, id) for worker in workers for id in ids)])
+    return [outcomes[id] for id in ids]
+
+
+async def test_two_processes_run_the_same_sagas(cassandra: Node, keyspace: str) -> None:
+    """Each order is run once, and all are told the same; five of five are sold."""
+    item = uuid.uuid4().hex
+    async with connected(cassandra, keyspace) as session:
+        stock = Stock(session, keyspace=keyspace)
+        await stock.add(item, 5)
+        mine, theirs = await all_of(
+            [
+                partial(order_all, session, keyspace, item),
+                partial(in_other_process, order_all, cassandra, keyspace, item),
+            ]
+        )
+        assert mine == theirs
+        assert mine.count("sold") == 5
+        assert await stock.level(item) == StockLevel(item, 0, 0)
+
+
+class Crash(BaseException):
+    """The process has died."""
+
+
+class Dying:
+    """The session of a process that dies at a moment: at a request, or in a step.
+
+    Arguments:
+        session: the session beneath.
+        at: how many moments it lives.
+        executed: whether the request at which it dies is executed.
+    """
+
+    def __init__(self, session: cql.Session, at: int, executed: bool) -> None:
+        self._session = session
+        self._left = at
+        self._executed = executed
+
+    def moment(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise Crash
+
+    async def _ask(self, verb: Any, *arguments: Any, **options: Any) -> Any:
+        if self._left == 0 and self._executed:
+            await verb(*arguments, **options)
+        self.moment()
+        return await verb(*arguments, **options)
+
+    async def execute(self, *arguments: Any, **options: Any) -> Any:
+        return await self._ask(self._session.execute, *arguments, **options)
+
+    async def batch(self, *arguments: Any, **options: Any) -> Any:
+        return await self._ask(self._session.batch, *arguments, **options)
+
+
+@pytest.mark.parametrize("declined", [False, True])
+async def test_a_crash_at_every_moment(cassandra: Node, keyspace: str, declined: bool) -> None:
+    """After recovery no order is half done, and what is reserved was there."""
+    async with connected(cassandra, keyspace) as session:
+        stock, run = Stock(session, keyspace=keyspace), uuid.uuid4().hex
+        recovering = Checkout(session, keyspace)
+        ended = 0
+
+        async def crash(at: int, executed: bool) -> None:
+            nonlocal ended
+            item = f"{run}-{at}-{executed}"
+            await stock.add(item, 1)
+            dying = Dying(session, at, executed)
+            checkout = Checkout(dying, keyspace, dying.moment)
+            checkout.charged = recovering.charged  # the payments are another service's
+            try:
+                await checkout.sagas.run("checkout", item, {"item": item, "declined": declined})
+            except Crash:
+                return
+            except SagaFailed:
+                assert declined
+            ended += 1
+
+        points = [(at, executed) for at in range(26) for executed in (False, True)]
+        await all_of([*(partial(crash, *each) for each in points)])
+        assert 0 < ended < 20
+        await anyio.sleep(2.5)  # the leases end
+        await recovering.sagas.resume()
+        for at, executed in points:
+            item = f"{run}-{at}-{executed}"
+            level = await stock.level(item)
+            found = await recovering.sagas.get("checkout", item)
+            assert level.reserved == 0
+            if found is None or declined:
+                assert found is None or found.status is SagaStatus.COMPENSATED
+                assert (level.quantity, f"checkout/{item}/charge" in recovering.charged) == (
+                    1,
+                    False,
+                )
+            else:
+                assert found.status is SagaStatus.COMPLETED
+                assert (level.quantity, f"checkout/{item}/charge" in recovering.charged) == (
+                    0,
+                    True,
+                )
+        assert await recovering.sagas.resume() == []
+
+
+async def test_the_naive_saga_leaves_half_an_order(cassandra: Node, keyspace: str) -> None:
+    """Compensations in an ``except`` clause: a crash or a cancellation skips them, for ever."""
+    item = uuid.uuid4().hex
+    async with connected(cassandra, keyspace) as session:
+        stock = Stock(session, keyspace=keyspace)
+        await stock.add(item, 1)
+
+        async def order() -> None:
+            await stock.reserve(item, 1, item)
+            try:
+                await anyio.sleep(60)  # the payment
+                await stock.commit(item)
+            except Exception:
+                await stock.release(item)
+
+        with anyio.move_on_after(0.5):
+            await order()
+        assert await stock.level(item) == StockLevel(item, 1, 1)
+
+
+async def test_what_a_saga_costs(cassandra: Node, keyspace: str) -> None:
+    counting = Counting()
+
+    async def step(context: SagaContext) -> None: ...
+
+    async with connected(cassandra, keyspace, hooks=counting) as session:
+        saga, id = Saga("plain", [Step(name, step) for name in "abc"]), uuid.uuid4().hex
+        sagas = Sagas(session, keyspace=keyspace, sagas=[saga])
+        await sagas.run("plain", id)
+        assert (counting.lwts, counting.reads, len(counting.records)) == (6, 3, 11)
+        counting.records.clear()
+        await sagas.run("plain", id)
+        assert (counting.lwts, counting.reads) == (0, 1)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@settings(max_examples=4)
+@given(
+    faults=st.lists(st.sampled_from([*FAULTS, None]), max_size=8),
+    declined=st.booleans(),
+)
+def test_no_fault_leaves_half_an_order(
+    cassandra: Node, keyspace: str, backend: str, faults: list[str | None], declined: bool
+) -> None:
+    item = uuid.uuid4().hex
+
+    async def run() -> None:
+        async with connected(cassandra, keyspace) as session:
+            await Stock(session, keyspace=keyspace).add(item, 1)
+            charged: set[str] = set()
+            async with faulty(cassandra, keyspace, faults) as shaky:
+                checkout = Checkout(shaky, keyspace)
+                checkout.charged = charged
+                data = {"item": item, "declined": declined}
+                try:
+                    await checkout.sagas.run("checkout", item, data)
+                except SagaFailed as failed:
+                    assert not isinstance(failed.cause, (OutOfStock, OutcomeUnknown))
+                except cql.CQLError:
+                    pass  # the log could not be written, or the lease was lost
+            recovering = Checkout(session, keyspace)
+            recovering.charged = charged
+            found = None
+            for _ in range(30):
+                await recovering.sagas.resume()
+                found = await recovering.sagas.get("checkout", item)
+                if found is None or found.status not in ("running", "compensating"):
+                    break
+                await anyio.sleep(0.2)
+            level = await recovering.stock.level(item)
+            assert level.reserved == 0
+            sold = found is not None and found.status is SagaStatus.COMPLETED
+            assert (level.quantity == 0, bool(charged)) == (sold, sold)
+            assert found is None or sold or found.status is SagaStatus.COMPENSATED
+
+    anyio.run(run, backend=backend)

@@ -1,0 +1,80 @@
+"""The tables of a stock, as a server keeps them, behind a faulty network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.scripted import Request, Scripted, lost, refusal
+
+__all__ = ["StockTable"]
+
+
+class StockTable:
+    """The rows of items and of operations.
+
+    Attributes:
+        rows: the rows of ``stock``, by item and operation.
+        items: the item of each operation: the rows of ``stock_operations``.
+        faults: one for each conditional request in turn: ``reply`` (executed, but not told),
+            ``request`` (never arrives), ``late`` (arrives with :meth:`deliver`), or None.
+        stale: how many reads at the usual consistency see no row yet.
+    """
+
+    def __init__(self, *faults: str | None) -> None:
+        self.rows: dict[tuple[str, str], dict[str, Any]] = {}
+        self.items: dict[str, str] = {}
+        self.faults: list[Any] = list(faults)
+        self.late: list[Request] = []
+        self.stale = 0
+        self.executor = Scripted(self.answer)
+
+    def answer(self, request: Request) -> Any:
+        if not request.conditional:
+            return self.read(request)
+        fault = self.faults.pop(0) if self.faults else None
+        if fault == "late":
+            self.late.append(request)
+        elif fault != "request":
+            answer = self.apply(request)
+            if fault is None:
+                return answer
+        return lost()
+
+    def deliver(self) -> None:
+        """Let the requests that are under way arrive."""
+        while self.late:
+            self.apply(self.late.pop(0))
+
+    def read(self, request: Request) -> list[dict[str, Any]]:
+        values = request.values
+        if "stock_operations" in request.text:
+            item = self.items.get(values["operation"])
+            return [] if item is None else [{"item": item}]
+        if self.stale and "consistency" not in request.options:
+            self.stale -= 1
+            return []
+        names = dict.fromkeys(["", values["operation"]])
+        return [self.rows[key] for name in names if (key := (values["item"], name)) in self.rows]
+
+    def apply(self, request: Request) -> Any:
+        """Execute a conditional request."""
+        values = request.values
+        operation, item = values["operation"], values["item"]
+        if "stock_operations" in request.text:
+            if operation in self.items:
+                return refusal([{"operation": operation, "item": self.items[operation]}])
+            self.items[operation] = item
+            return True
+        (_, level), (_, own) = request.statements
+        found = self.rows.get((item, ""))
+        if level["before"] != (found["version"] if found else None):
+            return refusal([{"version": found["version"]}] if found else [])
+        columns = dict.fromkeys(
+            ("operation", "quantity", "reserved", "version", "amount", "state", "writer")
+        )
+        numbers = {name: level[name] for name in ("quantity", "reserved", "version")}
+        assert 0 <= numbers["reserved"] <= numbers["quantity"], numbers
+        self.rows[item, ""] = {**columns, **numbers, "operation": ""}
+        about = {name: own[name] for name in ("operation", "amount", "state", "writer")}
+        self.rows[item, operation] = {**columns, **about}
+        return True
