@@ -296,6 +296,39 @@ async def test_a_program_that_dies_while_it_deletes() -> None:
     assert cells.rows("posts") == cells.rows("by_author") == cells.rows("by_tag") == []
 
 
+@pytest.mark.parametrize("fault", ["reply", "request", "late"])
+async def test_a_creation_without_an_answer(fault: str) -> None:
+    cells = server()
+    cells.faults = [fault]
+    views = define(cells)
+    async with anyio.create_task_group() as group:
+        group.start_soon(views.create, post())
+        await anyio.sleep(3)
+        assert (await views.get(1) is None) == (fault != "reply")
+        await anyio.sleep(1)
+        cells.deliver()
+    assert wrong(cells) == []
+    assert len(cells.rows("posts")) == 1
+    with pytest.raises(RecordExists):
+        await views.create(post())
+
+
+async def test_a_creation_that_comes_after_it_was_sent_again() -> None:
+    """Its own row is in the way of the second copy."""
+    cells = server()
+    cells.faults = ["late"]
+    answer = cells.answer
+
+    def delivering(request: Any) -> Any:
+        if request.conditional and cells.late:
+            cells.deliver()
+        return answer(request)
+
+    cells.answer = delivering
+    await define(cells).create(post())
+    assert wrong(cells) == []
+
+
 async def test_an_edit_whose_mark_was_overwritten_is_unknown() -> None:
     cells = server()
     views = define(cells)
