@@ -17,6 +17,7 @@ __all__ = ["connect"]
 # Classes that only the package creates; the reference leaves out their constructors.
 MADE_FOR_YOU = {
     "BulkResult",
+    "Decision",
     "Failure",
     "Lease",
     "Page",
@@ -27,6 +28,7 @@ MADE_FOR_YOU = {
     "ResultStream",
     "RowStream",
     "Session",
+    "UserSession",
 }
 
 

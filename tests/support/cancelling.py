@@ -22,7 +22,7 @@ from cqlproto_anyio._eventloop.waiter import Waiter
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 
-__all__ = ["WAYS", "At", "Stepped", "Way"]
+__all__ = ["WAYS", "At", "Stepped", "Way", "cancelled_at"]
 
 
 class At:
@@ -76,6 +76,18 @@ class Stepped:
                 value = yield item
             except BaseException as exc:
                 thrown = exc
+
+
+async def cancelled_at(number: int, coroutine: Coroutine[Any, Any, Any]) -> bool:
+    """Await a coroutine, and cancel it where it suspends for the n-th time.
+
+    Returns:
+        whether it has suspended so often.
+    """
+    with anyio.CancelScope() as scope:
+        cancel = At(number, lambda _: scope.cancel())
+        await Stepped(coroutine, cancel)
+    return cancel.count >= number
 
 
 class Way:

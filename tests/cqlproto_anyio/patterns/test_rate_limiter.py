@@ -11,6 +11,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto_anyio.patterns import Decision, InvalidInput, OutcomeUnknown, RateLimited, RateLimiter
 from tests.cqlproto_anyio.patterns.ratetable import RateTable
+from tests.support.cancelling import cancelled_at
 from tests.support.histories import Admission, within_limit
 from tests.support.scripted import timed_out, unavailable
 
@@ -212,16 +213,22 @@ async def test_reset_wins_against_other_programs() -> None:
     assert (await mine.check("a")).remaining >= 0
 
 
-async def test_a_cancelled_check_leaves_no_turn_and_no_wrong_memory() -> None:
+@pytest.mark.parametrize("algorithm", ["sliding_window", "token_bucket", "approximate"])
+async def test_a_check_may_be_cancelled_at_every_await(algorithm: str) -> None:
     table = RateTable()
-    mine = limiter(table, limit=2)
-    await mine.check("a")
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        await mine.check("a")
-    assert not mine._turns._locks
-    assert (await mine.check("a")).allowed
-    assert not (await mine.check("a")).allowed
+    mine = limiter(table, limit=20, algorithm=algorithm)
+    for number in range(1, 20):
+        cancelled = await cancelled_at(number, mine.check("a"))
+        assert mine._turns._locks == {}
+        share = mine._shares.get("a")
+        assert share is None or share.pending == 0
+        if not cancelled:
+            break
+    assert 1 < number < 19  # it was cancelled at each, and then not at all
+    # what may have been counted is counted, and not more
+    assert 20 - number - 1 <= (await mine.check("a")).remaining < 20
+    remaining = (await limiter(table, limit=20, algorithm=algorithm).check("a")).remaining
+    assert remaining <= (await mine.check("a")).remaining + 1
 
 
 async def test_a_partition_lives_as_long_as_it_counts() -> None:

@@ -7,11 +7,13 @@ import ssl
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import cqlproto_anyio as cql
 from cqlproto_anyio.patterns import InvalidInput, SessionRegistry, TooManySessions
-from tests.support.server import serving, start, turns
+from tests.support.cancelling import cancelled_at
+from tests.support.server import serving, start, turns, until
 
 
 async def test_the_last_user_closes_the_session() -> None:
@@ -150,6 +152,25 @@ async def test_a_failure_or_a_cancellation_leaves_nothing() -> None:
             await pool.acquire("node", config=config)
         assert len(pool) == 0
         assert all(client.closed for client in server.clients)
+
+
+async def test_a_block_may_be_cancelled_at_every_await() -> None:
+    """While it connects, while it holds the session, and while it closes it."""
+    async with serving() as server:
+        pool, config = SessionRegistry(), server.config()
+
+        async def block() -> None:
+            async with pool.hold("node", config=config) as session:
+                assert not session.closed
+                await anyio.lowlevel.checkpoint()
+
+        for number in range(1, 200):
+            cancelled = await cancelled_at(number, block())
+            assert len(pool) == 0
+            await until(lambda: all(client.closed for client in server.clients))
+            if not cancelled:
+                break
+        assert 5 < number < 199
 
 
 async def test_a_block_that_is_cancelled_releases() -> None:

@@ -20,6 +20,7 @@ from cqlproto_anyio.patterns import (
     UserSessions,
 )
 from tests.cqlproto_anyio.patterns.usersessiontable import UserSessionTable
+from tests.support.cancelling import cancelled_at
 
 START = datetime(2024, 2, 29, 12, tzinfo=UTC)
 
@@ -254,6 +255,21 @@ async def test_all_sessions_while_one_ends_by_itself() -> None:
     table.faults = [destroy]
     assert await mine.destroy_all("ann") == 1
     assert await mine.list("ann") == []
+
+
+async def test_an_end_may_be_cancelled_at_every_await() -> None:
+    """Each session is there whole, or not at all; asking again ends it."""
+    for number in range(1, 20):
+        table = UserSessionTable()
+        mine = sessions(table)
+        tokens = [await mine.create("ann") for _ in range(3)]
+        cancelled = await cancelled_at(number, mine.destroy_all("ann"))
+        assert len(await mine.list("ann")) in (0, 3)
+        assert await mine.destroy_all("ann") in (0, 3)
+        assert [await mine.validate(token) for token in tokens] == [None] * 3
+        if not cancelled:
+            break
+    assert 2 < number < 19
 
 
 async def test_data_of_other_codecs_and_corrupt_data() -> None:
