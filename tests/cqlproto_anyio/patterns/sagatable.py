@@ -1,13 +1,20 @@
-"""The tables of sagas, as a server keeps them, behind a faulty network."""
+"""The tables of sagas, as a server keeps them, behind a faulty network, and what sagas do."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import anyio
+
+from cqlproto_anyio.patterns import Saga, SagaContext, Sagas, Step
 from tests.cqlproto_anyio.patterns.leasetable import LeaseTable
-from tests.support.scripted import Request, refusal
+from tests.support.scripted import Request, Scripted, refusal
 
-__all__ = ["SagaTable"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["SagaTable", "World"]
 
 
 class SagaTable(LeaseTable):
@@ -72,3 +79,48 @@ def named(request: Request) -> Request:
         for text, values in request.statements
     ]
     return Request(statements, request.options)
+
+
+class World:
+    """What the steps a, b, c of a saga have done, and how they fail.
+
+    Attributes:
+        calls: the calls, in order: ``a`` for an action, ``-a`` for an undo.
+        effects: the operations that have taken effect and are not undone.
+        failing: how often each of them fails yet, after it has taken effect.
+    """
+
+    def __init__(self, **failing: int) -> None:
+        self.calls: list[str] = []
+        self.effects: set[str] = set()
+        self.failing = failing
+        self.contexts: list[SagaContext] = []
+        self.moment: Callable[[], None] = lambda: None  # called before and after each effect
+
+    async def do(self, name: str, context: SagaContext) -> Any:
+        self.calls.append(name)
+        self.contexts.append(context)
+        await anyio.sleep(0.01)
+        self.moment()
+        if name.startswith("-"):
+            self.effects.discard(context.operation)
+        else:
+            self.effects.add(context.operation)
+        self.moment()
+        key = name.replace("-", "undo_")
+        if self.failing.get(key, 0) > 0:
+            self.failing[key] -= 1
+            raise ValueError(f"{name} fails")
+        return {"from": name}
+
+    def steps(self, *, attempts: int = 1) -> list[Step]:
+        def step(name: str) -> Step:
+            action, undo = partial(self.do, name), partial(self.do, f"-{name}")
+            return Step(name, action, undo=undo, attempts=attempts)
+
+        return [step("a"), step("b"), Step("c", partial(self.do, "c"))]
+
+    def sagas(self, executor: Scripted, **options: Any) -> Sagas:
+        saga = Saga("s", self.steps(attempts=options.pop("attempts", 1)))
+        options = {"ttl": 5, "undo_attempts": 2, "undo_delay": 0.1, **options}
+        return Sagas(executor, keyspace="shop", sagas=[saga], **options)

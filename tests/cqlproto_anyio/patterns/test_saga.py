@@ -1,21 +1,17 @@
-"""Sagas: steps and their undoing, the log, leases, and crashes at every request."""
+"""Sagas: steps and their undoing, the log, and leases; test_saga_crashes.py has the crashes."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cqlproto_anyio.exceptions import Unavailable
 from cqlproto_anyio.patterns import (
     BYTES,
     CompensationFailed,
-    CorruptPayload,
     InvalidInput,
     LockLost,
     OperationConflict,
@@ -28,58 +24,13 @@ from cqlproto_anyio.patterns import (
     SagaStatus,
     Step,
 )
-from tests.cqlproto_anyio.patterns.sagatable import SagaTable
-from tests.support.scripted import Scripted, unavailable
+from tests.cqlproto_anyio.patterns.sagatable import SagaTable, World
+from tests.support.scripted import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.support.scripted import Request
-
-
-class World:
-    """What the steps a, b, c of a saga have done, and how they fail.
-
-    Attributes:
-        calls: the calls, in order: ``a`` for an action, ``-a`` for an undo.
-        effects: the operations that have taken effect and are not undone.
-        failing: how often each of them fails yet, after it has taken effect.
-    """
-
-    def __init__(self, **failing: int) -> None:
-        self.calls: list[str] = []
-        self.effects: set[str] = set()
-        self.failing = failing
-        self.contexts: list[SagaContext] = []
-        self.moment: Callable[[], None] = lambda: None  # called before and after each effect
-
-    async def do(self, name: str, context: SagaContext) -> Any:
-        self.calls.append(name)
-        self.contexts.append(context)
-        await anyio.sleep(0.01)
-        self.moment()
-        if name.startswith("-"):
-            self.effects.discard(context.operation)
-        else:
-            self.effects.add(context.operation)
-        self.moment()
-        key = name.replace("-", "undo_")
-        if self.failing.get(key, 0) > 0:
-            self.failing[key] -= 1
-            raise ValueError(f"{name} fails")
-        return {"from": name}
-
-    def steps(self, *, attempts: int = 1) -> list[Step]:
-        def step(name: str) -> Step:
-            action, undo = partial(self.do, name), partial(self.do, f"-{name}")
-            return Step(name, action, undo=undo, attempts=attempts)
-
-        return [step("a"), step("b"), Step("c", partial(self.do, "c"))]
-
-    def sagas(self, executor: Scripted, **options: Any) -> Sagas:
-        saga = Saga("s", self.steps(attempts=options.pop("attempts", 1)))
-        options = {"ttl": 5, "undo_attempts": 2, "undo_delay": 0.1, **options}
-        return Sagas(executor, keyspace="shop", sagas=[saga], **options)
 
 
 async def test_all_steps_are_done() -> None:
@@ -318,116 +269,6 @@ async def test_cancellation_leaves_the_saga_to_resume() -> None:
         assert [each.status for each in ended] == [SagaStatus.COMPLETED] * bool(table.log)
         assert world.effects == ({"s/1/a", "s/1/b", "s/1/c"} if table.log else set())
         assert table.listed() == []
-
-
-class Crash(BaseException):
-    """The process has died."""
-
-
-class Dying:
-    """A process that dies at a moment: at a request, or before or after an effect.
-
-    Arguments:
-        executor: the executor beneath.
-        at: how many moments it lives.
-        executed: whether the request at which it dies is executed.
-
-    Attributes:
-        executor: the executor that the process uses.
-    """
-
-    def __init__(self, executor: Scripted, at: int, executed: bool) -> None:
-        self._left = at
-        self._executed = executed
-        self._answer = executor.answer
-        self.executor = Scripted(self.answer)
-
-    def moment(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            raise Crash
-
-    async def answer(self, request: Request) -> Any:
-        if self._left == 0 and self._executed:
-            await self._answer(request)
-        self.moment()
-        return await self._answer(request)
-
-
-@pytest.mark.parametrize("executed", [True, False])
-@pytest.mark.parametrize(("failing", "moments"), [({}, 17), ({"c": 1}, 23), ({"b": 9}, 20)])
-async def test_a_crash_at_every_moment(
-    executed: bool, failing: dict[str, int], moments: int
-) -> None:
-    """Whatever was done when the process died, the next one ends it: all is done, or nothing."""
-    at, ended = -1, False
-    while not ended:
-        at += 1
-        table, world = SagaTable(), World(**failing)
-        dying = Dying(table.executor, at, executed)
-        world.moment = dying.moment
-        try:
-            await world.sagas(dying.executor).run("s", "1")
-            ended = True
-        except Crash:
-            pass
-        except SagaFailed:
-            ended = True
-        world.moment = lambda: None
-        await anyio.sleep(7)
-        await world.sagas(table.executor).resume()
-        found = await world.sagas(table.executor).get("s", "1")
-        if found is None:
-            assert (world.effects, world.calls) == (set(), [])
-        elif found.status is SagaStatus.COMPLETED:
-            assert world.effects == {"s/1/a", "s/1/b", "s/1/c"}
-            assert found.results == {name: {"from": name} for name in "abc"}
-            assert "b" not in failing
-        else:
-            assert found.status is SagaStatus.COMPENSATED
-            assert world.effects - {"s/1/c"} == set()  # c has no undo
-            assert failing
-        assert table.listed() == []
-        assert await world.sagas(table.executor).resume() == []
-    assert at == moments
-
-
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=60)
-@given(
-    faults=st.lists(st.sampled_from(["reply", "request", "late", None]), max_size=10),
-    failing=st.sampled_from([{}, {"b": 1}, {"c": 1, "undo_a": 1}]),
-)
-def test_any_faults(backend: str, faults: list[str | None], failing: dict[str, int]) -> None:
-    table, world = SagaTable(*faults), World(**failing)
-
-    async def run() -> None:
-        try:
-            done = await world.sagas(table.executor, undo_delay=0.01).run("s", "1")
-            assert done.status is SagaStatus.COMPLETED
-            assert world.calls == ["a", "b", "c"]
-        except SagaFailed as failed:
-            assert failed.compensated
-            assert world.effects - {"s/1/c"} == set()
-        table.deliver()
-        found = await world.sagas(table.executor).get("s", "1")
-        assert found is not None
-        assert found.status in (SagaStatus.COMPLETED, SagaStatus.COMPENSATED)
-
-    anyio.run(run, backend=backend)
-
-
-async def test_a_saga_that_cannot_be_read_does_not_keep_others_from_being_resumed() -> None:
-    table, world = SagaTable(), World()
-    for id in ("1", "2", "3"):
-        dying = Dying(table.executor, 6, True)
-        with pytest.raises(Crash):
-            await world.sagas(dying.executor).run("s", id)
-    await anyio.sleep(7)
-    table.log["s", "2"]["data"] = b"{"
-    with pytest.raises(CorruptPayload, match="the data of saga 's' '2'"):
-        await world.sagas(table.executor).resume()
-    assert table.listed() == ["2"]
 
 
 async def test_the_clients_errors_come_through() -> None:
