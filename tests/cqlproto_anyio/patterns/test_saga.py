@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from cqlproto.enums import Consistency
 from cqlproto_anyio.exceptions import Unavailable
 from cqlproto_anyio.patterns import (
     BYTES,
@@ -52,6 +53,9 @@ async def test_all_steps_are_done() -> None:
     # lease, begin, three steps, release
     assert table.executor.lwts == 6
     assert len(table.executor.asked) == 11
+    # what an earlier holder of the lease has written is read at SERIAL
+    levels = [each.options.get("consistency") for each in table.executor.asked]
+    assert [each for each in levels if each is not None] == [Consistency.SERIAL]
     assert table.listed() == []
 
     table.executor.asked.clear()

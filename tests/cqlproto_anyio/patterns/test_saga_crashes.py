@@ -84,6 +84,8 @@ async def test_a_crash_at_every_moment(
             assert found.status is SagaStatus.COMPENSATED
             assert world.effects - {"s/1/c"} == set()  # c has no undo
             assert failing
+        # only what was under way was done again
+        assert len(world.calls) - len({*world.calls}) <= 1
         assert table.listed() == []
         assert await world.sagas(table.executor).resume() == []
     assert at == moments
