@@ -159,7 +159,7 @@ class Cache:
     ) -> T:
         """Return the value of a key; if it is a miss, what a factory returns, and keep that.
 
-        Tasks that wait for one call of a factory get the same object, or the same error.
+        Tasks that wait for one call of a factory get the same object, or the error that it raised.
 
         Arguments:
             key: the key, a text of at most 8 KiB.
@@ -169,7 +169,6 @@ class Cache:
 
         Raises:
             InvalidInput: an argument is wrong, or the codec can't encode what the factory returned.
-            what the factory raises.
         """
         lasting = self._lasting(ttl)
         if not callable(factory):

@@ -122,7 +122,7 @@ class Sagas:
             data: what the steps need, for the codec; at most 1 MiB.
 
         Returns:
-            what the log says: all steps are done.
+            the record of the saga, whose steps are all done.
 
         Raises:
             SagaFailed: a step has failed, and what was done is undone.
@@ -206,7 +206,7 @@ class Sagas:
         """Try again to undo a saga that needs attention.
 
         Returns:
-            what the log says: it is undone, or had ended before.
+            the record of the saga, which is undone, or had ended before.
 
         Raises:
             CompensationFailed: an undo has failed again.
