@@ -24,13 +24,13 @@ from cqlproto.messages import Batch, BatchStatement, Execute, QueryParameters, R
 from cqlproto.messages import Query as QueryMessage
 from cqlproto.rows import decode_rows
 from tests.cassandra.core import CoreConnection, ServerSaid
-from tests.support.peers import V3, V4, V5, agreements
+from tests.support.core_connections import V3, V4, V5, agreements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.cassandra.conftest import Node
-    from tests.support.peers import Agreement
+    from tests.support.core_connections import Agreement
 
 pytestmark = pytest.mark.cassandra
 

@@ -31,7 +31,7 @@ from cqlproto.messages import (
 from tests.cassandra.core import CoreConnection, query
 from tests.cassandra.kinds import provokes
 from tests.cassandra.shared import ANNOUNCED
-from tests.support.peers import V4, V5, versions
+from tests.support.core_connections import V4, V5, versions
 
 if TYPE_CHECKING:
     import subprocess

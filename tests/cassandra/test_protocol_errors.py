@@ -38,7 +38,7 @@ from cqlproto.messages import (
 from tests.cassandra.core import CoreConnection, Refused, query
 from tests.cassandra.kinds import NOT_PROVOKED, PROVOKED, provokes
 from tests.cqlproto.messages import vectors
-from tests.support.peers import GARBAGE, V3, V4, V5, versions
+from tests.support.core_connections import GARBAGE, V3, V4, V5, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -33,7 +33,7 @@ from cqlproto.messages import (
 )
 from cqlproto.rows import decode_rows
 from tests.cassandra.core import CoreConnection, query
-from tests.support.peers import AGREEMENTS, V3, V5, agreements, versions
+from tests.support.core_connections import AGREEMENTS, V3, V5, agreements, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from cqlproto import ProtocolVersion
     from cqlproto.messages import Request
     from tests.cassandra.conftest import Node
-    from tests.support.peers import Agreement
+    from tests.support.core_connections import Agreement
 
 pytestmark = pytest.mark.cassandra
 

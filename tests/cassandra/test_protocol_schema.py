@@ -13,7 +13,7 @@ import pytest
 
 from cqlproto.messages import READY, Register, SchemaChange, Void
 from tests.cassandra.core import CoreConnection
-from tests.support.peers import V3, versions
+from tests.support.core_connections import V3, versions
 
 if TYPE_CHECKING:
     from cqlproto import ProtocolVersion

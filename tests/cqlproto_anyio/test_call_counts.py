@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import cqlproto_anyio as cql
-from tests.support.clusters import SELECT, connected, session_on
+from tests.support.cluster_sessions import SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.messages import VOID
 from cqlproto_anyio.policies import ConstantReconnection
-from tests.support.clusters import SELECT, connected, knows, session_on
+from tests.support.cluster_sessions import SELECT, connected, knows, session_on
 from tests.support.fakecluster import FakeCluster, FakeHost
 from tests.support.server import start, turns, until
 

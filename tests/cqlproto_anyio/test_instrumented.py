@@ -12,7 +12,7 @@ import cqlproto_anyio as cql
 from cqlproto import Consistency
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import Batch, Execute, Prepare, Query, Rows
-from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on
+from tests.support.cluster_sessions import INSERT, LWT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster, row_v
 from tests.support.fakehosts import V_METADATA
 from tests.support.faults import Fault, Script, failure, settled, success

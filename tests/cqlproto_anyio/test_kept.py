@@ -21,7 +21,7 @@ from cqlproto_anyio.policies.checked import CheckedFilter
 from cqlproto_anyio.policies.routing import Router
 from cqlproto_anyio.testing import snapshot
 from cqlproto_anyio.testing.snapshot import context_of
-from tests.support.clusters import INSERT, SELECT, connected, session_on
+from tests.support.cluster_sessions import INSERT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.server import until
 

@@ -17,7 +17,7 @@ import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto_anyio import lwt as settling
 from cqlproto_anyio.lwt import settle
-from tests.support.answers import echo
+from tests.support.replies import echo
 from tests.support.server import serving
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from cqlproto_anyio._eventloop._asyncio_socket import SocketStream
 from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio.testing._memory import MemoryStream
 from tests.support import server as scripted
-from tests.support.answers import (
+from tests.support.replies import (
     V4,
     cell,
     columns,

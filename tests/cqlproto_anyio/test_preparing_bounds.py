@@ -16,8 +16,8 @@ from cqlproto.frames import write_frame
 from cqlproto.messages import VOID, Prepare
 from cqlproto_anyio.policies import ConstantReconnection
 from cqlproto_anyio.testing import snapshot
-from tests.support import answers
-from tests.support.clusters import INSERT, SELECT, connected, session_on
+from tests.support import replies
+from tests.support.cluster_sessions import INSERT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster, row_v
 from tests.support.faults import failure, preparing, settled, unprepared
 from tests.support.server import Outcome, serving, start, state, until
@@ -113,7 +113,7 @@ async def test_later_callers_do_not_put_off_the_end() -> None:
             while len(server.asked) < 2:
                 outcomes.append(start(group, lambda: session.prepare(SELECT)))
                 await anyio.sleep(0.01)
-            server.asked[1].reply(answers.prepared(server, SELECT))
+            server.asked[1].reply(replies.prepared(server, SELECT))
         assert len(outcomes) > 3
         assert [outcome.error for outcome in outcomes] == [None] * len(outcomes)
         assert server.texts_seen(Prepare) == [SELECT] * 2
@@ -196,16 +196,16 @@ async def test_a_host_that_is_silent_when_told_again_is_left_for_another() -> No
 async def test_the_only_host_may_be_slow_to_learn_again() -> None:
     """There is no other host, and time is left."""
     async with serving() as server, server.session(control_timeout=0.05) as session:
-        server.answer = answers.echo(server)
+        server.answer = replies.echo(server)
         handle = await session.prepare(SELECT)
         told = 0
 
         def answer(request: Asked) -> Response | None:
             nonlocal told
             if not isinstance(request.message, Prepare):
-                return answers.unprepared(request) if told < 3 else answers.ints(7)
+                return replies.unprepared(request) if told < 3 else replies.ints(7)
             told += 1
-            return answers.prepared(server, SELECT) if told == 3 else None
+            return replies.prepared(server, SELECT) if told == 3 else None
 
         server.answer = answer
         assert (await session.execute(handle, (1,))).one().v == 7

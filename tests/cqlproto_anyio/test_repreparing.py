@@ -21,10 +21,10 @@ from cqlproto.messages import (
 )
 from cqlproto_anyio.policies import ConstantReconnection
 from cqlproto_anyio.testing import snapshot
-from tests.support.clusters import INSERT, SELECT, connected, session_on
+from tests.support.altered_schema import ADDRESS, LONGER, Schema
+from tests.support.cluster_sessions import INSERT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.faults import Script, failure, preparing, settled, unprepared
-from tests.support.schemas import ADDRESS, LONGER, Schema
 from tests.support.server import idle, turns, until
 
 if TYPE_CHECKING:

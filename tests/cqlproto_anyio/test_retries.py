@@ -18,7 +18,7 @@ from cqlproto_anyio._execution.supervisor import Supervisor
 from cqlproto_anyio.policies import Retry
 from cqlproto_anyio.testing import snapshot
 from cqlproto_anyio.testing.snapshot import context_of
-from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on
+from tests.support.cluster_sessions import INSERT, LWT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.faults import Fault, Script, failure, preparing, settled
 from tests.support.server import idle, start, until

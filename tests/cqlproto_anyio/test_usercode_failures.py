@@ -24,10 +24,10 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.connection import PlainAuthenticator
 from cqlproto.enums import ErrorCode
-from tests.support.answers import echo, ints
-from tests.support.clusters import INSERT, SELECT, connected, session_on
+from tests.support.cluster_sessions import INSERT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.faults import Fault, Script, failure, settled
+from tests.support.replies import echo, ints
 from tests.support.server import connection_of, idle, serving, start, turns, until
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from cqlproto.enums import ErrorCode
 from cqlproto.messages import Batch, Error, Execute, Query
 from cqlproto_anyio._execution import context as context_module
 from cqlproto_anyio.testing import snapshot
-from tests.support.clock import time_ns
-from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on
+from tests.support.cluster_sessions import INSERT, LWT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.faults import Fault, Script, failure, success
 from tests.support.server import idle, start, until
+from tests.support.virtual_clock import time_ns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

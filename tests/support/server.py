@@ -29,7 +29,7 @@ from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio.testing import snapshot
 from cqlproto_anyio.testing._memory import MemoryStream
 from cqlproto_anyio.testing.snapshot import context_of
-from tests.support.transports import pushing
+from tests.support.memory_transport import pushing
 
 if TYPE_CHECKING:
     import ssl

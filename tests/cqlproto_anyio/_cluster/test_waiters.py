@@ -7,7 +7,7 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto_anyio.policies import ConstantReconnection
-from tests.support.clusters import connected, knows, session_on, stats_of
+from tests.support.cluster_sessions import connected, knows, session_on, stats_of
 from tests.support.fakecluster import FakeCluster
 from tests.support.server import IDLE, start, state, turns, until
 

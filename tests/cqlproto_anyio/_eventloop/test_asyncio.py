@@ -21,7 +21,7 @@ from cqlproto_anyio._eventloop._asyncio_socket import Receiver, SocketStream
 from cqlproto_anyio._eventloop._asyncio_waiter import AsyncioRequest
 from cqlproto_anyio._eventloop.auto import current_backend
 from tests.conftest import FUTURES, UVLOOP
-from tests.support.answers import echo, ints, preparing
+from tests.support.replies import echo, ints, preparing
 from tests.support.server import (
     connection_of,
     idle,

@@ -21,7 +21,7 @@ from cqlproto_anyio._eventloop.deadlines import Deadlines
 from cqlproto_anyio._network.connection import Connection
 from cqlproto_anyio._network.pool import Pool
 from cqlproto_anyio.testing.snapshot import context_of
-from tests.support.clusters import SELECT, living_tasks
+from tests.support.cluster_sessions import SELECT, living_tasks
 from tests.support.fakecluster import FakeCluster
 from tests.support.server import Outcome, start, turns, until
 

@@ -26,7 +26,7 @@ from cqlproto_anyio._network.host_state import (
     Status,
 )
 from cqlproto_anyio.policies import ConstantReconnection, ExponentialReconnection
-from tests.support.connecting import check_state
+from tests.support.connect_simulation import check_state
 
 if TYPE_CHECKING:
     from cqlproto_anyio.policies import Reconnection

@@ -23,7 +23,7 @@ from cqlproto.cqltypes import (
 )
 from cqlproto.rows.decoding.containers import cell_decoder
 from cqlproto.testing import cql_types, values_of
-from tests.support.tables import cell
+from tests.support.row_pages import cell
 
 natives = st.sampled_from([*NATIVE_TYPES.values()])
 parts = natives | cql_types(max_leaves=2)
