@@ -28,7 +28,6 @@ from cqlproto.segments import write_segments
 from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio.testing import snapshot
 from cqlproto_anyio.testing._memory import MemoryStream
-from cqlproto_anyio.testing.snapshot import context_of
 from tests.support.memory_transport import pushing
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from cqlproto.messages import Request, Response, ResultMetadata
-    from cqlproto_anyio._network.connection import Connection
 
 SUPPORTED = {"CQL_VERSION": ["3.4.7"], "COMPRESSION": ["lz4", "snappy"]}
 _ENOUGH = 20.0  # seconds; a test that waits longer hangs
@@ -403,14 +401,6 @@ class State(NamedTuple):
 
 
 IDLE = State(0, 0, 0, 0, 0)
-
-
-def connection_of(session: cql.Session) -> Connection:
-    """Return the only connection of a session, for tests that break it internally."""
-    [connection] = [
-        each for pool in context_of(session).cluster.pools.values() for each in pool.all
-    ]
-    return connection
 
 
 def losses(session: cql.Session) -> int:
