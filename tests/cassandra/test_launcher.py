@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from tests.cassandra import guard, java
 from tests.cassandra.__main__ import main
 from tests.cassandra.blocking import BlockingConnection, ErrorReply
 from tests.cassandra.java import LauncherError
-from tests.cassandra.launcher import Node
+from tests.cassandra.launcher import Cluster, Node, Options
+from tests.cassandra.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,3 +151,37 @@ def test_the_commands_print_what_is_missing(
             "; or set CQLPROTO_HOSTS to the hosts of a cluster that runs\n",
         )
         add_java(machine, "17.0.16")
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").touch()
+    with pytest.raises(LauncherError, match="has other files: name a new folder"):
+        Cluster(Options(), tmp_path).start()
+    assert (tmp_path / "letter.txt").exists()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", ""])
+def test_a_port_that_is_in_use_is_named(tmp_path: Path, address: str) -> None:
+    port = free_port(["127.0.0.1"])
+    with (
+        socket.create_server((address, port)),
+        pytest.raises(LauncherError, match=rf"127\.0\.0\.1:{port} is in use: pass another port"),
+    ):
+        Cluster(Options(port=port), tmp_path / "nodes").start()
+    assert not (tmp_path / "nodes").exists()
+
+
+def test_a_cluster_that_runs_is_not_removed(tmp_path: Path) -> None:
+    cluster = Cluster(Options(), tmp_path / "nodes")
+    (cluster.folder / "node1").mkdir(parents=True)
+    (cluster.folder / "options.json").touch()
+    conf = f"{cluster.folder}/node1/conf:"
+    node = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", conf])
+    try:
+        (cluster.folder / "node1" / "pid").write_text(str(node.pid))
+        with pytest.raises(LauncherError, match="a cluster runs in .*: stop it first"):
+            cluster.start()
+    finally:
+        node.kill()
+        node.wait()
+    assert (cluster.folder / "options.json").exists()
