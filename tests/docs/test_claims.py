@@ -7,6 +7,8 @@ where the behaviour is.
 from __future__ import annotations
 
 import ast
+import builtins
+import importlib
 import inspect
 import re
 import tomllib
@@ -47,6 +49,7 @@ WORDS = {
     6: "six",
     60: "a minute",
 }
+ERRORS = (ROOT / "docs" / "errors.md").read_text()
 URGENT = inspect.signature(HostState).parameters["urgent"].default
 
 
@@ -196,3 +199,23 @@ def test_the_published_rates_are_within_those_of_the_readme(client: str) -> None
     found = re.findall(gate, (ROOT / "docs" / "performance.md").read_text(), re.MULTILINE)
     assert len(found) >= 2
     assert all(float(said[1]) <= float(rate) <= float(said[2]) for rate in found)
+
+
+def test_the_errors_have_the_base_classes_that_the_page_says() -> None:
+    rows = re.findall(
+        r"^\|[^|]*\| \{py:exc\}`~(\w+)\.(\w+)`, (?:also )?an? (.*?) \|$", ERRORS, re.MULTILINE
+    )
+    bases = {name: re.findall(r"`(\w+)`", said.partition(", with")[0]) for _, name, said in rows}
+    assert len(bases) >= 5
+    for name, said in bases.items():
+        assert said, name
+        for base in said:
+            found = getattr(cql, base, None) or getattr(builtins, base)
+            assert issubclass(getattr(cql, name), found), (name, base)
+
+
+def test_every_error_of_the_page_is_a_cql_error() -> None:
+    names = re.findall(r"\{py:exc\}`~(\w+)\.(\w+)`", ERRORS)
+    assert len(names) > 10
+    for module, name in names:
+        assert issubclass(getattr(importlib.import_module(module), name), cql.CQLError), name
