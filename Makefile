@@ -28,6 +28,7 @@ demo: .venv/.demo ## run examples/demo.py on CQLPROTO_HOSTS, or on a Cassandra s
 # everything else, the longest first, on as many processes as there are cores. All environments are
 # prerequisites, so that no timed test runs while pip installs packages.
 test: lint .venv/.fuzz .venv-lowest/.unit $(OTHERS:%=.venv-%/.unit) ## lint, types, tests, units, lowest, docs, and a little fuzzing
+	@[ "$${CQLPROTO_REQUIRE_CASSANDRA:-0}" = 0 ] || $(BIN)/python -m tests.cassandra check
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=line tests-on-servers without-server
 	@$(BIN)/python -m tests.cassandra check || echo "Tests that start a Cassandra were skipped." >&2
 

@@ -113,7 +113,11 @@ CLAIMS: dict[str, list[str]] = {
         f"sends a request at most {cql.DefaultRetry().max_attempts} times",
     ],
     "docs/fault-proxy.md": [f"at most {_HELD_BYTES // MiB} MiB of delayed frames"],
-    "docs/first-steps.md": [f"a JDK {java_version(CASSANDRA_VERSION)} and Maven", "20,000 rows"],
+    "docs/first-steps.md": [
+        f"a JDK {java_version(CASSANDRA_VERSION)} and Maven",
+        f"Cassandra {LINES[0].rpartition('.')[0]} or later",
+        "20,000 rows",
+    ],
     "docs/index.md": [
         f"versions {min(ProtocolVersion):d} to {max(ProtocolVersion):d}",
     ],
