@@ -31,6 +31,7 @@ from cqlproto_anyio._network.heartbeats import LEAST_RATE, LEAST_SKIPPED_RATE
 from cqlproto_anyio._network.host_state import LONGEST_URGENT, HostState
 from cqlproto_anyio._network.pool import MAX_SHARDS
 from cqlproto_anyio._statements.preparer import _PATIENCE
+from cqlproto_anyio._statements.server_warnings import MAX_KINDS
 from cqlproto_anyio.policies.timestamps import MOST_AHEAD
 from cqlproto_anyio.testing.link import _HELD_BYTES
 from tests.cassandra.java import CASSANDRA_VERSION
@@ -121,6 +122,7 @@ CLAIMS: dict[str, list[str]] = {
     "docs/index.md": [
         f"versions {min(ProtocolVersion):d} to {max(ProtocolVersion):d}",
     ],
+    "docs/observing.md": [f"for up to {MAX_KINDS} kinds"],
     "docs/own-transport.md": [f"{LIMITS.max_streams:,} requests can be in flight"],
     "docs/reading-and-writing.md": [
         f"has more than `max_rows` rows, {PROFILE.max_rows:,} by default",
