@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 HEADLINE = "No CPython 3.11 or later that can create virtual environments was found:"
-REMEDY = "Install one (Debian: apt install python3 python3-venv), or pass make PYTHON=.."
+REMEDY = (
+    "Install one (Debian 12 or later: apt install python3 python3-venv; elsewhere pyenv has it),"
+    " or pass make PYTHON=.."
+)
 NEWER = """import sys
 sys.version_info = ({}, {}, 0)
 """

@@ -12,6 +12,7 @@ fi
 {
     echo "No CPython 3.11 or later that can create virtual environments was found:"
     echo "${why:-there is no python3 on PATH}" | sed 's/^/  /'
-    echo "Install one (Debian: apt install python3 python3-venv), or pass make PYTHON=.."
+    echo "Install one (Debian 12 or later: apt install python3 python3-venv; elsewhere pyenv has it)," \
+        "or pass make PYTHON=.."
 } >&2
 exit 1
