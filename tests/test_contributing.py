@@ -69,3 +69,9 @@ def test_the_named_sources_exist(page: str) -> None:
     sources = [path.as_posix() for path in [*ROOT.glob("src/**/*.py"), *ROOT.glob("tests/**/*.py")]]
     for name in re.findall(r"`([\w/]+\.py)`", (ROOT / page).read_text()):
         assert any(source.endswith(f"/{name}") for source in sources), name
+
+
+def test_the_marks_exist() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    known = {re.split(r"\W", mark)[0] for mark in tools["pytest"]["ini_options"]["markers"]}
+    assert set(re.findall(r"@pytest\.mark\.(\w+)", TEXT)) - {"asyncio"} <= known
