@@ -50,6 +50,7 @@ WORDS = {
     6: "six",
     60: "a minute",
 }
+SECURITY = (ROOT / "SECURITY.md").read_text()
 ERRORS = (ROOT / "docs" / "errors.md").read_text()
 URGENT = inspect.signature(HostState).parameters["urgent"].default
 
@@ -225,3 +226,14 @@ def test_every_error_of_the_page_is_a_cql_error() -> None:
     assert len(names) > 10
     for module, name in names:
         assert issubclass(getattr(importlib.import_module(module), name), cql.CQLError), name
+
+
+def test_the_tests_that_security_names_exist() -> None:
+    [sentence] = re.findall(r"Peers that break these limits are in (.*?)\.\n", SECURITY, re.DOTALL)
+    folder = ROOT
+    names = re.findall(r"`([\w/]+\.py)`", sentence)
+    assert len(names) >= 5
+    for name in names:
+        path = ROOT / name if name.startswith("tests/") else folder / name
+        assert path.exists(), path
+        folder = path.parent if name.startswith("tests/") else folder
