@@ -399,6 +399,8 @@ async def test_timestamps_that_the_servers_make() -> None:
 async def test_statistics() -> None:
     cluster = FakeCluster(2)
     async with context_on(cluster) as context:
+        found = context.statistics()
+        assert (found.prepared, found.retries, found.speculative) == (0, 0, 0)
         await prepared(context)
         context.retries, context.speculative = 3, 4
         found = context.statistics()

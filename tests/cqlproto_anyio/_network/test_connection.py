@@ -150,6 +150,8 @@ def test_each_reply_completes_its_request() -> None:
     one, two, three = (fixture.submit() for _ in range(3))
     fixture.send()
     assert fixture.connection.in_flight == len(fixture.connection.requests) == 3
+    assert fixture.connection.version is ProtocolVersion.V4
+    assert fixture.connection.heard  # one that is new is not silent
     fixture.connection.heard = False
     fixture.asked = [fixture.asked[2], fixture.asked[0], fixture.asked[1]]
     fixture.reply()
