@@ -264,6 +264,7 @@ def test_requests_wait_while_too_many_bytes_do() -> None:
     assert [request.stream_id != 0 for request in requests] == [True, True, False, False]
     fixture.send()
     assert [request.stream_id != 0 for request in requests] == [True] * 4
+    assert fixture.owner.told == []  # that is no reason for another connection
 
 
 def test_a_heartbeat_goes_ahead_of_those_that_wait() -> None:
@@ -360,6 +361,16 @@ def test_an_orphan_counts_until_its_reply_comes() -> None:
     assert (connection.orphans, connection.backlog) == (0, 0)
     assert three.stream_id != 0
     assert not two.done
+
+
+def test_orphans_take_the_place_of_requests() -> None:
+    fixture = Fixture(max_in_flight=2)
+    orphan, _ = fixture.submit(), fixture.submit()
+    fixture.send()
+    fixture.connection.abandon(orphan)
+    waiting = fixture.submit()
+    assert waiting.stream_id == 0
+    assert fixture.owner.told == ["watermark"]
 
 
 def test_the_owner_is_told_of_too_many_orphans() -> None:
