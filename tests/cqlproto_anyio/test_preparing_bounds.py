@@ -212,6 +212,51 @@ async def test_the_only_host_may_be_slow_to_learn_again() -> None:
         assert told == 3
 
 
+async def test_a_host_learns_again_within_the_deadline_of_the_call() -> None:
+    """The host takes most of the time to answer that it has forgotten the statement."""
+    async with (
+        serving() as server,
+        server.session() as session,
+        anyio.create_task_group() as group,
+    ):
+        server.answer = replies.echo(server)
+        handle = await session.prepare(SELECT)
+        server.answer = lambda asked: None
+        call = start(group, lambda: session.execute(handle, (1,), timeout=1.0))
+        request = await server.next()
+        await anyio.sleep(0.7)
+        request.reply(replies.unprepared(request))
+        with anyio.fail_after(0.6):
+            await until(lambda: call.done)
+        assert type(call.error) is cql.RequestTimeout
+        await settled(session)
+
+
+async def test_a_result_lists_the_hosts_that_could_not_prepare_its_statement() -> None:
+    cluster = FakeCluster(3)
+    bad = cluster.hosts[2]
+    refused = 0
+
+    def refuse(request: FakeRequest) -> Response | None:
+        nonlocal refused
+        if request.host is not bad:
+            return None
+        refused += 1
+        return failure(ErrorCode.SERVER_ERROR).message()
+
+    async with session_on(cluster) as session:
+        await connected(session, cluster.hosts)
+        found: list[cql.CQLError] = []
+        with preparing(cluster, refuse):
+            for number in range(6):
+                result = await session.execute(numbered(number), (number,))
+                found += result.attempts
+        assert refused
+        assert [type(error) for error in found] == [cql.ServerError] * refused
+        assert {error.host for error in found} == {str(bad)}
+        await settled(session)
+
+
 async def test_one_host_of_three_has_stopped() -> None:
     """No read with a new statement fails: preparing and executing both go on at another host before
     the deadline."""
