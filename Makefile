@@ -16,6 +16,9 @@ LOWEST := $(addprefix tests/,cqlproto/test_compression.py cqlproto/rows/targets 
 # pytest-xdist, for tests that need no server: one worker per core; a file's tests run in one worker.
 PARALLEL := -p no:cacheprovider --numprocesses=auto --dist=loadfile
 FEW := --hypothesis-profile=few
+# Tests start many interpreters, and each would compile the packages and tests again: a fifth of the
+# CPU time of such tests.
+export PYTHONDONTWRITEBYTECODE :=
 
 help: ## show this text
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
