@@ -97,6 +97,14 @@ def test_what_is_left_to_the_plain_decoders(name: str) -> None:
     assert cell_decoder(cql_type) is decoder(cql_type)
 
 
+@pytest.mark.parametrize("make", [ListType, SetType])
+def test_errors_name_the_type_as_it_is_frozen(make: Any) -> None:
+    """Equal types may differ in that; one must not get the decoder of the other."""
+    for frozen in (False, True, False):
+        cql_type = make(NATIVE_TYPES["text"], frozen)
+        assert f"cell of type {cql_type}: " in str(outcome(cell_decoder(cql_type), b"\0"))
+
+
 def test_collections_in_collections_are_compiled_too() -> None:
     cql_type = parse_type("map<text, frozen<list<text>>>")
     value = {"a": ["b", "c"], "d": []}
