@@ -420,6 +420,20 @@ def test_word_that_it_is_up_ends_the_back_off() -> None:
     assert waits[-1] > 10.0
 
 
+def test_attempts_from_before_the_word_that_it_is_up_count_anew() -> None:
+    """The word forgets the failure that they would have been part of."""
+    state = complete(host())
+    for _ in range(2):
+        state.lost(0.0, lived=100.0)
+        state.start(state.next_attempt)
+    state.failed(70.0, REFUSED)
+    state.reported_up(70.0)
+    assert state.failures == 0
+    state.failed(70.0, REFUSED)
+    assert state.failures == 1
+    assert 70.0 < state.next_attempt <= 70.0 + QUICK
+
+
 def test_word_that_it_is_down_is_ignored_while_a_connection_works() -> None:
     state = complete(host(size=1))
     state.reported_down(1.0)
