@@ -29,6 +29,7 @@ from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio.testing import snapshot
 from cqlproto_anyio.testing._memory import MemoryStream
 from tests.support.memory_transport import pushing
+from tests.support.task_groups import cancelled_at_end
 
 if TYPE_CHECKING:
     import ssl
@@ -375,16 +376,9 @@ class Server:
 async def serving() -> AsyncIterator[Server]:
     """A server that runs during the block; an error of the block is raised unchanged."""
     server = Server()
-    error: Exception | None = None
-    async with anyio.create_task_group() as group:
+    async with cancelled_at_end() as group:
         server._group = group
-        try:
-            yield server
-        except Exception as exc:
-            error = exc
-        group.cancel_scope.cancel()
-    if error is not None:
-        raise error
+        yield server
 
 
 # -- what a session has under way

@@ -23,7 +23,9 @@ from cqlproto_anyio._network.pool import Pool
 from cqlproto_anyio.hooks import active
 from tests.support.cluster_sessions import topology_of
 from tests.support.fakecluster import FakeCluster
+from tests.support.recorded_hooks import RecordedHooks
 from tests.support.server import turns, until
+from tests.support.task_groups import cancelled_at_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -59,29 +61,6 @@ class Owner:
         self.failures.append(error)
 
 
-class Told(cql.Hooks):
-    """Records the names of hooks, and their records."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, Any]] = []
-
-    def host_up(self, record: cql.HostRecord) -> None:
-        self.told.append(("up", record))
-
-    def host_down(self, record: cql.HostRecord) -> None:
-        self.told.append(("down", record))
-
-    def connection_opened(self, record: cql.ConnectionRecord) -> None:
-        self.told.append(("opened", record))
-
-    def connection_lost(self, record: cql.ConnectionRecord) -> None:
-        self.told.append(("lost", record))
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.told]
-
-
 class Fixture:
     """The connections to a cluster, and their owner.
 
@@ -94,7 +73,7 @@ class Fixture:
         self, cluster: FakeCluster, group: anyio.abc.TaskGroup, fields: dict[str, Any]
     ) -> None:
         self.owner = Owner()
-        self.told = Told()
+        self.told = RecordedHooks()
         self.errors: list[Exception] = []
         self._group = group
         self.config = cluster.config(**fields)
@@ -114,6 +93,7 @@ class Fixture:
             owner=self.owner,
         )
         self.hosts.update(topology_of(cluster), self.connections.new_pool)
+        self.told.told.clear()  # all were added
         self.pools = [self.hosts.by_id[host.host_id] for host in cluster.hosts]
 
     def start(self) -> None:
@@ -136,6 +116,13 @@ class Fixture:
         self.connections.open_due()
         await until(lambda: all(len(p.connections) >= p.state.wanted for p in self.pools))
 
+    async def begin_to_connect(self) -> None:
+        """Begin to connect to the first host, which must take longer than this to answer."""
+        self.start()
+        self.connections.need(self.pools[0])
+        self.connections.open_due()
+        await anyio.sleep(0.01)
+
     def ask(self, connection: Connection) -> Request:
         """Submit a request."""
         request = current_backend().request_class("SELECT v", None)
@@ -149,18 +136,11 @@ async def connections_to(cluster: FakeCluster, **fields: Any) -> AsyncIterator[F
     fields.setdefault("reconnection", MINUTE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(host_state, "STEADY", 0.0)  # no connection is lost too soon
-        error: Exception | None = None
-        async with anyio.create_task_group() as group:
+        async with cancelled_at_end() as group:
             fixture = Fixture(cluster, group, fields)
-            try:
-                yield fixture
-            except Exception as exc:
-                error = exc
-            group.cancel_scope.cancel()
+            yield fixture
     assert not cluster.connections
     assert not cluster.errors
-    if error is not None:
-        raise error
     assert not fixture.errors
 
 
@@ -254,16 +234,16 @@ async def test_failures_are_told_and_tried_again_in_time() -> None:
         [error] = fixture.owner.failures
         assert isinstance(error, cql.ConnectionFailed)
         assert fixture.pools[0].state.error is error
-        assert fixture.told.names == ["down"]
+        assert fixture.told.kinds == ["down"]
         assert fixture.told.told[0][1].error is error
         await anyio.sleep(59.0)
         assert host.attempts == 1
         await anyio.sleep(2.0)
         assert host.attempts == len(fixture.owner.failures) == 2
-        assert fixture.told.names == ["down"]  # once
+        assert fixture.told.kinds == ["down"]  # once
         host.revive()
         await anyio.sleep(60.0)
-        assert fixture.told.names == ["down", "opened", "up"]
+        assert fixture.told.kinds == ["down", "opened", "up"]
         assert fixture.owner.gained == 1
 
 
@@ -308,7 +288,7 @@ async def test_a_loss_is_told_and_repaired() -> None:
             await request
         await until(lambda: pool.connections)
         (_, lost), (_, down), *_ = fixture.told.told
-        assert fixture.told.names == ["lost", "down", "opened", "up"]
+        assert fixture.told.kinds == ["lost", "down", "opened", "up"]
         assert (lost.endpoint, lost.version) == (host.endpoint, ProtocolVersion.V5)
         assert (lost.in_flight, 7.0 <= lost.elapsed < 7.1) == (1, True)
         assert down.error is lost.error
@@ -324,7 +304,7 @@ async def test_a_host_with_another_connection_is_not_down() -> None:
         fixture.told.told.clear()
         cluster.connections[0].cut()
         await until(lambda: fixture.owner.gained == 3)
-        assert fixture.told.names == ["lost", "opened"]
+        assert fixture.told.kinds == ["lost", "opened"]
 
 
 async def test_a_removed_host_is_not_down() -> None:
@@ -334,23 +314,20 @@ async def test_a_removed_host_is_not_down() -> None:
         fixture.told.told.clear()
         fixture.hosts.update(Topology([], {}), fixture.connections.new_pool)
         cluster.hosts[0].cut()
-        await until(lambda: "lost" in fixture.told.names)
+        await until(lambda: "lost" in fixture.told.kinds)
         await turns()
-        assert fixture.told.names == ["lost"]
+        assert fixture.told.kinds == ["removed", "lost"]
 
 
 async def test_a_host_that_leaves_while_it_is_connected_to() -> None:
     cluster = FakeCluster(1)
     cluster.connect_delay = 0.02
     async with connections_to(cluster) as fixture:
-        fixture.start()
-        fixture.connections.need(fixture.pools[0])
-        fixture.connections.open_due()
-        await anyio.sleep(0.01)
+        await fixture.begin_to_connect()
         fixture.hosts.update(Topology([], {}), fixture.connections.new_pool)
         await until(lambda: fixture.owner.failures)
         assert fixture.owner.failures == [None]
-        assert fixture.told.told == []
+        assert fixture.told.kinds == ["removed"]
         await until(lambda: not cluster.connections)
         assert cluster.hosts[0].opened == 1
 
@@ -395,7 +372,7 @@ async def test_an_older_node_lowers_the_version_of_all() -> None:
         assert len(new.connections) == 2  # the one of before finishes its requests
         cluster.waiting[0].reply(cluster.usual_answer(cluster.waiting[0]))
         await request
-        assert "lost" not in fixture.told.names
+        assert "lost" not in fixture.told.kinds
 
 
 async def test_a_version_that_is_lowered_while_others_connect() -> None:
@@ -408,7 +385,7 @@ async def test_a_version_that_is_lowered_while_others_connect() -> None:
         assert {each.version for pool in fixture.pools for each in pool.connections} == {4}
         assert new.opened == 2
         assert len(new.connections) == 1
-        assert fixture.told.names.count("opened") == 2
+        assert fixture.told.kinds.count("opened") == 2
         assert fixture.owner.gained == 2
 
 
@@ -445,7 +422,7 @@ async def test_a_retired_connection_is_closed_when_its_requests_have_ended() -> 
         await anyio.sleep(2 * SWEEP_INTERVAL)
         assert isinstance(connection.lost, cql.SessionClosed)
         await until(lambda: len(host.connections) == 1)
-        assert "lost" not in fixture.told.names
+        assert "lost" not in fixture.told.kinds
 
 
 async def test_connections_that_are_silent_get_heartbeats() -> None:
@@ -462,7 +439,7 @@ async def test_connections_that_are_silent_get_heartbeats() -> None:
         assert host.beats >= 1
         host.pause()
         await anyio.sleep(5.0 + fixture.config.heartbeat_timeout + 5.0)
-        assert fixture.told.names.count("lost") == 1
+        assert fixture.told.kinds.count("lost") == 1
 
 
 # -- the end
@@ -501,10 +478,7 @@ async def test_closing_while_a_connection_is_in_the_making() -> None:
     cluster = FakeCluster(1)
     cluster.connect_delay = 0.02
     async with connections_to(cluster) as fixture:
-        fixture.start()
-        fixture.connections.need(fixture.pools[0])
-        fixture.connections.open_due()
-        await anyio.sleep(0.01)
+        await fixture.begin_to_connect()
         fixture.connections.close(CLOSED)
         await until(lambda: fixture.owner.failures)
         assert fixture.owner.failures == [None]
