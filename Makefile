@@ -16,6 +16,9 @@ LOWEST := $(addprefix tests/,cqlproto/test_compression.py cqlproto/rows/targets 
 # pytest-xdist, for tests that need no server: one worker per core; a file's tests run in one worker.
 PARALLEL := -p no:cacheprovider --numprocesses=auto --dist=loadfile
 FEW := --hypothesis-profile=few
+# Tests start many interpreters, and each would compile the packages and tests again: a fifth of the
+# CPU time of such tests.
+export PYTHONDONTWRITEBYTECODE :=
 
 help: ## show this text
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,7 +31,9 @@ demo: .venv/.demo ## run examples/demo.py on CQLPROTO_HOSTS, or on a Cassandra s
 # everything else, the longest first, on as many processes as there are cores. All environments are
 # prerequisites, so that no timed test runs while pip installs packages.
 test: lint .venv/.fuzz .venv-lowest/.unit $(OTHERS:%=.venv-%/.unit) ## lint, types, tests, units, lowest, docs, and a little fuzzing
+	@[ "$${CQLPROTO_REQUIRE_CASSANDRA:-0}" = 0 ] || $(BIN)/python -m tests.cassandra check
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=line tests-on-servers without-server
+	@$(BIN)/python -m tests.cassandra check || echo "Tests that start a Cassandra were skipped." >&2
 
 without-server: tests-without-server coverage units types docs lowest fuzz-short
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import platform
+import signal
 
 import anyio.pytest_plugin
 import hypothesis
@@ -61,6 +62,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         more = [UVLOOP] if marked("uvloop") else []
         more += [FUTURES] if marked("futures") else []
         metafunc.parametrize("anyio_backend", [*BACKENDS, *more], indirect=True, scope="module")
+
+
+def pytest_configure() -> None:
+    """Let SIGINT raise KeyboardInterrupt: a shell's background jobs and nohup ignore it.
+
+    Tests send it to themselves and to programs that they start, which inherit that it is ignored.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

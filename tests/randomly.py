@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import clock
-from tests.support.clock import VirtualLoop
+from tests.support import virtual_clock
+from tests.support.virtual_clock import VirtualLoop
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -137,7 +137,7 @@ class _Shuffler:
                 backend = parameters.get("anyio_backend")
                 if backend == "asyncio":
                     parameters["anyio_backend"] = self._asyncio
-                elif backend is not None and backend is clock.virtual("asyncio"):
+                elif backend is not None and backend is virtual_clock.virtual("asyncio"):
                     parameters["anyio_backend"] = self._virtual
 
     @pytest.hookimpl(tryfirst=True)

@@ -23,7 +23,8 @@ from bench import jobs
 from cqlproto import ClientConnection, ProtocolVersion, RequestReceived, ServerConnection
 from cqlproto.connection import handshake_reply
 from cqlproto.rows import decode_rows
-from cqlproto_anyio.testing.snapshot import context_of
+from cqlproto_anyio._eventloop.auto import current_backend
+from cqlproto_anyio._network.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,12 +70,8 @@ class Stages:
         self._prepared = prepared
         self._values = values
         self._repeats = repeats
-        context = context_of(session)
-        self._request_class = context.request_class
-        (pool,) = context.cluster.pools.values()
-        (connection,) = pool.connections
-        self._connection = connection
-        self.binder = prepared._statement.binder(session._default)
+        self._request_class = current_backend().request_class
+        self.binder: Any = None
 
     def each(self, run: Callable[[], object], count: int = IN_FLIGHT) -> float:
         """Return the CPU time per operation, in microseconds; short runs are repeated."""
@@ -88,28 +85,30 @@ class Stages:
         await self._session.execute(self._prepared, self._values)
 
     async def reply(self) -> Any:
-        """Return the event that answers a request."""
+        """Return the event that answers a request, and keep its binder."""
         seen: list[Any] = []
-        submit = self._connection.submit
+        submit = Connection.submit
 
-        def look(request: Any) -> None:
+        def look(connection: Connection, request: Any) -> None:
             seen.append(request)
-            submit(request)
+            submit(connection, request)
 
-        with _replaced(self._connection, "submit", look):
+        with _replaced(Connection, "submit", look):
             await self.execute()
-        return seen[0].value
+        [request] = seen
+        self.binder = request.binder
+        return request.value
 
     async def answered_at_once(self, event: Any) -> float:
         """Run all of a request except for the connection and the wait."""
 
-        def submit(request: Any) -> None:
-            request.connection = self._connection
+        def submit(connection: Connection, request: Any) -> None:
+            request.connection = connection
             request.complete(event)
 
         count = 5_000
         samples = []
-        with _replaced(self._connection, "submit", submit):
+        with _replaced(Connection, "submit", submit):
             for _ in range(self._repeats):
                 began = time.process_time()
                 for _ in range(count):
@@ -268,11 +267,12 @@ def _cpu(run: Callable[[], object], times: int) -> float:
 
 @contextlib.contextmanager
 def _replaced(thing: object, name: str, function: object) -> Iterator[None]:
+    usual = getattr(thing, name)
     setattr(thing, name, function)
     try:
         yield
     finally:
-        delattr(thing, name)
+        setattr(thing, name, usual)
 
 
 def _carried(data: bytes, repeats: int) -> tuple[float, float]:

@@ -140,7 +140,8 @@ class Config:
             have one for each shard of a Scylla node. None is 4 under load, or
             ``connections_per_host`` if that is more, and one for each of up to 256 shards.
         grow_at: the number of requests in flight on a connection at which another one is opened.
-        max_connecting: the maximum number of connections that the session opens at the same time.
+        max_connecting: the maximum number of connections that the session opens at the same time,
+            not counting those of the control connection.
         max_in_flight: the maximum number of requests in flight on a connection.
         max_orphans: the maximum number of abandoned requests of a connection whose replies have not
             come yet; with more of them, the connection is replaced.

@@ -5,8 +5,8 @@ synchronous and are called where the event happens, so they must be quick. A hoo
 overridden costs nothing: :func:`active` finds out once per session which ones are, and no record is
 made for the others. A hook that raises is logged and harms no request.
 
-Records never contain bound values. Literals in the text of a statement are contained, so bind what
-is secret.
+Records have no bound values, except in an ``error`` about a value that does not fit its column, and
+in texts of the server. Literals in the text of a statement are contained, so bind what is secret.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from cqlproto_anyio._execution.paging import RowStream
 from cqlproto_anyio._execution.replies import locate
 from cqlproto_anyio._settings.profile import Options, overlaid
 from cqlproto_anyio._statements.parameters import Partial
-from cqlproto_anyio._statements.statement import Prepared, Statement, refuse_use
+from cqlproto_anyio._statements.statement import Prepared, RecordingBinder, Statement, refuse_use
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     RemoteProtocolError,
@@ -268,6 +268,8 @@ class Session(BulkVerbs):
             connection.submit(request)
             if request.stream_id:
                 request.stamp = context.stamps.last
+            elif settings.idempotent:  # it waits to be sent
+                request.binder = RecordingBinder(binder, context.stamps)
             timer = context.timer
             if timer.deadlines.add(request, timer.clock()):
                 timer.rearm()

@@ -82,7 +82,7 @@ def _signals_go_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 def _run(options: Options, command: Sequence[str]) -> int:
     if reason := missing(options.release):
-        raise LauncherError(f"{reason}; or name a cluster that runs in CQLPROTO_HOSTS")
+        raise LauncherError(f"{reason}; or set CQLPROTO_HOSTS to the hosts of a cluster that runs")
     sys.stderr.write(f"starting Cassandra {options.release} ..\n")
     with Cluster(options) as cluster:
         environment = os.environ | {"CQLPROTO_HOSTS": cluster.hosts}
@@ -96,8 +96,6 @@ def _do(arguments: argparse.Namespace) -> int:
         case "run":
             return _run(_parsed(arguments), arguments.argv)
         case "check":
-            if reason := missing():
-                raise LauncherError(reason)
             fetch()
         case "start":
             cluster = Cluster(_parsed(arguments), arguments.folder)

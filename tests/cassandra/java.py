@@ -52,13 +52,11 @@ class LauncherError(Exception):
 
 
 def missing(release: str = CASSANDRA_VERSION) -> str | None:
-    """Return why a release can't be started on this machine, or None."""
+    """Return what a release lacks on this machine and where to get it, or None."""
     wanted = java_version(release)
     can_fetch = wanted == 11 and shutil.which("apt-get") is not None
     if _java(wanted) is None and not can_fetch:
-        name = "JAVA_HOME" if wanted == 17 else "JAVA11_HOME"
-        packages = _packages(wanted, "maven")
-        return f"no JDK {wanted}: install it and Maven {packages}, and let {name} name it"
+        return _no_java(wanted)
     if not _complete(CACHE / release) and shutil.which("mvn") is None:
         return "no mvn to fetch Cassandra's jars with: install Maven (Debian: apt install maven)"
     return None
@@ -85,16 +83,32 @@ def _major(java: str) -> int | None:
     return None if found is None else int(found[1])
 
 
+def _own_java() -> tuple[str, str | None]:
+    """Return where this machine's ``java`` is looked for, and its path or None."""
+    if home := os.environ.get("JAVA_HOME"):
+        return f"JAVA_HOME={home}", shutil.which("java", path=str(Path(home) / "bin"))
+    return "java on PATH", shutil.which("java")
+
+
 def _java(wanted: int) -> str | None:
     """Return the ``java`` of this major version, or None."""
-    home = os.environ.get("JAVA_HOME")
-    own = shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
+    _, own = _own_java()
     candidates = [own, *([str(JDK11 / "bin" / "java")] if wanted == 11 else [])]
     return next((each for each in candidates if each and _major(each) == wanted), None)
 
 
-def _packages(wanted: int, *more: str) -> str:
-    return f"(Debian: apt install {' '.join([f'openjdk-{wanted}-jdk-headless', *more])})"
+def _no_java(wanted: int) -> str:
+    """Return that there is no Java of this major version, which one there is, and what to do."""
+    place, own = _own_java()
+    if own is None:
+        found = "no java on PATH" if place == "java on PATH" else f"{place} has no bin/java"
+    else:
+        major = _major(own)
+        found = f"{place} " + ("prints no version" if major is None else f"is Java {major}")
+    package = f"openjdk-{wanted}-jdk-headless"
+    home = "JAVA_HOME" if wanted == 17 else "JAVA11_HOME"
+    remedy = f"install it and Maven (Debian: apt install {package} maven), and set {home} to it"
+    return f"no JDK {wanted} ({found}): {remedy}"
 
 
 def needed_java(wanted: int) -> str:
@@ -116,7 +130,7 @@ def needed_java(wanted: int) -> str:
         _major.cache_clear()
         java = _java(wanted)
     if java is None:
-        raise LauncherError(missing() or f"no JDK {wanted}")
+        raise LauncherError(_no_java(wanted))
     return java
 
 
@@ -139,11 +153,13 @@ def jars(release: str = CASSANDRA_VERSION) -> Path:
     because the folder is renamed when it is complete.
 
     Raises:
-        LauncherError: Maven failed.
+        LauncherError: something is missing, or Maven failed.
     """
     library = CACHE / release
     if _complete(library):
         return library
+    if reason := missing(release):
+        raise LauncherError(reason)
     CACHE.mkdir(parents=True, exist_ok=True)
     with _alone(CACHE / f".{release}.lock"):
         if not _complete(library):

@@ -17,10 +17,8 @@ import contextlib
 import dataclasses
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -33,6 +31,7 @@ from typing import TYPE_CHECKING, Literal
 from tests.cassandra import certificates, guard, java, lines
 from tests.cassandra.blocking import BlockingConnection, ErrorReply
 from tests.cassandra.java import LauncherError
+from tests.cassandra.ports import free_port, in_use
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -46,21 +45,6 @@ _LOGBACK = """<configuration>
 <pattern>%-5level %d %logger{20} %msg%n</pattern></encoder></appender>
 <root level="INFO"><appender-ref ref="S"/></root></configuration>
 """
-
-
-def free_port(addresses: Sequence[str], count: int = 1) -> int:
-    """Return a TCP port that is free on all addresses, and so are the `count` - 1 behind it.
-
-    The port is below the system's range for outgoing connections. Within this range, a client that
-    reconnects to a stopped node could connect to itself.
-    """
-    while True:
-        port = random.randrange(10_000, 30_000)
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            for address in addresses:
-                for number in range(count):
-                    stack.enter_context(socket.socket()).bind((address, port + number))
-            return port
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,11 +197,11 @@ class Cluster:
 
     Args:
         options: How it is made.
-        folder: Where data, logs and certificates go; by default a temporary folder. What it holds
-            is removed.
+        folder: Where data, logs and certificates go; by default a temporary folder. An earlier
+            cluster in it is removed.
 
     Raises:
-        LauncherError: (on entering) a node did not start.
+        LauncherError: (on entering) a node did not start; the folder or the port is in use.
     """
 
     def __init__(self, options: Options | None = None, folder: Path | None = None) -> None:
@@ -290,6 +274,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start all nodes anew; without `with`, they run until `stop`."""
+        self._check_place()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         (self.folder / "options.json").write_text(json.dumps(dataclasses.asdict(self.options)))
@@ -302,6 +287,17 @@ class Cluster:
             for each in (self._launch, self._wait_for):
                 for node in group:
                     each(node)
+
+    def _check_place(self) -> None:
+        """Check that starting deletes nothing of others, and that the nodes can listen."""
+        found = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
+        if found and "options.json" not in found:
+            raise LauncherError(f"{self.folder} has other files: name a new folder")
+        if any(self._runs(node) for node in self.nodes):
+            raise LauncherError(f"a cluster runs in {self.folder}: stop it first")
+        for node in self.nodes:
+            if in_use(node.host, node.port):
+                raise LauncherError(f"{node.address} is in use: pass another port")
 
     def stop(self) -> None:
         """End all nodes that run, in order."""
@@ -449,6 +445,11 @@ class Cluster:
                     return pid
         raise LauncherError(f"node {node.number} does not run")
 
+    def _runs(self, node: Node) -> bool:
+        with contextlib.suppress(LauncherError):
+            return self._pid(node) > 0
+        return False
+
     def _end(self, node: Node, number: signal.Signals) -> None:
         try:
             pid = self._pid(node)
@@ -483,11 +484,10 @@ def _is_node(pid: int, home: Path) -> bool:
 
 
 def _thread_states(pid: int) -> list[str]:
-    """Return the letter of each thread's state, as Linux has it."""
+    """Return the letter of each thread's state; Linux writes it after the name in `stat`."""
     states = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
-            # behind the name, which may hold anything
             states.append((task / "stat").read_text().rpartition(")")[2].split()[0])
         except OSError:
             continue

@@ -10,7 +10,6 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
-from cqlproto_anyio.testing.snapshot import context_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,11 +27,12 @@ REPLICATION = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
 
 
 class Pair(NamedTuple):
-    """The session under test, and the other client."""
+    """The session under test, the other client, and the config of the former."""
 
     session: cql.Session
     other: cql.Session
     keyspace: str
+    config: cql.Config
 
 
 @pytest.fixture(
@@ -50,11 +50,11 @@ async def pair(
         cql.connect(cassandra.host, config=config, **where) as session,
         cql.connect(cassandra.host, **where) as other,
     ):
-        yield Pair(session, other, keyspace)
+        yield Pair(session, other, keyspace, config)
 
 
 async def test_a_table_with_other_types(pair: Pair) -> None:
-    session, other, _ = pair
+    session, other = pair[:2]
     table = f"types{next(fresh)}"
     await other.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, a int)")
     insert = await session.prepare(f"INSERT INTO {table} (id, a) VALUES (?, ?)")
@@ -80,7 +80,7 @@ async def test_a_table_with_other_types(pair: Pair) -> None:
 
 
 async def test_columns_that_go_and_come(pair: Pair) -> None:
-    session, other, _ = pair
+    session, other = pair[:2]
     table = f"columns{next(fresh)}"
     await other.execute(f"CREATE TABLE {table} (id int, c int, a int, PRIMARY KEY (id, c))")
     insert = await session.prepare(f"INSERT INTO {table} (id, c, a) VALUES (?, ?, ?)")
@@ -105,7 +105,7 @@ async def test_columns_that_go_and_come(pair: Pair) -> None:
 
 
 async def test_a_type_that_grows(pair: Pair) -> None:
-    session, other, keyspace = pair
+    session, other, keyspace, _ = pair
     number = next(fresh)
     table, kind = f"users{number}", f"{keyspace}.address{number}"
     await other.execute(f"CREATE TYPE {kind} (street text)")
@@ -135,11 +135,10 @@ async def test_a_type_that_grows(pair: Pair) -> None:
 
 
 async def test_a_keyspace_that_was_made_again(pair: Pair, cassandra: Node) -> None:
-    _, other, keyspace = pair
+    _, other, keyspace, config = pair
     name = f"{keyspace}_{next(fresh)}"
     await other.execute(f"CREATE KEYSPACE {name} WITH replication = {REPLICATION}")
     await other.execute(f"CREATE TABLE {name}.t (id int PRIMARY KEY, a int)")
-    config = context_of(pair.session).config
     async with cql.connect(
         cassandra.host, port=cassandra.port, keyspace=name, config=config
     ) as session:
@@ -162,7 +161,7 @@ async def test_a_keyspace_that_was_made_again(pair: Pair, cassandra: Node) -> No
 
 @pytest.mark.parametrize("change", ["ADD w int", "DROP v"])
 async def test_a_stream_is_in_the_middle(pair: Pair, change: str) -> None:
-    session, other, _ = pair
+    session, other = pair[:2]
     table = f"paged{next(fresh)}"
     await other.execute(f"CREATE TABLE {table} (id int, c int, v int, PRIMARY KEY (id, c))")
     for number in range(9):

@@ -24,18 +24,18 @@ from cqlproto.messages import Batch, BatchStatement, Execute, QueryParameters, R
 from cqlproto.messages import Query as QueryMessage
 from cqlproto.rows import decode_rows
 from tests.cassandra.core import CoreConnection, ServerSaid
-from tests.support.peers import V3, V4, V5, agreements
+from tests.support.core_connections import V3, V4, V5, agreements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.cassandra.conftest import Node
-    from tests.support.peers import Agreement
+    from tests.support.core_connections import Agreement
 
 pytestmark = pytest.mark.cassandra
 
 N = NATIVE_TYPES
-# The types whose cells may be empty on this server; the others it refuses.
+# The types for which the server accepts an empty cell, and the value that is read back.
 EMPTY_IS_A_VALUE: dict[str, Any] = {
     **dict.fromkeys(("ascii", "text"), ""),
     "blob": b"",
@@ -49,7 +49,8 @@ OTHERS = {
     "pair": "tuple<int, text>",
     "vector": "vector<float, 2>",
 }
-# What a version has no id for comes as CUSTOM, with the name of a Java class.
+# A type without an id in a version comes as CUSTOM, with the name of a Java class. By CQL type: the
+# type, the end of the class name, a value, and the versions in which it comes as CUSTOM.
 PACKAGE = "org.apache.cassandra.db.marshal."
 CLASS_NAMES: dict[str, tuple[CQLType, str, Any, set[ProtocolVersion]]] = {
     "date": (N["date"], "SimpleDateType", datetime.date(2024, 2, 29), {V3}),
@@ -154,7 +155,7 @@ def test_a_short_tuple_and_a_null_in_one(connection: CoreConnection) -> None:
 
 
 @agreements
-def test_unset_leaves_what_is_there(connection: CoreConnection) -> None:
+def test_unset_leaves_a_column_as_it_is(connection: CoreConnection) -> None:
     if not connection.version.has_unset:
         prepared = connection.prepare("INSERT INTO cells (id, v_int) VALUES (?, ?)")
         with pytest.raises(LocalProtocolError, match="UNSET needs v4"):
@@ -166,7 +167,7 @@ def test_unset_leaves_what_is_there(connection: CoreConnection) -> None:
         with pytest.raises(LocalProtocolError, match="UNSET needs v4"):
             unset = QueryParameters(Consistency.ONE, values=[UNSET], names=["id"])
             connection.send(QueryMessage("SELECT * FROM cells WHERE id = :id", unset))
-        # Nothing was sent, so the connection is as it was.
+        # Nothing was sent, so the connection can still be used.
         assert connection.core.in_flight == 0
         assert connection.rows("SELECT key FROM system.local") == [("local",)]
         return
@@ -189,7 +190,7 @@ def test_unset_leaves_what_is_there(connection: CoreConnection) -> None:
 
 @agreements
 @pytest.mark.parametrize("name", CLASS_NAMES)
-def test_class_names_are_types_for_decoding_and_binding(
+def test_types_sent_as_class_names_are_decoded_and_bound(
     connection: CoreConnection, name: str
 ) -> None:
     cql_type, java_class, value, by_class = CLASS_NAMES[name]

@@ -1,9 +1,9 @@
 """Protocol tests with several nodes: errors while nodes hang or join, and events of the cluster.
 
-Two nodes at first; the second announces an IPv6 address to clients, so that events carry one. It
-is paused while requests wait for it, until the first one takes it for down. Then a third node is
-started and joins, races with the others for one row, moves and leaves. All requests that are to
-time out are in flight at once, at every version.
+The cluster has two nodes at first. The second one announces an IPv6 address to clients, so that
+events have one. It is paused while requests wait for it, until the first node considers it down.
+Then a third node starts, joins, takes part in a race for one row, moves its token and leaves. All
+requests that time out are in flight at the same time, in every version, because each takes seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cqlproto.messages import (
 from tests.cassandra.core import CoreConnection, query
 from tests.cassandra.kinds import provokes
 from tests.cassandra.shared import ANNOUNCED
-from tests.support.peers import V4, V5, versions
+from tests.support.core_connections import V4, V5, versions
 
 if TYPE_CHECKING:
     import subprocess
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from tests.cassandra.conftest import Cluster, Node
 
-# A third node starts, and a failure detector takes its time.
+# Starting a third node and waiting for the failure detector take long.
 pytestmark = [pytest.mark.cassandra, pytest.mark.timeout(300)]
 
 ALL, ONE, QUORUM = Consistency.ALL, Consistency.ONE, Consistency.QUORUM
@@ -49,12 +49,12 @@ WRITE = "INSERT INTO two.t (id, v) VALUES (1, 1)"
 
 
 class Hanging(NamedTuple):
-    """A request that hangs while a replica does, and the error that ends it.
+    """A request that waits for a replica that hangs, and the error that it ends with.
 
     Attributes:
-        request: what to send.
-        code: of the error.
-        fields: of the error, but for how many have answered.
+        request: the request.
+        code: the code of the error.
+        fields: the fields of the error, without the numbers of replicas.
     """
 
     request: Request
@@ -68,7 +68,7 @@ def timed_out_write(request: Request, write_type: str, level: Consistency = ALL)
 
 
 def hanging(version: int) -> Mapping[str, Hanging]:
-    """Return the requests of one version, on rows of its own: nothing is to wait for another."""
+    """Return the requests of one version, on rows of its own, so that none waits for another."""
     first = 100 * version
     count = f"UPDATE two.counters SET v = v + 1 WHERE id = {first}"
     insert = "INSERT INTO two.t (id, v) VALUES ({}, 1)"
@@ -87,7 +87,7 @@ def hanging(version: int) -> Mapping[str, Hanging]:
         "unlogged batch": timed_out_write(
             Batch(BatchKind.UNLOGGED, several, ALL), "UNLOGGED_BATCH"
         ),
-        # Its log is written first, to both nodes.
+        # The coordinator first writes the batch log, to both nodes.
         "logged batch": timed_out_write(
             Batch(BatchKind.LOGGED, several, ALL), "BATCH_LOG", Consistency.TWO
         ),
@@ -105,9 +105,9 @@ class Paused(NamedTuple):
     """What happened while the second node was paused, at each version.
 
     Attributes:
-        hung: the answers to :func:`hanging`.
-        down: the answers once the node was taken for down: to a read, a write and a truncate.
-        events: DOWN, and UP when it went on.
+        hung: the answers to the requests of :func:`hanging`.
+        down: the answers to a read, a write and a truncate after the node was considered down.
+        events: DOWN, and UP after the node was resumed.
     """
 
     hung: dict[tuple[ProtocolVersion, str], Error]
@@ -154,7 +154,7 @@ def speaking(node: Node) -> Iterator[dict[ProtocolVersion, CoreConnection]]:
 
 @contextlib.contextmanager
 def watching(node: Node) -> Iterator[dict[ProtocolVersion, CoreConnection]]:
-    """Yield a connection of each version that is told of nodes."""
+    """Yield a connection of each version that is registered for events about nodes."""
     with speaking(node) as connections:
         for connection in connections.values():
             assert connection.ask(Register(EVENTS)) is READY
@@ -209,7 +209,7 @@ def test_a_replica_that_hangs(paused: Paused, version: ProtocolVersion, name: st
     fields = dict(error.fields)
     if code is not ErrorCode.TRUNCATE_ERROR:
         received, required = fields.pop("received"), fields.pop("required")
-        if required == 1:  # what hung was the counter's leader, which had to take a lock
+        if required == 1:  # the replica that hung was the counter's leader, which takes a lock
             assert name == "counter"
             assert received == 0
             assert fields.pop("consistency") == ONE
@@ -218,7 +218,7 @@ def test_a_replica_that_hangs(paused: Paused, version: ProtocolVersion, name: st
             assert received in (0, 1)
             assert required == 2
     if code is ErrorCode.READ_TIMEOUT:
-        # Whether it was the data or the digest that came first is chance.
+        # Either replica may have been asked for the data, the other one for the digest.
         assert fields.pop("data_present") in (False, True)
     if version is V5 and name == "condition":
         assert fields.pop("contentions") == 0
@@ -254,8 +254,8 @@ class Joined(NamedTuple):
     """What was seen while the third node joined.
 
     Attributes:
-        refused: what it answered to a read, by version.
-        events: what the first node told of it, by version.
+        refused: its error for a read, by version.
+        events: the first node's event about it, by version.
     """
 
     refused: dict[ProtocolVersion, Error]
@@ -277,7 +277,7 @@ def finished(command: subprocess.Popen[str]) -> None:
 
 @pytest.fixture(scope="module")
 def joined(cluster: Cluster, paused: Paused) -> Joined:
-    """Let the third node join; clients are served before it does, and while it does."""
+    """Let the third node join, and send it requests before and while it joins."""
     first, _, third = cluster.nodes
     third.up("-Dcassandra.join_ring=false")
     refused: dict[ProtocolVersion, Error] = {}
@@ -314,9 +314,10 @@ def test_events_of_a_node_that_joins(
 @provokes(ErrorCode.CAS_WRITE_UNKNOWN, ErrorCode.WRITE_TIMEOUT)
 @pytest.mark.parametrize("version", [V4, V5], ids=str)
 def test_a_race_for_one_row(joined: Joined, cluster: Cluster, version: ProtocolVersion) -> None:
-    """Three coordinators propose at once, until a proposal is accepted by a minority.
+    """Three coordinators propose at the same time, until a minority accepts a proposal.
 
-    v5 says so; before, such a write has timed out, as have those that never had their turn.
+    v5 reports this as CAS_WRITE_UNKNOWN. Earlier versions report a write timeout, as for proposals
+    that were never accepted.
     """
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(CoreConnection(node, version)) for node in cluster.nodes]
@@ -326,7 +327,7 @@ def test_a_race_for_one_row(joined: Joined, cluster: Cluster, version: ProtocolV
             {ErrorCode.CAS_WRITE_UNKNOWN} if version is V5 else set()
         )
         deadline = time.monotonic() + 60
-        # Each round has more proposals than the last: a fast machine serves a few in time.
+        # Each round has more proposals than the last, because a fast node serves a few in time.
         proposals = 0
         while not wanted <= set(seen):
             assert time.monotonic() < deadline, set(seen)

@@ -38,7 +38,7 @@ from cqlproto.messages import (
 from tests.cassandra.core import CoreConnection, Refused, query
 from tests.cassandra.kinds import NOT_PROVOKED, PROVOKED, provokes
 from tests.cqlproto.messages import vectors
-from tests.support.peers import GARBAGE, V3, V4, V5, versions
+from tests.support.core_connections import GARBAGE, V3, V4, V5, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from cqlproto.messages import Message
     from tests.cassandra.conftest import Node
 
-assert tests.cassandra.test_protocol_cluster  # its tests are counted below
+assert tests.cassandra.test_protocol_cluster  # imported for its use of `provokes`
 
 ONE = Consistency.ONE
 
@@ -83,7 +83,7 @@ def limited(limited_cassandra: Node) -> Node:
         "CREATE TABLE k.captured (id int PRIMARY KEY, v blob) WITH cdc = true",
     )
     with CoreConnection(node) as connection:
-        for at in range(10):  # fills what CDC may take
+        for at in range(10):  # fills the space for CDC
             connection.request(
                 query(f"INSERT INTO k.captured (id, v) VALUES ({at}, 0x{blob[:400_000]})")
             )
@@ -116,7 +116,7 @@ def test_invalid(connection: CoreConnection) -> None:
     assert "nowhere" in error.message
     counter = BatchStatement("INSERT INTO t (id) VALUES (1)")
     assert connection.refusal(Batch(BatchKind.COUNTER, [counter], ONE)).code == ErrorCode.INVALID
-    # A failed statement in a connection that lives on.
+    # The connection can still be used.
     assert connection.rows("SELECT v FROM t") == [(0,)]
 
 
@@ -177,7 +177,7 @@ def test_function_failure(connection: CoreConnection, tables: str) -> None:
 @provokes(ErrorCode.SERVER_ERROR)
 @versions
 def test_server_error(connection: CoreConnection) -> None:
-    """Provoked by input that Cassandra does not handle, such as a NaN as a decimal."""
+    """Cassandra answers so to input that it does not handle, such as a NaN cast to a decimal."""
     error = refusal(connection, "SELECT cast(d AS decimal) FROM t", ErrorCode.SERVER_ERROR)
     assert error.message.startswith("java.lang.NumberFormatException")
 
@@ -234,7 +234,7 @@ def test_unauthorized(
 @provokes(ErrorCode.READ_FAILURE)
 @versions
 def test_read_failure(limited: Node, version: ProtocolVersion) -> None:
-    """v3 has no code for it, so the server says that the read timed out."""
+    """v3 has no code for a failure, so the server reports a read timeout."""
     fields: dict[str, object]
     with CoreConnection(limited, version) as connection:
         error = connection.refusal(query("SELECT * FROM k.dead WHERE id = 1"))
@@ -256,7 +256,7 @@ def test_read_failure(limited: Node, version: ProtocolVersion) -> None:
 @provokes(ErrorCode.WRITE_FAILURE)
 @versions
 def test_write_failure(limited: Node, version: ProtocolVersion) -> None:
-    """A replica refuses what CDC has no room for. v3 has no code for failures."""
+    """A replica refuses a write because the CDC log is full. v3 has no code for a failure."""
     insert = "INSERT INTO k.captured (id) VALUES (1)"
     several = [BatchStatement(f"INSERT INTO k.captured (id) VALUES ({at})") for at in range(4)]
     fields: dict[str, object]
@@ -327,8 +327,8 @@ def raw(cassandra: Node) -> Iterator[Raw]:
     made.close()
 
 
-# The stream that `framed` asks on, and where errors about the connection come: on stream 0 up to
-# 5.0.8, on the request's own since.
+# The stream id of requests made by `framed`. Errors about the connection come on stream 0 up to
+# Cassandra 5.0.8, and on the request's stream in later releases.
 OWN = 5
 EITHER = (0, OWN)
 
@@ -342,7 +342,7 @@ def framed(version: int, message: Message, flags: int = 0) -> bytes:
 @provokes(ErrorCode.PROTOCOL_ERROR)
 @pytest.mark.parametrize("version", [7, 63, 127])
 def test_an_unsupported_version(raw: Raw, version: int) -> None:
-    """Refused in a version that the server chooses; its text lists those that it speaks."""
+    """The error comes in a version that the server chooses, and lists the versions it speaks."""
     answered, stream, error = raw.ask(write_frame(version, 0, OWN, Opcode.OPTIONS, b""))
     assert answered == 0x85
     assert stream in EITHER
@@ -397,10 +397,10 @@ def test_snappy_is_refused_on_v5(raw: Raw, cassandra: Node) -> None:
 
 @versions
 @pytest.mark.parametrize(("opcode", "text"), [(0x44, "Unknown opcode 68"), (0x08, "direction")])
-def test_an_opcode_that_is_no_request(
+def test_an_opcode_that_is_not_a_request(
     raw: Raw, version: ProtocolVersion, opcode: int, text: str
 ) -> None:
-    """Refused with the request's stream id, but in the server's preferred version."""
+    """The error has the request's stream id, but comes in the server's preferred version."""
     answered, stream, error = raw.ask(write_frame(version, 0, 5, opcode, b""))
     assert (answered, stream, error.code) == (0x85, 5, ErrorCode.PROTOCOL_ERROR)
     assert text in error.message
@@ -408,7 +408,7 @@ def test_an_opcode_that_is_no_request(
 
 @versions
 def test_a_body_that_ends_early(raw: Raw, version: ProtocolVersion) -> None:
-    """Refused, or the connection is reset: since 5.0.9 the answer can get lost on the way."""
+    """An error, or a connection reset: from 5.0.9 on the reset may overtake the error."""
     try:
         answered, stream, error = raw.ask(write_frame(version, 0, OWN, Opcode.STARTUP, b"\0\7"))
     except ConnectionResetError:
@@ -424,8 +424,8 @@ def test_http(raw: Raw) -> None:
 
 
 @versions
-def test_a_paging_state_that_is_none(connection: CoreConnection) -> None:
-    """A protocol error that answers one request: the connection lives."""
+def test_an_invalid_paging_state(connection: CoreConnection) -> None:
+    """The protocol error answers this request only; the connection stays open."""
     text = "SELECT * FROM t"
     error = refusal(
         connection, text, ErrorCode.PROTOCOL_ERROR, page_size=1, paging_state=b"nonsense"
@@ -435,7 +435,7 @@ def test_a_paging_state_that_is_none(connection: CoreConnection) -> None:
 
 
 @versions
-def test_an_event_type_that_is_none(connection: CoreConnection) -> None:
+def test_an_unknown_event_type(connection: CoreConnection) -> None:
     error = connection.refusal(Register(["NOWHERE"]))
     assert error.code == ErrorCode.PROTOCOL_ERROR
     assert "NOWHERE" in error.message
@@ -444,7 +444,7 @@ def test_an_event_type_that_is_none(connection: CoreConnection) -> None:
 # -- all of them
 
 
-def test_every_kind_is_provoked_or_rests_on_vectors() -> None:
+def test_every_code_is_provoked_or_has_a_vector() -> None:
     assert set(PROVOKED) | set(NOT_PROVOKED) == set(ErrorCode)
     assert not set(PROVOKED) & set(NOT_PROVOKED)
     held = {vector.message.code for vector in vectors.load() if isinstance(vector.message, Error)}

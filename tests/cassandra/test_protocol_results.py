@@ -1,7 +1,7 @@
 """Every kind of RESULT that Cassandra sends, and every option of a request that changes it.
 
-Each is provoked from a real server and decoded by the core alone. What a version does not have is
-refused before it is sent. Schema changes as results are in test_protocol_schema.py.
+A real server sends them, and the core alone decodes them. The core refuses options that a version
+lacks before it sends anything. Results of schema changes are in test_protocol_schema.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from cqlproto.messages import (
 )
 from cqlproto.rows import decode_rows
 from tests.cassandra.core import CoreConnection, query
-from tests.support.peers import AGREEMENTS, V3, V5, agreements, versions
+from tests.support.core_connections import AGREEMENTS, V3, V5, agreements, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from cqlproto import ProtocolVersion
     from cqlproto.messages import Request
     from tests.cassandra.conftest import Node
-    from tests.support.peers import Agreement
+    from tests.support.core_connections import Agreement
 
 pytestmark = pytest.mark.cassandra
 
@@ -90,7 +90,7 @@ def encoded(number: int) -> bytes:
 
 
 def filled(connection: CoreConnection, count: int = 5) -> int:
-    """Fill a partition, and return its key."""
+    """Write `count` rows of a new partition, and return its key."""
     key = next(ids)
     for at in range(count):
         connection.query(f"INSERT INTO t (id, at, v) VALUES ({key}, {at}, 'v{at}')")
@@ -143,7 +143,7 @@ def test_no_rows(connection: CoreConnection) -> None:
 
 @agreements
 def test_a_result_of_many_segments(connection: CoreConnection) -> None:
-    """Half of it can be compressed, half can't; a segment holds 128 KiB."""
+    """Half of each blob can be compressed; a segment holds up to 128 KiB."""
     blob = b"".join(hashlib.sha256(bytes((n % 251, n // 251))).digest() for n in range(8_000))
     blob += bytes(len(blob))
     prepared = connection.prepare("INSERT INTO large (id, v) VALUES (?, ?)")
@@ -199,7 +199,7 @@ def test_prepared(connection: CoreConnection, tables: str) -> None:
     text = "SELECT v, c FROM pairs WHERE b = ? AND a = :a AND c IN ?"
     prepared = connection.prepare(text)
     assert prepared.statement_id == hashlib.md5((tables + text).encode()).digest()
-    # In the order of the key, which is not the order of the markers.
+    # The indices are in the order of the partition key, which differs from that of the markers.
     assert prepared.bind.key_indices == ((1, 0) if version.has_primary_key_indices else ())
     assert [(column.name, str(column.type)) for column in prepared.bind.columns] == [
         ("b", "int"),
@@ -256,7 +256,7 @@ def test_metadata_that_changed(speaker: CoreConnection, tables: str) -> None:
         assert answer.metadata_id is None
         assert decode_rows(answer, tuple) == [(1, 2, None)]
         return
-    # Who skips metadata before v5 is not told; the number of columns gives it away here.
+    # Before v5 the reply does not announce the change; here the number of columns shows it.
     assert answer.flags & ROWS_NO_METADATA
     assert answer.column_count == 3
     assert answer.metadata is None
@@ -287,7 +287,7 @@ def test_lightweight_transactions(connection: CoreConnection) -> None:
     for old, new, row in (("a", "b", (True,)), ("a", "c", (False, "b"))):
         answer = connection.execute(prepared, (new, key, 1, old), **serial)
         assert isinstance(answer, Rows)
-        # Its columns depend on the outcome, so it brings them, and doesn't call them changed.
+        # The columns depend on the outcome, so the reply has them, without the flag for a change.
         assert not answer.flags & (ROWS_NO_METADATA | ROWS_METADATA_CHANGED)
         assert decode_rows(answer, tuple) == [row]
     if connection.version.has_result_metadata_id:
@@ -350,7 +350,7 @@ def test_values_by_position_and_by_name(connection: CoreConnection) -> None:
     by_name = {"v": b"name", "at": encoded(2), "id": encoded(key)}
     named = {"values": list(by_name.values()), "names": list(by_name)}
     if release.startswith("6.0-alpha"):
-        # its mistake: values that come by name in another order are taken by position
+        # a bug of this release: it takes named values by position
         return
     assert isinstance(connection.query(insert, **named), Void)
     prepared = connection.prepare(insert)
@@ -367,7 +367,7 @@ def test_values_by_position_and_by_name(connection: CoreConnection) -> None:
 
 @agreements
 def test_values_by_name_in_the_order_of_the_markers(connection: CoreConnection) -> None:
-    """What every release reads alike, those of 6.0 included that take named values by position."""
+    """In this order, releases that take named values by position read the same."""
     key = next(ids)
     insert = "INSERT INTO t (id, at, v) VALUES (:id, :at, :v)"
     by_name = {"id": encoded(key), "at": encoded(4), "v": b"ordered"}
@@ -463,7 +463,7 @@ def test_warnings(connection: CoreConnection) -> None:
 
 @agreements
 def test_a_custom_payload_is_ignored(connection: CoreConnection) -> None:
-    """Cassandra's own handler reads none and answers none; others' might (v4 section 2.2)."""
+    """Cassandra's default query handler ignores payloads; others need not (v4 section 2.2)."""
     payload = {"key": b"value", "empty": b"", "null": None}
     if connection.version is V3:
         with pytest.raises(LocalProtocolError, match="payload needs v4"):
@@ -475,7 +475,7 @@ def test_a_custom_payload_is_ignored(connection: CoreConnection) -> None:
         assert report.tracing_id is not None
 
 
-# -- what is no RESULT
+# -- other responses
 
 
 @agreements

@@ -1,7 +1,7 @@
-"""Schema changes: as the result of who made them, and as events of who registered for them.
+"""Schema changes: the result of the statement, and the event for clients that registered.
 
-Every target is created, updated and dropped, at every version. v3 knows neither functions nor
-aggregates: there, the server says that their keyspace was updated.
+Every target is created, updated and dropped, in every version. v3 has no functions and aggregates
+as targets; the server reports an update of their keyspace instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from cqlproto.messages import READY, Register, SchemaChange, Void
 from tests.cassandra.core import CoreConnection
-from tests.support.peers import V3, versions
+from tests.support.core_connections import V3, versions
 
 if TYPE_CHECKING:
     from cqlproto import ProtocolVersion
@@ -23,7 +23,10 @@ pytestmark = pytest.mark.cassandra
 
 
 class Step(NamedTuple):
-    """A statement, and the change that it makes in the keyspace ``{ks}``."""
+    """A statement, and the change that it makes in the keyspace ``{ks}``.
+
+    ``arguments`` are those of a function or an aggregate; ``{pair}`` stands for the name of a type.
+    """
 
     statement: str
     change: str
@@ -101,7 +104,9 @@ def test_every_change_of_the_schema(
 
 
 @versions
-def test_no_change_of_the_schema(cassandra: Node, keyspace: str, version: ProtocolVersion) -> None:
+def test_a_statement_that_changes_nothing_is_void(
+    cassandra: Node, keyspace: str, version: ProtocolVersion
+) -> None:
     with CoreConnection(cassandra, version) as connection:
         connection.query(f"USE {keyspace}")
         connection.query("CREATE TABLE IF NOT EXISTS there (id int PRIMARY KEY)")

@@ -1,11 +1,11 @@
 """A table is altered repeatedly while it is read: no row is misread, and users see no error.
 
-``SELECT *`` by prepared statements is where drivers go wrong: the columns that were announced when
-the statement was prepared are not those of the reply, and text is read as a number, or a column as
-its neighbour. Three nodes hear of each change at different times, and each has prepared the
-statement by itself. Sessions of v4 and of v5, on asyncio and on trio, read the same table; another
-adds columns, writes them, and drops them. The names are such that the columns move to and fro, and
-one name comes back with another type.
+A driver can misread the rows of a prepared ``SELECT *``: if it decodes them by the columns that it
+got when it prepared the statement, it reads a text as a number, or a column as its neighbour. Three
+nodes learn of each change at different times, and each has prepared the statement by itself.
+Sessions on v4 and v5, on asyncio and trio, read the same table, while another session adds columns,
+writes them and drops them. Columns are sorted by name, so adding and dropping them moves the
+others; some names are used again with another type.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REPLICATION = "{'class': 'NetworkTopologyStrategy', 'dc1': 3}"
 SELECT = "SELECT * FROM races.t WHERE k = ?"
 INSERT = "INSERT INTO races.t (k, a, z) VALUES (?, ?, ?)"
 
-# What a column of each type holds, by key; no two of them have the same bytes.
+# The value of a column of each type, for a key. No two types have the same bytes.
 VALUES: dict[str, Callable[[int], Any]] = {
     "int": lambda k: 1000 + k,
     "text": lambda k: f"tëxt {k}",
@@ -43,8 +43,8 @@ VALUES: dict[str, Callable[[int], Any]] = {
     "blob": lambda k: b"\x00\xff" * (k + 1),
     "map<text, int>": lambda k: {"one": k},
 }
-# Columns that are added; one that is there is dropped before. A name may come back as a type that
-# any bytes of the old one would be valid for, and as no other: the server sees to that.
+# The columns to add, in this order; a column of the same name is dropped first. The server accepts
+# a name again only with a type for which all bytes of the old type are valid.
 STEPS = (
     ("c", "int"), ("b", "text"), ("d", "list<int>"), ("e", "ascii"), ("b", "blob"), ("e", "text"),
     ("f", "map<text, int>"), ("e", "blob"),
@@ -60,17 +60,18 @@ def z_of(k: int) -> list[int]:
 
 
 class Race:
-    """What the threads share.
+    """The state that the threads share.
 
     Attributes:
-        ended: set when it is over.
-        written: the columns that are there and written, by name; replaced, never changed.
+        ended: set when the readers and writers are to end.
+        written: the types of the added columns that are written, by name. A change replaces the
+            dict, so that a reader can tell whether there was one.
         changes: how many changes were made.
-        reads: how many rows were read, by who read them.
-        hosts: which nodes have answered, the same.
-        wrong: rows that are not what was written.
-        errors: what came to the user.
-        seen: the types that a changing column was read with.
+        reads: how many rows were read, by session.
+        hosts: how many replies came, by session and node.
+        wrong: differences between rows read and rows written.
+        errors: errors that a user of the session would see.
+        seen: how many values of added columns were read, by type.
     """
 
     def __init__(self, hosts: list[str]) -> None:
@@ -85,7 +86,14 @@ class Race:
         self.seen: Counter[str] = Counter()
 
     def check(self, who: str, k: int, result: cql.Result[cql.Row], before: dict[str, str]) -> None:
-        """Look at a row: every column is of the type that it says, and none is left out."""
+        """Check the values of a row by the types of its columns, and that no column is missing.
+
+        Arguments:
+            who: the session.
+            k: the key of the row.
+            result: the result with the row.
+            before: ``written`` before the request.
+        """
         self.reads[who] += 1
         self.hosts[who, result.host] += 1
         row = result.one()
@@ -96,12 +104,12 @@ class Race:
             if name not in expected:
                 value = VALUES[kind](k)
                 self.seen[kind] += found[name] is not None
-                # until it is written it is null
+                # a new column is null until it is written
                 expected[name] = value if found[name] is not None else None
         if found != expected:
             self.wrong.append(f"{who}: {found}, not {expected}")
         for name, kind in before.items():
-            # it was there before the request, and is still
+            # the column was written before the request, and nothing has changed since
             there = types.get(name) == kind and found[name] is not None
             if not there and before is self.written:
                 self.wrong.append(f"{who}: {name} is missing in {found}, types {types}")
@@ -112,7 +120,7 @@ class Race:
 
 
 async def read(race: Race, who: str, session: cql.Session, number: int) -> None:
-    """Read one row after another, by statements of both kinds and as text."""
+    """Read rows: by a prepared statement, by text with parameters, and by plain text."""
     prepared = await session.prepare(SELECT)
     turn = number
     while not race.ended.is_set():
@@ -135,7 +143,7 @@ async def read(race: Race, who: str, session: cql.Session, number: int) -> None:
 
 
 async def write(race: Race, who: str, session: cql.Session) -> None:
-    """Write what is there already."""
+    """Write rows again with the same values."""
     turn = 0
     while not race.ended.is_set():
         turn += 1
@@ -148,7 +156,7 @@ async def write(race: Race, who: str, session: cql.Session) -> None:
 
 
 async def readers(race: Race, backend: str) -> None:
-    """Read by sessions of both versions, on one event loop."""
+    """Read and write with two sessions of each version, on one event loop."""
     async with contextlib.AsyncExitStack() as stack:
         sessions = [
             (
@@ -168,7 +176,7 @@ async def readers(race: Race, backend: str) -> None:
 
 
 async def change(race: Race, session: cql.Session) -> None:
-    """Add and drop columns, and let each be read for a while."""
+    """Add and drop columns; after each step, wait for some reads."""
     for name, kind in STEPS:
         if name in race.written or len(race.written) > 2:
             victim = name if name in race.written else next(iter(race.written))
@@ -183,7 +191,7 @@ async def change(race: Race, session: cql.Session) -> None:
 
 
 async def read_on(race: Race) -> None:
-    """Wait until every session has read so many more rows."""
+    """Wait until every session has read 12 more rows."""
     before = race.reads.copy()
     await until(lambda: all(race.reads[who] >= reads + 12 for who, reads in before.items()))
 
@@ -196,9 +204,9 @@ async def alter(race: Race, session: cql.Session, what: str) -> None:
 
 @pytest.fixture(scope="module")
 def young_cluster(three_nodes: Cluster) -> Cluster:
-    """Nodes that serve clients since a moment ago, and have hardly heard of one another.
+    """Three nodes that have just started, and know little of one another.
 
-    They are young because this module comes first of those on ``three_nodes`` (shared.py).
+    They have just started because this module is the first to use ``three_nodes`` (shared.py).
     """
     return three_nodes
 
@@ -211,9 +219,10 @@ def cluster(young_cluster: Cluster) -> Cluster:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_agreement_holds_for_nodes_that_have_just_started(young_cluster: Cluster) -> None:
-    """What is agreed upon each node knows, asked on a connection of its own.
+    """After an agreement, each node knows the new table.
 
-    One replica answers, the node itself: young nodes may still take one another for down.
+    Each node is asked at consistency ONE, which it serves by itself, because nodes that have just
+    started may still consider one another down.
     """
     hosts = [node.address for node in young_cluster.nodes]
     alone = cql.Config(discovery=False)
@@ -241,7 +250,7 @@ def _run(race: Race, backend: str) -> None:
 
 @contextlib.contextmanager
 def reading(race: Race) -> Iterator[None]:
-    """Read on two event loops, in threads, while the body runs."""
+    """Read on asyncio and on trio, each in a thread, while the body runs."""
     with ThreadPoolExecutor(2) as threads:
         loops = [threads.submit(_run, race, backend) for backend in ("asyncio", "trio")]
         try:
@@ -269,7 +278,7 @@ async def test_a_table_that_changes_while_it_is_read(cluster: Cluster) -> None:
             await change(race, session)
     assert race.wrong == []
     assert race.errors == []
-    # it was what it claims to be: all sessions have read, from all nodes, what had changed
+    # the test did what it claims: every session has read from every node, and most types were read
     assert len(race.reads) == 8
     assert len(race.hosts) == 24
     assert race.changes > len(STEPS)

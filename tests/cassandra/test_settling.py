@@ -1,8 +1,8 @@
 """Lightweight transactions with an unknown outcome, on a real node.
 
-A transport loses or delays requests and replies. Timeouts of the node itself would need replicas
-that don't answer; to leave a Paxos round incomplete on one node, tests require more replicas for
-the commit than there are.
+A transport loses or delays requests and replies. A timeout in the node itself would need replicas
+that don't answer. To leave a Paxos round incomplete on a single node, a test asks for a commit on
+more replicas than there are.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ fresh = itertools.count()
 
 
 class Lossy(anyio.abc.ByteStream):
-    """A transport that applies ``network.fault`` to the request with the mark."""
+    """A transport that applies ``network.fault`` to the request that contains ``network.mark``."""
 
     def __init__(self, stream: anyio.abc.ByteStream, network: Network) -> None:
         self._stream = stream
@@ -85,9 +85,9 @@ class Network:
     """Makes the transports of a session.
 
     Attributes:
-        fault: what happens to the request with the mark in its values; then it is over.
-        mark: the writer's id, as it is sent.
-        delayed: requests that are still on their way.
+        fault: what happens to the next request that contains the mark, or None.
+        mark: the bytes of the writer's id.
+        delayed: the streams and bytes of requests that are delayed.
     """
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class Network:
         self.fault, self.mark = fault, owner.bytes
 
     async def deliver(self) -> None:
-        """Let what was delayed arrive; its sender has long given it up."""
+        """Deliver the delayed requests, whose senders have given them up."""
         while self.delayed:
             stream, item = self.delayed.pop()
             await stream.send(item)
@@ -148,7 +148,7 @@ def held_by(owner: uuid.UUID) -> Callable[[Any], bool]:
 async def acquire(
     session: cql.Session, name: int, owner: uuid.UUID, **options: Any
 ) -> tuple[bool, cql.CQLError | None]:
-    """Take a lock as a program would; return the error that had to be settled."""
+    """Take a lock as a program would; return whether it has it, and the error that was settled."""
     try:
         result = await session.execute(ACQUIRE, (name, owner), **options)
     except cql.CQLError as error:
@@ -165,7 +165,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_what_was_lost_decides(session: cql.Session, network: Network, fault: str) -> None:
+async def test_settle_tells_whether_the_request_arrived(
+    session: cql.Session, network: Network, fault: str
+) -> None:
     reached, kind = FAULTS[fault]
     name, me = next(fresh), uuid.uuid4()
     network.break_down(fault, me)
@@ -178,7 +180,7 @@ async def test_what_was_lost_decides(session: cql.Session, network: Network, fau
     assert (found is not None and found.holder == me) is reached
 
 
-async def test_another_one_has_it(session: cql.Session, network: Network) -> None:
+async def test_another_writer_holds_the_lock(session: cql.Session, network: Network) -> None:
     name, me = next(fresh), uuid.uuid4()
     assert await acquire(session, name, uuid.uuid4()) == (True, None)
     network.break_down("lose the reply", me)
@@ -218,8 +220,8 @@ async def test_a_conditional_batch(session: cql.Session, network: Network) -> No
 async def test_a_round_that_was_left_half_done_is_completed(
     session: cql.Session, network: Network
 ) -> None:
-    """The node accepts the proposal, then finds too few replicas to tell: an ordinary reading does
-    not see it, the one at SERIAL brings it to its end.
+    """The node accepts the proposal, and then has too few replicas for the commit. A read at ONE
+    does not see the row; a read at SERIAL completes the round.
     """
     name, me = next(fresh), uuid.uuid4()
     with pytest.raises(cql.Unavailable) as info:
@@ -249,7 +251,7 @@ async def test_a_request_that_arrives_late_is_found_within_the_grace(
         assert await decide(session, info.value, HOLDER, (name,), grace=10.0) is True
 
 
-async def test_a_condition_that_was_none(session: cql.Session, network: Network) -> None:
+async def test_a_statement_without_a_condition(session: cql.Session, network: Network) -> None:
     with pytest.raises(cql.Unavailable) as info:
         await session.execute(
             "INSERT INTO locks (name) VALUES (?)", (1,), consistency=cql.Consistency.TWO
@@ -258,10 +260,8 @@ async def test_a_condition_that_was_none(session: cql.Session, network: Network)
         await settle(session, info.value, HOLDER, (1,), applied=lambda row: row is not None)
 
 
-async def test_of_many_that_race_over_a_bad_network_one_wins(
-    cassandra: Node, keyspace: str
-) -> None:
-    """Each client's result is correct: exactly one holds the lock, and its result says so."""
+async def test_one_of_many_writers_wins_over_a_bad_network(cassandra: Node, keyspace: str) -> None:
+    """Exactly one client holds the lock, and only its own result says so."""
     writers = 8
     for turn in range(3):
         name = next(fresh)

@@ -34,7 +34,7 @@ from cqlproto.rows import decode_rows
 from cqlproto.testing import cql_types, values_of
 from tests.cassandra.core import CoreConnection
 from tests.cassandra.jsontext import expected, printed
-from tests.support.peers import AGREEMENTS, V5, Agreement
+from tests.support.core_connections import AGREEMENTS, V5, Agreement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,7 +22,7 @@ from cqlproto.frames import (
 )
 from cqlproto.segments import MAX_PAYLOAD, write_segment, write_segments
 from cqlproto.testing import segmented, splits
-from tests.support.peers import (
+from tests.support.core_connections import (
     GARBAGE,
     cut,
 )

@@ -16,7 +16,7 @@ from cqlproto._state import (
     State,
 )
 from cqlproto.enums import Opcode
-from tests.support.peers import (
+from tests.support.core_connections import (
     LEGAL,
     METADATA,
     REQUESTS,

@@ -14,7 +14,7 @@ from cqlproto_anyio._eventloop import _asyncio
 from cqlproto_anyio._eventloop._asyncio_waiter import FutureRequest, FutureWaiter
 from cqlproto_anyio.policies.timestamps import Timestamps
 from tests.conftest import uses_futures
-from tests.support import clock, server
+from tests.support import server, virtual_clock
 
 _HERE = Path(__file__).parent
 
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("real_clock") is None:
             usual = parameters.get("anyio_backend")
             if usual is not None:
-                parameters["anyio_backend"] = clock.virtual(usual)
+                parameters["anyio_backend"] = virtual_clock.virtual(usual)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def _virtual_wall_clock(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     make = Timestamps.__init__
 
     def make_virtual(self: Timestamps, time_ns: Any, *rest: Any) -> None:
-        make(self, clock.time_ns if time_ns is time.time_ns else time_ns, *rest)
+        make(self, virtual_clock.time_ns if time_ns is time.time_ns else time_ns, *rest)
 
     monkeypatch.setattr(Timestamps, "__init__", make_virtual)
 

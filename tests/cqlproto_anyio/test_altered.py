@@ -13,11 +13,11 @@ from cqlproto.cqltypes import NATIVE_TYPES, ListType, MapType, TupleType, parse_
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Error, Execute, Prepare, Rows
 from cqlproto_anyio.testing import snapshot
-from tests.support.clusters import connected, session_on
+from tests.support.altered_schema import ADDRESS, LONGER, Schema
+from tests.support.cluster_sessions import connected, session_on
 from tests.support.fakecluster import FakeCluster, row_v
 from tests.support.fakehosts import V_METADATA
 from tests.support.faults import preparing, settled, unprepared
-from tests.support.schemas import ADDRESS, LONGER, Schema
 from tests.support.server import start, turns, until
 
 if TYPE_CHECKING:

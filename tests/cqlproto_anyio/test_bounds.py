@@ -8,7 +8,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.connection import Limits
 from cqlproto_anyio.testing import snapshot
-from tests.support.answers import echo, ints, preparing
+from tests.support.replies import echo, ints, preparing
 from tests.support.server import (
     IDLE,
     State,

@@ -15,7 +15,7 @@ import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Batch, BindMetadata, Execute, Prepare
 from cqlproto_anyio.testing import snapshot
-from tests.support.answers import echo, error, prepared, preparing, unprepared
+from tests.support.replies import echo, error, prepared, preparing, unprepared
 from tests.support.server import idle, serving, start, turns, until
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Batch
-from tests.support.clusters import (
+from tests.support.cluster_sessions import (
     INSERT,
     SELECT,
     connected,

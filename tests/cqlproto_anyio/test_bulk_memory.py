@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio.lowlevel
 import pytest
 
-from tests.support.clusters import INSERT, SELECT, connected, session_on
+from tests.support.cluster_sessions import INSERT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.faults import settled
 

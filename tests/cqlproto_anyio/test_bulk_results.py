@@ -15,7 +15,7 @@ import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import Execute, Prepare
 from cqlproto_anyio.testing import snapshot
-from tests.support.answers import echo, error, ints, prepared, preparing
+from tests.support.replies import echo, error, ints, prepared, preparing
 from tests.support.server import idle, serving, start, turns, until
 
 if TYPE_CHECKING:

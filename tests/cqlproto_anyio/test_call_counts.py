@@ -7,9 +7,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import cqlproto_anyio as cql
-from tests.support.answers import echo
-from tests.support.clusters import SELECT, connected, session_on
+from tests.support.cluster_sessions import SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
+from tests.support.replies import echo
 from tests.support.server import serving
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Batch, Execute, Prepare
 from cqlproto_anyio.testing import snapshot
-from tests.support.answers import error, ints, prepared, unprepared
-from tests.support.cancelling import At, Stepped
+from tests.support.cancellation import At, Stepped
+from tests.support.replies import error, ints, prepared, unprepared
 from tests.support.server import (
     IDLE,
     Server,

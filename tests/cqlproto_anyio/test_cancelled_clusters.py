@@ -19,9 +19,9 @@ from cqlproto_anyio._cluster.cluster import Cluster
 from cqlproto_anyio._cluster.connections import Connections
 from cqlproto_anyio._cluster.control_connection import ControlConnection
 from cqlproto_anyio._network.connection import Connection
-from tests.support.awaiting import PROFILE, SCENARIOS, World, paced, world
-from tests.support.cancelling import WAYS, At, Stepped, Way
-from tests.support.clusters import SELECT, SOON, living_tasks
+from tests.support.call_scenarios import PROFILE, SCENARIOS, World, paced, world
+from tests.support.cancellation import WAYS, At, Stepped, Way
+from tests.support.cluster_sessions import SELECT, SOON, living_tasks
 from tests.support.fakecluster import FakeCluster
 from tests.support.server import open_sockets, serving, start, turns, until
 

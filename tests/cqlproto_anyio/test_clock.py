@@ -9,7 +9,7 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto.messages import VOID, Options, Supported
-from tests.support.answers import ints, preparing
+from tests.support.replies import ints, preparing
 from tests.support.server import serving, start, state, turns, until
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import anyio.abc
 import pytest
 
 import cqlproto_anyio as cql
-from tests.support.answers import echo, preparing
-from tests.support.clock import VirtualLoop
+from tests.support.replies import echo, preparing
 from tests.support.server import open_sockets, serving, start, state, turns, until
+from tests.support.virtual_clock import VirtualLoop
 
 pytestmark = [
     pytest.mark.uvloop,

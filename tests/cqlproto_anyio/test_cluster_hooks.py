@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import anyio
 import pytest
@@ -11,62 +10,17 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.messages import VOID
 from cqlproto_anyio.policies import ConstantReconnection
-from tests.support.clusters import SELECT, connected, knows, session_on
-from tests.support.fakecluster import FakeCluster, FakeHost
+from tests.support.cluster_sessions import SELECT, connected, knows, session_on
+from tests.support.fakecluster import FakeCluster
+from tests.support.recorded_hooks import RecordedHooks
 from tests.support.server import start, turns, until
 
 pytestmark = pytest.mark.uvloop
 
 
-class Told(cql.Hooks):
-    """Keeps the records, by hook."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, Any]] = []
-
-    def host_added(self, record: cql.HostRecord) -> None:
-        self.told.append(("added", record))
-
-    def host_removed(self, record: cql.HostRecord) -> None:
-        self.told.append(("removed", record))
-
-    def host_up(self, record: cql.HostRecord) -> None:
-        self.told.append(("up", record))
-
-    def host_down(self, record: cql.HostRecord) -> None:
-        self.told.append(("down", record))
-
-    def connection_opened(self, record: cql.ConnectionRecord) -> None:
-        self.told.append(("opened", record))
-
-    def connection_lost(self, record: cql.ConnectionRecord) -> None:
-        self.told.append(("lost", record))
-
-    def control_moved(self, record: cql.ControlRecord) -> None:
-        self.told.append(("control", record))
-
-    def all(self, name: str, host: FakeHost | None = None) -> list[Any]:
-        return [
-            record
-            for kind, record in self.told
-            if kind == name and (host is None or record.endpoint == host.endpoint)
-        ]
-
-    def has(self, name: str, count: int) -> bool:
-        return len(self.all(name)) == count
-
-    def names(self, host: FakeHost) -> list[str]:
-        """Return the events of a host, in order, except those of the control connection."""
-        return [
-            kind
-            for kind, record in self.told
-            if record.endpoint == host.endpoint and kind != "control"
-        ]
-
-
 async def test_a_session_that_begins_and_ends() -> None:
     cluster = FakeCluster(3)
-    hooks = Told()
+    hooks = RecordedHooks()
     async with session_on(cluster, hooks=hooks) as session:
         await connected(session, cluster.hosts)
         for host in cluster.hosts:
@@ -89,7 +43,7 @@ async def test_a_session_that_begins_and_ends() -> None:
 
 async def test_a_host_that_dies_and_comes_back() -> None:
     cluster = FakeCluster(2)
-    hooks = Told()
+    hooks = RecordedHooks()
     async with session_on(cluster, cluster.hosts[0].address, hooks=hooks) as session:
         await connected(session, cluster.hosts)
         dying = cluster.hosts[1]
@@ -124,7 +78,7 @@ async def test_a_host_that_dies_and_comes_back() -> None:
 async def test_a_blip_is_a_down_and_an_up() -> None:
     cluster = FakeCluster(1)
     [host] = cluster.hosts
-    hooks = Told()
+    hooks = RecordedHooks()
     async with session_on(cluster, hooks=hooks, discovery=False) as session:
         for number in range(3):
             await connected(session, cluster.hosts)
@@ -139,7 +93,7 @@ async def test_a_blip_is_a_down_and_an_up() -> None:
 async def test_one_of_several_connections_is_lost() -> None:
     cluster = FakeCluster(1)
     [host] = cluster.hosts
-    hooks = Told()
+    hooks = RecordedHooks()
     async with session_on(cluster, hooks=hooks, discovery=False, connections_per_host=3) as session:
         await connected(session, cluster.hosts, 3)
         assert hooks.names(host) == ["added", "opened", "up", "opened", "opened"]
@@ -153,7 +107,7 @@ async def test_one_of_several_connections_is_lost() -> None:
 async def test_a_host_that_was_never_up() -> None:
     cluster = FakeCluster(2)
     cluster.hosts[1].kill()
-    hooks = Told()
+    hooks = RecordedHooks()
     async with session_on(cluster, cluster.hosts[0].address, hooks=hooks):
         await until(lambda: cluster.hosts[1].attempts > 5)
         assert hooks.names(cluster.hosts[1]) == ["added", "down"]
@@ -163,7 +117,7 @@ async def test_a_host_that_was_never_up() -> None:
 
 async def test_hosts_that_join_leave_and_move() -> None:
     cluster = FakeCluster(2)
-    hooks = Told()
+    hooks = RecordedHooks()
     async with session_on(cluster, cluster.hosts[0].address, hooks=hooks) as session:
         await connected(session, cluster.hosts)
         hooks.told.clear()
@@ -192,7 +146,7 @@ async def test_hosts_that_join_leave_and_move() -> None:
 
 async def test_news_that_change_nothing() -> None:
     cluster = FakeCluster(2)
-    hooks = Told()
+    hooks = RecordedHooks()
     async with session_on(cluster, cluster.hosts[0].address, hooks=hooks) as session:
         await connected(session, cluster.hosts)
         hooks.told.clear()
@@ -208,7 +162,7 @@ async def test_news_that_change_nothing() -> None:
 
 async def test_the_control_connection_moves() -> None:
     cluster = FakeCluster(2)
-    hooks = Told()
+    hooks = RecordedHooks()
     never = ConstantReconnection(3600.0, jitter=0.0)
     async with session_on(
         cluster, cluster.hosts[0].address, hooks=hooks, reconnection=never
@@ -232,7 +186,7 @@ async def test_replaced_connections_are_not_lost() -> None:
     """The session itself closes a connection with too many orphans: the host stays up."""
     cluster = FakeCluster(1)
     [host] = cluster.hosts
-    hooks = Told()
+    hooks = RecordedHooks()
     async with session_on(cluster, hooks=hooks, discovery=False, max_orphans=2) as session:
         await session.execute(SELECT, (1,))
         cluster.answer = lambda request: None

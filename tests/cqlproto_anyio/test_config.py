@@ -17,7 +17,7 @@ import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
 from cqlproto.connection import Limits
 from cqlproto_anyio._checks.values import shown
-from tests.support.answers import echo
+from tests.support.replies import echo
 from tests.support.server import serving
 
 HUGE = 10**5000

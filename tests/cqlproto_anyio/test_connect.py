@@ -19,7 +19,7 @@ import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto_anyio.connect import passes_with_time
 from cqlproto_anyio.exceptions import database_error
-from tests.support.clusters import SELECT, living_tasks
+from tests.support.cluster_sessions import SELECT, living_tasks
 from tests.support.fakecluster import FakeCluster
 from tests.support.faults import failure
 from tests.support.server import until

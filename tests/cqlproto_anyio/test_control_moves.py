@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cqlproto.messages import Response
 
-from tests.support.controls import Fixture, controlling, garbage, refused, resolving
+from tests.support.control_connection import Fixture, controlling, garbage, refused, resolving
 
 pytestmark = pytest.mark.uvloop
 

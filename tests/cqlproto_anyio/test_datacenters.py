@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import cqlproto_anyio as cql
-from tests.support.clusters import SELECT, connected, knows, session_on, stats_of
+from tests.support.cluster_sessions import SELECT, connected, knows, session_on, stats_of
 from tests.support.fakecluster import FakeCluster
 from tests.support.server import turns, until
 

@@ -19,9 +19,9 @@ import trio
 import cqlproto_anyio as cql
 from cqlproto_anyio._eventloop.auto import current_backend
 from tests.conftest import UVLOOP
-from tests.support.answers import echo, ints
-from tests.support.clusters import SELECT, session_on
+from tests.support.cluster_sessions import SELECT, session_on
 from tests.support.fakecluster import FakeCluster
+from tests.support.replies import echo, ints
 from tests.support.server import Asked, Server, idle, serving, start, turns
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from cqlproto_anyio._metadata.tablets import Tablet, Tablets
 from cqlproto_anyio._network.host_state import HostState
 from cqlproto_anyio._statements.statement import Statement
 from cqlproto_anyio.testing import snapshot
-from tests.support.clusters import SELECT, connected, knows, session_on, stats_of
+from tests.support.cluster_sessions import SELECT, connected, knows, session_on, stats_of
 from tests.support.fakecluster import FakeCluster
 from tests.support.server import until
 

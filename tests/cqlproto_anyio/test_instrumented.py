@@ -12,11 +12,11 @@ import cqlproto_anyio as cql
 from cqlproto import Consistency
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import Batch, Execute, Prepare, Query, Rows
-from tests.support.answers import echo
-from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on
+from tests.support.cluster_sessions import INSERT, LWT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster, row_v
 from tests.support.fakehosts import V_METADATA
 from tests.support.faults import Fault, Script, failure, settled, success
+from tests.support.replies import echo
 from tests.support.server import idle, serving, start, until
 
 if TYPE_CHECKING:
@@ -87,6 +87,27 @@ async def test_one_record_for_each_call() -> None:
             assert record.warnings == ()
             assert 0 <= record.elapsed < 20
             assert repr(record).startswith("RequestRecord(")
+
+
+async def test_records_show_no_bound_value_but_one_that_is_refused() -> None:
+    cluster = FakeCluster(1)
+    script = Script(cluster)
+    hooks = Listener()
+    secret = 1_234_567_890
+    async with session_on(cluster, hooks=hooks) as session:
+        await session.execute(INSERT, (secret, secret))
+        await session.batch([(INSERT, (secret, secret))])
+        script.faults = [failure(ErrorCode.INVALID)] * 2
+        with pytest.raises(cql.InvalidQuery):
+            await session.execute(INSERT, (secret, secret))
+        with pytest.raises(cql.UsageError):
+            await session.execute(INSERT, (secret, secret, secret))
+        assert len(hooks.records) == 4
+        assert str(secret) not in repr([(record, record.error) for record in hooks.records])
+        hooks.records.clear()
+        with pytest.raises(cql.ValueConversionError):
+            await session.execute(INSERT, (secret, "secret"))
+        assert "got str 'secret'" in str(hooks.pop().error)
 
 
 async def test_what_was_asked_for() -> None:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from cqlproto_anyio.policies import ExponentialReconnection
-from tests.support.clusters import SELECT, connected, session_on, stats_of
+from tests.support.cluster_sessions import SELECT, connected, session_on, stats_of
 from tests.support.fakecluster import FakeCluster
 from tests.support.server import until
 

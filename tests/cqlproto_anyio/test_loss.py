@@ -12,8 +12,8 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode, Opcode
 from cqlproto.messages import Prepare, SetKeyspace
-from tests.support.answers import echo, error, ints, preparing
-from tests.support.clusters import SOON
+from tests.support.cluster_sessions import SOON
+from tests.support.replies import echo, error, ints, preparing
 from tests.support.server import (
     IDLE,
     idle,

@@ -17,7 +17,7 @@ import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto_anyio import lwt as settling
 from cqlproto_anyio.lwt import settle
-from tests.support.answers import echo
+from tests.support.replies import echo
 from tests.support.server import serving
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ async def test_without_an_answer_a_no_is_believed_after_the_grace(
     session = Scripted(None)
     started = anyio.current_time()
     assert await settled(session, make(), grace=0.2) is False
-    assert 0.2 <= anyio.current_time() - started < 0.5  # a pause of random length ends it
+    # The last pause begins within the grace. Its length is random: a second at most.
+    assert 0.2 <= anyio.current_time() - started <= 1.2
     assert len(session.asked) >= 2
 
 

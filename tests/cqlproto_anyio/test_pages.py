@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from cqlproto_anyio._eventloop._asyncio_socket import SocketStream
 from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio.testing._memory import MemoryStream
 from tests.support import server as scripted
-from tests.support.answers import (
+from tests.support.replies import (
     V4,
     cell,
     columns,
@@ -844,3 +845,20 @@ async def test_what_comes_with_an_error(observed: bool) -> None:
         with pytest.raises(cql.InvalidQuery) as other:
             await session.execute("SELECT v FROM t")
         assert (other.value.warnings, other.value.tracing_id) == ((), None)
+
+
+async def test_a_stream_keeps_no_reply_that_it_has_decoded() -> None:
+    """The rows are the program's. Of the replies, only that of the next page may be in memory."""
+    values = range(0x5EED_0000, 0x5EED_0005)  # which no other reply in this process has
+
+    def replies() -> list[int]:
+        found = [message for message in gc.get_objects() if type(message) is Rows]
+        return [value for each in found if (value := int.from_bytes(each.body[-4:])) in values]
+
+    async with serving() as server, server.session() as session:
+        server.answer = paged(server, *([value] for value in values))
+        stream = session.stream(SELECT, (1,)).pages()
+        for value in values:
+            assert [row.v for row in await anext(stream)] == [value]
+            await idle(session)  # the next page is here
+            assert replies() == [value + 1][: value + 1 in values]

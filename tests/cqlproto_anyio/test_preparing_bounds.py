@@ -16,8 +16,8 @@ from cqlproto.frames import write_frame
 from cqlproto.messages import VOID, Prepare
 from cqlproto_anyio.policies import ConstantReconnection
 from cqlproto_anyio.testing import snapshot
-from tests.support import answers
-from tests.support.clusters import INSERT, SELECT, connected, session_on
+from tests.support import replies
+from tests.support.cluster_sessions import INSERT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster, row_v
 from tests.support.faults import failure, preparing, settled, unprepared
 from tests.support.server import Outcome, serving, start, state, until
@@ -113,7 +113,7 @@ async def test_later_callers_do_not_put_off_the_end() -> None:
             while len(server.asked) < 2:
                 outcomes.append(start(group, lambda: session.prepare(SELECT)))
                 await anyio.sleep(0.01)
-            server.asked[1].reply(answers.prepared(server, SELECT))
+            server.asked[1].reply(replies.prepared(server, SELECT))
         assert len(outcomes) > 3
         assert [outcome.error for outcome in outcomes] == [None] * len(outcomes)
         assert server.texts_seen(Prepare) == [SELECT] * 2
@@ -196,20 +196,65 @@ async def test_a_host_that_is_silent_when_told_again_is_left_for_another() -> No
 async def test_the_only_host_may_be_slow_to_learn_again() -> None:
     """There is no other host, and time is left."""
     async with serving() as server, server.session(control_timeout=0.05) as session:
-        server.answer = answers.echo(server)
+        server.answer = replies.echo(server)
         handle = await session.prepare(SELECT)
         told = 0
 
         def answer(request: Asked) -> Response | None:
             nonlocal told
             if not isinstance(request.message, Prepare):
-                return answers.unprepared(request) if told < 3 else answers.ints(7)
+                return replies.unprepared(request) if told < 3 else replies.ints(7)
             told += 1
-            return answers.prepared(server, SELECT) if told == 3 else None
+            return replies.prepared(server, SELECT) if told == 3 else None
 
         server.answer = answer
         assert (await session.execute(handle, (1,))).one().v == 7
         assert told == 3
+
+
+async def test_a_host_learns_again_within_the_deadline_of_the_call() -> None:
+    """The host takes most of the time to answer that it has forgotten the statement."""
+    async with (
+        serving() as server,
+        server.session() as session,
+        anyio.create_task_group() as group,
+    ):
+        server.answer = replies.echo(server)
+        handle = await session.prepare(SELECT)
+        server.answer = lambda asked: None
+        call = start(group, lambda: session.execute(handle, (1,), timeout=1.0))
+        request = await server.next()
+        await anyio.sleep(0.7)
+        request.reply(replies.unprepared(request))
+        with anyio.fail_after(0.6):
+            await until(lambda: call.done)
+        assert type(call.error) is cql.RequestTimeout
+        await settled(session)
+
+
+async def test_a_result_lists_the_hosts_that_could_not_prepare_its_statement() -> None:
+    cluster = FakeCluster(3)
+    bad = cluster.hosts[2]
+    refused = 0
+
+    def refuse(request: FakeRequest) -> Response | None:
+        nonlocal refused
+        if request.host is not bad:
+            return None
+        refused += 1
+        return failure(ErrorCode.SERVER_ERROR).message()
+
+    async with session_on(cluster) as session:
+        await connected(session, cluster.hosts)
+        found: list[cql.CQLError] = []
+        with preparing(cluster, refuse):
+            for number in range(6):
+                result = await session.execute(numbered(number), (number,))
+                found += result.attempts
+        assert refused
+        assert [type(error) for error in found] == [cql.ServerError] * refused
+        assert {error.host for error in found} == {str(bad)}
+        await settled(session)
 
 
 async def test_one_host_of_three_has_stopped() -> None:

@@ -31,7 +31,7 @@ from cqlproto.messages import (
     Prepared,
     ResultMetadata,
 )
-from tests.support.answers import V4, columns, error, ints
+from tests.support.replies import V4, columns, error, ints
 from tests.support.server import Server, serving
 
 if TYPE_CHECKING:

@@ -18,20 +18,23 @@ from cqlproto.messages import (
     Error,
     Execute,
     Prepare,
+    Prepared,
 )
 from cqlproto_anyio.policies import ConstantReconnection
 from cqlproto_anyio.testing import snapshot
-from tests.support.clusters import INSERT, SELECT, connected, session_on
+from tests.support import replies
+from tests.support.altered_schema import ADDRESS, LONGER, Schema
+from tests.support.cluster_sessions import INSERT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.faults import Script, failure, preparing, settled, unprepared
-from tests.support.schemas import ADDRESS, LONGER, Schema
-from tests.support.server import idle, turns, until
+from tests.support.server import idle, serving, turns, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cqlproto.messages import Response
     from tests.support.fakecluster import FakeHost, FakeRequest
+    from tests.support.server import Asked
 
 pytestmark = [pytest.mark.uvloop, pytest.mark.futures]
 
@@ -312,6 +315,31 @@ async def test_preparing_moves_on_to_another_host(meet: Any, verb: str) -> None:
                 await session.batch([(INSERT, (1, 2))])
         assert len(set(met)) == 2
         await settled(session)
+
+
+async def test_a_statement_gets_another_id_when_it_is_prepared_again() -> None:
+    """As after the server was upgraded. The new id is used from then on."""
+    async with serving() as server, server.session() as session:
+        server.answer = replies.echo(server)
+        handle = await session.prepare(SELECT)
+        prepared = 0
+
+        def answer(asked: Asked) -> Response:
+            nonlocal prepared
+            if isinstance(asked.message, Prepare):
+                prepared += 1
+                usual = replies.prepared(server, SELECT)
+                server.texts[b"new"] = SELECT
+                return Prepared(b"new", usual.result_metadata_id, usual.bind, usual.result)
+            assert isinstance(asked.message, Execute)
+            if asked.message.statement_id != b"new":
+                return replies.unprepared(asked)
+            return replies.ints(7)
+
+        server.answer = answer
+        for _ in range(3):
+            assert (await session.execute(handle, (1,))).one().v == 7
+        assert prepared == 1
 
 
 async def test_a_refused_statement_is_refused_at_once() -> None:

@@ -14,7 +14,7 @@ import trio
 
 import cqlproto_anyio as cql
 from tests.support import server as scripted
-from tests.support.answers import echo, ints, preparing
+from tests.support.replies import echo, ints, preparing
 from tests.support.server import IDLE, State, idle, serving, start, state, turns
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from cqlproto.cqltypes import UNSET
 from cqlproto.messages import VOID
 from cqlproto.rows.targets.row import row_class
 from cqlproto_anyio.results import PageToken
-from tests.support.answers import columns
+from tests.support.replies import columns
 
 cells = st.lists(st.one_of(st.none(), st.just(UNSET), st.binary(max_size=8)), max_size=4)
 states = st.binary(min_size=1, max_size=60)

@@ -17,8 +17,7 @@ from cqlproto.enums import ErrorCode
 from cqlproto_anyio._execution.supervisor import Supervisor
 from cqlproto_anyio.policies import Retry
 from cqlproto_anyio.testing import snapshot
-from cqlproto_anyio.testing.snapshot import context_of
-from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on
+from tests.support.cluster_sessions import INSERT, LWT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.faults import Fault, Script, failure, preparing, settled
 from tests.support.server import idle, start, until
@@ -362,12 +361,17 @@ async def test_another_host_prepares_though_it_is_busier() -> None:
         await idle(session)
 
 
+@pytest.mark.parametrize("prepares", [False, True])
 async def test_a_session_that_is_closed_between_two_attempts(
-    monkeypatch: pytest.MonkeyPatch,
+    prepares: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No hosts are left then; the error is SessionClosed, whatever failed before."""
     cluster = FakeCluster(3)
-    Script(cluster, [failure(ErrorCode.OVERLOADED)] * 9)
+    Script(cluster, [OVERLOADED] * 9)
+
+    def refuse(request: FakeRequest) -> Error | None:
+        return OVERLOADED.message() if prepares else None
+
     async with session_on(cluster) as session:
         await connected(session, cluster.hosts)
 
@@ -375,27 +379,7 @@ async def test_a_session_that_is_closed_between_two_attempts(
             await session.aclose()  # in the turn in which the pause ends
 
         monkeypatch.setattr(Supervisor, "pause", pause)
-        with pytest.raises(cql.SessionClosed) as caught:
-            await session.execute(SELECT, (1,))
-    [before] = caught.value.attempts
-    assert isinstance(before, cql.ServerOverloaded)
-
-
-async def test_a_session_that_is_closed_between_two_hosts_that_prepare() -> None:
-    cluster = FakeCluster(3)
-    async with session_on(cluster) as session:
-        await connected(session, cluster.hosts)
-        context = context_of(session)
-
-        def refuse(request: FakeRequest) -> Error:
-            context.cluster.forget(cql.SessionClosed("closed"))
-            context.supervisor._closed = "closed"
-            return failure(ErrorCode.OVERLOADED).message()
-
         with preparing(cluster, refuse), pytest.raises(cql.SessionClosed) as caught:
-            await session.prepare(SELECT)
-        context.supervisor._closed = None  # let the test's own aclose() run
-        for host in cluster.hosts:
-            host.cut()
+            await session.execute(SELECT, (1,))
     [before] = caught.value.attempts
     assert isinstance(before, cql.ServerOverloaded)

@@ -10,7 +10,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
 from cqlproto.messages import VOID
-from tests.support.clusters import INSERT, SELECT, connected, session_on, stats_of
+from tests.support.cluster_sessions import INSERT, SELECT, connected, session_on, stats_of
 from tests.support.fakecluster import FakeCluster
 from tests.support.server import start, turns, until
 

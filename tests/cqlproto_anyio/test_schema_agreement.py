@@ -11,7 +11,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.messages import SchemaChange
 from cqlproto_anyio._cluster import schema_agreement as agreement
-from tests.support.clusters import SELECT, connected, session_on
+from tests.support.cluster_sessions import SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.faketables import PEERS_V2
 from tests.support.server import Outcome, idle, start, until

@@ -13,7 +13,7 @@ from cqlproto.routing import MAX_TOKEN, MIN_TOKEN, murmur3_token, shard_of
 from cqlproto_anyio._cluster import connections as connections_module
 from cqlproto_anyio._metadata.tablets import EXTENSION, PAYLOAD_KEY
 from cqlproto_anyio.testing import snapshot
-from tests.support.clusters import (
+from tests.support.cluster_sessions import (
     INSERT,
     LWT,
     SELECT,

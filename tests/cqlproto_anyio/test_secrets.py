@@ -32,7 +32,7 @@ from cqlproto.messages import (
     Error,
     Startup,
 )
-from tests.support.answers import echo
+from tests.support.replies import echo
 from tests.support.server import serving, turns
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.messages import Rows, SchemaChange
 from cqlproto_anyio.policies import ConstantReconnection
-from tests.support.clusters import connected, session_on
+from tests.support.cluster_sessions import connected, session_on
 from tests.support.fakecluster import FakeCluster, row_v
 from tests.support.fakehosts import V_METADATA
 from tests.support.server import Outcome, start, until

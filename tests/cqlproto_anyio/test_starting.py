@@ -13,8 +13,8 @@ from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Error, ResultMetadata, Rows, SchemaChange
 from cqlproto_anyio._cluster import racing
 from cqlproto_anyio.testing import snapshot
-from tests.support.clusters import SELECT, connected, session_on, stats_of
-from tests.support.controls import refused
+from tests.support.cluster_sessions import SELECT, connected, session_on, stats_of
+from tests.support.control_connection import refused
 from tests.support.fakecluster import FakeCluster
 from tests.support.fakehosts import V_METADATA, FakeRequest
 from tests.support.faketables import KEYSPACES, LOCAL, PEERS_V2

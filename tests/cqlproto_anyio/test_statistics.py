@@ -12,7 +12,7 @@ import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Error
 from cqlproto_anyio.policies import ConstantReconnection
-from tests.support.clusters import INSERT, SELECT, connected, session_on, stats_of
+from tests.support.cluster_sessions import INSERT, SELECT, connected, session_on, stats_of
 from tests.support.fakecluster import FakeCluster, FakeRequest, row_v
 from tests.support.server import start, until
 

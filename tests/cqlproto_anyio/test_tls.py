@@ -19,7 +19,7 @@ from anyio.streams.tls import TLSStream
 
 import cqlproto_anyio as cql
 from cqlproto_anyio._network.stream import Attempt, open_stream
-from tests.support.answers import echo
+from tests.support.replies import echo
 from tests.support.server import Peer, Server, serving, until
 
 if TYPE_CHECKING:

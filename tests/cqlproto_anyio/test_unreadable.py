@@ -13,7 +13,7 @@ from cqlproto.enums import RESPONSE_BIT, ErrorCode, Opcode
 from cqlproto.frames import write_frame
 from cqlproto.messages import VOID, Error, Prepare, Rows
 from cqlproto.segments import write_segments
-from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on, stats_of
+from tests.support.cluster_sessions import INSERT, LWT, SELECT, connected, session_on, stats_of
 from tests.support.fakecluster import FakeCluster, row_v
 from tests.support.fakehosts import V_METADATA
 from tests.support.faketables import PEERS_V2

@@ -24,11 +24,13 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.connection import PlainAuthenticator
 from cqlproto.enums import ErrorCode
-from tests.support.answers import echo, ints
-from tests.support.clusters import INSERT, SELECT, connected, session_on
+from cqlproto_anyio._network import connection as connection_module
+from cqlproto_anyio._network.transport import Transport
+from tests.support.cluster_sessions import INSERT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.faults import Fault, Script, failure, settled
-from tests.support.server import connection_of, idle, serving, start, turns, until
+from tests.support.replies import echo, ints
+from tests.support.server import idle, serving, start, turns, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -810,20 +812,32 @@ async def test_a_log_filter_that_raises() -> None:
 
 async def test_a_caller_whose_stack_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flush that fails in a full stack doesn't stop the connection for other callers."""
+    is_full = False
+
+    class FullStack(Transport):
+        """Raises in place of being woken, while the stack is full."""
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            usual = self.wake
+
+            def wake() -> None:
+                if is_full:
+                    raise RecursionError
+                usual()
+
+            self.wake = wake
+
+    monkeypatch.setattr(connection_module, "Transport", FullStack)
     async with serving() as server:
         server.answer = echo(server)
         async with server.session() as session:
             await session.execute(SELECT, (1,))
             await idle(session)
-            connection = connection_of(session)
-
-            def full() -> None:
-                raise RecursionError
-
-            with monkeypatch.context() as patch:
-                patch.setattr(connection, "_wake", full)
-                with pytest.raises(RecursionError):
-                    await session.execute(SELECT, (2,))
+            is_full = True
+            with pytest.raises(RecursionError):
+                await session.execute(SELECT, (2,))
+            is_full = False
             assert (await session.execute(SELECT, (3,), timeout=5)).scalar() == 3
 
 

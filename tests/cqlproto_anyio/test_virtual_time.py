@@ -1,4 +1,4 @@
-"""The event loops of tests/support/clock.py: time jumps if nothing is ready, and only then."""
+"""The event loops of tests/support/virtual_clock.py: when time jumps, and when it does not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import anyio.abc
 import anyio.lowlevel
 import pytest
 
-from tests.support import clock
+from tests.support import virtual_clock
 
 pytestmark = pytest.mark.uvloop
 
@@ -23,7 +23,7 @@ async def test_an_hour_takes_no_time() -> None:
 
 
 async def test_each_run_starts_at_the_same_time() -> None:
-    assert anyio.current_time() - clock.START < 1e-3
+    assert anyio.current_time() - virtual_clock.START < 1e-3
     await anyio.sleep(1)
 
 
@@ -86,9 +86,9 @@ async def test_time_stands_still_while_sockets_are_busy() -> None:
 
 
 async def test_the_wall_clock_follows() -> None:
-    started = clock.time_ns()
+    started = virtual_clock.time_ns()
     await anyio.sleep(1.5)
-    assert clock.time_ns() - started == pytest.approx(1_500_000_000, abs=1000)
+    assert virtual_clock.time_ns() - started == pytest.approx(1_500_000_000, abs=1000)
 
 
 @pytest.mark.real_clock

@@ -14,11 +14,11 @@ from cqlproto.enums import ErrorCode
 from cqlproto.messages import Batch, Error, Execute, Query
 from cqlproto_anyio._execution import context as context_module
 from cqlproto_anyio.testing import snapshot
-from tests.support.clock import time_ns
-from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on
+from tests.support.cluster_sessions import INSERT, LWT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.faults import Fault, Script, failure, success
-from tests.support.server import idle, start, until
+from tests.support.server import idle, start, state, until
+from tests.support.virtual_clock import time_ns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -99,27 +99,35 @@ async def test_writes_have_one_and_nothing_else_has(version: ProtocolVersion) ->
 
 @pytest.mark.parametrize("where", ["session", "call", "using"])
 async def test_a_profiles_timestamp_wins(where: str) -> None:
-    cluster = FakeCluster(1)
-    Script(cluster)
+    cluster = FakeCluster(2)
+    script = Script(cluster)
     profile = cql.Profile(timestamp=12345)
     async with session_on(cluster, profile=profile if where == "session" else None) as session:
+        await connected(session, cluster.hosts)
         user = session.using(profile=profile) if where == "using" else session
         more = {"timestamp": 12345} if where == "call" else {}
         for call in WRITES.values():
             cluster.seen = []
-            await call(user, **more)
+            for _ in range(2):  # prepared at both hosts
+                await call(user, **more)
+            script.faults = [failure(ErrorCode.IS_BOOTSTRAPPING)]  # sent twice
             await call(user, idempotent=True, **more)
+            assert not script.faults
             assert set(stamps(cluster)) == {12345}
 
 
 async def test_the_server_makes_them_if_it_is_told_to() -> None:
-    cluster = FakeCluster(1)
-    Script(cluster)
+    cluster = FakeCluster(2)
+    script = Script(cluster)
     async with session_on(cluster, client_timestamps=False) as session:
+        await connected(session, cluster.hosts)
         cluster.seen = []
         for call in WRITES.values():
-            await call(session)
+            for _ in range(2):
+                await call(session)
+            script.faults = [failure(ErrorCode.IS_BOOTSTRAPPING)]
             await call(session, idempotent=True)
+            assert not script.faults
         assert set(stamps(cluster)) == {None}
 
 
@@ -184,6 +192,75 @@ async def test_speculative_attempts_have_one(name: str) -> None:
             request.reply(success(request))
         await until(lambda: call.done)
         assert call.error is None
+        await idle(session)
+
+
+@pytest.mark.parametrize("timeout", [10.0, None])
+@pytest.mark.parametrize("speculation", [None, cql.ConstantSpeculation(5.0)])
+@pytest.mark.parametrize("name", WRITES)
+async def test_a_write_that_had_to_wait_to_be_sent_keeps_its_timestamp(
+    name: str, speculation: cql.Speculation | None, timeout: float | None
+) -> None:
+    """Its connection was full. The reply is lost; what was written since must stay."""
+    cluster = FakeCluster(2)
+    script = Script(cluster)
+    async with (
+        session_on(cluster, max_in_flight=1, max_connections_per_host=1) as session,
+        anyio.create_task_group() as group,
+    ):
+        await connected(session, cluster.hosts)
+        for _ in range(4):  # prepared at both hosts
+            await WRITES[name](session)
+        script.faults = [Fault("held")] * 3
+        full = [start(group, lambda: WRITES[name](session)) for _ in range(2)]
+        await until(lambda: len(script.held) == 2)
+        cluster.seen = []
+        options: dict[str, Any] = {"timeout": timeout, "speculation": speculation}
+        write = start(group, lambda: WRITES[name](session, idempotent=True, **options))
+        await until(lambda: state(session).waiting == 1)
+        for request in script.held[:2]:
+            request.reply(success(request))
+        await until(lambda: len(script.held) == 3)
+        await WRITES[name](session)  # the other host has room
+        script.held[2].connection.cut()
+        await until(lambda: write.done and all(call.done for call in full))
+        assert write.error is None
+        first, later, again = stamps(cluster)
+        assert first is not None
+        assert later is not None
+        assert again == first < later
+        await idle(session)
+
+
+async def test_a_write_whose_connection_was_lost_before_it_was_sent() -> None:
+    """It has no timestamp yet. All further attempts have the same."""
+    cluster = FakeCluster(3)
+    script = Script(cluster)
+    async with (
+        session_on(cluster, max_in_flight=1, max_connections_per_host=1) as session,
+        anyio.create_task_group() as group,
+    ):
+        await connected(session, cluster.hosts)
+        for _ in range(6):
+            await session.execute(INSERT, (1, 2))
+        script.faults = [*[Fault("held")] * 3, TROUBLE["refused"]]
+        full = [start(group, lambda: session.execute(INSERT, (1, 2))) for _ in range(3)]
+        await until(lambda: len(script.held) == 3)
+        cluster.seen = []
+        write = start(group, lambda: session.execute(INSERT, (1, 3), idempotent=True))
+        await until(lambda: state(session).waiting == 1)
+        [waits] = [each for each in session.statistics().hosts if each.waiting]
+        for request in script.held:
+            if str(request.host) == waits.address:
+                request.connection.cut()
+            else:
+                request.reply(success(request))
+        await until(lambda: write.done and all(call.done for call in full))
+        assert write.error is None
+        found = stamps(cluster)
+        assert len(found) == 2
+        assert None not in found
+        assert len(set(found)) == 1
         await idle(session)
 
 

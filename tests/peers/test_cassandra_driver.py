@@ -27,7 +27,7 @@ from cqlproto.messages import SchemaChange
 from cqlproto.testing import values_of
 from tests.peers import cases
 from tests.peers.server import Server, Statement
-from tests.support.peers import AGREEMENTS, Agreement
+from tests.support.core_connections import AGREEMENTS, Agreement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -48,7 +48,7 @@ class Scenes:
         """Return a server of one node and a session on it."""
         import cqlproto_anyio as cql
         from cqlproto_anyio.policies import ConstantReconnection
-        from tests.support.answers import echo
+        from tests.support.replies import echo
         from tests.support.server import serving
 
         server = await self._stack.enter_async_context(serving())
@@ -62,7 +62,7 @@ class Scenes:
 
     async def on_cluster(self, hosts: int = 3, **fields: Any) -> tuple[Any, Any]:
         """Return a cluster and a session that is connected to all its hosts."""
-        from tests.support.clusters import connected, session_on
+        from tests.support.cluster_sessions import connected, session_on
         from tests.support.fakecluster import FakeCluster
 
         cluster = FakeCluster(hosts)
@@ -94,7 +94,7 @@ async def waits_for_a_server_that_restarts(scenes: Scenes) -> None:
 
 
 async def replaces_a_connection_that_is_full_of_orphans(scenes: Scenes) -> None:
-    from tests.support.answers import ints
+    from tests.support.replies import ints
     from tests.support.server import until
 
     server, session = await scenes.over_tcp(max_orphans=2)
@@ -125,7 +125,7 @@ async def a_deadline_replaces_it_too(scenes: Scenes) -> None:
 async def opens_more_connections_under_load(scenes: Scenes) -> None:
     import anyio
 
-    from tests.support.answers import ints
+    from tests.support.replies import ints
     from tests.support.server import until
 
     server, session = await scenes.over_tcp(max_connections_per_host=3, grow_at=2)
@@ -167,7 +167,7 @@ async def gives_up_a_connection_that_is_silent(scenes: Scenes) -> None:
 
 
 async def moves_its_control_connection(scenes: Scenes) -> None:
-    from tests.support.clusters import connected
+    from tests.support.cluster_sessions import connected
     from tests.support.server import until
 
     cluster, session = await scenes.on_cluster()

@@ -64,7 +64,7 @@ from cqlproto_anyio._eventloop.auto import current_backend
 from tests.support import faketables
 from tests.support.fakehosts import INT, V_METADATA, FakeConnection, FakeHost, FakeRequest
 from tests.support.faketables import KEYSPACES, LOCAL, PEERS, PEERS_V2, Select
-from tests.support.transports import pushing
+from tests.support.memory_transport import pushing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

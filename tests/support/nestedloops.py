@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import nest_asyncio
 
 import cqlproto_anyio as cql
-from tests.support.answers import echo, ints
+from tests.support.replies import echo, ints
 from tests.support.server import idle, serving
 
 if TYPE_CHECKING:

@@ -28,15 +28,14 @@ from cqlproto.segments import write_segments
 from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio.testing import snapshot
 from cqlproto_anyio.testing._memory import MemoryStream
-from cqlproto_anyio.testing.snapshot import context_of
-from tests.support.transports import pushing
+from tests.support.memory_transport import pushing
+from tests.support.task_groups import cancelled_at_end
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from cqlproto.messages import Request, Response, ResultMetadata
-    from cqlproto_anyio._network.connection import Connection
 
 SUPPORTED = {"CQL_VERSION": ["3.4.7"], "COMPRESSION": ["lz4", "snappy"]}
 _ENOUGH = 20.0  # seconds; a test that waits longer hangs
@@ -377,16 +376,9 @@ class Server:
 async def serving() -> AsyncIterator[Server]:
     """A server that runs during the block; an error of the block is raised unchanged."""
     server = Server()
-    error: Exception | None = None
-    async with anyio.create_task_group() as group:
+    async with cancelled_at_end() as group:
         server._group = group
-        try:
-            yield server
-        except Exception as exc:
-            error = exc
-        group.cancel_scope.cancel()
-    if error is not None:
-        raise error
+        yield server
 
 
 # -- what a session has under way
@@ -403,14 +395,6 @@ class State(NamedTuple):
 
 
 IDLE = State(0, 0, 0, 0, 0)
-
-
-def connection_of(session: cql.Session) -> Connection:
-    """Return the only connection of a session, for tests that break it internally."""
-    [connection] = [
-        each for pool in context_of(session).cluster.pools.values() for each in pool.all
-    ]
-    return connection
 
 
 def losses(session: cql.Session) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cqlproto.messages import BindMetadata, Prepared, ResultMetadata
 from cqlproto_anyio._statements.statement import Statement
-from tests.support.answers import V4, columns
+from tests.support.replies import V4, columns
 
 
 def statement(query: str, *names: str) -> Statement:

@@ -72,7 +72,6 @@ def _cached_encoder(cql_type: CQLType, text: str) -> Encoder:
     return _encoder(cql_type, 0)
 
 
-@lru_cache(maxsize=_CACHED)
 def decoder(cql_type: CQLType) -> Decoder:
     """Return the function that reads values of a type.
 
@@ -86,6 +85,12 @@ def decoder(cql_type: CQLType) -> Decoder:
         LocalProtocolError: the type is nested deeper than ``MAX_DEPTH``, or is not a type of
             ``model``.
     """
+    return _cached_decoder(cql_type, str(cql_type))
+
+
+@lru_cache(maxsize=_CACHED)
+def _cached_decoder(cql_type: CQLType, text: str) -> Decoder:
+    """The text is part of the key as in :func:`_cached_encoder`."""
     return _decoder(cql_type, False, 0)
 
 

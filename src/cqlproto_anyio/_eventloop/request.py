@@ -66,7 +66,7 @@ class Request(Waiter):
         stream_id: its stream id there; 0 unless it may have reached the server.
         statement: the prepared statement that it executes, or None.
         settings: the options of its call, or None where it belongs to no call.
-        stamp: the timestamp of a write that the fast path has sent at once; else not set.
+        stamp: the timestamp of a write that the fast path has sent at once; otherwise not set.
         queue: the dict of ``Deadlines`` that contains it, or None.
     """
 

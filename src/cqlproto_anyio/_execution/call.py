@@ -24,7 +24,7 @@ from cqlproto_anyio._execution.replies import (
 )
 from cqlproto_anyio._network.connection import Connection
 from cqlproto_anyio._statements.pages import Pages
-from cqlproto_anyio._statements.statement import Prepared
+from cqlproto_anyio._statements.statement import Prepared, RecordingBinder
 from cqlproto_anyio.exceptions import (
     ConnectionFailed,
     CQLError,
@@ -100,16 +100,13 @@ class Call(BoundStatement):
 
     def _keep_timestamp(self, request: Request) -> None:
         """Give further attempts the timestamp of the first one: what others have written since must
-        stay. A request that had to wait for its turn gets a later one, never an earlier one."""
-        timestamps = self.settings.timestamps
-        if timestamps is not None and self._repeats():
-            stamp: int | None = getattr(request, "stamp", None)
-            if stamp is None:
-                try:
-                    stamp = timestamps()
-                except ClockBehind:
-                    stamp = self.context.stamps.last
-            self._stamp = stamp
+        stay. A request whose connection was lost before it was packed has none yet."""
+        if self.settings.timestamps is not None and self._repeats():
+            binder = request.binder
+            if type(binder) is RecordingBinder:
+                self._stamp = binder.stamp
+            else:
+                self._stamp = getattr(request, "stamp", None)
 
     # -- results
 

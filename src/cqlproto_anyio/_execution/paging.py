@@ -160,6 +160,9 @@ class PageStream(_Described, Generic[R]):
         if type(event.message) is Rows and event.message.metadata is not None:
             self._seen.columns = event.message.metadata.columns
         self._seen.notes.add(event)
+        # Keep the rows alone: the reply's bytes would take the memory of another page.
+        del fetched.event
+        call.answered.value = None
         page = Page(rows, self._seen.columns, event, host, None)
         page._failures = call.page_failures
         return page

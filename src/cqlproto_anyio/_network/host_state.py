@@ -318,7 +318,7 @@ class HostState:
             return
         self._wake()
         if now >= self._quick_until:  # repeated reports end nothing more
-            self.failures = 0
+            self.failures = self._siblings = 0
             self._flaps.count = 0
             self._hurries = 0
             self._quick_until = now + QUICK_FOR

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from cqlproto.messages.results import Column, ResultMetadata
     from cqlproto_anyio._settings.resolved import Settings, Wire
     from cqlproto_anyio.policies.routing import Route
+    from cqlproto_anyio.policies.timestamps import Timestamps
 
-__all__ = ["Prepared", "Statement", "refuse_use"]
+__all__ = ["Prepared", "RecordingBinder", "Statement", "refuse_use"]
 
 R = TypeVar("R")
 
@@ -79,6 +80,35 @@ class StampedBinder:
         """Return the EXECUTE frame, as :attr:`Binder.frame` does."""
         self._stamp.timestamp = self._timestamp
         return self._frame(stream_id, values)
+
+
+class RecordingBinder:
+    """A binder for one request that waits to be sent, and may be sent again.
+
+    The request gets its timestamp when it is packed; another attempt must have the same.
+
+    Arguments:
+        binder: packs the request.
+        timestamps: the session's.
+
+    Attributes:
+        stamp: the timestamp that the request was packed with, or None if it was not packed.
+        expectation: :attr:`Binder.expectation`.
+    """
+
+    __slots__ = ("_binder", "_timestamps", "expectation", "stamp")
+
+    def __init__(self, binder: Binder | StampedBinder, timestamps: Timestamps) -> None:
+        self._binder = binder
+        self._timestamps = timestamps
+        self.stamp: int | None = None
+        self.expectation = binder.expectation
+
+    def frame(self, stream_id: int, values: Sequence[Any]) -> bytes:
+        """Return the EXECUTE frame, as :attr:`Binder.frame` does."""
+        frame = self._binder.frame(stream_id, values)
+        self.stamp = self._timestamps.last
+        return frame
 
 
 class Statement:

@@ -14,7 +14,6 @@ from cqlproto_anyio._metadata.topology import Host
 
 if TYPE_CHECKING:
     from cqlproto_anyio._eventloop.deadlines import Deadlines, Due
-    from cqlproto_anyio._execution.context import SessionContext
     from cqlproto_anyio._network.connection import Connection
     from cqlproto_anyio.session import Session
 
@@ -105,7 +104,7 @@ class SessionSnapshot:
 
 def snapshot(session: Session) -> SessionSnapshot:
     """Return what a session has under way, in all detail; ``session.statistics()`` has less."""
-    context = context_of(session)
+    context = session._context
     cluster, preparer = context.cluster, context.preparer
     due = _due(context.timer.deadlines)
     alarms = [each for each in due if isinstance(each, Alarm)]
@@ -157,8 +156,3 @@ def _due(deadlines: Deadlines) -> list[Due]:
     for queue in deadlines._by_timeout.values():
         due += queue
     return due
-
-
-def context_of(session: Session) -> SessionContext:
-    """Return the private part of a session: for this module and for what measures its stages."""
-    return session._context

@@ -7,6 +7,6 @@ and tasks of each. A ledger has the key of every write (ledger.py), and the rows
 after each fault. The parent (crew.py) injects the faults, sends commands to the processes, and
 collects their figures (terms.py).
 
-``python -m tests.cassandra.soak`` repeats all faults until its time is over, and prints a table.
+``python -m tests.cassandra.soak`` repeats all faults for a given time, and prints a table.
 tests/cassandra/test_cluster_faults.py is the short form.
 """

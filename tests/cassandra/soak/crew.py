@@ -1,4 +1,4 @@
-"""The parent's view of the processes under load."""
+"""The parent of the processes under load: it starts them, sends commands and collects figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Crew", "CrewError", "Running"]
 
-_ENOUGH = 180.0
+_ENOUGH = 180.0  # seconds; a process that does not answer for longer hangs
 _ROOT = Path(__file__).parents[3]
 
 
@@ -54,7 +54,7 @@ class _Member:
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            self.answer()  # it has said why
+            self.answer()  # raises the reason, which the process has sent
             raise
 
     def answer(self) -> dict[str, Any]:
@@ -80,10 +80,10 @@ class _Member:
 
 
 class Running:
-    """A phase under way.
+    """A phase that is running.
 
     Arguments:
-        members: those that run it.
+        members: the processes that run it.
     """
 
     def __init__(self, members: Sequence[_Member]) -> None:
@@ -107,7 +107,7 @@ class Running:
         """Wait until a condition of all statuses holds.
 
         Raises:
-            CrewError: it never does.
+            CrewError: the condition does not hold in time.
         """
         deadline = time.monotonic() + _ENOUGH / 2
         while not condition(all_ := self.status()):
@@ -137,10 +137,10 @@ class Crew:
 
     Arguments:
         hosts: the nodes, as ``address:port``.
-        backends: event loops, one process for each.
+        backends: the event loops; there is one process for each.
 
     Attributes:
-        figures: of all phases so far.
+        figures: the figures of all phases so far.
     """
 
     def __init__(self, hosts: Sequence[str], backends: Sequence[str] = ("asyncio", "trio")) -> None:
@@ -179,8 +179,8 @@ class Crew:
         """Keep all processes under load while the body injects a fault; then collect the figures.
 
         Arguments:
-            name: for the report.
-            fields: of :class:`Phase`.
+            name: the name of the fault in the report.
+            fields: further fields of :class:`Phase`.
         """
         self._phases += 1
         phase = told(Phase(name, self._phases, **fields))

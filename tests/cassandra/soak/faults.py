@@ -35,21 +35,22 @@ if TYPE_CHECKING:
 
 __all__ = ["FAULTS", "QUICK", "Scene", "settled"]
 
-# A logged batch wants two nodes besides its coordinator, and in a cluster of three both others,
-# until the nodes have found out that one of them is gone. There is nobody else to ask.
+# The coordinator of a logged batch writes the batch log to two other nodes. In a cluster of three
+# these are both others, so batches fail until the coordinator considers the lost node down.
 BATCH_LOG = ("batch WriteTimeout", "batch RequestTimeout")
-# A node that starts wants both cores for itself. One that is killed forgets the last tenth of a
-# second of its log: others still have the rows, but nobody else has the counts that it kept.
+# A low load, because a node that starts needs both cores. Without counters, because a node that is
+# killed loses the last tenth of a second of its commit log: other replicas have the rows, but not
+# this node's shard of a counter.
 GENTLE = (Group(kinds=(*IDEMPOTENT, "once", "lwt"), pause=0.1, excused=BATCH_LOG),)
-# A host whose connections are lost as soon as they are open is left alone for longer each time.
+# How many connections to break: the session waits longer after each loss of a new connection.
 _LOSSES = 8
 REQUESTS = ("QUERY", "PREPARE", "EXECUTE", "BATCH")
 
 
 def settled(cluster: Cluster) -> Cluster:
-    """Wait until each node has heard of all others.
+    """Wait until the `system.peers_v2` of each node has all others.
 
-    Nodes that start together serve clients before that, and know little until then.
+    Nodes that start together serve clients before that.
     """
     for node in cluster.nodes:
         anyio.run(_heard_of, node, len(cluster.nodes) - 1)
@@ -57,7 +58,7 @@ def settled(cluster: Cluster) -> Cluster:
 
 
 async def _heard_of(node: Node, count: int) -> None:
-    """Wait until a node tells of so many others."""
+    """Wait until a node lists `count` others with their schema versions."""
     deadline = anyio.current_time() + START_SECONDS
     config = cql.Config(discovery=False)
     async with cql.connect(node.host, port=node.port, config=config) as session:
@@ -77,7 +78,7 @@ class Scene:
     Attributes:
         cluster: the nodes.
         crew: the processes under load.
-        quick: whether to do as little as shows the effect.
+        quick: whether to make the fault as short as possible.
     """
 
     cluster: Cluster
@@ -85,22 +86,22 @@ class Scene:
     quick: bool = False
 
     def amount(self, much: float, little: float) -> float:
-        """Return how many, or how long."""
+        """Return `little` if the run is quick, otherwise `much`."""
         return little if self.quick else much
 
     def some(self) -> int:
-        """Return how many requests are a fair number."""
+        """Return how many requests to wait for before and after a fault."""
         return int(self.amount(600, 100))
 
 
 def nothing(scene: Scene) -> None:
-    """Nothing happens."""
+    """No fault, for comparison."""
     with scene.crew.phase("nothing") as running:
         running.go_on(2 * scene.some())
 
 
 def killed(scene: Scene) -> None:
-    """A node is killed, is away for a while, and comes back."""
+    """A node is killed with SIGKILL, and started again after some requests."""
     node = scene.cluster.nodes[1]
     with scene.crew.phase("kill -9", groups=GENTLE) as running:
         node.kill()
@@ -114,9 +115,9 @@ def paused(scene: Scene) -> None:
     """A node hangs: its sockets stay open, and it sends nothing."""
     node = scene.cluster.nodes[2]
     groups = (
-        # what is sent to another node as well is never late
+        # these requests are also sent to another node, so none is late
         Group("speculative", workers=8, kinds=IDEMPOTENT, speculation=0.2, excused=BATCH_LOG),
-        # what isn't has its deadline
+        # these are not, so they may run into their timeout
         Group("hasty", workers=4, timeout=1.0, excused=("RequestTimeout", *BATCH_LOG)),
     )
     with scene.crew.phase("SIGSTOP", groups=groups) as running:
@@ -151,7 +152,7 @@ def rolling(scene: Scene) -> None:
 
 
 def altered(scene: Scene) -> None:
-    """The schema changes all the time."""
+    """The schema changes repeatedly: types, tables and columns come and go."""
     with scene.crew.phase("schema changes") as running:
         for turn in range(int(scene.amount(4, 1))):
             running.change(
@@ -217,7 +218,18 @@ def _behind(
     unanswered: int = 0,
     hits: int = 60,
 ) -> None:
-    """Do something to the frames of one node after the other."""
+    """Inject a fault into some requests or replies of each node, one node after the other.
+
+    Arguments:
+        scene: the cluster and the processes.
+        name: the name of the phase.
+        harm: returns the fault for the n-th node.
+        probability: the share of frames that the fault hits.
+        groups: the load.
+        config: fields of ``Config`` that differ from the usual ones.
+        unanswered: how many replies may never come.
+        hits: how often the fault must hit at each node.
+    """
     with _proxied(scene) as (proxies, portal):
         nodes = [str(proxy.node) for proxy in proxies.proxies]
         with scene.crew.phase(
@@ -242,7 +254,7 @@ def _behind(
 
 
 def _is_of_load(passage: object) -> bool:
-    """Whether it has to do with the load: how nodes are found is not what is tried here."""
+    """Whether a frame belongs to the load, rather than to the discovery of nodes."""
     statements = getattr(passage, "statements", ())
     return any("soak." in each for each in statements)
 
@@ -253,7 +265,7 @@ def _until_hits(running: Running, rule: Rule, hits: int) -> None:
 
 
 def cut(scene: Scene) -> None:
-    """Connections end within a reply, by an end or a reset."""
+    """Connections are closed or reset within a reply."""
     _behind(
         scene,
         "cut in a frame",
@@ -284,7 +296,7 @@ def slow(scene: Scene) -> None:
 
 
 def silent(scene: Scene) -> None:
-    """Replies are lost, so that their stream ids are never freed."""
+    """Replies are lost, so that their stream ids stay in use."""
     groups = (
         Group("speculative", workers=8, kinds=IDEMPOTENT, speculation=0.1),
         Group("hasty", workers=4, timeout=1.0, excused=("RequestTimeout", *BATCH_LOG)),
@@ -301,18 +313,18 @@ def silent(scene: Scene) -> None:
 
 
 def overloaded(scene: Scene) -> None:
-    """A node answers that it is overloaded."""
+    """A node answers with OVERLOADED."""
     _behind(scene, "OVERLOADED", lambda _: Answer("OVERLOADED"), probability=0.7)
 
 
 def spoiled(scene: Scene) -> None:
-    """Of some of these a little, one at each node."""
+    """Short form of `cut`, `garbled` and `overloaded`: one at each node."""
     harm = (Cut(), Garbage(), Answer("OVERLOADED"))
     _behind(scene, "spoiled replies", lambda number: harm[number], probability=0.1)
 
 
 def late(scene: Scene) -> None:
-    """And of the others."""
+    """Short form of `slow`, `silent` and corrupted bytes: one at each node."""
     groups = (
         Group("speculative", workers=6, kinds=IDEMPOTENT, speculation=0.1),
         Group("hasty", workers=4, timeout=1.0, excused=("RequestTimeout",)),
@@ -324,7 +336,7 @@ def late(scene: Scene) -> None:
     )  # fmt: skip
 
 
-# In this order: what restarts nodes comes last, since they are slow for a while after it.
+# Faults that restart nodes come last, because the nodes are slow for a while afterwards.
 QUICK = (spoiled, late, altered, paused, full, rolling)
 FAULTS = (
     nothing, cut, garbled, slow, silent, overloaded, altered, killed, paused, full, rolling,

@@ -1,8 +1,8 @@
 """Records the writes, to check afterwards which rows exist.
 
-Every write has a unique key, and a value that is derived from the key. So each row can be checked
-by itself, and each error's ``maybe_applied`` is a claim about one row. The ledger takes one byte
-per write.
+Every write has a unique key, and its value is derived from the key. So each row can be checked by
+itself, and the ``maybe_applied`` of each error can be checked against one row. The ledger uses one
+byte per write.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _UNDER_WAY, _ACKNOWLEDGED, _REFUSED, _UNKNOWN = range(4)
 
 
 def value_of(number: int) -> str:
-    """Return the text that belongs to a key: 32 characters up to 2 KiB."""
+    """Return the text for a key: 32 to 2,048 characters."""
     digest = hashlib.md5(number.to_bytes(8, "big"), usedforsecurity=False).hexdigest()
     return digest * (1 + int(digest[:2], 16) // 4)
 
@@ -42,15 +42,15 @@ class Ledger:
         return self._first + len(self._states) - 1
 
     def acknowledged(self, number: int) -> None:
-        """The server says that it is written."""
+        """Record that the server has acknowledged a write."""
         self._states[number - self._first] = _ACKNOWLEDGED
 
     def failed(self, number: int, maybe_applied: bool) -> None:
-        """An error was raised, which says whether it may be written all the same."""
+        """Record that a write has failed, and whether it may have been applied."""
         self._states[number - self._first] = _UNKNOWN if maybe_applied else _REFUSED
 
     def some(self, random: Random) -> int | None:
-        """Return the key of an acknowledged write, a late one rather than an early one."""
+        """Return the key of a random acknowledged write, more likely a recent one, or None."""
         states = self._states
         for _ in range(8):
             if states:

@@ -1,7 +1,7 @@
 """Workers that write and read and check every answer; afterwards, all written rows are read again.
 
-A worker records an error and goes on. Workers never retry: an error that the session does not
-handle would reach a user as well.
+A worker records an error and continues. It does not retry, because an error that reaches a worker
+would reach a user as well.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ COUNTED = "SELECT n FROM soak.counts WHERE k = ?"
 LOCK = "INSERT INTO soak.locks (k, holder) VALUES (?, ?) IF NOT EXISTS"
 HOLDER = "SELECT holder FROM soak.locks WHERE k = ?"
 
-# How many ambiguous locks of a phase are decided; each takes as long as a coordinator might.
+# How many locks with an unknown outcome are settled in a phase; each takes some seconds.
 _SETTLED = 20
 _EXAMPLES = 10
 _KEPT_TEXTS = 1500
 _AT_ONCE = 16
-# Rows are read afterwards however long it takes: what matters then is what is there.
+# The timeout of reads after the phase, in seconds; they check contents, not speed.
 _PATIENT = 60.0
 
 
@@ -55,7 +55,7 @@ def _n_of(number: int) -> int:
 
 
 async def fill(session: cql.Session) -> None:
-    """Write the rows that are read page by page."""
+    """Write the rows for reads of several pages."""
     insert = "INSERT INTO soak.pages (p, c, v) VALUES (?, ?, ?)"
     for p in range(PAGES):
         async with anyio.create_task_group() as group:
@@ -70,7 +70,7 @@ async def _insert_page_row(session: cql.Session, insert: str, row: tuple[int, in
 
 
 async def warm_up(session: cql.Session) -> None:
-    """Fill what is kept of so many statements, so that a growth later is one without a bound."""
+    """Fill the session's caches of statements, so that they don't grow in later phases."""
 
     async def read(number: int) -> None:
         await session.execute(TEXT.format(-number), timeout=_PATIENT)
@@ -82,12 +82,12 @@ class Load:
     """The workers of a phase, and what they have seen.
 
     Arguments:
-        session: what they use.
-        figures: where it is noted.
-        first: the first key; the 2**32 from there on are the phase's own.
+        session: the session that they use.
+        figures: where the results are recorded.
+        first: the first key; the phase uses the 2**32 keys from there on.
 
     Attributes:
-        served: when a host last answered, by its address.
+        served: when each host last answered, by address, on the monotonic clock.
     """
 
     def __init__(self, session: cql.Session, figures: Figures, first: int) -> None:
@@ -120,11 +120,11 @@ class Load:
 
     @property
     def failed(self) -> int:
-        """How many have not."""
+        """How many requests have failed."""
         return self._errors.total()
 
     async def worker(self, group: Group, number: int) -> None:
-        """Ask for one thing after another until it is stopped."""
+        """Make one request after another until ``stopped`` is set."""
         random = Random(f"{self._first}/{group.name}/{number}")
         turn = number
         while not self.stopped:
@@ -141,7 +141,7 @@ class Load:
                 self._done[kind] += 1
             took = time.monotonic() - started
             self.figures.longest = max(self.figures.longest, took)
-            pages = 4 if kind == "pages" else 1  # each has the whole time
+            pages = 4 if kind == "pages" else 1  # the timeout applies to each page
             if took > group.timeout * pages + SLACK:
                 self._note(self.figures.late, f"{group.name} {kind} took {took:.1f} s")
             await anyio.sleep(group.pause * (0.5 + random.random()))
@@ -151,7 +151,7 @@ class Load:
         self.figures.requests = dict(self._done)
         self.figures.errors = dict(self._errors)
 
-    # -- what workers do
+    # -- the requests of workers
 
     async def _write(self, group: Group, random: Random, worker: int) -> None:
         await self._insert(group, idempotent=True)
@@ -227,7 +227,7 @@ class Load:
     async def _counter(self, group: Group, random: Random, worker: int) -> None:
         key = self._first + worker
         sure, maybe = self._counts.get(key, (0, 0))
-        # whatever ends this: it may have been counted
+        # Until the reply comes, and after a cancellation, it may have been counted.
         self._counts[key] = (sure, maybe + 1)
         try:
             result = await self.session.execute(COUNT, (key,), timeout=group.timeout)
@@ -254,10 +254,10 @@ class Load:
         if result.applied:
             self._locks.acknowledged(number)
         else:
-            # nobody else writes this key
+            # only this request writes the key
             self._note(self.figures.twice, f"a condition met its own write: {result.existing}")
 
-    # -- what is noted
+    # -- recording results
 
     def _served(self, host: str) -> None:
         self.served[host] = time.monotonic()
@@ -290,10 +290,10 @@ class Load:
         if len(notes) < _EXAMPLES:
             notes.append(text)
 
-    # -- afterwards
+    # -- after the phase
 
     async def verify(self) -> None:
-        """Look for everything that was written."""
+        """Read all written rows again, and settle locks with an unknown outcome."""
         await _for_each(self._facts.must_be(), self._look_for)
         await _for_each(self._facts.must_not_be(), self._look_for_ghost)
         await _for_each(self._locks.must_be(), self._look_for_lock)
@@ -356,7 +356,7 @@ class Load:
                 return await self.session.execute(
                     query, (number,), consistency=consistency, timeout=_PATIENT
                 )
-            except cql.CQLError:  # nodes that have just started may not see one another yet
+            except cql.CQLError:  # nodes that have just started may consider others down
                 if anyio.current_time() > deadline:
                     raise
                 await anyio.sleep(0.25)

@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# What hangs is noticed sooner than by default, so that a phase need not be long.
+# Short time limits, so that the session notices a node that hangs early and phases are short.
 CONFIG: dict[str, Any] = {
     "connect_timeout": 3.0,
     "heartbeat_interval": 2.0,
     "heartbeat_timeout": 2.0,
 }
-_ENOUGH = 60.0
+_ENOUGH = 60.0  # seconds
 
 
 class Member:
-    """The process.
+    """A process under load.
 
     Arguments:
         backend: the event loop's name.
-        number: its place among the members.
-        hosts: the nodes.
+        number: the number of this process, from 1; its keys are derived from it.
+        hosts: the nodes, as ``address:port``.
     """
 
     def __init__(self, backend: str, number: int, hosts: list[str]) -> None:
@@ -51,7 +51,7 @@ class Member:
         self.session: cql.Session
 
     async def run(self) -> None:
-        """Obey commands until the input ends."""
+        """Execute commands until the input ends."""
         async with self._connected(Phase("usual", 0)) as self.session:
             while told_ := await _next_command():
                 match told_["do"]:
@@ -80,7 +80,7 @@ class Member:
             yield session
 
     async def _phase(self, phase: Phase) -> None:
-        """Run one phase, until "finish"."""
+        """Run a phase until the command "finish"."""
         if not phase.own_session:
             await self._under_load(phase, self.session)
             return
@@ -88,7 +88,9 @@ class Member:
         async with self._connected(phase) as session:
             figures = await self._under_load(phase, session, last=False)
         after = await settled(before, 10.0)
-        figures.untyped += [f"left by its session: {each}" for each in after.more_than(before)]
+        figures.untyped += [
+            f"left behind by the phase's session: {each}" for each in after.more_than(before)
+        ]
         _answer(told(figures))
 
     async def _under_load(
@@ -151,7 +153,7 @@ class Member:
 
 
 async def _change(session: cql.Session, statements: Sequence[str]) -> None:
-    """Change the schema, and see that all nodes have heard of it before the next statement."""
+    """Change the schema; all nodes must agree before the next statement."""
     for statement in statements:
         result = await session.execute(statement, timeout=_ENOUGH)
         if result.schema_agreed is False:

@@ -42,11 +42,11 @@ def _row(figures: Figures) -> tuple[str, ...]:
 
 
 def table(all_figures: Sequence[Figures]) -> str:
-    """Return a line per phase and process, and behind them what errors came to the users."""
+    """Return a line for each phase and process, and then the errors that users would have seen."""
     rows = [_HEAD, *map(_row, all_figures)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    lines += ["", "errors that came to the user:"]
+    lines += ["", "errors that reached the user:"]
     lines += [
         f"  {figures.fault}, {figures.backend}: "
         + ", ".join(f"{count} x {name}" for name, count in sorted(figures.errors.items()))

@@ -1,4 +1,4 @@
-"""Counting what a process holds: descriptors, tasks, objects, memory."""
+"""Counts the resources of a process: descriptors, tasks, objects, memory."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def _descriptors() -> tuple[int, int]:
     for name in names:
         try:
             sockets += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
-        except OSError:  # that of the listing itself
+        except OSError:  # the descriptor of the listing itself
             continue
     return len(names) - 1, sockets
 
 
 def measure() -> Resources:
-    """Return what is held now, garbage aside."""
+    """Return the resources in use, after a garbage collection."""
     gc.collect()
     descriptors, sockets = _descriptors()
     with open("/proc/self/statm") as file:
@@ -58,7 +58,7 @@ def measure() -> Resources:
 
 
 async def settled(before: Resources, seconds: float) -> Resources:
-    """Return what is held when nothing is more than before, or after so many seconds."""
+    """Wait until no more is in use than before, up to `seconds`; return what is in use then."""
     now = measure()
     for _ in range(int(seconds / _PAUSE)):
         if not now.more_than(before):

@@ -11,34 +11,35 @@ from typing import Any
 
 __all__ = ["IDEMPOTENT", "ONCE", "Figures", "Group", "Phase", "Resources"]
 
-# What a worker does, over and over; load.py has a method for each.
+# The kinds of requests; load.py has a method for each.
 IDEMPOTENT = ("write", "batch", "read", "text", "pages")
 ONCE = ("once", "counter", "lwt")
 
-# A busy machine may wake a process late, by so many seconds.
+# How late a busy machine may wake a process, in seconds.
 SLACK = 3.0
-# A node that serves CQL again is used again within so many seconds.
+# Within how many seconds the session must use a node that serves CQL again.
 RECOVERY = 5.0
-# How much memory may have grown, in MiB: an allocator gives little back. Objects are counted.
+# How much the resident memory may grow, in MiB. The allocator gives little back to the system, so
+# objects are counted as well.
 GROWTH = 24.0
-# How many blocks of memory may be more: modules that were needed, statements that are known now.
-# However many requests there were, it is no more than that.
+# By how many blocks memory may grow, for imported modules and cached statements. The number of
+# requests does not matter.
 BLOCKS = 10_000
 
 
 @dataclass(frozen=True)
 class Group:
-    """Workers that ask for the same.
+    """Workers that make the same requests.
 
     Attributes:
-        name: for the report.
-        workers: how many.
-        kinds: what each does, in turn.
-        timeout: of every request, in seconds.
-        speculation: after so many seconds a request goes to another node as well; None for never.
+        name: its name in the report.
+        workers: the number of workers.
+        kinds: the kinds of requests that each worker makes in turn.
+        timeout: the timeout of each request, in seconds.
+        speculation: after how many seconds a request is also sent to another node, or None.
         pause: how long a worker waits between two requests, in seconds.
-        excused: errors that may reach the user although what was asked is idempotent: the name of
-            a class, or a kind and the name (``batch WriteTimeout``).
+        excused: errors that may reach the user although the request is idempotent: the name of a
+            class, or a kind and the name (``batch WriteTimeout``).
     """
 
     name: str = "usual"
@@ -52,17 +53,17 @@ class Group:
 
 @dataclass(frozen=True)
 class Phase:
-    """A fault's time.
+    """The time before, during and after a fault.
 
     Attributes:
-        name: for the report.
-        number: so that no two phases write the same keys.
+        name: the name of the fault in the report.
+        number: the number of the phase; the keys that it writes are derived from it.
         groups: the load.
-        config: fields of ``Config`` that differ from the usual, which asks for a session of its
-            own.
+        config: fields of ``Config`` that differ from the usual ones; the phase then has a session
+            of its own.
         contact_points: where to connect, if not to the nodes themselves.
-        translation: which address to connect to in place of a node's own.
-        unanswered: how many replies may never come, so that their stream ids stay taken.
+        translation: the address to connect to, by a node's own address.
+        unanswered: how many replies may never come, so that their stream ids stay in use.
     """
 
     name: str
@@ -89,15 +90,15 @@ class Phase:
 
 @dataclass
 class Resources:
-    """What a process holds while nothing is under way.
+    """The resources of a process while no request is in flight.
 
     Attributes:
-        sockets: open ones.
-        descriptors: open ones, of all kinds.
-        tasks: of the event loop.
-        requests: request objects, of any class.
-        connections: connection objects.
-        blocks: of Python's allocator.
+        sockets: the number of open sockets.
+        descriptors: the number of open descriptors of all kinds.
+        tasks: the number of tasks of the event loop.
+        requests: the number of request objects, of any class.
+        connections: the number of connection objects.
+        blocks: the number of blocks of Python's allocator.
         rss: resident memory, in MiB.
     """
 
@@ -110,7 +111,7 @@ class Resources:
     rss: float = 0.0
 
     def more_than(self, before: Resources) -> list[str]:
-        """Return what has not come back to what it was."""
+        """Return which resources are more than before, one line each."""
         found = []
         for name in ("sockets", "descriptors", "tasks", "requests", "connections"):
             had, has = getattr(before, name), getattr(self, name)
@@ -133,20 +134,21 @@ class Figures:
         seconds: how long it took.
         requests: how many succeeded, by kind.
         errors: how many failed, by group, kind and class.
-        unexcused: errors that should not have reached the user, the first of them.
-        late: requests that took longer than their timeout, the first of them.
-        wrong: rows that were not what was written, the first of them.
+        unexcused: errors that should not have reached the user (this and the following lists have
+            the first few).
+        late: requests that took longer than their timeout.
+        wrong: rows that differ from what was written.
         lost: acknowledged writes that were not found.
         ghosts: writes that were found, although their error says that they were not applied.
-        twice: counters and conditional statements that show that something was done twice.
-        untyped: errors that are no CQLError, or name no host.
+        twice: counters and conditional statements which show that a request was applied twice.
+        untyped: errors that are not a CQLError or name no host, and leaks of the phase's session.
         found: how many acknowledged writes were looked for and found.
         longest: the longest request, in seconds.
         recovery: by node, how long it took until it served again, in seconds.
         retries: how many requests were sent again.
         speculative: how many were sent to a second node before the first had answered.
-        before: what was held before the load.
-        after: what was held when all was over.
+        before: the resources before the load.
+        after: the resources after the last check.
     """
 
     fault: str
@@ -185,7 +187,7 @@ class Figures:
         return sum(self.errors.values())
 
     def brief(self) -> str:
-        """Return one line for somebody who waits."""
+        """Return one line for the terminal."""
         problems = self.problems()
         verdict = f"{len(problems)} problems: {problems[0]}" if problems else "well"
         return (
@@ -194,7 +196,7 @@ class Figures:
         )
 
     def problems(self) -> list[str]:
-        """Return everything that must not be, one line each; nothing if all is well."""
+        """Return all violations, one line each."""
         found = [
             f"{name}: {each}"
             for name in ("unexcused", "late", "wrong", "lost", "ghosts", "twice", "untyped")
@@ -212,5 +214,5 @@ class Figures:
 
 
 def told(value: Any) -> dict[str, Any]:
-    """Return a dataclass of these as it is sent."""
+    """Return a dataclass of this module as a message."""
     return dataclasses.asdict(value)

@@ -26,7 +26,7 @@ from cqlproto.enums import FLAG_COMPRESSED
 from cqlproto.frames import write_frame
 from cqlproto.messages import READY, VOID, Execute, Options, Query, Rows, SetKeyspace
 from cqlproto.segments import MAX_PAYLOAD, crc24
-from tests.support.peers import (
+from tests.support.core_connections import (
     METADATA,
     ONE,
     REQUESTS,

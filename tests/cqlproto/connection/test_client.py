@@ -42,7 +42,7 @@ from cqlproto.messages import (
     Rows,
 )
 from cqlproto.rows import Binder, decode_rows
-from tests.support.peers import (
+from tests.support.core_connections import (
     COLUMNS,
     CONTENT,
     METADATA,

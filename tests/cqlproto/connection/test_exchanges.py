@@ -17,7 +17,7 @@ from cqlproto.enums import FLAG_COMPRESSED
 from cqlproto.messages import READY, VOID, Event, Query, Rows, SetKeyspace, UnknownEvent
 from cqlproto.rows import Binder, decode_rows
 from cqlproto.segments import MAX_PAYLOAD
-from tests.support.peers import (
+from tests.support.core_connections import (
     CONTENT,
     LEGAL,
     METADATA,

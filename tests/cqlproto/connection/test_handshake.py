@@ -31,7 +31,7 @@ from cqlproto.messages import (
     read_request,
 )
 from cqlproto.testing import LinkedPair, linked_pair
-from tests.support.peers import (
+from tests.support.core_connections import (
     REQUESTS,
     RESPONSES,
     V3,

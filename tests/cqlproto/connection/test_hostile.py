@@ -27,7 +27,7 @@ from cqlproto._state import State
 from cqlproto.messages import READY, VOID, Options, Query, Rows, Startup
 from cqlproto.rows import decode_rows
 from cqlproto.testing import corrupted, every_split, noise, request_frames, response_frames, splits
-from tests.support.peers import (
+from tests.support.core_connections import (
     AGREEMENTS,
     GARBAGE,
     ONE,

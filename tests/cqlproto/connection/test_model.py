@@ -48,7 +48,7 @@ from cqlproto.messages import (
     TopologyChange,
 )
 from cqlproto.testing import LinkedPair, linked_pair, noise
-from tests.support.peers import (
+from tests.support.core_connections import (
     AGREEMENTS,
     METADATA,
     ONE,

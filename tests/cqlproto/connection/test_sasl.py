@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cqlproto import ClientConnection, HandshakeCompleted, HandshakeFailed, PlainAuthenticator
 from cqlproto.messages import AuthResponse
 from cqlproto.testing import LinkedPair
-from tests.support.peers import (
+from tests.support.core_connections import (
     V4,
 )
 

@@ -37,7 +37,7 @@ from cqlproto.messages import (
     Supported,
     read_response,
 )
-from tests.support.peers import (
+from tests.support.core_connections import (
     AGREEMENTS,
     ONE,
     REQUESTS,

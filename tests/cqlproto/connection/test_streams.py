@@ -32,7 +32,7 @@ from cqlproto.messages import (
     Startup,
 )
 from cqlproto.rows import Binder
-from tests.support.peers import (
+from tests.support.core_connections import (
     CONTENT,
     METADATA,
     ONE,

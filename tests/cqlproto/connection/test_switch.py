@@ -25,7 +25,7 @@ from cqlproto._state import State
 from cqlproto.frames import EnvelopeReader
 from cqlproto.messages import READY, AuthResponse, Error, Event, Options, Startup, Supported
 from cqlproto.testing import every_split
-from tests.support.peers import (
+from tests.support.core_connections import (
     GARBAGE,
     REQUESTS,
     RESPONSES,

@@ -23,7 +23,7 @@ from cqlproto.cqltypes import (
     encoder,
     parse_type,
 )
-from cqlproto.exceptions import LocalProtocolError, ValueConversionError
+from cqlproto.exceptions import LocalProtocolError, RemoteProtocolError, ValueConversionError
 from tests.cqlproto.cqltypes.nested import (
     INT,
     TEXT,
@@ -37,6 +37,9 @@ def test_an_error_names_the_type_as_it_is_whichever_came_first(first: str) -> No
         with pytest.raises(ValueConversionError) as caught:
             encoder(names(text))(["x"])
         assert caught.value.cql_type == text
+        with pytest.raises(RemoteProtocolError) as told:
+            decoder(names(text))(b"\0")
+        assert f"cell of type {text}: " in str(told.value)
 
 
 @pytest.mark.parametrize(

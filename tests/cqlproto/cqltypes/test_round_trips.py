@@ -203,18 +203,13 @@ NESTED_VALUES = st.recursive(
 )
 
 
-def thawed(text: str) -> str:
-    return text.replace("frozen<", "").replace(">", "")
-
-
 @given(cql_types(), NESTED_VALUES)
 @settings(max_examples=500)
 def test_any_value_is_written_or_refused(cql_type: CQLType, value: object) -> None:
     try:
         cell = encoder(cql_type)(value)
     except ValueConversionError as exc:
-        # Types that differ in what is frozen share their encoder, and with it the text.
-        assert thawed(exc.cql_type) == thawed(str(cql_type))
+        assert exc.cql_type == str(cql_type)
         assert str(exc).startswith(f"{exc.cql_type}: ")
     else:
         decoder(cql_type)(cell)

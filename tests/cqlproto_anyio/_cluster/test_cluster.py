@@ -14,7 +14,7 @@ from cqlproto.messages import VOID
 from cqlproto_anyio._network import host_state as hoststate
 from cqlproto_anyio.policies import ConstantReconnection
 from cqlproto_anyio.testing import snapshot
-from tests.support.clusters import (
+from tests.support.cluster_sessions import (
     INSERT,
     SELECT,
     attempts_of,

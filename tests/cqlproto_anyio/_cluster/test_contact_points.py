@@ -10,8 +10,8 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto_anyio._cluster import contact_points as contactpoints
-from tests.support.clusters import attempts_of
-from tests.support.controls import controlling, resolving
+from tests.support.cluster_sessions import attempts_of
+from tests.support.control_connection import controlling, resolving
 from tests.support.fakecluster import FakeCluster
 from tests.support.server import until
 

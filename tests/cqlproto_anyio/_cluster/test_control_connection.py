@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from cqlproto.messages import Response
 
-from tests.support.controls import QUIET, controlling, garbage, nothing, refused
+from tests.support.control_connection import QUIET, controlling, garbage, nothing, refused
 
 pytestmark = pytest.mark.uvloop
 

@@ -101,6 +101,58 @@ def test_a_generated_id_is_replaced_and_the_pool_is_kept() -> None:
     assert pool.host is one
 
 
+def test_a_generated_id_is_replaced_by_that_of_the_host_at_the_same_address() -> None:
+    one, two = host(0), host(1)
+    pools = pools_of([host_at(two.endpoint)])
+    pool = pools.by_id[generated_id(two.endpoint)]
+    added, removed = pools.update(Topology([one, two], {}), make)
+    assert [each.host for each in added] == [one]
+    assert not removed
+    assert pools.by_id[two.host_id] is pool
+
+
+def test_of_two_hosts_at_one_address_one_keeps_the_pool() -> None:
+    one = host(0)
+    other = Host(host(1).host_id, one.endpoint, one.datacenter, one.rack)
+    generated = host_at(one.endpoint)
+    pools = pools_of([generated])
+    pool = pools.by_id[generated.host_id]
+    added, removed = pools.update(Topology([one, other], {}), make)
+    assert not removed
+    assert pools.by_id.keys() == {one.host_id, other.host_id}
+    assert [each is pool for each in pools.by_id.values()].count(True) == 1
+    assert set(pools.at(one.endpoint)) == {pool, *added}
+    # a host whose id isn't known comes back: no pool is replaced by another
+    before = dict(pools.by_id)
+    added, removed = pools.update(Topology([one, other, generated], {}), make)
+    assert [each.host for each in added] == [generated]
+    pools.update(Topology([one, other], {}), make)
+    assert pools.by_id == before
+    assert cast("FakePool", added[0]).drained
+
+
+def test_a_host_that_replaces_another_at_its_address_gets_another_pool() -> None:
+    one = host(0)
+    pools = pools_of([one])
+    old = pools.by_id[one.host_id]
+    following = Host(host(1).host_id, one.endpoint, one.datacenter, one.rack)
+    added, removed = pools.update(Topology([following], {}), make)
+    assert removed == {one.host_id}
+    assert [pool.host for pool in added] == [following]
+    assert cast("FakePool", old).drained
+
+
+def test_nothing_is_left_after_clear() -> None:
+    one, two = host(0), host(1)
+    pools = pools_of([one, two])
+    cast("FakePool", pools.by_id[one.host_id]).all = (object(),)
+    pools.update(Topology([two], {}), make)
+    pools.clear()
+    assert not pools.all
+    assert not pools.by_id
+    assert not pools.at(two.endpoint)
+
+
 def test_a_removed_pool_is_kept_until_its_requests_have_ended() -> None:
     one, two = host(0), host(1)
     pools = pools_of([one, two])
@@ -120,6 +172,9 @@ def test_pools_are_ordered_by_data_centre() -> None:
     pools = pools_of(hosts, remote_datacenters=("dc3", "dc2"))
     found = [[pool.host.datacenter for pool in each] for each in pools.by_distance()]
     assert found == [["dc1"], ["dc3"], ["dc2"]]
+    pools = pools_of(hosts, remote_datacenters=("dc2", "dc1"))  # the local one is the nearest
+    found = [[pool.host.datacenter for pool in each] for each in pools.by_distance()]
+    assert found == [["dc1"], ["dc2"]]
 
 
 def test_why_no_host_is_usable() -> None:
@@ -128,6 +183,7 @@ def test_why_no_host_is_usable() -> None:
     pools = pools_of([one])
     pools.by_id[one.host_id].state.error = failure
     assert pools.unusable() is failure
+    assert isinstance(pools_of([one]).unusable(), cql.NoHostAvailable)  # it was not tried
     pools = pools_of([one, two])
     pools.by_id[one.host_id].state.error = failure
     error = pools.unusable()

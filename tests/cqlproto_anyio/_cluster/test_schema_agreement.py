@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from cqlproto_anyio._cluster import schema_agreement as agreement
-from tests.support.controls import controlling, nothing
+from tests.support.control_connection import controlling, nothing
 from tests.support.fakecluster import FakeCluster
 from tests.support.faketables import LOCAL, PEERS_V2
 from tests.support.server import start, until

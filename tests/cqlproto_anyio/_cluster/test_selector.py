@@ -13,7 +13,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.messages import VOID
 from cqlproto_anyio._cluster import selector as choosing
-from tests.support.clusters import (
+from tests.support.cluster_sessions import (
     INSERT,
     LWT,
     SELECT,

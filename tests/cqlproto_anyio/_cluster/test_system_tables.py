@@ -15,7 +15,7 @@ from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio._eventloop.timer import Timer
 from cqlproto_anyio._metadata.discovery import HostReader
 from cqlproto_anyio._network.connector import open_connection
-from tests.support.controls import refused
+from tests.support.control_connection import refused
 from tests.support.fakecluster import FakeCluster, FakeRequest
 from tests.support.faketables import KEYSPACES, LOCAL, PEERS, PEERS_V2
 from tests.support.server import start, turns, until

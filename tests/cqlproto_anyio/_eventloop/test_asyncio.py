@@ -16,14 +16,14 @@ import anyio
 import pytest
 
 import cqlproto_anyio as cql
+from cqlproto.connection import ClientConnection
 from cqlproto_anyio._eventloop._asyncio import AsyncioBackend
 from cqlproto_anyio._eventloop._asyncio_socket import Receiver, SocketStream
 from cqlproto_anyio._eventloop._asyncio_waiter import AsyncioRequest
 from cqlproto_anyio._eventloop.auto import current_backend
 from tests.conftest import FUTURES, UVLOOP
-from tests.support.answers import echo, ints, preparing
+from tests.support.replies import echo, ints, preparing
 from tests.support.server import (
-    connection_of,
     idle,
     open_sockets,
     serving,
@@ -42,18 +42,22 @@ NAME: contextvars.ContextVar[str] = contextvars.ContextVar("NAME", default="nobo
 ALONE = cql.Config(discovery=False)  # the server is not a cluster
 
 
-def connection(session: cql.Session) -> Any:
-    return connection_of(session)
-
-
 @pytest.fixture
-async def session() -> AsyncIterator[cql.Session]:
+async def session(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[cql.Session]:
     """A session on a server that answers a read of k with k, over TCP."""
+    pushing: list[SocketStream] = []
+    usual = SocketStream.push_to
+
+    def push_to(stream: SocketStream, receiver: Receiver) -> None:
+        pushing.append(stream)
+        usual(stream, receiver)
+
+    monkeypatch.setattr(SocketStream, "push_to", push_to)
     async with serving() as server:
         server.answer = echo(server)
         port = await server.listen()
         async with cql.connect("127.0.0.1", port=port, config=ALONE) as session:
-            assert isinstance(connection(session)._transport._stream, SocketStream)
+            assert len(pushing) == 1
             yield session
 
 
@@ -166,13 +170,16 @@ async def test_cancelled_at_any_turn_of_the_loop(session: cql.Session) -> None:
     assert await read(session, 3) == 3
 
 
-async def test_asyncios_own_timeout(session: cql.Session) -> None:
-    connection(session)._transport._stream._transport.pause_reading()
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.02):
-            await read(session, 1)
-    connection(session)._transport._stream._transport.resume_reading()
-    await idle(session)
+async def test_asyncios_own_timeout() -> None:
+    async with serving() as server, server.session() as session:
+        server.answer = preparing(server)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await read(session, 1)
+        late = await server.next()
+        assert state(session).orphans == 1
+        late.reply(ints(1))
+        await idle(session)
 
 
 async def test_no_cycle_keeps_a_request(session: cql.Session) -> None:
@@ -347,7 +354,8 @@ async def test_closed_by_us() -> None:
 
 
 async def test_no_descriptor_is_left(session: cql.Session) -> None:
-    port = connection(session).endpoint.port
+    [host] = session.statistics().hosts
+    port = int(host.address.rpartition(":")[2])
 
     async def use() -> None:
         async with cql.connect("127.0.0.1", port=port, config=ALONE) as other:
@@ -400,14 +408,13 @@ async def test_faults_over_tcp(fault: str) -> None:
 async def test_a_bug_of_ours_hangs_nobody(
     session: cql.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    core = connection(session)._core
     await read(session, 1)
 
-    def broken() -> None:
+    def broken(core: ClientConnection) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(type(core), "next_event", lambda core: broken())
-    with pytest.raises(cql.ConnectionLost, match="ZeroDivisionError: a bug"):
-        await read(session, 2)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(ClientConnection, "next_event", broken)
+        with pytest.raises(cql.ConnectionLost, match="ZeroDivisionError: a bug"):
+            await read(session, 2)
     assert await read(session, 3) == 3

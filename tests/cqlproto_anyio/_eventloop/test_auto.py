@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from cqlproto_anyio._eventloop.auto import current_backend
-from tests.support.answers import echo
+from tests.support.replies import echo
 from tests.support.server import serving
 
 # Connects, prepares, executes, times out, and closes.

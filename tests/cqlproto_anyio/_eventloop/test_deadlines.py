@@ -25,7 +25,7 @@ import cqlproto_anyio as cql
 from cqlproto_anyio._eventloop import deadlines
 from cqlproto_anyio._eventloop.deadlines import SLICE, Deadlines, Due
 from cqlproto_anyio._eventloop.timer import Timer
-from tests.support.clusters import connected, session_on
+from tests.support.cluster_sessions import connected, session_on
 from tests.support.fakecluster import FakeCluster
 
 if TYPE_CHECKING:

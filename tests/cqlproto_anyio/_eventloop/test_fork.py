@@ -136,7 +136,7 @@ SESSIONS = """
 import threading
 import anyio
 import cqlproto_anyio as cql
-from tests.support.answers import echo
+from tests.support.replies import echo
 from tests.support.server import Outcome, serving, start
 
 SELECT, PLAIN = "SELECT v FROM t WHERE v = ?", "SELECT v FROM t"

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from cqlproto_anyio._eventloop import _trio
-from tests.support.answers import echo, preparing
+from tests.support.replies import echo, preparing
 from tests.support.server import idle, serving, start, state
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from cqlproto import ProtocolVersion
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import Error, Rows
 from cqlproto_anyio.policies import ConstantReconnection, Retry
-from tests.support.clusters import INSERT, LWT, SELECT, connected, replicas, session_on
+from tests.support.cluster_sessions import INSERT, LWT, SELECT, connected, replicas, session_on
 from tests.support.fakecluster import FakeCluster, row_v
 from tests.support.fakehosts import V_METADATA, FakeRequest
 from tests.support.faults import (

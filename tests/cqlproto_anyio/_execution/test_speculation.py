@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto_anyio.policies import ConstantReconnection
-from tests.support.clusters import INSERT, LWT, SELECT, connected, session_on
+from tests.support.cluster_sessions import INSERT, LWT, SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster, row_v
 from tests.support.faults import (
     Fault,

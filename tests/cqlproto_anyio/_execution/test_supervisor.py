@@ -6,13 +6,14 @@ as its cause, and closing works as usual. Callers never see an exception group.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 import cqlproto_anyio as cql
+from cqlproto.enums import ErrorCode
 from cqlproto_anyio._cluster.cluster import Cluster
 from cqlproto_anyio._cluster.connections import Connections
 from cqlproto_anyio._cluster.control_connection import ControlConnection
@@ -20,13 +21,16 @@ from cqlproto_anyio._cluster.refresh import TopologyReader
 from cqlproto_anyio._eventloop.deadlines import Deadlines
 from cqlproto_anyio._network.connection import Connection
 from cqlproto_anyio._network.pool import Pool
-from cqlproto_anyio.testing.snapshot import context_of
-from tests.support.clusters import SELECT, living_tasks
+from cqlproto_anyio.policies import Retry
+from cqlproto_anyio.testing import snapshot
+from tests.support.cluster_sessions import SELECT, living_tasks
 from tests.support.fakecluster import FakeCluster
-from tests.support.server import Outcome, start, turns, until
+from tests.support.faults import failure
+from tests.support.server import Outcome, start, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from cqlproto.messages import Error
+    from tests.support.fakecluster import FakeRequest
 
 
 class Bug(Exception):
@@ -45,54 +49,73 @@ def check(outcome: Outcome) -> None:
     assert isinstance(error.__cause__, Bug)
 
 
+PAUSES = "SELECT v FROM ks.paused"
+
+
+class Patient:
+    """A retry policy that pauses for days before every other attempt."""
+
+    def decide(self, error: cql.CQLError, **_: Any) -> Retry:
+        return Retry(next_host=True, delay=1e6)
+
+
 def fails(*_: Any, **__: Any) -> Any:
     raise Bug("a mistake of ours")
 
 
-def in_an_alarm(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
-    context_of(session).timer.alarm(fails).set(0.0)
+Break = Callable[[FakeCluster, pytest.MonkeyPatch], None]
 
 
-def in_the_timer(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Deadlines, "expire", fails)
-    context_of(session).timer.alarm(lambda: None).set(0.0)
+def in_an_alarm(cluster: FakeCluster, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Pool, "beat", fails)  # at the next heartbeat
 
 
-def in_the_control_task(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
+def in_the_timer(cluster: FakeCluster, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Deadlines, "expire", fails)  # likewise
+
+
+def in_the_control_task(cluster: FakeCluster, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ControlConnection, "_step", fails)
     patch.setattr(ControlConnection, "_failed", fails)
-    control = context_of(session).cluster.control
-    assert control is not None
-    control._wake.set()
+    assert cluster.tell_topology("NEW_NODE", cluster.hosts[0])
 
 
-def in_opening(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
+def in_opening(cluster: FakeCluster, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Pool, "add", fails)
-    _lose_one(session)
+    _lose_one(cluster)
 
 
-def after_a_failed_opening(session: cql.Session, patch: pytest.MonkeyPatch) -> None:
+def after_a_failed_opening(cluster: FakeCluster, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connections, "open", fails)
     patch.setattr(Pool, "failed", fails)
-    _lose_one(session)
+    _lose_one(cluster)
 
 
-def _lose_one(session: cql.Session) -> None:
-    pool = next(iter(context_of(session).cluster.pools.values()))
-    pool.connections[0].give_up("as told")
+def _lose_one(cluster: FakeCluster) -> None:
+    """Break a connection without requests, and not the control connection."""
+    busy = {request.connection for request in cluster.waiting}
+    idle = [each for each in cluster.connections if each not in busy and not each.registered]
+    idle[0].cut()
 
 
-@pytest.mark.parametrize(
-    "break_it",
-    [in_an_alarm, in_the_timer, in_the_control_task, in_opening, after_a_failed_opening],
-)
-async def test_a_task_that_fails(
-    break_it: Callable[[cql.Session, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+BREAKS = [in_an_alarm, in_the_timer, in_the_control_task, in_opening, after_a_failed_opening]
+
+
+@pytest.mark.parametrize("break_it", BREAKS)
+async def test_a_task_that_fails(break_it: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     before = living_tasks()
     cluster = FakeCluster(3)
-    cluster.answer = lambda request: None
-    connecting = cql.connect(cluster.addresses, config=cluster.config())
+    paused = 0
+
+    def answer(request: FakeRequest) -> Error | None:
+        nonlocal paused
+        if request.text != PAUSES:
+            return None
+        paused += 1
+        return failure(ErrorCode.OVERLOADED).message()
+
+    cluster.answer = answer
+    connecting = cql.connect(cluster.addresses, config=cluster.config(heartbeat_interval=1.0))
     session = await connecting.__aenter__()
     await until(lambda: all(host.connections for host in session.statistics().hosts))
 
@@ -103,32 +126,46 @@ async def test_a_task_that_fails(
         async for _ in session.stream(SELECT, (1,), timeout=None):
             pass
 
-    async def wait_for_a_connection() -> None:
-        context = context_of(session)
-        waiting = context.backend.waiter_class()
-        context.cluster._waiters.waiting.append(waiting)
-        await waiting
-
     async def pause() -> None:
-        context = context_of(session)
-        request = context.request_class("", None)
-        request.deadline = math.inf
-        await context.supervisor.pause(request, 1e6)
+        await session.execute(PAUSES, timeout=None, retry=Patient())
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:
-            calls = (ask, ask_in_pages, wait_for_a_connection, pause)
-            outcomes = [start(group, call) for call in calls]
-            await until(lambda: len(cluster.waiting) == 2)
-            await turns()
-            break_it(session, monkeypatch)
+            outcomes = [start(group, call) for call in (ask, ask_in_pages, pause)]
+            await until(lambda: len(cluster.waiting) == 2 and snapshot(session).pausing)
+            break_it(cluster, monkeypatch)
         for outcome in outcomes:
             check(outcome)
+        assert paused == 1
         later = Outcome()
         await later.run(ask)
         check(later)
         await session.aclose()
         await connecting.__aexit__(None, None, None)
+    await ended(cluster, before)
+
+
+@pytest.mark.parametrize("break_it", [in_an_alarm, in_the_timer])
+async def test_a_task_that_fails_while_a_call_waits_for_a_connection(
+    break_it: Break, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = living_tasks()
+    cluster = FakeCluster(1)
+    config = cluster.config(
+        heartbeat_interval=1.0, discovery=False, reconnection=cql.ConstantReconnection(60.0)
+    )
+    connecting = cql.connect(cluster.addresses, config=config)
+    session = await connecting.__aenter__()
+    cluster.hosts[0].vanish()
+    cluster.hosts[0].cut()
+    await until(lambda: not session.statistics().connections)
+    async with anyio.create_task_group() as group:
+        waits = start(group, lambda: session.execute(SELECT, (1,), timeout=None))
+        await until(lambda: snapshot(session).waiting_calls)
+        break_it(cluster, monkeypatch)
+    check(waits)
+    await session.aclose()
+    await connecting.__aexit__(None, None, None)
     await ended(cluster, before)
 
 
@@ -165,10 +202,13 @@ async def test_resolving_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_transport_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only its own connection is lost; the error says why."""
     usual = Connection.received
-    broken: list[Connection] = []
+    is_broken = False
+    made: list[Connection] = []  # in this order
 
     def received(self: Connection, data: bytes, *, direct: bool) -> None:
-        if self in broken:
+        if self not in made:
+            made.append(self)
+        if self is made[0] and is_broken:
             fails()
         usual(self, data, direct=direct)
 
@@ -176,8 +216,8 @@ async def test_a_transport_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = FakeCluster(1)
     config = cluster.config(discovery=False)
     async with cql.connect(cluster.addresses, config=config) as session:
-        (pool,) = context_of(session).cluster.pools.values()
-        broken += pool.connections
+        await session.execute(SELECT, (1,))
+        is_broken = True
         with pytest.raises(cql.ConnectionLost) as caught:
             await session.execute("INSERT INTO ks.t (k) VALUES (1)")
         assert caught.value.reason == "Bug: a mistake of ours"

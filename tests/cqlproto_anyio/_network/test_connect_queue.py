@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from cqlproto_anyio._network.connect_queue import ConnectQueue
 from cqlproto_anyio._network.host_state import LONGEST_URGENT
-from tests.support.connecting import CONNECT_TIMEOUT, Session, World
+from tests.support.connect_simulation import CONNECT_TIMEOUT, Session, World
 
 if TYPE_CHECKING:
     from cqlproto_anyio._network.host_state import HostState

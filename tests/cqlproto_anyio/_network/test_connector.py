@@ -27,8 +27,8 @@ from cqlproto.messages import (
     Startup,
     StatusChange,
 )
-from tests.cassandra.launcher import free_port
-from tests.support.answers import echo, error
+from tests.cassandra.ports import free_port
+from tests.support.replies import echo, error
 from tests.support.server import Server, open_sockets, serving, start, turns, until
 
 if TYPE_CHECKING:

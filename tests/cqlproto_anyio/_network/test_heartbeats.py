@@ -15,7 +15,7 @@ from cqlproto.frames import write_frame
 from cqlproto.messages import SchemaChange
 from cqlproto_anyio._network import heartbeats
 from cqlproto_anyio.policies import ConstantReconnection
-from tests.support.clusters import SELECT, connected, session_on, stats_of
+from tests.support.cluster_sessions import SELECT, connected, session_on, stats_of
 from tests.support.fakecluster import FakeCluster, row_v
 from tests.support.server import start, state, turns, until
 

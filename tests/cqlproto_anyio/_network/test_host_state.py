@@ -26,7 +26,7 @@ from cqlproto_anyio._network.host_state import (
     Status,
 )
 from cqlproto_anyio.policies import ConstantReconnection, ExponentialReconnection
-from tests.support.connecting import check_state
+from tests.support.connect_simulation import check_state
 
 if TYPE_CHECKING:
     from cqlproto_anyio.policies import Reconnection
@@ -418,6 +418,20 @@ def test_word_that_it_is_up_ends_the_back_off() -> None:
     assert waits[:3] == pytest.approx([0.25, 0.5, QUICK])
     assert max(waits[:-1]) == pytest.approx(QUICK)
     assert waits[-1] > 10.0
+
+
+def test_attempts_from_before_the_word_that_it_is_up_count_anew() -> None:
+    """The word forgets the failure that they would have been part of."""
+    state = complete(host())
+    for _ in range(2):
+        state.lost(0.0, lived=100.0)
+        state.start(state.next_attempt)
+    state.failed(70.0, REFUSED)
+    state.reported_up(70.0)
+    assert state.failures == 0
+    state.failed(70.0, REFUSED)
+    assert state.failures == 1
+    assert 70.0 < state.next_attempt <= 70.0 + QUICK
 
 
 def test_word_that_it_is_down_is_ignored_while_a_connection_works() -> None:

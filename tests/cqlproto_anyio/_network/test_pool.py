@@ -10,7 +10,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto.messages import VOID
 from cqlproto_anyio.policies import ConstantReconnection
-from tests.support.clusters import (
+from tests.support.cluster_sessions import (
     SELECT,
     connected,
     replicas,

@@ -14,7 +14,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto_anyio._settings.profile import overlaid
 from tests.cqlproto_anyio.test_config import BAD_OPTIONS
-from tests.support.answers import echo
+from tests.support.replies import echo
 from tests.support.server import serving
 
 QUORUM = cql.Consistency.QUORUM

@@ -15,7 +15,7 @@ from cqlproto_anyio._settings import resolved as settings_module
 from cqlproto_anyio._statements import statement as prepared_module
 from tests.cqlproto_anyio._settings.test_profile import GOOD
 from tests.cqlproto_anyio.test_config import BAD_OPTIONS, ONE
-from tests.support.answers import echo, ints, preparing
+from tests.support.replies import echo, ints, preparing
 from tests.support.server import serving, start
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from cqlproto.cqltypes import NATIVE_TYPES, ListType, encoder
 from cqlproto.messages import Column
 from cqlproto.rows.targets.row import row_class
 from cqlproto_anyio._statements.parameters import Markers, Partial, is_read_once
-from tests.support.answers import V4, columns
+from tests.support.replies import V4, columns
 
 INT = NATIVE_TYPES["int"]
 

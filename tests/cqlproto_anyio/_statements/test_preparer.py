@@ -11,7 +11,7 @@ import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import VOID, Batch, Execute, Prepare, Prepared, ResultMetadata
-from tests.support.answers import (
+from tests.support.replies import (
     columns,
     echo,
     error,

@@ -11,7 +11,7 @@ import cqlproto_anyio as cql
 from cqlproto.enums import ErrorCode
 from cqlproto.messages import Prepare
 from cqlproto_anyio._statements.server_warnings import LOGGER, MAX_KINDS, ServerWarnings
-from tests.support.answers import error, ints, prepared
+from tests.support.replies import error, ints, prepared
 from tests.support.server import serving
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto import ProtocolVersion
 from cqlproto_anyio._statements.statement import refuse_use
-from tests.support.answers import V4
+from tests.support.replies import V4
 from tests.support.statements import statement
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto_anyio.exceptions._hints import fold_hint, server_hint
-from tests.support.clusters import SELECT, session_on
+from tests.support.cluster_sessions import SELECT, session_on
 from tests.support.fakecluster import FakeCluster
 
 SYNTAX = "line 1:41 no viable alternative at input '%' (..)"

@@ -26,9 +26,9 @@ from cqlproto_anyio.patterns import (
     SchemaMismatch,
 )
 from tests.cqlproto_anyio.patterns.eventtable import EventTable
-from tests.support.clock import run_virtual
 from tests.support.histories import dense, none_lost
 from tests.support.scripted import unavailable
+from tests.support.virtual_clock import run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,8 +16,8 @@ import cqlproto_anyio as cql
 from cqlproto_anyio.patterns._errors import LockLost, OutcomeUnknown
 from cqlproto_anyio.patterns._lease import Held, Holder, Lease, Leases
 from tests.cqlproto_anyio.patterns.leasetable import LeaseTable
-from tests.support.clock import run_virtual
 from tests.support.scripted import unavailable
+from tests.support.virtual_clock import run_virtual
 
 
 def leases(table: LeaseTable) -> Leases:

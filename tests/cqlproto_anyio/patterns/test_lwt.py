@@ -22,8 +22,8 @@ from cqlproto_anyio.patterns._lwt import (
     serial_level,
     versioned,
 )
-from tests.support.clock import run_virtual
 from tests.support.scripted import Request, Scripted, lost, refusal, timed_out, unavailable
+from tests.support.virtual_clock import run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto_anyio.patterns._many import execute_many, for_each
-from tests.support.answers import echo
+from tests.support.replies import echo
 from tests.support.scripted import Scripted
 from tests.support.server import serving
 

@@ -12,7 +12,7 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto_anyio import patterns
-from tests.support.answers import echo
+from tests.support.replies import echo
 from tests.support.server import serving
 
 

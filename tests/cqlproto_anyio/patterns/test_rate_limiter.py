@@ -11,7 +11,7 @@ import pytest
 import cqlproto_anyio as cql
 from cqlproto_anyio.patterns import Decision, InvalidInput, OutcomeUnknown, RateLimited, RateLimiter
 from tests.cqlproto_anyio.patterns.ratetable import RateTable
-from tests.support.cancelling import cancelled_at
+from tests.support.cancellation import cancelled_at
 from tests.support.histories import Admission, within_limit
 from tests.support.scripted import timed_out, unavailable
 

@@ -12,7 +12,7 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto_anyio.patterns import InvalidInput, SessionRegistry, TooManySessions
-from tests.support.cancelling import cancelled_at
+from tests.support.cancellation import cancelled_at
 from tests.support.server import serving, start, turns, until
 
 

@@ -20,7 +20,7 @@ from cqlproto_anyio.patterns import (
     UserSessions,
 )
 from tests.cqlproto_anyio.patterns.usersessiontable import UserSessionTable
-from tests.support.cancelling import cancelled_at
+from tests.support.cancellation import cancelled_at
 
 START = datetime(2024, 2, 29, 12, tzinfo=UTC)
 

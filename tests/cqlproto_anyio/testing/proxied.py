@@ -13,8 +13,8 @@ from cqlproto_anyio.testing import (
     FaultProxy,
 )
 from cqlproto_anyio.testing._memory import MemoryStream
-from tests.support.answers import echo
-from tests.support.clusters import SOON
+from tests.support.cluster_sessions import SOON
+from tests.support.replies import echo
 from tests.support.server import Server, open_sockets, serving, until
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto_anyio.testing import Answer, Drop, ProxiedCluster, Rule
-from tests.support.answers import echo
+from tests.support.replies import echo
 from tests.support.server import Server, open_sockets, serving, until
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from cqlproto_anyio.testing import (
 )
 from cqlproto_anyio.testing._memory import MemoryStream
 from tests.cqlproto_anyio.testing.proxied import proxied, selected, session, silent
-from tests.support.answers import ints
+from tests.support.replies import ints
 from tests.support.server import open_sockets, until
 
 pytestmark = pytest.mark.uvloop

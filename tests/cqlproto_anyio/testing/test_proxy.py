@@ -25,7 +25,7 @@ from cqlproto_anyio.testing import (
     Stall,
 )
 from tests.cqlproto_anyio.testing.proxied import SELECT, proxied, selected, session
-from tests.support.answers import echo
+from tests.support.replies import echo
 from tests.support.server import serving, start, until
 
 pytestmark = pytest.mark.uvloop

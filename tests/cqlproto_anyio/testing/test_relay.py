@@ -49,7 +49,7 @@ from cqlproto_anyio.testing import (
 )
 from cqlproto_anyio.testing.relay import End, Hold, Send, Statements
 from tests.cqlproto_anyio.testing.wired import WAY_IDS, WAYS, Wired, usual
-from tests.support.answers import columns, rows_of, statement_id
+from tests.support.replies import columns, rows_of, statement_id
 
 if TYPE_CHECKING:
     from cqlproto_anyio.testing import Fault, Side

@@ -7,7 +7,7 @@ import pytest
 
 import cqlproto_anyio as cql
 from cqlproto_anyio.testing import snapshot
-from tests.support.clusters import SELECT, connected, session_on
+from tests.support.cluster_sessions import SELECT, connected, session_on
 from tests.support.fakecluster import FakeCluster
 from tests.support.server import start, turns, until
 

@@ -15,7 +15,7 @@ from cqlproto import (
 from cqlproto.messages import READY, VOID, BindMetadata, Prepare, Prepared, Register
 from cqlproto_anyio.testing.relay import End, Hold, Later, Relay, Send, Statements
 from cqlproto_anyio.testing.rules import Rules
-from tests.support.answers import columns, rows_of, statement_id
+from tests.support.replies import columns, rows_of, statement_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

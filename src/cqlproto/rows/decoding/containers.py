@@ -58,14 +58,18 @@ _CONTAINERS: dict[type[CQLType], tuple[str, str]] = {
 }
 
 
-@lru_cache(maxsize=KEPT)
 def cell_decoder(cql_type: CQLType) -> Decoder:
     """Return a function with the result of :func:`cqlproto.cqltypes.decoder`'s, but faster.
 
     Raises:
         LocalProtocolError: the type is nested too deep.
     """
-    plain = plain_decoder(cql_type)
+    return _cached(cql_type, plain_decoder(cql_type))
+
+
+@lru_cache(maxsize=KEPT)
+def _cached(cql_type: CQLType, plain: Decoder) -> Decoder:
+    """The decoder is part of the key: equal types may have decoders that name them differently."""
     if isinstance(cql_type, MapType) and isinstance(cql_type.key, NativeType):
         parts: tuple[CQLType, ...] = (cql_type.key, cql_type.value)
     elif isinstance(cql_type, ListType) or (

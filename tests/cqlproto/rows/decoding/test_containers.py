@@ -23,7 +23,7 @@ from cqlproto.cqltypes import (
 )
 from cqlproto.rows.decoding.containers import cell_decoder
 from cqlproto.testing import cql_types, values_of
-from tests.support.tables import cell
+from tests.support.row_pages import cell
 
 natives = st.sampled_from([*NATIVE_TYPES.values()])
 parts = natives | cql_types(max_leaves=2)
@@ -95,6 +95,14 @@ def test_members_that_python_holds_equal() -> None:
 def test_what_is_left_to_the_plain_decoders(name: str) -> None:
     cql_type = parse_type(name)
     assert cell_decoder(cql_type) is decoder(cql_type)
+
+
+@pytest.mark.parametrize("make", [ListType, SetType])
+def test_errors_name_the_type_as_it_is_frozen(make: Any) -> None:
+    """Equal types may differ in that; one must not get the decoder of the other."""
+    for frozen in (False, True, False):
+        cql_type = make(NATIVE_TYPES["text"], frozen)
+        assert f"cell of type {cql_type}: " in str(outcome(cell_decoder(cql_type), b"\0"))
 
 
 def test_collections_in_collections_are_compiled_too() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cqlproto.rows import decoder, reference_decoder
 from cqlproto.rows.decoding.page import page_format, page_source
-from tests.support.tables import (
+from tests.support.row_pages import (
     FIXED,
     Cell,
     both,

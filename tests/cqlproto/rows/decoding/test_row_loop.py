@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cqlproto.rows.decoding.row_loop import RowLoop
-from tests.support.tables import (
+from tests.support.row_pages import (
     FIXED,
     VARYING,
     Cell,

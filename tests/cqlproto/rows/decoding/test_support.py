@@ -13,7 +13,7 @@ from cqlproto.cqltypes import NATIVE_TYPES, Timestamp, decoder
 from cqlproto.rows.decoding import support
 from cqlproto.rows.decoding.row_loop import RowLoop
 from cqlproto.rows.decoding.support import maker_of, readers_of
-from tests.support.tables import both, columns_of, packed, rows_of
+from tests.support.row_pages import both, columns_of, packed, rows_of
 
 if TYPE_CHECKING:
     import pytest

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cqlproto.rows import Row, decode_rows, reference_decoder
 from cqlproto.rows.decoding.table import table_decoder
-from tests.support.tables import (
+from tests.support.row_pages import (
     FIXED,
     VARYING,
     Cell,

@@ -1,4 +1,4 @@
-"""The messages of both ends as single frames, for tests that play one end by hand.
+"""Connections of the core in each state, and sample messages as frames, for tests of one end.
 
 The options that two ends agree on are an axis of most tests: :data:`AGREEMENTS`, and
 ``agreements``, the mark that runs a test on each. :func:`on_wire` frames messages accordingly.

@@ -21,6 +21,7 @@ from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio._eventloop.timer import Timer
 from cqlproto_anyio._network.connector import open_connection
 from tests.support.fakehosts import INT
+from tests.support.task_groups import cancelled_at_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -183,24 +184,17 @@ async def controlling(
         pace: constants of the module that differ from PACE.
         fields: fields of Config.
     """
-    error: Exception | None = None
     with pytest.MonkeyPatch.context() as patch:
         for name, seconds in {**PACE, **(pace or {})}.items():
             patch.setattr(control_module, name, seconds)
-        async with anyio.create_task_group() as group:
+        async with cancelled_at_end() as group:
             fixture = Fixture(cluster, group, points, fields, resolves=resolves)
-            try:
-                if begin:
-                    await fixture.control.begin()
-                    group.start_soon(fixture.control.run)
-                yield fixture
-            except Exception as exc:
-                error = exc
-            group.cancel_scope.cancel()
+            if begin:
+                await fixture.control.begin()
+                group.start_soon(fixture.control.run)
+            yield fixture
     assert not cluster.connections
     assert not cluster.errors
-    if error is not None:
-        raise error
 
 
 def nothing(request: FakeRequest) -> Response:

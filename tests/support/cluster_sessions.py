@@ -18,7 +18,7 @@ from cqlproto_anyio._eventloop.auto import current_backend
 from cqlproto_anyio._metadata.topology import Host, Topology
 from cqlproto_anyio._network import host_state as hoststate
 from cqlproto_anyio.policies import ConstantReconnection
-from tests.support.controls import PACE
+from tests.support.control_connection import PACE
 from tests.support.server import until
 
 if TYPE_CHECKING:

@@ -34,8 +34,8 @@ from cqlproto_anyio import lwt as settling
 from cqlproto_anyio._cluster import control_connection as control
 from cqlproto_anyio._cluster import schema_agreement as agreement
 from cqlproto_anyio.testing import snapshot
-from tests.support.clusters import INSERT, LWT, SELECT, living_tasks
-from tests.support.controls import PACE
+from tests.support.cluster_sessions import INSERT, LWT, SELECT, living_tasks
+from tests.support.control_connection import PACE
 from tests.support.fakecluster import FakeCluster
 from tests.support.fakehosts import V_METADATA
 from tests.support.server import until
