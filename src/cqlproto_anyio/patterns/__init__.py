@@ -12,14 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 # fmt: off
 if TYPE_CHECKING:  # isort: off
-    from cqlproto_anyio.patterns._codec import BYTES, JSON, Codec, msgspec_codec
+    from cqlproto_anyio.patterns._breaker import CircuitBreaker
+    from cqlproto_anyio.patterns._codec import BYTES, Codec, JSON, msgspec_codec
     from cqlproto_anyio.patterns._errors import (
-        ConcurrencyError, CorruptPayload, DuplicateEvent, EventsMissing, InvalidInput, LockLost,
-        LockTimeout, OutcomeUnknown, PatternError, RateLimited, RecordExists, RecordNotFound,
-        SchemaMismatch, TooManySessions,
+        AdminNotAllowed, CircuitOpen, ConcurrencyError, ConditionFailed, CorruptPayload,
+        DuplicateEvent, EventsMissing, InvalidInput, LockLost, LockTimeout, MergeConflict,
+        OutcomeUnknown, PatternError, RateLimited, RecordExists, RecordNotFound, RetryExhausted,
+        SchemaMismatch, TooManySessions, TransactionError, UnitRefused, VersionConflict,
     )
     from cqlproto_anyio.patterns._lease import Holder, Lease
+    from cqlproto_anyio.patterns._requests import DatabaseMetrics, Health, RetryConfig
     from cqlproto_anyio.patterns._retry import Backoff
+    from cqlproto_anyio.patterns._unit import UnitOfWork
+    from cqlproto_anyio.patterns._versions import (
+        Conflict, ConflictAnalysis, LockStatus, Resolution, RowOutcome, UpdateOutcome,
+        VersionedMetrics, VersionedRow, VersionedUpdate,
+    )
+    from cqlproto_anyio.patterns.database import Database
     from cqlproto_anyio.patterns.eventstore import Event, EventStore, NewEvent, Position
     from cqlproto_anyio.patterns.locks import Locks
     from cqlproto_anyio.patterns.rate_limiter import Decision, RateLimiter
@@ -27,24 +36,37 @@ if TYPE_CHECKING:  # isort: off
     from cqlproto_anyio.patterns.session_registry import SessionRegistry
     from cqlproto_anyio.patterns.shared_session import SharedSession
     from cqlproto_anyio.patterns.user_sessions import UserSession, UserSessions
+    from cqlproto_anyio.patterns.versioned import Versioned
 
 __all__ = [
-    "BYTES", "Backoff", "Codec", "ConcurrencyError", "CorruptPayload", "Decision", "DuplicateEvent",
-    "Event", "EventStore", "EventsMissing", "Holder", "InvalidInput", "JSON", "Lease", "LockLost",
-    "LockTimeout", "Locks", "NewEvent", "OutcomeUnknown", "PatternError", "Position", "RateLimited",
-    "RateLimiter", "RecordExists", "RecordNotFound", "Repository", "SchemaMismatch",
-    "SessionRegistry", "SharedSession", "TooManySessions", "UserSession", "UserSessions",
-    "msgspec_codec",
+    "AdminNotAllowed", "BYTES", "Backoff", "CircuitBreaker", "CircuitOpen", "Codec",
+    "ConcurrencyError", "ConditionFailed", "Conflict", "ConflictAnalysis", "CorruptPayload",
+    "Database", "DatabaseMetrics", "Decision", "DuplicateEvent", "Event", "EventStore",
+    "EventsMissing", "Health", "Holder", "InvalidInput", "JSON", "Lease", "LockLost", "LockStatus",
+    "LockTimeout", "Locks", "MergeConflict", "NewEvent", "OutcomeUnknown", "PatternError",
+    "Position", "RateLimited", "RateLimiter", "RecordExists", "RecordNotFound", "Repository",
+    "Resolution", "RetryConfig", "RetryExhausted", "RowOutcome", "SchemaMismatch",
+    "SessionRegistry", "SharedSession", "TooManySessions", "TransactionError", "UnitOfWork",
+    "UnitRefused", "UpdateOutcome", "UserSession", "UserSessions", "VersionConflict", "Versioned",
+    "VersionedMetrics", "VersionedRow", "VersionedUpdate", "msgspec_codec",
 ]
 
 _MODULES = {
-    "_codec": "BYTES JSON Codec msgspec_codec",
+    "_breaker": "CircuitBreaker",
+    "_codec": "BYTES Codec JSON msgspec_codec",
     "_errors":
-        "ConcurrencyError CorruptPayload DuplicateEvent EventsMissing InvalidInput LockLost"
-        " LockTimeout OutcomeUnknown PatternError RateLimited RecordExists RecordNotFound"
-        " SchemaMismatch TooManySessions",
+        "AdminNotAllowed CircuitOpen ConcurrencyError ConditionFailed CorruptPayload"
+        " DuplicateEvent EventsMissing InvalidInput LockLost LockTimeout MergeConflict"
+        " OutcomeUnknown PatternError RateLimited RecordExists RecordNotFound RetryExhausted"
+        " SchemaMismatch TooManySessions TransactionError UnitRefused VersionConflict",
     "_lease": "Holder Lease",
+    "_requests": "DatabaseMetrics Health RetryConfig",
     "_retry": "Backoff",
+    "_unit": "UnitOfWork",
+    "_versions":
+        "Conflict ConflictAnalysis LockStatus Resolution RowOutcome UpdateOutcome"
+        " VersionedMetrics VersionedRow VersionedUpdate",
+    "database": "Database",
     "eventstore": "Event EventStore NewEvent Position",
     "locks": "Locks",
     "rate_limiter": "Decision RateLimiter",
@@ -52,6 +74,7 @@ _MODULES = {
     "session_registry": "SessionRegistry",
     "shared_session": "SharedSession",
     "user_sessions": "UserSession UserSessions",
+    "versioned": "Versioned",
 }
 # fmt: on
 _LATER = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cqlproto_anyio.executor import Executor
 
-__all__ = ["TableSchema", "create", "is_key", "shape"]
+__all__ = ["TableSchema", "agreement", "change", "create", "is_key", "shape"]
 
 _COLUMNS = (
     "SELECT column_name, type, kind, position, clustering_order FROM system_schema.columns"
@@ -117,7 +117,7 @@ async def create(executor: Executor, tables: Iterable[TableSchema]) -> None:
         if actual:
             agreed = False  # another program may have created it just now
         else:
-            agreed = await _create(executor, table) and agreed
+            agreed = await change(executor, table.cql()) and agreed
             actual = await shape(executor, table)
         expected = table.shape()
         for name in {**expected, **actual}:
@@ -125,15 +125,15 @@ async def create(executor: Executor, tables: Iterable[TableSchema]) -> None:
             if found != wanted and (name in expected or is_key(found)):
                 raise SchemaMismatch(table.name, name, wanted, found)
     if not agreed:
-        await _agreement(executor)
+        await agreement(executor)
 
 
-async def _create(executor: Executor, table: TableSchema) -> bool:
-    """Create a table; return whether all nodes are known to have it."""
+async def change(executor: Executor, statement: str) -> bool:
+    """Execute DDL that may be repeated; return whether all nodes are known to have the change."""
     attempts = Attempts(most=_ATTEMPTS)
     async for number in attempts:
         try:
-            return (await executor.execute(table.cql())).schema_agreed is True
+            return (await executor.execute(statement)).schema_agreed is True
         except AlreadyExists:
             break  # another program has created it at the same time
         except CQLError as exc:
@@ -142,7 +142,7 @@ async def _create(executor: Executor, table: TableSchema) -> bool:
     return False
 
 
-async def _agreement(executor: Executor) -> None:
+async def agreement(executor: Executor) -> None:
     """Wait until the nodes have one schema version; a node that is down may never have it."""
     with anyio.move_on_after(_AGREEMENT):
         async for _ in Attempts(backoff=_POLLS):
