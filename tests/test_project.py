@@ -38,7 +38,7 @@ MOST_LINES = 500
 MOST_LINES_OF_A_CLASS = 300
 MOST_ROOMS = 28
 """Modules and packages at the top level of the client, ``__init__`` included."""
-MOST_LAYERS = 16
+MOST_LAYERS = 17
 PACKAGES = sorted({path.parent.name for path in ROOT.glob("src/*/*.py")})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cqlproto_anyio._text import read_statement, tokens
+from cqlproto_anyio._text import administration, read_statement, tokens
 from cqlproto_anyio.exceptions import PageTokenMismatch
 from cqlproto_anyio.results import PageToken
 from fuzz.checks import require
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _NOTHING = (" ", "/* USE ? IF */", "-- USE '\n", "//\r")
 _VERBS = ("INSERT", "UPDATE", "DELETE", "BEGIN")
+_RESERVED = {"ALTER", "CREATE", "DROP", "GRANT", "REVOKE", "TRUNCATE"}
 
 
 def statements(data: bytes) -> None:
@@ -30,6 +31,11 @@ def statements(data: bytes) -> None:
     require(not said.conditional or said.verb in _VERBS, "conditional without a verb", said)
     before = _NOTHING[len(data) % len(_NOTHING)]
     require(read_statement(before + text) == said, "a comment changes it", before, text)
+    kind = administration(text)
+    require(administration(before + text) == kind, "a comment changes its kind", before, text)
+    words = {token.upper() for each, token in tokens(text) if each == "word"}
+    require(kind or not words & _RESERVED, "administration is not found", text)
+    require(words.issuperset(kind.split()), "administration that is not there", kind, text)
 
 
 _TOKENS = PageToken("SELECT * FROM t WHERE a = ?", "ks", [b"cell", None])
@@ -65,6 +71,7 @@ def token_seeds() -> Iterator[bytes]:
 
 
 STATEMENT_WORDS = (
+    *[b"DROP ", b"CREATE ", b"OR REPLACE ", b"TRUNCATE ", b"ROLE "],
     *[b"USE ", b"SELECT ", b"INSERT ", b"BEGIN ", b" IF ", b"--", b"//", b"/*", b"*/", b"$$"],
     *[b"'", b"''", b'"', b'""', b":a", b':"', b"?", b";", b"\r", b"\n"],
 )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from functools import lru_cache
+from itertools import takewhile
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "READING",
     "StatementText",
+    "administration",
     "has_names_only",
     "marker_names",
     "read_statement",
@@ -83,13 +85,16 @@ def _finder(token: str, start: str, words: str) -> re.Pattern[str]:
     )
 
 
-def _word_finder(word: str) -> re.Pattern[str]:
-    letters = "".join(f"[{letter.lower()}{letter.upper()}]" for letter in word)
-    token = f"{letters}(?![A-Za-z0-9_])"
-    return _finder(token, "", f"(?!{token})[A-Za-z][A-Za-z0-9_]*+")
+def _word_finder(*words: str) -> re.Pattern[str]:
+    """Return a pattern that ends at the first of these words."""
+    each = ("".join(f"[{letter.lower()}{letter.upper()}]" for letter in word) for word in words)
+    token = f"(?:{'|'.join(each)})(?![A-Za-z0-9_])"
+    return _finder(f"(?P<found>{token})", "", f"(?!{token})[A-Za-z][A-Za-z0-9_]*+")
 
 
 _IF, _IN = _word_finder("IF"), _word_finder("IN")
+# CQL reserves these words: without quotes they are never the name of a column or a table
+_ADMINISTRATIVE = _word_finder("ALTER", "CREATE", "DROP", "GRANT", "REVOKE", "TRUNCATE", "USE")
 _QUESTION = _finder(r"\?", "?", "[A-Za-z][A-Za-z0-9_]*+")
 
 
@@ -198,6 +203,32 @@ def read_verb(text: str) -> str:
     """Return the first word of a statement, in upper case; empty if there is none."""
     found = _FIRST_WORD.match(text)
     return "" if found is None or found[1] is None else found[1].upper()
+
+
+_ON_ROWS = frozenset({"", "SELECT", "INSERT", "UPDATE", "DELETE", "BEGIN", "DESCRIBE", "DESC"})
+_ONE_WORD = frozenset({"GRANT", "REVOKE", "TRUNCATE", "USE"})
+_BETWEEN = frozenset({"OR", "REPLACE", "CUSTOM"})  # CREATE OR REPLACE FUNCTION
+
+
+def administration(text: str) -> str:
+    """Return the kind of a statement that changes more than rows: ``DROP TABLE``, ``CREATE ROLE``.
+
+    Returns "" for a statement that reads and writes rows, or describes the schema. A batch, or a
+    text with several statements, has the kind of the first statement that is none of these.
+    """
+    start = None
+    if read_verb(text) not in _ON_ROWS:
+        first = _FIRST_WORD.match(text)
+        start = None if first is None else first.start(1)
+    elif (found := _ADMINISTRATIVE.match(text)) is not None:
+        start = found.start("found")
+    if start is None:
+        return ""
+    following = takewhile(lambda token: token[0] == "word", tokens(text[start:]))
+    words = [word.upper() for _, word in following if word.upper() not in _BETWEEN]
+    if words[0] in _ONE_WORD:
+        return words[0]
+    return " ".join(words[: 3 if words[1:2] == ["MATERIALIZED"] else 2])
 
 
 def has_names_only(text: str) -> bool:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cqlproto_anyio import _text as cqltext
 from cqlproto_anyio._text import (
     StatementText,
+    administration,
     has_names_only,
     marker_names,
     read_statement,
@@ -174,6 +175,56 @@ def test_casing_spaces_and_comments_do_not_count(data: st.DataObject) -> None:
     expected = StatementText(verb, conditional and changes, several)
     assert read_statement(text) == expected
     assert has_names_only(text) is not question
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("DROP TABLE users", "DROP TABLE"),
+        ("drop/* sly */keyspace shop", "DROP KEYSPACE"),
+        (" ;; ALTER KEYSPACE shop WITH durable_writes = false", "ALTER KEYSPACE"),
+        ("create materialized view v AS SELECT * FROM t", "CREATE MATERIALIZED VIEW"),
+        ("CREATE OR REPLACE FUNCTION f(a int)", "CREATE FUNCTION"),
+        ("CREATE CUSTOM INDEX ON t (a)", "CREATE INDEX"),
+        ("-- hello\nTRUNCATE users", "TRUNCATE"),
+        ("GRANT ALL ON KEYSPACE shop TO eve", "GRANT"),
+        ("REVOKE r FROM eve", "REVOKE"),
+        ("LIST ROLES", "LIST ROLES"),
+        ("USE shop", "USE"),
+        ("ADD IDENTITY 'x' TO ROLE r", "ADD IDENTITY"),
+        ("COMMENT ON TABLE t IS 'x'", "COMMENT ON"),
+        ("BEGIN BATCH DELETE FROM t WHERE a = 1 DROP TABLE t APPLY BATCH", "DROP TABLE"),
+        ("SELECT * FROM t; DROP ROLE r", "DROP ROLE"),
+        ("SELEC * FROM t", "SELEC"),
+        ("BEGIN BATCH UPDATE t SET a = 'DROP TABLE t' WHERE a = 1 APPLY BATCH", ""),
+        ("INSERT INTO t (a) VALUES ('a--b') -- DROP TABLE t", ""),
+        ('SELECT "drop", droplet, "truncate" FROM t WHERE a = :grant AND b = $$ DROP $$', ""),
+        ("DESCRIBE TABLE t", ""),
+        ("", ""),
+        ("?", ""),
+    ],
+)
+def test_what_administers(text: str, kind: str) -> None:
+    assert administration(text) == kind
+
+
+@given(data=st.data())
+def test_casing_spaces_and_comments_do_not_hide_administration(data: st.DataObject) -> None:
+    """Nor do strings and quoted names look like it."""
+    verb = data.draw(st.sampled_from(["SELECT", "INSERT", "UPDATE", "DELETE", "BEGIN"]))
+    harmless = [*data.draw(st.lists(words, max_size=8)), "'DROP TABLE x'", '"DROP"', ":drop"]
+    administered = data.draw(
+        st.sampled_from(["", "DROP TABLE", "ALTER ROLE", "CREATE USER", "GRANT", "TRUNCATE"])
+    )
+    at = data.draw(st.integers(0, len(harmless)))
+    parts = [verb, *harmless[:at], *administered.split(), ";", *harmless[at:]]
+    if data.draw(st.booleans()) and administered:
+        parts = [*administered.split(), ";", *harmless]
+    text = ""
+    for part in parts:
+        text += "".join(data.draw(st.lists(fillers, min_size=1, max_size=3)))
+        text += data.draw(odd_case(part)) if part.isalpha() else part
+    assert administration(text) == administered
 
 
 @given(st.text(alphabet="'\"$/*-:?;aI F\n\\\u00e9", max_size=60))

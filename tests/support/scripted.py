@@ -127,7 +127,9 @@ class Scripted:
     async def prepare(self, query: str, /, **options: Any) -> Any:
         self.prepared.append(query)
         await anyio.lowlevel.checkpoint()
-        return SimpleNamespace(query=query)
+        return SimpleNamespace(
+            query=query, parameters=(), key_positions=(), cells=lambda _parameters=None: ()
+        )
 
 
 class _Stream:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from cqlproto.cqltypes import UNSET, encoder
 from cqlproto.messages.results import Prepared as PreparedMessage
 from cqlproto.rows import Binder
 from cqlproto_anyio._statements.parameters import Markers, Parameters
@@ -18,6 +19,7 @@ from cqlproto_anyio._text import read_statement, read_verb
 from cqlproto_anyio.exceptions import UsageError
 
 if TYPE_CHECKING:
+    from cqlproto.cqltypes import Unset
     from cqlproto.enums import ProtocolVersion
     from cqlproto.messages.results import Column, ResultMetadata
     from cqlproto_anyio._settings.resolved import Settings, Wire
@@ -306,9 +308,37 @@ class Prepared(Generic[R]):
         return self._statement.query
 
     @property
+    def statement_id(self) -> bytes:
+        """The id that the server has given it; another one after a change of the schema."""
+        return self._statement.prepared.statement_id
+
+    @property
     def parameters(self) -> tuple[Column, ...]:
         """The bind markers, by name and type."""
         return self._statement.prepared.bind.columns
+
+    @property
+    def key_positions(self) -> tuple[int, ...]:
+        """The positions of the partition key among the bind markers, in the key's order.
+
+        Empty if not all of the key is bound, and on protocol v3.
+        """
+        return self._statement.prepared.bind.key_indices
+
+    def cells(self, parameters: Parameters = None, /) -> tuple[bytes | None | Unset, ...]:
+        """Return the values of a call as they are sent: one for each bind marker, in order.
+
+        Arguments:
+            parameters: as for :meth:`Session.execute`.
+
+        Raises:
+            ParameterError, ValueConversionError: the parameters don't fit the bind markers.
+        """
+        values = self._statement.values(parameters)
+        return tuple(
+            value if value is None or value is UNSET else encoder(column.type)(value)
+            for column, value in zip(self.parameters, values, strict=True)
+        )
 
     @property
     def columns(self) -> tuple[Column, ...]:

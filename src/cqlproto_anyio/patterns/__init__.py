@@ -12,56 +12,77 @@ from typing import TYPE_CHECKING, Any
 
 # fmt: off
 if TYPE_CHECKING:  # isort: off
-    from cqlproto_anyio.patterns._codec import BYTES, JSON, Codec, msgspec_codec
+    from cqlproto_anyio.patterns._breaker import CircuitBreaker
+    from cqlproto_anyio.patterns._codec import BYTES, Codec, JSON, msgspec_codec
     from cqlproto_anyio.patterns._errors import (
-        CompensationFailed, ConcurrencyError, CorruptPayload, DuplicateEvent, EventsMissing,
-        InvalidInput, LockLost, LockTimeout, OperationConflict, OutcomeUnknown, OutOfStock,
-        PatternError, PointExpired, RateLimited, RecordExists, RecordNotFound, SagaBusy,
-        SagaFailed, SchemaMismatch, TooManySessions,
+        AdminNotAllowed, CircuitOpen, CompensationFailed, ConcurrencyError, ConditionFailed,
+        CorruptPayload, DuplicateEvent, EventsMissing, InvalidInput, LockLost, LockTimeout,
+        MergeConflict, OperationConflict, OutOfStock, OutcomeUnknown, PatternError, PointExpired,
+        RateLimited, RecordExists, RecordNotFound, RetryExhausted, SagaBusy, SagaFailed,
+        SchemaMismatch, TooManySessions, TransactionError, UnitRefused, VersionConflict,
     )
     from cqlproto_anyio.patterns._lease import Holder, Lease
     from cqlproto_anyio.patterns._points import NewPoint, Point, TimeStep, Written
+    from cqlproto_anyio.patterns._requests import DatabaseMetrics, Health, RetryConfig
     from cqlproto_anyio.patterns._retry import Backoff
+    from cqlproto_anyio.patterns._unit import UnitOfWork
+    from cqlproto_anyio.patterns._versions import (
+        Conflict, ConflictAnalysis, LockStatus, Resolution, RowOutcome, UpdateOutcome,
+        VersionedMetrics, VersionedRow, VersionedUpdate,
+    )
     from cqlproto_anyio.patterns.cache import Cache, Cached
+    from cqlproto_anyio.patterns.database import Database
     from cqlproto_anyio.patterns.eventstore import Event, EventStore, NewEvent, Position
     from cqlproto_anyio.patterns.locks import Locks
     from cqlproto_anyio.patterns.rate_limiter import Decision, RateLimiter
     from cqlproto_anyio.patterns.repository import Repository
-    from cqlproto_anyio.patterns.saga import (
-        Saga, SagaContext, SagaRecord, Sagas, SagaStatus, Step,
-    )
+    from cqlproto_anyio.patterns.saga import Saga, SagaContext, SagaRecord, SagaStatus, Sagas, Step
     from cqlproto_anyio.patterns.session_registry import SessionRegistry
     from cqlproto_anyio.patterns.shared_session import SharedSession
     from cqlproto_anyio.patterns.stock import Reservation, Stock, StockLevel
     from cqlproto_anyio.patterns.tenants import MigrationFailure, MigrationReport, Tenants
     from cqlproto_anyio.patterns.timeseries import TimeSeries
     from cqlproto_anyio.patterns.user_sessions import UserSession, UserSessions
+    from cqlproto_anyio.patterns.versioned import Versioned
     from cqlproto_anyio.patterns.views import Rebuilt, Table, ViewDifference, ViewReport, Views
 
 __all__ = [
-    "BYTES", "Backoff", "Cache", "Cached", "Codec", "CompensationFailed", "ConcurrencyError",
-    "CorruptPayload", "Decision", "DuplicateEvent", "Event", "EventStore", "EventsMissing",
-    "Holder", "InvalidInput", "JSON", "Lease", "LockLost", "LockTimeout", "Locks",
+    "AdminNotAllowed", "BYTES", "Backoff", "Cache", "Cached", "CircuitBreaker", "CircuitOpen",
+    "Codec", "CompensationFailed", "ConcurrencyError", "ConditionFailed", "Conflict",
+    "ConflictAnalysis", "CorruptPayload", "Database", "DatabaseMetrics", "Decision",
+    "DuplicateEvent", "Event", "EventStore", "EventsMissing", "Health", "Holder", "InvalidInput",
+    "JSON", "Lease", "LockLost", "LockStatus", "LockTimeout", "Locks", "MergeConflict",
     "MigrationFailure", "MigrationReport", "NewEvent", "NewPoint", "OperationConflict",
     "OutOfStock", "OutcomeUnknown", "PatternError", "Point", "PointExpired", "Position",
     "RateLimited", "RateLimiter", "Rebuilt", "RecordExists", "RecordNotFound", "Repository",
-    "Reservation", "Saga", "SagaBusy", "SagaContext", "SagaFailed", "SagaRecord", "SagaStatus",
-    "Sagas", "SchemaMismatch", "SessionRegistry", "SharedSession", "Step", "Stock", "StockLevel",
-    "Table", "Tenants", "TimeSeries", "TimeStep", "TooManySessions", "UserSession", "UserSessions",
-    "ViewDifference", "ViewReport", "Views", "Written", "msgspec_codec",
+    "Reservation", "Resolution", "RetryConfig", "RetryExhausted", "RowOutcome", "Saga",
+    "SagaBusy", "SagaContext", "SagaFailed", "SagaRecord", "SagaStatus", "Sagas",
+    "SchemaMismatch", "SessionRegistry", "SharedSession", "Step", "Stock", "StockLevel", "Table",
+    "Tenants", "TimeSeries", "TimeStep", "TooManySessions", "TransactionError", "UnitOfWork",
+    "UnitRefused", "UpdateOutcome", "UserSession", "UserSessions", "VersionConflict",
+    "Versioned", "VersionedMetrics", "VersionedRow", "VersionedUpdate", "ViewDifference",
+    "ViewReport", "Views", "Written", "msgspec_codec",
 ]
 
 _MODULES = {
-    "_codec": "BYTES JSON Codec msgspec_codec",
+    "_breaker": "CircuitBreaker",
+    "_codec": "BYTES Codec JSON msgspec_codec",
     "_errors":
-        "CompensationFailed ConcurrencyError CorruptPayload DuplicateEvent EventsMissing"
-        " InvalidInput LockLost LockTimeout OperationConflict OutOfStock OutcomeUnknown"
-        " PatternError PointExpired RateLimited RecordExists RecordNotFound SagaBusy SagaFailed"
-        " SchemaMismatch TooManySessions",
+        "AdminNotAllowed CircuitOpen CompensationFailed ConcurrencyError ConditionFailed"
+        " CorruptPayload DuplicateEvent EventsMissing InvalidInput LockLost LockTimeout"
+        " MergeConflict OperationConflict OutOfStock OutcomeUnknown PatternError PointExpired"
+        " RateLimited RecordExists RecordNotFound RetryExhausted SagaBusy SagaFailed"
+        " SchemaMismatch TooManySessions TransactionError UnitRefused VersionConflict",
     "_lease": "Holder Lease",
     "_points": "NewPoint Point TimeStep Written",
+    "_requests": "DatabaseMetrics Health RetryConfig",
     "_retry": "Backoff",
+    "_unit": "UnitOfWork",
+    "_versions":
+        "Conflict ConflictAnalysis LockStatus Resolution RowOutcome UpdateOutcome"
+        " VersionedMetrics VersionedRow VersionedUpdate",
     "cache": "Cache Cached",
+    "database": "Database",
     "eventstore": "Event EventStore NewEvent Position",
     "locks": "Locks",
     "rate_limiter": "Decision RateLimiter",
@@ -73,6 +94,7 @@ _MODULES = {
     "tenants": "MigrationFailure MigrationReport Tenants",
     "timeseries": "TimeSeries",
     "user_sessions": "UserSession UserSessions",
+    "versioned": "Versioned",
     "views": "Rebuilt Table ViewDifference ViewReport Views",
 }
 # fmt: on

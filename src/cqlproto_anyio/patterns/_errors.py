@@ -16,10 +16,12 @@ from cqlproto_anyio._checks.values import shown
 from cqlproto_anyio.exceptions import CQLError, UsageError
 
 __all__ = [
-    "CompensationFailed", "ConcurrencyError", "CorruptPayload", "DuplicateEvent", "EventsMissing",
-    "InvalidInput", "LockLost", "LockTimeout", "OperationConflict", "OutOfStock", "OutcomeUnknown",
-    "PatternError", "PointExpired", "RateLimited", "RecordExists", "RecordNotFound", "SagaBusy",
-    "SagaFailed", "SchemaMismatch", "TooManySessions",
+    "AdminNotAllowed", "CircuitOpen", "CompensationFailed", "ConcurrencyError",
+    "ConditionFailed", "CorruptPayload", "DuplicateEvent", "EventsMissing", "InvalidInput",
+    "LockLost", "LockTimeout", "MergeConflict", "OperationConflict", "OutOfStock",
+    "OutcomeUnknown", "PatternError", "PointExpired", "RateLimited", "RecordExists",
+    "RecordNotFound", "RetryExhausted", "SagaBusy", "SagaFailed", "SchemaMismatch",
+    "TooManySessions", "TransactionError", "UnitRefused", "VersionConflict",
 ]  # fmt: skip
 
 
@@ -343,3 +345,116 @@ class SagaBusy(PatternError):
     holder: str
     retry_after: float
     text = "saga {saga!r} {id!r} is run by {holder}: try again in {retry_after:g} s"
+
+
+@dataclass(eq=False, repr=False)
+class VersionConflict(PatternError):
+    """The row has another version than the caller expected; nothing was written.
+
+    Attributes:
+        table: the qualified table.
+        key: the values of the primary key, in order.
+        expected: the version that the caller expected.
+        actual: the version that the row had; None if there was no such row.
+    """
+
+    table: str
+    key: tuple[Any, ...]
+    expected: int
+    actual: int | None
+    text = "{table}: the row {key} is at version {actual}, expected {expected}: read it again"
+
+
+@dataclass(eq=False, repr=False)
+class RetryExhausted(VersionConflict):
+    """Other writers were faster at every attempt; nothing was written.
+
+    Attributes:
+        retries: how often the update was tried again.
+    """
+
+    retries: int
+    text = "{table}: other writers of the row {key} were faster {retries} times: try again later"
+
+
+@dataclass(eq=False, repr=False)
+class MergeConflict(PatternError):
+    """Both sides have changed the same fields to different values; nothing was written.
+
+    Attributes:
+        table: the qualified table.
+        key: the values of the primary key, in order.
+        fields: the fields.
+    """
+
+    table: str
+    key: tuple[Any, ...]
+    fields: tuple[str, ...]
+    text = "{table}: another writer of the row {key} has changed {fields} too: pass rules in merge="
+
+
+@dataclass(eq=False, repr=False)
+class UnitRefused(PatternError, UsageError):
+    """A unit of work can't hold a statement, or can't be committed; nothing was written.
+
+    Attributes:
+        reason: why.
+        query: the statement, or None if it is about all of them.
+    """
+
+    reason: str
+    query: str | None = None
+    text = "{reason}"
+
+
+@dataclass(eq=False, repr=False)
+class ConditionFailed(PatternError):
+    """A condition (IF) of a unit of work did not hold; nothing was written.
+
+    Attributes:
+        rows: the rows that the server has returned, by column name.
+    """
+
+    rows: tuple[Mapping[str, Any], ...]
+    text = "a condition of the unit did not hold, nothing was written; the rows in the way: {rows}"
+
+
+@dataclass(eq=False, repr=False)
+class TransactionError(PatternError, UsageError):
+    """A call doesn't fit the state of the task's transaction; nothing was sent.
+
+    Attributes:
+        reason: why.
+    """
+
+    reason: str
+    text = "{reason}"
+
+
+@dataclass(eq=False, repr=False)
+class AdminNotAllowed(PatternError, UsageError):
+    """A statement changes more than rows, and the database allows no administration.
+
+    Attributes:
+        statement: its kind, such as ``DROP TABLE``.
+        query: its text.
+    """
+
+    statement: str
+    query: str
+    text = "{statement} is refused: a Database with allow_admin=True executes it"
+
+
+@dataclass(eq=False, repr=False)
+class CircuitOpen(PatternError):
+    """The circuit breaker is open; nothing was called.
+
+    Attributes:
+        retry_after: when the breaker lets a call through again, in seconds; 0 while one is on its
+            way.
+        failures: how many calls had failed in a row.
+    """
+
+    retry_after: float
+    failures: int
+    text = "the circuit is open after {failures} failures: try again in {retry_after:.3f} s"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cqlproto_anyio.executor import Executor
 
-__all__ = ["TableSchema", "agreement", "change", "create"]
+__all__ = ["TableSchema", "agreement", "change", "create", "is_key", "shape"]
 
 _COLUMNS = (
     "SELECT column_name, type, kind, position, clustering_order FROM system_schema.columns"
@@ -129,7 +129,7 @@ async def create(executor: Executor, tables: Iterable[TableSchema]) -> None:
 
 
 async def change(executor: Executor, statement: str) -> bool:
-    """Execute a CREATE or DROP .. IF ..; return whether all nodes are known to know it."""
+    """Execute DDL that may be repeated; return whether all nodes are known to have the change."""
     attempts = Attempts(most=_ATTEMPTS)
     async for number in attempts:
         try:
