@@ -22,7 +22,7 @@ import anyio
 
 from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.patterns._errors import OutcomeUnknown
-from cqlproto_anyio.patterns._lwt import Outcome, Rows, Verdict, bound, conditional_write
+from cqlproto_anyio.patterns._lwt import Rows, Verdict, bound, conditional_write
 from cqlproto_anyio.patterns._retry import Attempts, Backoff
 from cqlproto_anyio.patterns._schema import TableSchema
 
@@ -31,14 +31,12 @@ if TYPE_CHECKING:
 
     from cqlproto_anyio.executor import Executor
 
-__all__ = ["VERSION_TTL", "Entries", "Entry", "table_schema"]
+__all__ = ["Entries", "Entry", "table_schema"]
 
 _MOST_LOADING = 86_400  # seconds
-VERSION_TTL = 2 * _MOST_LOADING
-"""How long the version of an entry lasts, in seconds."""
-
+_VERSION_TTL = 2 * _MOST_LOADING
 _NONE = UUID(int=0)  # the generation of a namespace that was never cleared
-_TAG = 16  # bytes
+_TAG = 16  # bytes of a value that tell its generation
 _KEYS = 64  # how many keys one read asks for
 _RETRIES = Backoff(first=0.05, longest=1.0)
 _RETRYING = 15.0  # seconds
@@ -49,23 +47,12 @@ class Entry(NamedTuple):
 
     key: str
     version: UUID | None
-    generation: UUID | None
+    generation: bytes
     payload: bytes | None
-
-    def tag(self) -> bytes:
-        """Return the first bytes of a value of this generation."""
-        return (self.generation or _NONE).bytes
 
 
 class Entries:
-    """The entries of a namespace.
-
-    Arguments:
-        executor: the session.
-        table: the qualified and quoted name of the table.
-        namespace: the namespace.
-        jitter: by how much of it a TTL is shortened at random, at most.
-    """
+    """The entries of a namespace, whose TTLs are shortened at random by a part of up to jitter."""
 
     def __init__(self, executor: Executor, table: str, namespace: str, jitter: float) -> None:
         self._executor = executor
@@ -78,7 +65,7 @@ class Entries:
         self._value = f"{update} :ttl SET value = :value {where} = :key"
         self._fill = f"{self._value} IF version = :before"
         self._advance = f"{update} :keep SET version = :version {where} = :key IF version = :before"
-        self._delete = (
+        self._renew = (
             f"{update} :keep SET version = :version, value = null {where} = :key"
             " IF version != :version"
         )
@@ -90,14 +77,12 @@ class Entries:
             some = keys[start : start + _KEYS]
             values = {"namespace": self._namespace, "keys": ["", *some]}
             found = await self._executor.execute(self._read, values)
-            rows = {row["key"]: row._asdict() for row in found}
-            generation = rows.get("", {}).get("version")
+            rows = {key: (version, value or b"") for key, version, value in found.rows}
+            generation = (rows.get("", (None,))[0] or _NONE).bytes
             for key in some:
-                row = rows.get(key, {})
-                entry = Entry(key, row.get("version"), generation, None)
-                value = row.get("value") or b""
-                valid = value.startswith(entry.tag())
-                entries.append(entry._replace(payload=value[_TAG:]) if valid else entry)
+                version, value = rows.get(key, (None, b""))
+                payload = value[_TAG:] if value.startswith(generation) else None
+                entries.append(Entry(key, version, generation, payload))
         return entries
 
     async def fill(self, entry: Entry, payload: bytes, ttl: int, began: float) -> None:
@@ -111,36 +96,34 @@ class Entries:
         if anyio.current_time() - began <= _MOST_LOADING:
             await self._executor.execute(*bound(self._fill, self._values(entry, payload, ttl)))
 
-    async def replace(self, entry: Entry, payload: bytes, ttl: int) -> Outcome:
-        """Store a value with a new version, unless the entry has another one than was read."""
-        version = uuid4()
+    async def replace(self, entry: Entry, payload: bytes, ttl: int) -> None:
+        """Store a value with a new version, unless another update comes at the same time."""
+        for _ in range(2):  # the read may have missed an older update, and so have its version
+            version = uuid4()
 
-        def verdict(rows: Rows) -> Verdict:
-            found = rows[0]["version"] if rows else None
-            if found == version:
-                return Verdict.APPLIED
-            return Verdict.OPEN if found == entry.version else Verdict.REFUSED
+            def verdict(
+                rows: Rows, version: UUID = version, before: Any = entry.version
+            ) -> Verdict:
+                found = rows[0]["version"] if rows else None
+                if found == version:
+                    return Verdict.APPLIED
+                return Verdict.OPEN if found == before else Verdict.REFUSED
 
-        values = self._values(entry, payload, ttl) | {"version": version, "keep": VERSION_TTL}
-        return await conditional_write(
-            self._executor,
-            [bound(self._advance, values), bound(self._value, values)],
-            operation=version,
-            read=bound(self._version, values),
-            verdict=verdict,
-            what=f"setting {entry.key!r}",
-        )
+            values = self._values(entry, payload, ttl) | {"version": version}
+            outcome = await conditional_write(
+                self._executor,
+                [bound(self._advance, values), bound(self._value, values)],
+                operation=version,
+                read=bound(self._version, values),
+                verdict=verdict,
+                what=f"setting {entry.key!r}",
+            )
+            if outcome.applied:
+                return
+            entry = entry._replace(version=outcome.row.get("version"))
 
-    async def renew(self, key: str, ttl: int) -> None:
-        """Give a row a new version and no value.
-
-        Arguments:
-            key: the key; empty for the row of the namespace.
-            ttl: how long the version lasts, in seconds; 0 for ever.
-
-        Raises:
-            OutcomeUnknown: no attempt was answered.
-        """
+    async def renew(self, key: str, ttl: int = _VERSION_TTL) -> None:
+        """Give a row a new version, for so many seconds, and no value; 0 for ever."""
         failure: CQLError | None = None
         version = uuid4()
         async for _ in Attempts(within=_RETRYING, backoff=_RETRIES):
@@ -148,7 +131,7 @@ class Entries:
             version = uuid4()
             values = {"namespace": self._namespace, "key": key, "version": version, "keep": ttl}
             try:
-                await self._executor.execute(self._delete, values)
+                await self._executor.execute(self._renew, values)
             except CQLError as exc:
                 if not exc.maybe_applied:
                     raise
@@ -160,7 +143,7 @@ class Entries:
     def _values(self, entry: Entry, payload: bytes, ttl: int) -> dict[str, Any]:
         ttl = ttl and max(1, ttl - int(ttl * random.uniform(0, self._jitter)))
         values = {"namespace": self._namespace, "key": entry.key, "before": entry.version}
-        return {**values, "value": entry.tag() + payload, "ttl": ttl}
+        return {**values, "value": entry.generation + payload, "ttl": ttl, "keep": _VERSION_TTL}
 
 
 def table_schema(keyspace: str, table: str) -> TableSchema:

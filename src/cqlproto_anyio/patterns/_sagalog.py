@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from cqlproto_anyio.patterns._arguments import Clock, now
-from cqlproto_anyio.patterns._errors import LockLost
-from cqlproto_anyio.patterns._identifiers import MAX_NAME, identifier
+from cqlproto_anyio.patterns._errors import CorruptPayload, InvalidInput, LockLost
 from cqlproto_anyio.patterns._lease import LEASE_COLUMNS, Lease
 from cqlproto_anyio.patterns._lwt import Rows, Verdict, bound, conditional_write, serial_level
 from cqlproto_anyio.patterns._sagatypes import Saga, SagaRecord, SagaStatus
@@ -33,7 +32,20 @@ if TYPE_CHECKING:
 __all__ = ["Logged", "SagaLog", "tables"]
 
 _MOST_PAYLOAD = 1 << 20  # bytes
+_MOST_RESULTS = 8 << 20  # bytes of all results of a saga; a server takes mutations of 16 MiB
 _SHARDS = range(16)
+_COLUMNS = {
+    "status": "text",
+    "step": "text",
+    "data": "blob",
+    "results": "frozen<list<frozen<tuple<text, blob>>>>",
+    "error": "text",
+    "undo_error": "text",
+    "compensated": "frozen<list<text>>",
+    "updated_at": "timestamp",
+    "version": "bigint",
+    "writer": "uuid",
+}
 
 
 class Logged(NamedTuple):
@@ -45,30 +57,12 @@ class Logged(NamedTuple):
 
 
 def tables(keyspace: str, table: str) -> tuple[TableSchema, TableSchema]:
-    identifier("table", table, most=MAX_NAME - len("_open"))
-    key = {"saga": "text", "id": "text"}
-    log = {
-        "status": "text",
-        "step": "text",
-        "data": "blob",
-        "results": "frozen<list<frozen<tuple<text, blob>>>>",
-        "error": "text",
-        "undo_error": "text",
-        "compensated": "frozen<list<text>>",
-        "updated_at": "timestamp",
-        "version": "bigint",
-        "writer": "uuid",
-    }
+    log = {"saga": "text", "id": "text", **_COLUMNS, **LEASE_COLUMNS}
+    index = {"saga": "text", "shard": "int", "id": "text"}
+    options = ("gc_grace_seconds = 3600",)
     return (
-        TableSchema(keyspace, table, {**key, **log, **LEASE_COLUMNS}, key=("saga", "id")),
-        TableSchema(
-            keyspace,
-            f"{table}_open",
-            {"saga": "text", "shard": "int", "id": "text"},
-            key=("saga", "shard"),
-            clustering=("id",),
-            options=("gc_grace_seconds = 3600",),
-        ),
+        TableSchema(keyspace, table, log, key=("saga", "id")),
+        TableSchema(keyspace, f"{table}_open", index, ("saga", "shard"), ("id",), (), options),
     )
 
 
@@ -84,13 +78,9 @@ class SagaLog:
         self._clock = clock
         name, index = (each.name for each in self.tables)
         where = "WHERE saga = :saga AND id = :id"
-        columns = ("step", "results", "error", "undo_error", "compensated", "updated_at")
-        self._read = (
-            f"SELECT status, {', '.join(columns)}, data, version, writer, fence FROM {name} {where}"
-        )
-        written = ("status", *columns, "data", "version", "writer")
+        self._read = f"SELECT {', '.join(_COLUMNS)}, fence FROM {name} {where}"
         self._write = (
-            f"UPDATE {name} SET {', '.join(f'{each} = :{each}' for each in written)} {where}"
+            f"UPDATE {name} SET {', '.join(f'{each} = :{each}' for each in _COLUMNS)} {where}"
             " IF fence = :fence AND version = :before"
         )
         self._open = (
@@ -109,17 +99,19 @@ class SagaLog:
         """
         return self._load(name, self._dump(name, value))
 
-    def _dump(self, name: str, value: Any) -> bytes | None:
-        return None if value is None else self._codec.dump(name, value, most=_MOST_PAYLOAD)
-
-    def _load(self, where: str, payload: bytes | None) -> Any:
-        return None if payload is None else self._codec.load(where, payload)
+    def results(self, record: SagaRecord, step: str, result: Any) -> dict[str, Any]:
+        """Return the results of a saga and of one more step, as ``copy`` does."""
+        results = {**record.results, step: self.copy(f"the result of {step!r}", result)}
+        size = sum(len(self._dump(name, each) or b"") for name, each in results.items())
+        if size > _MOST_RESULTS:
+            raise InvalidInput("results", f"at most {_MOST_RESULTS:,} bytes of all steps", size)
+        return results
 
     def new(self, saga: Saga, id: str, data: Any) -> SagaRecord:
         """Return the record of a saga that hasn't begun."""
-        step = saga.steps[0].name
-        status = SagaStatus.RUNNING
-        return SagaRecord(saga.name, id, status, step, data, {}, None, (), now(self._clock))
+        step, status = saga.steps[0].name, SagaStatus.RUNNING
+        at = now(self._clock)
+        return SagaRecord(saga.name, id, status, step, self.copy("data", data), {}, None, (), at)
 
     async def read(self, saga: str, id: str, *, serial: bool = False) -> Logged | None:
         """Return what the log says, or None if it knows nothing about the saga."""
@@ -129,21 +121,17 @@ class SagaLog:
         if row is None or row["status"] is None:
             return None
         where = f"saga {saga!r} {id!r}"
-        record = SagaRecord(
-            saga,
-            id,
-            SagaStatus(row["status"]),
-            row["step"],
-            self._load(f"the data of {where}", row["data"]),
-            {
-                step: self._load(f"the result of {step!r} in {where}", payload)
-                for step, payload in row["results"] or ()
-            },
-            row["error"],
-            tuple(row["compensated"] or ()),
-            row["updated_at"],
-            row["undo_error"],
-        )
+        try:
+            status = SagaStatus(row["status"])
+        except ValueError as exc:
+            raise CorruptPayload(f"the status of {where}", exc) from exc
+        results = {
+            step: self._load(f"the result of {step!r} in {where}", payload)
+            for step, payload in row["results"] or ()
+        }
+        data = self._load(f"the data of {where}", row["data"])
+        facts = row["error"], tuple(row["compensated"] or ()), row["updated_at"], row["undo_error"]
+        record = SagaRecord(saga, id, status, row["step"], data, results, *facts)
         return Logged(record, row["version"], row["fence"])
 
     async def write(
@@ -171,15 +159,10 @@ class SagaLog:
         values |= {
             "status": record.status.value,
             "data": self._dump("data", record.data),
-            "results": [
-                (step, self._dump("result", each)) for step, each in record.results.items()
-            ],
+            "results": [(step, self._dump(step, each)) for step, each in record.results.items()],
             "compensated": list(record.compensated),
-            "writer": writer,
-            "version": version,
-            "before": before,
-            "fence": lease.fence,
         }
+        values |= {"writer": writer, "version": version, "before": before, "fence": lease.fence}
         outcome = await conditional_write(
             self._executor,
             [bound(self._write, values)],
@@ -200,11 +183,17 @@ class SagaLog:
         """Remove a saga from the list of open ones; for the holder of its lease."""
         await self._list(self._close, saga, id, 2 * fence + 1)
 
+    def ids(self, saga: str) -> Any:
+        """Return the pages of the ids of open sagas."""
+        return self._executor.stream(self._ids, {"saga": saga, "shards": [*_SHARDS]}).pages()
+
     async def _list(self, query: str, saga: str, id: str, moment: int) -> None:
         shard = zlib.crc32(id.encode()) % len(_SHARDS)
         values = {"saga": saga, "shard": shard, "id": id, "moment": moment}
         await self._executor.execute(query, values, idempotent=True)
 
-    def ids(self, saga: str) -> Any:
-        """Return the pages of the ids of open sagas."""
-        return self._executor.stream(self._ids, {"saga": saga, "shards": [*_SHARDS]}).pages()
+    def _dump(self, name: str, value: Any) -> bytes | None:
+        return None if value is None else self._codec.dump(name, value, most=_MOST_PAYLOAD)
+
+    def _load(self, where: str, payload: bytes | None) -> Any:
+        return None if payload is None else self._codec.load(where, payload)

@@ -61,19 +61,16 @@ class Step:
         integer("attempts", self.attempts, least=1)
         for name, function in (("action", self.action), ("undo", self.undo)):
             called = getattr(function, "__call__", None)  # noqa: B004
-            if function is not None and not (
-                inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
-            ):
+            known = map(inspect.iscoroutinefunction, (function, called))
+            if not any(known) and (function is not None or name == "action"):
                 raise InvalidInput(name, "an async function", function)
 
 
 @dataclass(frozen=True, slots=True)
 class Saga:
-    """Steps that are done one after the other, or undone in reverse.
+    """Steps, with different names, that are done one after the other, or undone in reverse.
 
-    Attributes:
-        name: its name, without ``/``.
-        steps: the steps, with different names.
+    The name has no ``/``.
     """
 
     name: str
@@ -81,13 +78,12 @@ class Saga:
 
     def __post_init__(self) -> None:
         _name(self.name)
-        steps = tuple(self.steps)
-        if not steps or not all(isinstance(each, Step) for each in steps):
+        object.__setattr__(self, "steps", tuple(self.steps))
+        if not self.steps or not all(isinstance(each, Step) for each in self.steps):
             raise InvalidInput("steps", "at least one Step", self.steps)
-        names = [each.name for each in steps]
+        names = [each.name for each in self.steps]
         if len({*names}) < len(names):
             raise InvalidInput("steps", "steps with different names", names)
-        object.__setattr__(self, "steps", steps)
 
 
 class SagaStatus(StrEnum):
@@ -105,8 +101,7 @@ class SagaRecord:
     """What the log says about a saga.
 
     Attributes:
-        saga, id: its name, and its id.
-        status: where it is.
+        saga, id, status: its name, its id, and where it is.
         step: the current step, or the one that has failed; None if all are done.
         data: what it was started with.
         results: what its steps have returned, by name and in order.

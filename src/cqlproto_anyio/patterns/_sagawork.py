@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from cqlproto_anyio.patterns._errors import CompensationFailed, OperationConflict, SagaFailed
 from cqlproto_anyio.patterns._retry import Attempts, Backoff
@@ -15,140 +16,123 @@ if TYPE_CHECKING:
     from cqlproto_anyio.patterns._lease import Lease
     from cqlproto_anyio.patterns._sagalog import Logged, SagaLog
 
-__all__ = ["Undoing", "Work"]
+__all__ = ["Work"]
 
 _STEP_PAUSES = Backoff(first=0.1, longest=10.0)
 _MOST_ERROR = 1000  # characters that are kept of an error
 
 
-class Undoing(NamedTuple):
-    """How often an undo is tried, and the pauses between."""
-
-    attempts: int
-    pauses: Backoff
-
-
 class Work:
-    """A saga that is worked on, with the errors of this time, if it has failed."""
+    """A saga that is worked on, with the errors of this time, if it has failed.
 
-    def __init__(self, saga: Saga, logged: Logged) -> None:
-        self.saga = saga
-        self.logged = logged
-        self.cause: Exception | None = None
-        self.undo_failure: Exception | None = None
+    Arguments:
+        saga, log: the saga and the log.
+        logged: what the log says.
+        first: the record with which this run would begin the saga; None to go on only.
+
+    Raises:
+        OperationConflict: the log is about other data, or about steps that are gone.
+    """
+
+    def __init__(self, saga: Saga, log: SagaLog, logged: Logged, first: SagaRecord | None) -> None:
+        self._saga = saga
+        self._log = log
+        self._logged = logged
+        self._cause: Exception | None = None
+        self._undo_failure: Exception | None = None
+        record = self.record
+        known, used = [each.name for each in saga.steps], [*record.results, record.step]
+        if not {*used} <= {*known, None}:
+            conflict = f"run with steps {known}", f"run with steps {used}"
+        elif first is not None and first.data != record.data:
+            conflict = f"run with {reprlib.repr(first.data)}", "run with other data"
+        else:
+            return
+        raise OperationConflict(f"{record.saga}/{record.id}", *conflict)
+
+    @property
+    def record(self) -> SagaRecord:
+        """What the log says now."""
+        return self._logged.record
+
+    def outcome(self) -> SagaRecord:
+        """Return the record of a saga that is completed; raise the error of one that isn't."""
+        record, cause = self.record, self._cause
+        if record.status is SagaStatus.COMPLETED:
+            return record
+        facts = (record.saga, record.id, record.step or "", cause, record.error or "")
+        if record.status is SagaStatus.COMPENSATED:
+            raise SagaFailed(*facts, record.compensated) from cause
+        undo = [each.name for each in self._to_undo(record)] or [""]
+        error = CompensationFailed(*facts, record.compensated, undo[0])
+        raise error from self._undo_failure or cause
 
     async def bring_to_its_end(
-        self, log: SagaLog, lease: Lease, undoing: Undoing, *, again: bool
+        self, lease: Lease, undo_attempts: int, undo_pauses: Backoff, *, again: bool
     ) -> None:
         """Do the steps that are not done, or undo those that are not undone.
 
         Arguments:
-            log, lease: the log, and the lease of the saga.
-            undoing: how to try an undo.
+            lease: the lease of the saga.
+            undo_attempts, undo_pauses: how to try an undo.
             again: whether to undo a saga that needs attention.
         """
-        if again and self.logged.record.status is SagaStatus.NEEDS_ATTENTION:
-            await self._write(log, lease, status=SagaStatus.COMPENSATING, undo_error=None)
-        await self._forward(log, lease)
-        await self._back(log, lease, undoing)
+        if again and self.record.status is SagaStatus.NEEDS_ATTENTION:
+            await self._write(lease, status=SagaStatus.COMPENSATING, undo_error=None)
+        while self.record.status is SagaStatus.RUNNING:
+            await self._do_one(lease)
+        while self.record.status is SagaStatus.COMPENSATING:
+            await self._undo_one(lease, undo_attempts, undo_pauses)
 
-    def check(self, first: SagaRecord | None) -> None:
-        """Check that the log is about the same data, and about steps that there are."""
-        record = self.logged.record
-        operation = f"{record.saga}/{record.id}"
-        if first is not None and first.data != record.data:
-            raise OperationConflict(
-                operation, f"run with {first.data!r}", f"run with {record.data!r}"
-            )
-        names = [each.name for each in self.saga.steps]
-        logged = [*record.results, *([record.step] if record.step else [])]
-        if not {*logged} <= {*names}:
-            raise OperationConflict(
-                operation, f"run with steps {names}", f"run with steps {logged}"
-            )
+    async def _do_one(self, lease: Lease) -> None:
+        """Do the next step."""
+        record = self.record
+        step, *left = [each for each in self._saga.steps if each.name not in record.results]
+        try:
+            context = self._context(lease, step)
+            result = await _attempt(step.action, context, step.attempts, _STEP_PAUSES)
+            results = self._log.results(record, step.name, result)
+        except Exception as exc:  # whatever the action raises
+            self._cause = exc
+            status = _undoing(self._to_undo(replace(record, step=step.name)))
+            await self._write(lease, status=status, step=step.name, error=_told(exc))
+        else:
+            status = SagaStatus.RUNNING if left else SagaStatus.COMPLETED
+            following = left[0].name if left else None
+            await self._write(lease, status=status, step=following, results=results)
 
-    def to_undo(self, record: SagaRecord) -> list[Step]:
-        """Return the steps that are still to be undone: the one that has failed is the first."""
-        steps = {each.name: each for each in self.saga.steps}
-        begun = [record.step, *reversed([*record.results])]
-        left = [steps[name] for name in begun if name and name not in record.compensated]
-        return [each for each in left if each.undo is not None]
-
-    def outcome(self) -> SagaRecord:
-        """Return the record of a saga that is completed; raise the error of one that isn't."""
-        record = self.logged.record
-        if record.status is SagaStatus.COMPLETED:
-            return record
-        facts = (record.saga, record.id, record.step or "", self.cause, record.error or "")
-        if record.status is SagaStatus.COMPENSATED:
-            raise SagaFailed(*facts, record.compensated) from self.cause
-        undo = self.to_undo(record)[0].name
-        failure = self.undo_failure or self.cause
-        raise CompensationFailed(*facts, record.compensated, undo) from failure
-
-    async def _forward(self, log: SagaLog, lease: Lease) -> None:
-        """Do the steps that are not done."""
-        for step in self.saga.steps:
-            record = self.logged.record
-            if record.status is not SagaStatus.RUNNING:
-                return
-            if step.name in record.results:
-                continue
-            try:
-                context = self._context(log, lease, step)
-                result = await _attempt(step.action, context, step.attempts, _STEP_PAUSES)
-                result = log.copy(f"the result of {step.name!r}", result)
-            except Exception as exc:  # whatever the action raises
-                self.cause = exc
-                failed = replace(record, status=SagaStatus.COMPENSATING, step=step.name)
-                await self._write(
-                    log,
-                    lease,
-                    status=_status(self.to_undo(failed)),
-                    step=step.name,
-                    error=_told(exc),
-                )
-            else:
-                results = {**record.results, step.name: result}
-                left = [each.name for each in self.saga.steps if each.name not in results]
-                status = SagaStatus.RUNNING if left else SagaStatus.COMPLETED
-                following = left[0] if left else None
-                await self._write(log, lease, status=status, step=following, results=results)
-
-    async def _back(self, log: SagaLog, lease: Lease, undoing: Undoing) -> None:
-        """Undo the steps that are not undone, the latest first."""
-        while self.logged.record.status is SagaStatus.COMPENSATING:
-            record = self.logged.record
-            step, *left = self.to_undo(record)
-            try:
+    async def _undo_one(self, lease: Lease, attempts: int, pauses: Backoff) -> None:
+        """Undo the latest of the steps that are not undone."""
+        record = self.record
+        steps = self._to_undo(record)
+        undone = record.compensated
+        try:
+            for step in steps[:1]:  # none if its undo is no longer defined
                 assert step.undo is not None
-                context = self._context(log, lease, step)
-                await _attempt(step.undo, context, undoing.attempts, undoing.pauses)
-            except Exception as exc:  # whatever the undo raises
-                self.undo_failure = exc
-                await self._write(
-                    log, lease, status=SagaStatus.NEEDS_ATTENTION, undo_error=_told(exc)
-                )
-            else:
-                done = (*record.compensated, step.name)
-                await self._write(log, lease, status=_status(left), compensated=done)
+                await _attempt(step.undo, self._context(lease, step), attempts, pauses)
+                undone = (*undone, step.name)
+        except Exception as exc:  # whatever the undo raises
+            self._undo_failure = exc
+            await self._write(lease, status=SagaStatus.NEEDS_ATTENTION, undo_error=_told(exc))
+        else:
+            await self._write(lease, status=_undoing(steps[1:]), compensated=undone)
 
-    async def _write(self, log: SagaLog, lease: Lease, **changes: Any) -> None:
-        record, version, _ = self.logged
-        self.logged = await log.write(lease, record, version, **changes)
+    def _to_undo(self, record: SagaRecord) -> list[Step]:
+        """Return the steps that are still to be undone: the one that has failed is the first."""
+        steps = {each.name: each for each in self._saga.steps if each.undo is not None}
+        begun = [record.step, *reversed([*record.results])]
+        return [steps[name] for name in begun if name in steps and name not in record.compensated]
 
-    def _context(self, log: SagaLog, lease: Lease, step: Step) -> SagaContext:
-        record = self.logged.record
-        copy = log.copy  # so that a step can't change the record
-        return SagaContext(
-            record.saga,
-            record.id,
-            step.name,
-            copy("data", record.data),
-            {name: copy(name, each) for name, each in record.results.items()},
-            f"{record.saga}/{record.id}/{step.name}",
-            lease.fence,
-        )
+    async def _write(self, lease: Lease, **changes: Any) -> None:
+        record, version, _ = self._logged
+        self._logged = await self._log.write(lease, record, version, **changes)
+
+    def _context(self, lease: Lease, step: Step) -> SagaContext:
+        record, copy = self.record, self._log.copy  # so that a step can't change the record
+        results = {name: copy(name, each) for name, each in record.results.items()}
+        operation = f"{record.saga}/{record.id}/{step.name}"
+        data = copy("data", record.data)
+        return SagaContext(record.saga, record.id, step.name, data, results, operation, lease.fence)
 
 
 async def _attempt(
@@ -166,9 +150,10 @@ async def _attempt(
     raise AssertionError("attempts have ended without a result")
 
 
-def _status(left: Sequence[Step]) -> SagaStatus:
+def _undoing(left: Sequence[Step]) -> SagaStatus:
     return SagaStatus.COMPENSATING if left else SagaStatus.COMPENSATED
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:_MOST_ERROR]
+    told = f"{type(error).__name__}: {error}"[:_MOST_ERROR]
+    return told.encode(errors="backslashreplace").decode()  # half a surrogate pair is no text

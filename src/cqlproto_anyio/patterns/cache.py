@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
@@ -9,7 +10,7 @@ import anyio
 
 from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.patterns._arguments import Seconds, seconds, text, ttl_seconds
-from cqlproto_anyio.patterns._cachetable import VERSION_TTL, Entries, Entry, table_schema
+from cqlproto_anyio.patterns._cachetable import Entries, Entry, table_schema
 from cqlproto_anyio.patterns._codec import JSON, Codec
 from cqlproto_anyio.patterns._errors import CorruptPayload, InvalidInput
 from cqlproto_anyio.patterns._many import for_each
@@ -17,7 +18,7 @@ from cqlproto_anyio.patterns._retry import may_retry
 from cqlproto_anyio.patterns._schema import create
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
     from cqlproto_anyio.executor import Executor
 
@@ -54,7 +55,7 @@ class Cache:
     kept.
 
     Cost: a hit is one read, of two rows. A miss, and ``set``, are one read and one LWT, ``delete``
-    and ``clear`` are one LWT.
+    and ``clear`` are one LWT. A miss while another one ends is one read more.
 
     Table: ``cache``, a row for each key; that of a deleted key goes after two days.
 
@@ -63,12 +64,9 @@ class Cache:
         keyspace, table: the table.
         ttl: for how long entries are kept: a timedelta or seconds; None for ever.
         namespace: keys of other namespaces are other keys; each namespace is cleared by itself.
-        jitter: by how much of it a TTL is shortened at random, at most, so that entries that were
-            written together don't expire together: 0 to 1.
+        jitter: the largest part by which a TTL is shortened at random, 0 to 1, so that entries that
+            were written together don't expire together.
         codec: the codec of values.
-
-    Raises:
-        InvalidInput: an argument is wrong.
     """
 
     def __init__(
@@ -84,7 +82,8 @@ class Cache:
     ) -> None:
         self._session = session
         self._schema = table_schema(keyspace, table)
-        self._ttl = _whole(ttl)
+        self._ttl = ttl
+        self._lasting(ttl)
         part = seconds("jitter", jitter, most=1.0)
         self._entries = Entries(session, self._schema.name, text("namespace", namespace), part)
         self._codec = codec
@@ -97,11 +96,7 @@ class Cache:
         return (table_schema(keyspace, table).cql(),)
 
     async def create_schema(self) -> None:
-        """Create the table if it doesn't exist, and wait until all nodes know it.
-
-        Raises:
-            SchemaMismatch: a table of this name has another shape.
-        """
+        """Create the table if it doesn't exist; SchemaMismatch if it has another shape."""
         await create(self._session, [self._schema])
 
     async def get(self, key: str, default: Any = None) -> Any:
@@ -111,18 +106,15 @@ class Cache:
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of those keys that are not a miss."""
-        values = {
-            entry.key: self._value(entry, _MISS) for entry in await self._entries.read(_keys(keys))
-        }
+        entries = await self._entries.read(_keys(keys))
+        values = {entry.key: self._value(entry, _MISS) for entry in entries}
         return {key: value for key, value in values.items() if value is not _MISS}
 
     async def set(self, key: str, value: Any, *, ttl: Seconds | None = _OF_CACHE) -> None:
-        """Set the value of a key.
+        """Set the value of a key of at most 8 KiB, for ``ttl``, or that of the cache.
 
-        Arguments:
-            key: the key, a text of at most 8 KiB.
-            value: what the codec can encode, in less than 16 MiB.
-            ttl: for how long: a timedelta or seconds; None for ever. By default that of the cache.
+        Raises:
+            InvalidInput: the codec can't encode the value, or it has 16 MiB; or another argument.
         """
         await self.set_many({key: value}, ttl=ttl)
 
@@ -130,25 +122,21 @@ class Cache:
         """Set the values of several keys, each by itself: after an error some may be set."""
         lasting = self._lasting(ttl)
         payloads = {_key(key): self._dump(value) for key, value in values.items()}
-        entries = await self._entries.read([*payloads])
 
         async def store(entry: Entry) -> None:
-            outcome = await self._entries.replace(entry, payloads[entry.key], lasting)
-            if not (outcome.applied or outcome.settled):  # the read has missed a newer version
-                newer = entry._replace(version=outcome.row.get("version"))
-                await self._entries.replace(newer, payloads[entry.key], lasting)
+            await self._entries.replace(entry, payloads[entry.key], lasting)
 
+        entries = await self._entries.read([*payloads])
         await for_each(entries, store, concurrency=min(_WRITERS, len(entries)))
 
     async def delete(self, key: str) -> None:
         """Make a key a miss; what is being loaded for it won't be kept."""
-        await self._entries.renew(_key(key), VERSION_TTL)
+        await self._entries.renew(_key(key))
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """Make several keys a miss, each by itself: after an error some may be deleted."""
         found = _keys(keys)
-        delete = partial(self._entries.renew, ttl=VERSION_TTL)
-        await for_each(found, delete, concurrency=min(_WRITERS, len(found)))
+        await for_each(found, self._entries.renew, concurrency=min(_WRITERS, len(found)))
 
     async def clear(self) -> None:
         """Make all keys of the namespace a miss, at once; what is stored goes with its TTL."""
@@ -161,18 +149,11 @@ class Cache:
 
         Tasks that wait for one call of a factory get the same object, or the error that it raised.
 
-        Arguments:
-            key: the key, a text of at most 8 KiB.
-            factory: an async function without arguments.
-            ttl: for how long to keep it: a timedelta or seconds; None for ever. By default that of
-                the cache.
-
         Raises:
             InvalidInput: an argument is wrong, or the codec can't encode what the factory returned.
         """
         lasting = self._lasting(ttl)
-        if not callable(factory):
-            raise InvalidInput("factory", "an async function", factory)
+        _function("factory", factory)
         _key(key)
         while True:
             landed, began = self._landed, anyio.current_time()
@@ -197,7 +178,10 @@ class Cache:
                 value = self._value(entry, _MISS)
             if value is _MISS:
                 value = await factory()
-                await self._keep(entry, value, lasting, began)
+                payload = self._dump(value)
+                with _outages_pass():
+                    if entry is not None:
+                        await self._entries.fill(entry, payload, lasting, began)
             flight.value = value
         except Exception as exc:
             flight.error = exc
@@ -213,24 +197,19 @@ class Cache:
     ) -> Callable[[Callable[P, Awaitable[T]]], Cached[P, T]]:
         """Decorate an async function, whose results are cached.
 
-        Arguments:
-            key: a function that takes the arguments of a call and returns the key.
-            ttl: for how long: a timedelta or seconds; None for ever. By default that of the cache.
+        ``key`` is a function that takes the arguments of a call and returns the key.
         """
         self._lasting(ttl)
+        _function("key", key)
         return lambda function: Cached(self, function, key, ttl)
 
     # -- beneath
 
     async def _look(self, key: str) -> Entry | None:
         """Read an entry; None if Cassandra doesn't answer."""
-        try:
-            (entry,) = await self._entries.read([key])
-        except CQLError as exc:
-            if not may_retry(exc, idempotent=True):
-                raise
-            return None
-        return entry
+        with _outages_pass():
+            return (await self._entries.read([key]))[0]
+        return None
 
     def _value(self, entry: Entry | None, default: Any) -> Any:
         if entry is None or entry.payload is None:
@@ -240,21 +219,13 @@ class Cache:
         except CorruptPayload:
             return default
 
-    async def _keep(self, entry: Entry | None, value: Any, ttl: int, began: float) -> None:
-        """Store what a factory has loaded for an entry as it was read before."""
-        payload = self._dump(value)
-        try:
-            if entry is not None:
-                await self._entries.fill(entry, payload, ttl, began)
-        except CQLError as exc:
-            if not may_retry(exc, idempotent=True):
-                raise
-
     def _dump(self, value: Any) -> bytes:
         return self._codec.dump("value", value, most=_MOST_VALUE)
 
     def _lasting(self, ttl: Any) -> int:
-        return self._ttl if ttl is _OF_CACHE else _whole(ttl)
+        """Return a TTL in whole seconds; 0 for ever."""
+        ttl = self._ttl if ttl is _OF_CACHE else ttl
+        return 0 if ttl is None else ttl_seconds("ttl", ttl)
 
 
 class Cached(Generic[P, T]):
@@ -280,9 +251,18 @@ class Cached(Generic[P, T]):
         await self._cache.delete(self._key(*args, **kwargs))
 
 
-def _whole(ttl: Seconds | None) -> int:
-    """Return a TTL in whole seconds; 0 for ever."""
-    return 0 if ttl is None else ttl_seconds("ttl", ttl)
+@contextmanager
+def _outages_pass() -> Iterator[None]:
+    try:
+        yield
+    except CQLError as exc:
+        if not may_retry(exc, idempotent=True):
+            raise
+
+
+def _function(name: str, value: object) -> None:
+    if not callable(value):
+        raise InvalidInput(name, "a function", value)
 
 
 def _key(key: str) -> str:

@@ -9,15 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cqlproto_anyio.exceptions import CQLError
-from cqlproto_anyio.patterns._arguments import (
-    MAX_TTL,
-    Clock,
-    Seconds,
-    integer,
-    seconds,
-    text,
-    utc_now,
-)
+from cqlproto_anyio.patterns._arguments import MAX_TTL, integer, seconds, text, utc_now
 from cqlproto_anyio.patterns._codec import JSON, Codec
 from cqlproto_anyio.patterns._errors import InvalidInput, PatternError, RecordNotFound, SagaBusy
 from cqlproto_anyio.patterns._lease import Held, Lease, Leases
@@ -25,13 +17,14 @@ from cqlproto_anyio.patterns._pages import Fetched
 from cqlproto_anyio.patterns._retry import Backoff
 from cqlproto_anyio.patterns._sagalog import SagaLog, tables
 from cqlproto_anyio.patterns._sagatypes import Saga, SagaContext, SagaRecord, SagaStatus, Step
-from cqlproto_anyio.patterns._sagawork import Undoing, Work
+from cqlproto_anyio.patterns._sagawork import Work
 from cqlproto_anyio.patterns._schema import create
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from cqlproto_anyio.executor import Executor
+    from cqlproto_anyio.patterns._arguments import Clock, Seconds
 
 __all__ = ["Saga", "SagaContext", "SagaRecord", "SagaStatus", "Sagas", "Step"]
 
@@ -68,9 +61,6 @@ class Sagas:
         undo_delay: the pause before the second attempt of an undo, in seconds; later ones double.
         codec: the codec of data and results.
         clock: returns the current time, for ``updated_at``.
-
-    Raises:
-        InvalidInput: an argument is wrong.
     """
 
     def __init__(
@@ -89,13 +79,13 @@ class Sagas:
         self._session = session
         self._log = SagaLog(session, keyspace, table, codec, clock)
         self._leases = Leases(session, self._log.tables[0].name, ("saga", "id"))
-        self._sagas = {each.name: each for each in sagas}
+        self._sagas = {each.name: each for each in sagas if isinstance(each, Saga)}
         if len(self._sagas) < len(sagas):
-            raise InvalidInput("sagas", "sagas with different names", [each.name for each in sagas])
+            raise InvalidInput("sagas", "sagas with different names", sagas)
         self._ttl = seconds("ttl", ttl, least=0.05, most=MAX_TTL - 2)
+        self._undo_attempts = integer("undo_attempts", undo_attempts, least=1)
         first = seconds("undo_delay", undo_delay)
-        pauses = Backoff(first=first, longest=max(first, _LONGEST_PAUSE))
-        self._undoing = Undoing(integer("undo_attempts", undo_attempts, least=1), pauses)
+        self._undo_pauses = Backoff(first=first, longest=max(first, _LONGEST_PAUSE))
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
 
     @classmethod
@@ -104,22 +94,14 @@ class Sagas:
         return tuple(each.cql() for each in tables(keyspace, table))
 
     async def create_schema(self) -> None:
-        """Create the tables if they don't exist, and wait until all nodes know them.
-
-        Raises:
-            SchemaMismatch: a table of this name has another shape.
-        """
+        """Create the tables if they don't exist; SchemaMismatch if one has another shape."""
         await create(self._session, self._log.tables)
 
     async def run(self, saga: str, id: str, data: Any = None) -> SagaRecord:
-        """Run a saga to its end, or go on with it.
+        """Run a saga to its end, or go on with it; each id is run once.
 
-        A call that is cancelled leaves the saga to ``resume``, or to the next call.
-
-        Arguments:
-            saga: the name of the saga.
-            id: its id, such as an order's; each id is run once.
-            data: what the steps need, for the codec; at most 1 MiB.
+        A call that is cancelled leaves the saga to ``resume``, or to the next call. The data is for
+        the steps, and has at most 1 MiB when encoded.
 
         Returns:
             the record of the saga, whose steps are all done.
@@ -130,17 +112,14 @@ class Sagas:
             SagaBusy: another worker runs it.
             OperationConflict: the id was run with other data, or with steps that are gone.
             LockLost: the lease was lost; another worker goes on.
-            InvalidInput: an argument is wrong.
         """
         definition = self._definition(saga, id)
-        first = self._log.new(definition, id, self._log.copy("data", data))
+        first = self._log.new(definition, id, data)
         found = await self._log.read(saga, id)
-        if found is None or found.record.status in _OPEN:
-            work = await self._work(definition, id, first)
-            assert work is not None
-        else:
-            work = Work(definition, found)
-            work.check(first)
+        if found is not None and found.record.status not in _OPEN:
+            return Work(definition, self._log, found, first).outcome()
+        work = await self._work(definition, id, first)
+        assert work is not None
         return work.outcome()
 
     async def resume(self) -> list[SagaRecord]:
@@ -160,23 +139,14 @@ class Sagas:
                 for (id,) in page:
                     try:
                         work = await self._resume(saga, id)
+                        ended += [work.record] if work else []
                     except SagaBusy:
                         continue
                     except PatternError as exc:
                         failures.append(exc)
-                    else:
-                        ended += [work.logged.record] if work else []
         if failures:
             raise failures[0]
         return ended
-
-    async def _resume(self, saga: Saga, id: str) -> Work | None:
-        found = await self._log.read(saga.name, id)
-        if found is None or found.record.status in _OPEN:
-            return await self._work(saga, id)
-        if found.record.status is not SagaStatus.NEEDS_ATTENTION:
-            await self._log.list_closed(saga.name, id, found.fence)
-        return None
 
     async def get(self, saga: str, id: str) -> SagaRecord | None:
         """Return what the log says about a saga; None if it was never run. One read."""
@@ -191,13 +161,11 @@ class Sagas:
         async def fetch() -> list[SagaRecord] | None:
             while pages:
                 saga, ids = pages[0]
-                try:
-                    page = await anext(ids)
-                except StopAsyncIteration:
-                    pages.pop(0)
-                    continue
-                found = [await self.get(saga, id) for (id,) in page]
-                return [each for each in found if each and each.status is _ATTENTION]
+                page = await anext(ids, None)
+                if page is not None:
+                    found = [await self.get(saga, id) for (id,) in page]
+                    return [each for each in found if each and each.status is _ATTENTION]
+                del pages[0]
             return None
 
         return Fetched(fetch)
@@ -214,12 +182,11 @@ class Sagas:
             SagaBusy: another worker runs it.
         """
         definition = self._definition(saga, id)
-        found = await self._log.read(saga, id)
-        if found is None:
+        if await self._log.read(saga, id) is None:
             raise RecordNotFound(self._log.tables[0].name, (saga, id))
         work = await self._work(definition, id, again=True)
         assert work is not None
-        return work.outcome() if work.logged.record.status is _ATTENTION else work.logged.record
+        return work.outcome() if work.record.status is _ATTENTION else work.record
 
     # -- working
 
@@ -228,6 +195,14 @@ class Sagas:
             raise InvalidInput("saga", f"one of {sorted(self._sagas)}", saga)
         text("id", id)
         return self._sagas[saga]
+
+    async def _resume(self, saga: Saga, id: str) -> Work | None:
+        found = await self._log.read(saga.name, id)
+        if found is None or found.record.status in _OPEN:
+            return await self._work(saga, id)
+        if found.record.status is not _ATTENTION:
+            await self._log.list_closed(saga.name, id, found.fence)
+        return None
 
     async def _acquire(self, saga: str, id: str) -> Lease:
         found = await self._leases.acquire(saga, id, ttl=self._ttl, owner=self._owner)
@@ -238,26 +213,19 @@ class Sagas:
     async def _work(
         self, saga: Saga, id: str, first: SagaRecord | None = None, *, again: bool = False
     ) -> Work | None:
-        """Bring a saga to its end, under its lease.
-
-        Arguments:
-            saga, id: the saga.
-            first: its record, if it hasn't begun; None if it need not begin.
-            again: whether to undo one that needs attention.
-        """
-        log = self._log
+        """Bring a saga to its end, under its lease; begin it with ``first``, if that is given."""
+        log, work = self._log, None
         async with Held(partial(self._acquire, saga.name, id)) as lease:
             logged = await log.read(saga.name, id, serial=True)
-            if logged is None:
-                if first is None:  # its worker has crashed before it began
-                    await log.list_closed(saga.name, id, lease.fence)
-                    return None
+            if logged is None and first is not None:
                 await log.list_open(saga.name, id, lease.fence)
                 logged = await log.write(lease, first, None)
-            work = Work(saga, logged)
-            work.check(first)
-            await work.bring_to_its_end(log, lease, self._undoing, again=again)
-            if work.logged.record.status is not _ATTENTION:
+            if logged is not None:  # else its worker has crashed before it began
+                work = Work(saga, log, logged, first)
+                await work.bring_to_its_end(
+                    lease, self._undo_attempts, self._undo_pauses, again=again
+                )
+            if work is None or work.record.status is not _ATTENTION:
                 with suppress(CQLError):  # resume does it later
                     await log.list_closed(saga.name, id, lease.fence)
         return work

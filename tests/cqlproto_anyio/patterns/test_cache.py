@@ -16,6 +16,7 @@ from cqlproto_anyio.patterns import BYTES, Cache, InvalidInput, OutcomeUnknown
 from tests.cassandra.concurrently import all_of
 from tests.cqlproto_anyio.patterns.cachetable import CacheTable
 from tests.support.scripted import lost, timed_out, unavailable
+from tests.support.virtual_clock import run_virtual
 
 MISS = object()
 
@@ -174,6 +175,26 @@ async def test_a_task_that_is_cancelled_leaves_loading_to_another() -> None:
     assert len(cache._flights) == 0
 
 
+async def test_cancellation_at_any_request_leaves_nothing_behind() -> None:
+    for at in range(1, 4):
+        table, source = CacheTable(), Source(seconds=0)
+        cache, scope = caching(table), anyio.CancelScope()
+
+        def answer(
+            request: Any, table: CacheTable = table, scope: Any = scope, at: int = at
+        ) -> Any:
+            if len(table.executor.asked) == at:
+                scope.cancel()
+            return table.answer(request)
+
+        table.executor.answer = answer
+        with scope:
+            await cache.get_or_set("a", source.load)
+            await cache.set("a", "old")
+        assert len(cache._flights) == 0
+        assert await cache.get_or_set("a", source.load) == "old"
+
+
 @pytest.mark.parametrize("ttl", [300, None])
 @pytest.mark.parametrize("update", ["delete", "clear", "set", "delete_many", "set_many"])
 async def test_an_update_during_a_fill_wins(update: str, ttl: float | None) -> None:
@@ -258,10 +279,11 @@ def test_no_fault_leaves_a_stale_value(
         table.deliver()
         assert await caches[0].get("a", truth) == truth
 
-    anyio.run(run, backend=backend)
+    run_virtual(run, backend)
 
 
-async def test_a_set_that_has_read_an_old_version_is_sent_again() -> None:
+@pytest.mark.parametrize("fault", [None, "reply"])
+async def test_a_set_that_has_read_an_old_version_is_sent_again(fault: str | None) -> None:
     table = CacheTable()
     cache = caching(table)
     answer = table.executor.answer
@@ -274,7 +296,7 @@ async def test_a_set_that_has_read_an_old_version_is_sent_again() -> None:
         return answer(request)
 
     await cache.set("a", 1)
-    table.executor.answer = lagging
+    table.executor.answer, table.faults = lagging, [fault]
     await cache.set("a", 2)
     assert await cache.get("a") == 2
 
@@ -418,6 +440,7 @@ async def test_wrong_arguments() -> None:
         ("key", lambda: cache.set("", 1)),
         ("key", lambda: cache.get_or_set("", Source().load)),
         ("factory", lambda: cache.get_or_set("a", 7)),  # type: ignore[arg-type]
+        ("key", lambda: cache.cached(key="user:1")),  # type: ignore[arg-type]
         ("value", lambda: cache.set("a", {1})),
         ("value", lambda: cache.set("a", "x" * (16 << 20))),
     ]

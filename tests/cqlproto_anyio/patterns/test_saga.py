@@ -154,22 +154,51 @@ async def test_an_undo_that_fails_for_good() -> None:
     assert missing.value.key == ("s", "2")
 
 
-async def test_a_result_that_cannot_be_encoded_fails_its_step() -> None:
+@pytest.mark.parametrize(("result", "steps"), [(object(), 1), ("x" * 2**20, 1), ("x" * 10**6, 9)])
+async def test_results_that_the_log_cannot_keep_fail_their_step(result: object, steps: int) -> None:
+    """One that can't be encoded, one that is too large, and too many that are large."""
     table = SagaTable()
     undone: list[str] = []
 
     async def act(context: SagaContext) -> object:
-        return object()
+        return result
 
     async def undo(context: SagaContext) -> None:
         undone.append(context.step)
 
-    steps = [Step("a", act, undo=undo)]
-    sagas = Sagas(table.executor, keyspace="shop", sagas=[Saga("s", steps)])
+    names = [f"step {number}" for number in range(steps)]
+    saga = Saga("s", [Step(name, act, undo=undo) for name in names])
+    with pytest.raises(SagaFailed) as info:
+        await Sagas(table.executor, keyspace="shop", sagas=[saga]).run("s", "1")
+    assert info.value.step == names[-1]
+    assert isinstance(info.value.cause, InvalidInput)
+    assert undone == names[::-1]
+
+
+async def test_an_error_whose_message_is_no_text_is_logged() -> None:
+    table = SagaTable()
+
+    async def fail(context: SagaContext) -> None:
+        raise OSError("no such file: \udcff" + "x" * 2000)
+
+    sagas = Sagas(table.executor, keyspace="shop", sagas=[Saga("s", [Step("a", fail)])])
     with pytest.raises(SagaFailed) as info:
         await sagas.run("s", "1")
-    assert isinstance(info.value.cause, InvalidInput)
-    assert undone == ["a"]
+    assert info.value.error.startswith("OSError: no such file: \\udcffxx")
+    assert len(info.value.error) < 1010
+
+
+async def test_an_undo_that_is_no_longer_defined() -> None:
+    """A program without the undo that has failed ends the saga, when it is told to."""
+    table, world = SagaTable(), World(c=1, undo_b=2)
+    with pytest.raises(CompensationFailed):
+        await world.sagas(table.executor).run("s", "1")
+    steps = [Step(each.name, each.action) for each in world.steps()]
+    sagas = Sagas(table.executor, keyspace="shop", sagas=[Saga("s", steps)])
+    with pytest.raises(CompensationFailed) as info:
+        await sagas.run("s", "1")
+    assert info.value.undo == ""
+    assert (await sagas.retry("s", "1")).status is SagaStatus.COMPENSATED
 
 
 async def test_steps_cannot_change_the_record() -> None:
@@ -209,6 +238,9 @@ async def test_the_same_id_with_other_data_or_steps() -> None:
     with pytest.raises(OperationConflict) as info:
         await sagas.run("s", "1", {"a": 1})
     assert info.value.operation == "s/1"
+    with pytest.raises(OperationConflict) as large:
+        await sagas.run("s", "1", ["x" * 1000] * 1000)
+    assert len(str(large.value)) < 500
     steps = world.steps()[:2]
     shorter = Sagas(table.executor, keyspace="shop", sagas=[Saga("s", steps)])
     with pytest.raises(OperationConflict, match="steps"):
@@ -343,6 +375,7 @@ def test_wrong_sagas(name: str, make: Callable[[], Any]) -> None:
         {"keyspace": ""},
         {"table": "t" * 44},
         {"sagas": [Saga("s", [Step("a", act)])] * 2},
+        {"sagas": [Step("a", act)]},
     ],
 )
 def test_wrong_settings(wrong: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cqlproto_anyio.patterns import CorruptPayload, SagaFailed, SagaStatus
 from tests.cqlproto_anyio.patterns.sagatable import SagaTable, World
 from tests.support.scripted import Scripted
+from tests.support.virtual_clock import run_virtual
 
 if TYPE_CHECKING:
     from tests.support.scripted import Request
@@ -113,17 +114,20 @@ def test_any_faults(backend: str, faults: list[str | None], failing: dict[str, i
         assert found is not None
         assert found.status in (SagaStatus.COMPLETED, SagaStatus.COMPENSATED)
 
-    anyio.run(run, backend=backend)
+    run_virtual(run, backend)
 
 
 async def test_a_saga_that_cannot_be_read_does_not_keep_others_from_being_resumed() -> None:
     table, world = SagaTable(), World()
-    for id in ("1", "2", "3"):
+    for id in ("1", "2", "3", "4"):
         dying = Dying(table.executor, 6, True)
         with pytest.raises(Crash):
             await world.sagas(dying.executor).run("s", id)
     await anyio.sleep(7)
     table.log["s", "2"]["data"] = b"{"
+    table.log["s", "3"]["status"] = "finished"
     with pytest.raises(CorruptPayload, match="the data of saga 's' '2'"):
         await world.sagas(table.executor).resume()
-    assert table.listed() == ["2"]
+    assert table.listed() == ["2", "3"]
+    with pytest.raises(CorruptPayload, match="the status of saga 's' '3'"):
+        await world.sagas(table.executor).get("s", "3")

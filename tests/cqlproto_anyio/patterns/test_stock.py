@@ -21,6 +21,7 @@ from cqlproto_anyio.patterns import (
 )
 from tests.cassandra.concurrently import all_of
 from tests.cqlproto_anyio.patterns.stocktable import StockTable
+from tests.support.virtual_clock import run_virtual
 
 
 def stock(table: StockTable) -> Stock:
@@ -239,7 +240,7 @@ def test_any_calls_and_faults(
         assert level.quantity == states.get("added", 0) - states.get("committed", 0)
         assert level.reserved == states.get("reserved", 0)
 
-    anyio.run(run, backend=backend)
+    run_virtual(run, backend)
 
 
 WRONG: list[dict[str, Any]] = [
