@@ -1,6 +1,7 @@
 """Races on a real node: with a second process, and with faults of conditional writes.
 
-``python -m tests.cassandra.races`` is the second process; :func:`in_other_process` starts it.
+``python -m tests.cassandra.races`` is the second process; :func:`in_other_process` and
+:func:`killed_process` start it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from cqlproto_anyio.testing import Fault, Side
     from tests.cassandra.conftest import Node
 
-__all__ = ["FAULTS", "Counting", "connected", "faulty", "in_other_process"]
+__all__ = ["FAULTS", "Counting", "connected", "faulty", "in_other_process", "killed_process"]
 
 _ROOT = Path(__file__).parent.parent.parent
 
@@ -128,11 +129,31 @@ async def in_other_process(
         keyspace: the session's keyspace.
         arguments: what JSON can tell; so is what the function returns.
     """
-    name = Path(function.__code__.co_filename).stem
-    told = json.dumps([name, function.__name__, node.host, node.port, keyspace, arguments])
-    command = [sys.executable, "-m", "tests.cassandra.races", told]
+    command = _command(function, node, keyspace, arguments)
     ran = await anyio.run_process(command, cwd=_ROOT, stderr=None)
     return json.loads(ran.stdout)
+
+
+@asynccontextmanager
+async def killed_process(
+    function: Callable[..., Awaitable[Any]], node: Node, keyspace: str, *arguments: Any
+) -> AsyncIterator[None]:
+    """Run a function as ``in_other_process``, and kill the process at the end of the block."""
+    command = _command(function, node, keyspace, arguments)
+    async with await anyio.open_process(command, cwd=_ROOT, stderr=None) as process:
+        try:
+            yield
+            assert process.returncode is None, "the process has ended by itself"
+        finally:
+            process.kill()
+
+
+def _command(
+    function: Callable[..., Awaitable[Any]], node: Node, keyspace: str, arguments: Sequence[Any]
+) -> list[str]:
+    name = Path(function.__code__.co_filename).stem
+    told = json.dumps([name, function.__name__, node.host, node.port, keyspace, arguments])
+    return [sys.executable, "-m", "tests.cassandra.races", told]
 
 
 async def _run(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import uuid
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +29,15 @@ from cqlproto_anyio.patterns import (
     StockLevel,
 )
 from tests.cassandra.concurrently import all_of
-from tests.cassandra.races import FAULTS, Counting, connected, faulty, in_other_process
+from tests.cassandra.races import (
+    FAULTS,
+    Counting,
+    connected,
+    faulty,
+    in_other_process,
+    killed_process,
+)
+from tests.support.histories import oversold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +56,7 @@ class Checkout:
     def __init__(
         self, session: Any, keyspace: str, moment: Callable[[], None] | None = None
     ) -> None:
+        self.session = session
         self.stock = Stock(session, keyspace=keyspace)
         self.moment = moment or (lambda: None)
         self.charged: set[str] = set()
@@ -84,6 +96,7 @@ class Checkout:
 def tables(cassandra: Node, keyspace: str) -> None:
     for statement in (*Stock.schema_cql(keyspace), *Sagas.schema_cql(keyspace)):
         cassandra.cql(statement)
+    cassandra.cql(f"CREATE TABLE {keyspace}.payments (operation text PRIMARY KEY)")
 
 
 async def order_all(session: cql.Session, keyspace: str, item: str) -> list[str]:
@@ -164,17 +177,17 @@ class Dying:
         return await self._ask(self._session.batch, *arguments, **options)
 
 
-@pytest.mark.parametrize("declined", [False, True])
-async def test_a_crash_at_every_moment(cassandra: Node, keyspace: str, declined: bool) -> None:
+async def test_a_crash_at_every_moment(cassandra: Node, keyspace: str) -> None:
     """After recovery no order is half done, and what is reserved was there."""
+    points = [*itertools.product(range(26), (False, True), (False, True))]
     async with connected(cassandra, keyspace) as session:
         stock, run = Stock(session, keyspace=keyspace), uuid.uuid4().hex
         recovering = Checkout(session, keyspace)
         ended = 0
 
-        async def crash(at: int, executed: bool) -> None:
+        async def crash(at: int, executed: bool, declined: bool) -> None:
             nonlocal ended
-            item = f"{run}-{at}-{executed}"
+            item = f"{run}-{at}-{executed}-{declined}"
             await stock.add(item, 1)
             dying = Dying(session, at, executed)
             checkout = Checkout(dying, keyspace, dying.moment)
@@ -187,29 +200,105 @@ async def test_a_crash_at_every_moment(cassandra: Node, keyspace: str, declined:
                 assert declined
             ended += 1
 
-        points = [(at, executed) for at in range(26) for executed in (False, True)]
         await all_of([*(partial(crash, *each) for each in points)])
-        assert 0 < ended < 20
-        await anyio.sleep(2.5)  # the leases end
+        assert 0 < ended < 40
+        await anyio.sleep(2.1)  # the leases end
         await recovering.sagas.resume()
-        for at, executed in points:
-            item = f"{run}-{at}-{executed}"
-            level = await stock.level(item)
+        for at, executed, declined in points:
+            item = f"{run}-{at}-{executed}-{declined}"
             found = await recovering.sagas.get("checkout", item)
-            assert level.reserved == 0
-            if found is None or declined:
-                assert found is None or found.status is SagaStatus.COMPENSATED
-                assert (level.quantity, f"checkout/{item}/charge" in recovering.charged) == (
-                    1,
-                    False,
-                )
-            else:
-                assert found.status is SagaStatus.COMPLETED
-                assert (level.quantity, f"checkout/{item}/charge" in recovering.charged) == (
-                    0,
-                    True,
-                )
+            sold = found is not None and not declined
+            end = SagaStatus.COMPLETED if sold else SagaStatus.COMPENSATED
+            assert found is None or found.status is end
+            assert await stock.level(item) == StockLevel(item, 0 if sold else 1, 0)
+            assert (f"checkout/{item}/charge" in recovering.charged) == sold
         assert await recovering.sagas.resume() == []
+
+
+class Shop(Checkout):
+    """A checkout whose payments are in a table, which two processes share."""
+
+    async def charge(self, context: SagaContext) -> None:
+        insert = "INSERT INTO payments (operation) VALUES (?)"
+        await self.session.execute(insert, (context.operation,))
+        await anyio.sleep(0.02)
+        if context.data["declined"]:
+            raise ValueError("declined")
+
+    async def refund(self, context: SagaContext) -> None:
+        delete = "DELETE FROM payments WHERE operation = ?"
+        await self.session.execute(delete, (context.operation,))
+
+    async def order_naively(self, item: str, order: str) -> None:
+        """Undo in an ``except`` clause what was done, as cookbooks show."""
+        await self.stock.reserve(item, 1, order)
+        try:
+            await anyio.sleep(0.02)  # the payment
+            await self.stock.commit(order)
+        except Exception:
+            await self.stock.release(order)
+
+
+async def take_orders(session: cql.Session, keyspace: str, item: str, turn: int) -> None:
+    """Take orders with six workers, and naively with four, until the process is killed."""
+    shop = Shop(session, keyspace)
+
+    async def worker(number: int) -> None:
+        for count in itertools.count():
+            order = f"{item}-{turn}-{number}-{count}"
+            if number < 4:
+                await shop.order_naively(f"naive {item}", order)
+                continue
+            with suppress(SagaFailed):
+                data = {"item": item, "declined": count % 3 == 2}
+                await shop.sagas.run("checkout", order, data)
+
+    await all_of([*(partial(worker, number) for number in range(10))])
+
+
+async def test_a_process_that_is_killed(cassandra: Node, keyspace: str) -> None:
+    """Killed at a random point, twice: this process ends its orders; naive ones stay half done."""
+    item, naive = uuid.uuid4().hex, "naive "
+    levels: list[tuple[int, int]] = []
+    async with connected(cassandra, keyspace) as session:
+        shop = Shop(session, keyspace)
+
+        async def look() -> int:
+            level = await shop.stock.level(item)
+            levels.append((level.quantity, level.reserved))
+            return level.quantity
+
+        async def statuses() -> dict[str, str | None]:
+            rows = await session.execute(f"SELECT id, status FROM {keyspace}.sagas")
+            return {row.id: row.status for row in rows if row.id.startswith(item)}
+
+        await shop.stock.add(item, 1000)
+        await shop.stock.add(naive + item, 1000)
+        for turn in range(2):
+            async with killed_process(take_orders, cassandra, keyspace, item, turn):
+                before = await look()
+                with anyio.fail_after(30):
+                    while await look() == before:
+                        pass
+                with anyio.move_on_after(random.uniform(0, 0.3)):
+                    while await look():
+                        pass
+        assert {"running", "compensating"} & {*(await statuses()).values()}
+        resumed = 0
+        with anyio.fail_after(10):
+            while {"running", "compensating"} & {*(await statuses()).values()}:
+                await look()
+                resumed += len(await shop.sagas.resume())
+        await look()
+        assert resumed > 0
+        assert oversold(levels) == []
+        sold = {id for id, status in (await statuses()).items() if status == "completed"}
+        assert {*(await statuses()).values()} <= {"completed", "compensated", None}
+        assert await shop.stock.level(item) == StockLevel(item, 1000 - len(sold), 0)
+        payments = (await session.execute("SELECT operation FROM payments")).scalars()
+        mine = {each for each in payments if each.startswith(f"checkout/{item}")}
+        assert mine == {f"checkout/{id}/charge" for id in sold}
+        assert (await shop.stock.level(naive + item)).reserved > 0
 
 
 async def test_the_naive_saga_leaves_half_an_order(cassandra: Node, keyspace: str) -> None:

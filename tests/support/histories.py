@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Admission", "Section", "dense", "exclusive", "none_lost", "within_limit"]
+__all__ = ["Admission", "Section", "dense", "exclusive", "none_lost", "oversold", "within_limit"]
 
 
 class Section(NamedTuple):
@@ -71,6 +71,15 @@ def dense(versions: Sequence[int]) -> list[str]:
         f"version {version} came in place {place}"
         for place, version in enumerate(versions, 1)
         if version != place
+    ]
+
+
+def oversold(levels: Iterable[tuple[int, int]]) -> list[str]:
+    """Check that ``0 <= reserved <= quantity`` in each level, as (quantity, reserved)."""
+    return [
+        f"{reserved} of {quantity} are reserved"
+        for quantity, reserved in levels
+        if not 0 <= reserved <= quantity
     ]
 
 

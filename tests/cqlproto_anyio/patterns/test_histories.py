@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.histories import Section, dense, exclusive, none_lost
+from tests.support.histories import Section, dense, exclusive, none_lost, oversold
 
 
 def test_mutual_exclusion() -> None:
@@ -25,6 +25,11 @@ def test_dense_versions() -> None:
     assert dense([1, 3]) == ["version 3 came in place 2"]
     assert dense([1, 1]) != []
     assert dense([2]) != []
+
+
+def test_levels_of_a_stock() -> None:
+    assert oversold([(0, 0), (5, 0), (5, 5), (3, 1)]) == []
+    assert oversold([(5, 6), (5, 5), (0, -1)]) == ["6 of 5 are reserved", "-1 of 0 are reserved"]
 
 
 def test_nothing_lost() -> None:
