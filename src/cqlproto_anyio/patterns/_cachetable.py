@@ -86,12 +86,9 @@ class Entries:
         return entries
 
     async def fill(self, entry: Entry, payload: bytes, ttl: int, began: float) -> None:
-        """Store what was loaded, unless the entry has another version than was read before.
+        """Store what was loaded, unless the entry has another version than when it was read.
 
-        Arguments:
-            entry: what was read.
-            payload, ttl: the value, and for how long to keep it, in seconds; 0 for ever.
-            began: when it was read, by ``anyio.current_time()``.
+        TTLs are in seconds, 0 for ever. It was read at ``began``, by ``anyio.current_time()``.
         """
         if anyio.current_time() - began <= _MOST_LOADING:
             await self._executor.execute(*bound(self._fill, self._values(entry, payload, ttl)))

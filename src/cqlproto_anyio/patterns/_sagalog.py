@@ -13,8 +13,7 @@ that what an earlier holder does late doesn't undo what a later one has done.
 from __future__ import annotations
 
 import zlib
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
 from cqlproto_anyio.patterns._arguments import Clock, now
@@ -29,7 +28,10 @@ if TYPE_CHECKING:
     from cqlproto_anyio.executor import Executor
     from cqlproto_anyio.patterns._codec import Codec
 
-__all__ = ["Logged", "SagaLog", "tables"]
+__all__ = ["Row", "SagaLog", "tables"]
+
+Row: TypeAlias = dict[str, Any]
+"""The row of a saga, by column name."""
 
 _MOST_PAYLOAD = 1 << 20  # bytes
 _MOST_RESULTS = 8 << 20  # bytes of all results of a saga; a server takes mutations of 16 MiB
@@ -46,14 +48,6 @@ _COLUMNS = {
     "version": "bigint",
     "writer": "uuid",
 }
-
-
-class Logged(NamedTuple):
-    """A record, its version, and the fence of the latest lease."""
-
-    record: SagaRecord
-    version: int
-    fence: int
 
 
 def tables(keyspace: str, table: str) -> tuple[TableSchema, TableSchema]:
@@ -78,7 +72,7 @@ class SagaLog:
         self._clock = clock
         name, index = (each.name for each in self.tables)
         where = "WHERE saga = :saga AND id = :id"
-        self._read = f"SELECT {', '.join(_COLUMNS)}, fence FROM {name} {where}"
+        self._read = f"SELECT saga, id, {', '.join(_COLUMNS)}, fence FROM {name} {where}"
         self._write = (
             f"UPDATE {name} SET {', '.join(f'{each} = :{each}' for each in _COLUMNS)} {where}"
             " IF fence = :fence AND version = :before"
@@ -91,109 +85,86 @@ class SagaLog:
         self._close = f"DELETE FROM {index} USING TIMESTAMP :moment {shard} = :shard AND id = :id"
         self._ids = f"SELECT id FROM {index} {shard} IN :shards"
 
-    def copy(self, name: str, value: Any) -> Any:
-        """Return a value as it is when it is read from the log.
+    def dump(self, name: str, value: Any) -> bytes | None:
+        """Return a value as a row has it; InvalidInput if the codec can't read it again."""
+        if value is None:
+            return None
+        payload = self._codec.dump(name, value, most=_MOST_PAYLOAD)
+        try:
+            self._codec.load(name, payload)
+        except CorruptPayload as exc:
+            raise InvalidInput(name, "a value that the codec can decode as well", value) from exc
+        return payload
 
-        Raises:
-            InvalidInput: the codec can't encode it, or it is larger than 1 MiB.
-        """
-        return self._load(name, self._dump(name, value))
+    def new(self, saga: Saga, id: str, data: Any) -> Row:
+        """Return the row of a saga that hasn't begun."""
+        row = {"saga": saga.name, "id": id, "status": "running", "step": saga.steps[0].name}
+        return dict.fromkeys(_COLUMNS) | row | {"data": self.dump("data", data)}
 
-    def results(self, record: SagaRecord, step: str, result: Any) -> dict[str, Any]:
-        """Return the results of a saga and of one more step, as ``copy`` does."""
-        results = {**record.results, step: self.copy(f"the result of {step!r}", result)}
-        size = sum(len(self._dump(name, each) or b"") for name, each in results.items())
+    def results(self, row: Row, step: str, result: Any) -> list[tuple[str, bytes | None]]:
+        """Return the results of a saga with that of one more step, as its row has them."""
+        results = [*(row["results"] or ()), (step, self.dump(f"the result of {step!r}", result))]
+        size = sum(len(payload or b"") for _, payload in results)
         if size > _MOST_RESULTS:
             raise InvalidInput("results", f"at most {_MOST_RESULTS:,} bytes of all steps", size)
         return results
 
-    def new(self, saga: Saga, id: str, data: Any) -> SagaRecord:
-        """Return the record of a saga that hasn't begun."""
-        step, status = saga.steps[0].name, SagaStatus.RUNNING
-        at = now(self._clock)
-        return SagaRecord(saga.name, id, status, step, self.copy("data", data), {}, None, (), at)
+    def record(self, row: Row) -> SagaRecord:
+        """Return what a row says; its values are decoded anew each time, so nobody shares them."""
+        where = f"saga {row['saga']!r} {row['id']!r}"
 
-    async def read(self, saga: str, id: str, *, serial: bool = False) -> Logged | None:
-        """Return what the log says, or None if it knows nothing about the saga."""
-        options: Options = {"consistency": serial_level(self._executor)} if serial else {}
-        result = await self._executor.execute(self._read, {"saga": saga, "id": id}, **options)
-        row = result.first()
-        if row is None or row["status"] is None:
-            return None
-        where = f"saga {saga!r} {id!r}"
+        def load(what: str, payload: bytes | None) -> Any:
+            return None if payload is None else self._codec.load(f"{what} of {where}", payload)
+
         try:
             status = SagaStatus(row["status"])
         except ValueError as exc:
             raise CorruptPayload(f"the status of {where}", exc) from exc
-        results = {
-            step: self._load(f"the result of {step!r} in {where}", payload)
-            for step, payload in row["results"] or ()
-        }
-        data = self._load(f"the data of {where}", row["data"])
-        facts = row["error"], tuple(row["compensated"] or ()), row["updated_at"], row["undo_error"]
-        record = SagaRecord(saga, id, status, row["step"], data, results, *facts)
-        return Logged(record, row["version"], row["fence"])
+        steps = row["results"] or ()
+        results = {step: load(f"the result of {step!r}", payload) for step, payload in steps}
+        begun = row["saga"], row["id"], status, row["step"], load("the data", row["data"]), results
+        undone = tuple(row["compensated"] or ())
+        return SagaRecord(*begun, row["error"], undone, row["updated_at"], row["undo_error"])
 
-    async def write(
-        self, lease: Lease, record: SagaRecord, before: int | None, **changes: Any
-    ) -> Logged:
-        """Change the record of a saga, and write it.
+    async def read(self, saga: str, id: str, *, serial: bool = False) -> Row | None:
+        """Return the row of a saga, or None if the log knows nothing about it."""
+        options: Options = {"consistency": serial_level(self._executor)} if serial else {}
+        result = await self._executor.execute(self._read, {"saga": saga, "id": id}, **options)
+        row = result.first()
+        return None if row is None or row["status"] is None else row._asdict()
 
-        Raises:
-            LockLost: the lease was lost; nothing was written, or another holder has gone on.
-        """
-        at = now(self._clock)
+    async def write(self, lease: Lease, row: Row, **changes: Any) -> Row:
+        """Change the row of a saga; LockLost if another holder has gone on."""
+        at, writer, before = now(self._clock), uuid4(), row["version"]
         at = at.replace(microsecond=at.microsecond // 1000 * 1000)  # as the table keeps it
-        record = replace(record, **changes, updated_at=at)
-        writer = uuid4()
+        row = {**row, **changes, "updated_at": at, "writer": writer, "version": (before or 0) + 1}
 
         def verdict(rows: Rows) -> Verdict:
-            row = rows[0] if rows else {}
-            if row.get("writer") == writer:
+            found = rows[0] if rows else {}
+            if found.get("writer") == writer:
                 return Verdict.APPLIED
-            same = row.get("version") == before and row.get("fence") == lease.fence
+            same = found.get("version") == before and found.get("fence") == lease.fence
             return Verdict.OPEN if same else Verdict.REFUSED
 
-        version = (before or 0) + 1
-        values = {name: getattr(record, name) for name in SagaRecord.__slots__}
-        values |= {
-            "status": record.status.value,
-            "data": self._dump("data", record.data),
-            "results": [(step, self._dump(step, each)) for step, each in record.results.items()],
-            "compensated": list(record.compensated),
-        }
-        values |= {"writer": writer, "version": version, "before": before, "fence": lease.fence}
+        values = {**row, "before": before, "fence": lease.fence}
         outcome = await conditional_write(
             self._executor,
             [bound(self._write, values)],
             operation=writer,
             read=bound(self._read, values),
             verdict=verdict,
-            what=f"the log of saga {record.saga!r} {record.id!r}",
+            what=f"the log of saga {row['saga']!r} {row['id']!r}",
         )
         if not outcome.applied:
             raise LockLost(lease.name, lease.fence, "another worker has gone on")
-        return Logged(record, version, lease.fence)
+        return row
 
-    async def list_open(self, saga: str, id: str, fence: int) -> None:
-        """Add a saga to the list of open ones; for the holder of its lease."""
-        await self._list(self._open, saga, id, 2 * fence)
-
-    async def list_closed(self, saga: str, id: str, fence: int) -> None:
-        """Remove a saga from the list of open ones; for the holder of its lease."""
-        await self._list(self._close, saga, id, 2 * fence + 1)
+    async def list(self, saga: str, id: str, fence: int, *, ended: bool) -> None:
+        """Add a saga to the list of open ones, or remove it; for the holder of its lease."""
+        shard = zlib.crc32(id.encode()) % len(_SHARDS)
+        values = {"saga": saga, "shard": shard, "id": id, "moment": 2 * fence + ended}
+        await self._executor.execute(self._close if ended else self._open, values, idempotent=True)
 
     def ids(self, saga: str) -> Any:
         """Return the pages of the ids of open sagas."""
         return self._executor.stream(self._ids, {"saga": saga, "shards": [*_SHARDS]}).pages()
-
-    async def _list(self, query: str, saga: str, id: str, moment: int) -> None:
-        shard = zlib.crc32(id.encode()) % len(_SHARDS)
-        values = {"saga": saga, "shard": shard, "id": id, "moment": moment}
-        await self._executor.execute(query, values, idempotent=True)
-
-    def _dump(self, name: str, value: Any) -> bytes | None:
-        return None if value is None else self._codec.dump(name, value, most=_MOST_PAYLOAD)
-
-    def _load(self, where: str, payload: bytes | None) -> Any:
-        return None if payload is None else self._codec.load(where, payload)

@@ -20,7 +20,6 @@ class SagaContext:
     """What an action and its undo are told.
 
     Attributes:
-        saga, id, step: the names of the saga and of the step, and the id.
         data: what ``run`` was called with, as the codec decodes it.
         results: what the steps before this one have returned, by name; in an undo also what the
             step itself has returned, if that is known.
@@ -40,14 +39,13 @@ class SagaContext:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of a saga.
+    """A step of a saga, whose name has no ``/``.
 
     Attributes:
-        name: its name, without ``/``.
-        action: an async function that takes a SagaContext; the codec encodes what it returns. It
-            may run again after a crash.
-        undo: an async function that takes a SagaContext and undoes the action. It may run again,
-            and also when the action has had no effect.
+        action: an async function; the codec encodes what it returns. It may run again after a
+            crash.
+        undo: an async function that undoes the action. It may run again, and also when the action
+            has had no effect.
         attempts: how often the action is tried.
     """
 
@@ -68,10 +66,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Saga:
-    """Steps, with different names, that are done one after the other, or undone in reverse.
-
-    The name has no ``/``.
-    """
+    """Steps, with different names, that are done one after the other, or undone in reverse."""
 
     name: str
     steps: Sequence[Step]
@@ -101,9 +96,7 @@ class SagaRecord:
     """What the log says about a saga.
 
     Attributes:
-        saga, id, status: its name, its id, and where it is.
         step: the current step, or the one that has failed; None if all are done.
-        data: what it was started with.
         results: what its steps have returned, by name and in order.
         error: why the step has failed: ``ValueError: no funds``.
         compensated: the steps that were undone, in this order.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from cqlproto_anyio.patterns._lease import Lease
-    from cqlproto_anyio.patterns._sagalog import Logged, SagaLog
+    from cqlproto_anyio.patterns._sagalog import Row, SagaLog
 
 __all__ = ["Work"]
 
@@ -25,27 +25,22 @@ _MOST_ERROR = 1000  # characters that are kept of an error
 class Work:
     """A saga that is worked on, with the errors of this time, if it has failed.
 
-    Arguments:
-        saga, log: the saga and the log.
-        logged: what the log says.
-        first: the record with which this run would begin the saga; None to go on only.
-
-    Raises:
-        OperationConflict: the log is about other data, or about steps that are gone.
+    ``first`` is the row with which this run would begin the saga. OperationConflict is raised if
+    the log is about other data than that, or about steps that are gone.
     """
 
-    def __init__(self, saga: Saga, log: SagaLog, logged: Logged, first: SagaRecord | None) -> None:
+    def __init__(self, saga: Saga, log: SagaLog, row: Row, first: Row | None) -> None:
         self._saga = saga
         self._log = log
-        self._logged = logged
+        self._row = row
         self._cause: Exception | None = None
         self._undo_failure: Exception | None = None
-        record = self.record
+        record, data = self.record, log.record(first or row).data
         known, used = [each.name for each in saga.steps], [*record.results, record.step]
         if not {*used} <= {*known, None}:
             conflict = f"run with steps {known}", f"run with steps {used}"
-        elif first is not None and first.data != record.data:
-            conflict = f"run with {reprlib.repr(first.data)}", "run with other data"
+        elif data != record.data:
+            conflict = f"run with {reprlib.repr(data)}", "run with other data"
         else:
             return
         raise OperationConflict(f"{record.saga}/{record.id}", *conflict)
@@ -53,7 +48,7 @@ class Work:
     @property
     def record(self) -> SagaRecord:
         """What the log says now."""
-        return self._logged.record
+        return self._log.record(self._row)
 
     def outcome(self) -> SagaRecord:
         """Return the record of a saga that is completed; raise the error of one that isn't."""
@@ -72,10 +67,7 @@ class Work:
     ) -> None:
         """Do the steps that are not done, or undo those that are not undone.
 
-        Arguments:
-            lease: the lease of the saga.
-            undo_attempts, undo_pauses: how to try an undo.
-            again: whether to undo a saga that needs attention.
+        ``again`` is for a saga that needs attention, whose undo is then tried again.
         """
         if again and self.record.status is SagaStatus.NEEDS_ATTENTION:
             await self._write(lease, status=SagaStatus.COMPENSATING, undo_error=None)
@@ -91,7 +83,7 @@ class Work:
         try:
             context = self._context(lease, step)
             result = await _attempt(step.action, context, step.attempts, _STEP_PAUSES)
-            results = self._log.results(record, step.name, result)
+            results = self._log.results(self._row, step.name, result)
         except Exception as exc:  # whatever the action raises
             self._cause = exc
             status = _undoing(self._to_undo(replace(record, step=step.name)))
@@ -115,7 +107,7 @@ class Work:
             self._undo_failure = exc
             await self._write(lease, status=SagaStatus.NEEDS_ATTENTION, undo_error=_told(exc))
         else:
-            await self._write(lease, status=_undoing(steps[1:]), compensated=undone)
+            await self._write(lease, status=_undoing(steps[1:]), compensated=[*undone])
 
     def _to_undo(self, record: SagaRecord) -> list[Step]:
         """Return the steps that are still to be undone: the one that has failed is the first."""
@@ -124,15 +116,13 @@ class Work:
         return [steps[name] for name in begun if name in steps and name not in record.compensated]
 
     async def _write(self, lease: Lease, **changes: Any) -> None:
-        record, version, _ = self._logged
-        self._logged = await self._log.write(lease, record, version, **changes)
+        self._row = await self._log.write(lease, self._row, **changes)
 
     def _context(self, lease: Lease, step: Step) -> SagaContext:
-        record, copy = self.record, self._log.copy  # so that a step can't change the record
-        results = {name: copy(name, each) for name, each in record.results.items()}
-        operation = f"{record.saga}/{record.id}/{step.name}"
-        data = copy("data", record.data)
-        return SagaContext(record.saga, record.id, step.name, data, results, operation, lease.fence)
+        told, name = self.record, step.name
+        operation = f"{told.saga}/{told.id}/{name}"
+        facts = told.saga, told.id, name, told.data, told.results, operation, lease.fence
+        return SagaContext(*facts)
 
 
 async def _attempt(

@@ -60,9 +60,7 @@ class Cache:
     Table: ``cache``, a row for each key; that of a deleted key goes after two days.
 
     Arguments:
-        session: the session, or another Executor.
-        keyspace, table: the table.
-        ttl: for how long entries are kept: a timedelta or seconds; None for ever.
+        ttl: for how many seconds entries are kept; None for ever.
         namespace: keys of other namespaces are other keys; each namespace is cleared by itself.
         jitter: the largest part by which a TTL is shortened at random, 0 to 1, so that entries that
             were written together don't expire together.
@@ -111,11 +109,7 @@ class Cache:
         return {key: value for key, value in values.items() if value is not _MISS}
 
     async def set(self, key: str, value: Any, *, ttl: Seconds | None = _OF_CACHE) -> None:
-        """Set the value of a key of at most 8 KiB, for ``ttl``, or that of the cache.
-
-        Raises:
-            InvalidInput: the codec can't encode the value, or it has 16 MiB; or another argument.
-        """
+        """Set the value of a key; the key has at most 8 KiB, the encoded value less than 16 MiB."""
         await self.set_many({key: value}, ttl=ttl)
 
     async def set_many(self, values: Mapping[str, Any], *, ttl: Seconds | None = _OF_CACHE) -> None:
@@ -148,9 +142,7 @@ class Cache:
         """Return the value of a key; if it is a miss, what a factory returns, and keep that.
 
         Tasks that wait for one call of a factory get the same object, or the error that it raised.
-
-        Raises:
-            InvalidInput: an argument is wrong, or the codec can't encode what the factory returned.
+        InvalidInput if the codec can't encode what the factory has returned.
         """
         lasting = self._lasting(ttl)
         _function("factory", factory)

@@ -15,7 +15,7 @@ from cqlproto_anyio.patterns._errors import InvalidInput, PatternError, RecordNo
 from cqlproto_anyio.patterns._lease import Held, Lease, Leases
 from cqlproto_anyio.patterns._pages import Fetched
 from cqlproto_anyio.patterns._retry import Backoff
-from cqlproto_anyio.patterns._sagalog import SagaLog, tables
+from cqlproto_anyio.patterns._sagalog import Row, SagaLog, tables
 from cqlproto_anyio.patterns._sagatypes import Saga, SagaContext, SagaRecord, SagaStatus, Step
 from cqlproto_anyio.patterns._sagawork import Work
 from cqlproto_anyio.patterns._schema import create
@@ -52,15 +52,11 @@ class Sagas:
     Tables: ``sagas``, a row for each saga, which stays; ``sagas_open``, a row for each open one.
 
     Arguments:
-        session: the session, or another Executor.
-        keyspace, table: the table; the other one is named after it.
         sagas: the sagas that this object runs and resumes.
-        ttl: after what time others go on with a saga if its worker has crashed: a timedelta or
-            seconds.
+        ttl: after how many seconds others go on with a saga if its worker has crashed.
         undo_attempts: how often an undo is tried before the saga needs attention.
         undo_delay: the pause before the second attempt of an undo, in seconds; later ones double.
         codec: the codec of data and results.
-        clock: returns the current time, for ``updated_at``.
     """
 
     def __init__(
@@ -83,9 +79,9 @@ class Sagas:
         if len(self._sagas) < len(sagas):
             raise InvalidInput("sagas", "sagas with different names", sagas)
         self._ttl = seconds("ttl", ttl, least=0.05, most=MAX_TTL - 2)
-        self._undo_attempts = integer("undo_attempts", undo_attempts, least=1)
         first = seconds("undo_delay", undo_delay)
-        self._undo_pauses = Backoff(first=first, longest=max(first, _LONGEST_PAUSE))
+        pauses = Backoff(first=first, longest=max(first, _LONGEST_PAUSE))
+        self._undoing = integer("undo_attempts", undo_attempts, least=1), pauses
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
 
     @classmethod
@@ -100,11 +96,8 @@ class Sagas:
     async def run(self, saga: str, id: str, data: Any = None) -> SagaRecord:
         """Run a saga to its end, or go on with it; each id is run once.
 
-        A call that is cancelled leaves the saga to ``resume``, or to the next call. The data is for
-        the steps, and has at most 1 MiB when encoded.
-
-        Returns:
-            the record of the saga, whose steps are all done.
+        Returns the record of the saga, whose steps are all done. A call that is cancelled leaves
+        the saga to ``resume``, or to the next call. The data has at most 1 MiB when encoded.
 
         Raises:
             SagaFailed: a step has failed, and what was done is undone.
@@ -116,7 +109,7 @@ class Sagas:
         definition = self._definition(saga, id)
         first = self._log.new(definition, id, data)
         found = await self._log.read(saga, id)
-        if found is not None and found.record.status not in _OPEN:
+        if found is not None and found["status"] not in _OPEN:
             return Work(definition, self._log, found, first).outcome()
         work = await self._work(definition, id, first)
         assert work is not None
@@ -125,12 +118,9 @@ class Sagas:
     async def resume(self) -> list[SagaRecord]:
         """Go on with all sagas that no worker runs, one after the other; call it now and then.
 
-        Returns:
-            what the log says about those that have ended, whatever their outcome.
-
-        Raises:
-            PatternError: the first error of a saga that could not be worked on, such as LockLost or
-                CorruptPayload, after the others were worked on.
+        Returns what the log says about those that have ended, whatever their outcome. The first
+        error of a saga that can't be worked on, such as CorruptPayload, is raised after the others
+        were worked on.
         """
         ended: list[SagaRecord] = []
         failures: list[PatternError] = []
@@ -138,8 +128,7 @@ class Sagas:
             async for page in self._log.ids(saga.name):
                 for (id,) in page:
                     try:
-                        work = await self._resume(saga, id)
-                        ended += [work.record] if work else []
+                        ended += await self._resume(saga, id)
                     except SagaBusy:
                         continue
                     except PatternError as exc:
@@ -152,7 +141,7 @@ class Sagas:
         """Return what the log says about a saga; None if it was never run. One read."""
         self._definition(saga, id)
         found = await self._log.read(saga, id)
-        return found and found.record
+        return None if found is None else self._log.record(found)
 
     def attention(self) -> AsyncIterator[SagaRecord]:
         """Iterate over the sagas that need attention, since an undo has failed for good."""
@@ -171,10 +160,7 @@ class Sagas:
         return Fetched(fetch)
 
     async def retry(self, saga: str, id: str) -> SagaRecord:
-        """Try again to undo a saga that needs attention.
-
-        Returns:
-            the record of the saga, which is undone, or had ended before.
+        """Try again to undo a saga that needs attention; one that had ended is left as it is.
 
         Raises:
             CompensationFailed: an undo has failed again.
@@ -196,13 +182,13 @@ class Sagas:
         text("id", id)
         return self._sagas[saga]
 
-    async def _resume(self, saga: Saga, id: str) -> Work | None:
-        found = await self._log.read(saga.name, id)
-        if found is None or found.record.status in _OPEN:
-            return await self._work(saga, id)
-        if found.record.status is not _ATTENTION:
-            await self._log.list_closed(saga.name, id, found.fence)
-        return None
+    async def _resume(self, saga: Saga, id: str) -> list[SagaRecord]:
+        row = await self._log.read(saga.name, id)
+        if row is None or row["status"] in _OPEN:
+            return [work.record] if (work := await self._work(saga, id)) else []
+        if self._log.record(row).status is not _ATTENTION:
+            await self._log.list(saga.name, id, row["fence"], ended=True)
+        return []
 
     async def _acquire(self, saga: str, id: str) -> Lease:
         found = await self._leases.acquire(saga, id, ttl=self._ttl, owner=self._owner)
@@ -211,21 +197,19 @@ class Sagas:
         raise SagaBusy(saga, id, found.owner, found.expires_in)
 
     async def _work(
-        self, saga: Saga, id: str, first: SagaRecord | None = None, *, again: bool = False
+        self, saga: Saga, id: str, first: Row | None = None, *, again: bool = False
     ) -> Work | None:
         """Bring a saga to its end, under its lease; begin it with ``first``, if that is given."""
         log, work = self._log, None
         async with Held(partial(self._acquire, saga.name, id)) as lease:
-            logged = await log.read(saga.name, id, serial=True)
-            if logged is None and first is not None:
-                await log.list_open(saga.name, id, lease.fence)
-                logged = await log.write(lease, first, None)
-            if logged is not None:  # else its worker has crashed before it began
-                work = Work(saga, log, logged, first)
-                await work.bring_to_its_end(
-                    lease, self._undo_attempts, self._undo_pauses, again=again
-                )
+            row = await log.read(saga.name, id, serial=True)
+            if row is None and first is not None:
+                await log.list(saga.name, id, lease.fence, ended=False)
+                row = await log.write(lease, first)
+            if row is not None:  # else its worker has crashed before it began
+                work = Work(saga, log, row, first)
+                await work.bring_to_its_end(lease, *self._undoing, again=again)
             if work is None or work.record.status is not _ATTENTION:
                 with suppress(CQLError):  # resume does it later
-                    await log.list_closed(saga.name, id, lease.fence)
+                    await log.list(saga.name, id, lease.fence, ended=True)
         return work

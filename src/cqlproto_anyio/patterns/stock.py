@@ -144,12 +144,8 @@ class Stock:
     async def reserve(self, item: str, quantity: int, operation: str) -> Reservation:
         """Reserve some of an item, at least 1, all of it or nothing.
 
-        Returns:
-            the reservation, as it is now; the same one if it was made before.
-
-        Raises:
-            OutOfStock: less is available.
-            OperationConflict: the id was used for something else, or is released already.
+        Returns the reservation, as it is now; the same one if it was made before. OutOfStock if
+        less is available.
         """
         _check(item, quantity, operation)
         if (other := await self._claimed(operation, item)) != item:
@@ -158,12 +154,7 @@ class Stock:
         return (await self._change(item, operation, "reserved", quantity)).reservation()
 
     async def commit(self, operation: str) -> Reservation:
-        """Take what an operation has reserved out of the stock.
-
-        Raises:
-            RecordNotFound: the operation has reserved nothing.
-            OperationConflict: it is released.
-        """
+        """Take what an operation has reserved out of the stock; RecordNotFound if it hasn't."""
         values = {"operation": text("operation", operation)}
         level = serial_level(self._session)
         row = (await self._session.execute(self._find, values, consistency=level)).first()
@@ -176,11 +167,7 @@ class Stock:
     async def release(self, operation: str) -> Reservation | None:
         """Give back what an operation has reserved; it can't reserve anything after that.
 
-        Returns:
-            the reservation; None if the operation had reserved nothing.
-
-        Raises:
-            OperationConflict: it is committed.
+        Returns the reservation; None if the operation had reserved nothing.
         """
         if not (item := await self._claimed(text("operation", operation), "")):
             return None

@@ -54,9 +54,8 @@ class SagaTable(LeaseTable):
             *("status", "step", "results", "error", "undo_error", "compensated"),
             *("updated_at", "data", "version", "writer"),
         )
-        return [
-            {**dict.fromkeys(names), **self.log.get(key, {}), **row} for row in super().row(key)
-        ]
+        columns = {"saga": key[0], "id": key[1], **dict.fromkeys(names), **self.log.get(key, {})}
+        return [{**columns, **row} for row in super().row(key)]
 
     def apply(self, request: Request) -> Any:
         request = named(request)

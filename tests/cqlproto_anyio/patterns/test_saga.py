@@ -24,6 +24,7 @@ from cqlproto_anyio.patterns import (
     Sagas,
     SagaStatus,
     Step,
+    msgspec_codec,
 )
 from tests.cqlproto_anyio.patterns.sagatable import SagaTable, World
 from tests.support.scripted import unavailable
@@ -173,6 +174,26 @@ async def test_results_that_the_log_cannot_keep_fail_their_step(result: object, 
     assert info.value.step == names[-1]
     assert isinstance(info.value.cause, InvalidInput)
     assert undone == names[::-1]
+
+
+async def test_values_that_the_codec_cannot_decode_are_not_logged() -> None:
+    table, undone = SagaTable(), []
+
+    async def act(context: SagaContext) -> str:
+        return "text"
+
+    async def undo(context: SagaContext) -> None:
+        undone.append(context.data)
+
+    saga = Saga("s", [Step("a", act, undo=undo)])
+    codec = msgspec_codec(int)
+    sagas = Sagas(table.executor, keyspace="shop", sagas=[saga], codec=codec)
+    with pytest.raises(InvalidInput, match="data must be a value that the codec can decode"):
+        await sagas.run("s", "1", "text")
+    assert table.executor.asked == []
+    with pytest.raises(SagaFailed, match="the result of 'a' must be"):
+        await sagas.run("s", "1", 7)
+    assert undone == [7]
 
 
 async def test_an_error_whose_message_is_no_text_is_logged() -> None:
