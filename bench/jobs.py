@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 Work: TypeAlias = Literal[
-    "setup", "drop", "load", "write", "read", "mixed", "scan", "stream", "list", "bulk"
+    "setup",
+    "drop",
+    "load",
+    "write",
+    "read",
+    "mixed",
+    "scan",
+    "stream",
+    "list",
+    "bulk",
+    "recipe",
+    "keys",
 ]
 ItemRow: TypeAlias = tuple[str, str, int, float, bool]
 Key: TypeAlias = tuple[str]
@@ -73,7 +84,7 @@ class Job:
     load, stream, list and bulk. If it is missing, the worker determines how many take `seconds`.
     `one_key` makes all requests read the same row, because the canned server has one answer.
     `timed` asks for the latency of each request as well. `replicas` is the replication factor of a
-    setup.
+    setup. `recipe` is a key of `bench.patterns.work.WORKS`.
     """
 
     client: str
@@ -87,6 +98,7 @@ class Job:
     one_key: bool = False
     timed: bool = False
     replicas: int = 1
+    recipe: str = ""
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -101,6 +113,7 @@ class Outcome:
     """Figures from a worker: seconds, bytes, and the `count` of requests or rows.
 
     Latencies are in microseconds; None where too few requests were made for that percentile.
+    `requests` (that the server has received) and `wrong` (results) are of recipes.
     """
 
     count: int = 0
@@ -114,6 +127,8 @@ class Outcome:
     p999: float | None = None
     protocol: str = "?"
     version: str = "?"
+    requests: int = 0
+    wrong: int = 0
 
     @property
     def rate(self) -> float:

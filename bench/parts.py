@@ -29,6 +29,7 @@ MODULES = {
     "hosts": "bench.hosts",
     "stream": "bench.streaming",
     "bulk": "bench.bulk",
+    "patterns": "bench.patterns",
     "memory": "bench.memory",
     "codec": "bench.codec",
     "framing": "bench.framing",
@@ -43,6 +44,7 @@ TITLES = {
     "hosts": "A large cluster",
     "stream": "A million rows",
     "bulk": "Loading a million rows",
+    "patterns": "Recipes",
     "memory": "Memory",
     "codec": "Decoding and binding",
     "framing": "Framing",
@@ -52,7 +54,7 @@ TITLES = {
 }
 _OF_THEIR_OWN = {"codec", "framing"}
 _OF_THEIR_OWN_ON_A_SERVER = {"sizes", "stages"}
-NEED_CASSANDRA = {"canned", "live", "stream", "bulk", "memory", "sizes", "stages"}
+NEED_CASSANDRA = {"canned", "live", "stream", "bulk", "patterns", "memory", "sizes", "stages"}
 NEED_CANNED = {"canned", "bulk", "sizes", "stages"}
 
 NEEDS = {

@@ -155,6 +155,8 @@ class Sample:
     work: Work
     in_flight: int
     outcomes: list[Outcome] = dataclasses.field(default_factory=list)
+    recipe: str = ""
+    one_key: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return all values, with four significant digits."""
@@ -169,10 +171,16 @@ class Sample:
             found = [getattr(each, name) for each in self.outcomes]
             if None not in found:
                 values[f"{name}_us"] = found
+        of_recipe: dict[str, Any] = {}
+        if self.recipe:
+            values["requests"] = [each.requests / each.count for each in self.outcomes]
+            values["wrong"] = [each.wrong for each in self.outcomes]
+            of_recipe = {"recipe": self.recipe, "one_key": self.one_key}
         return {
             "client": self.client,
             "work": self.work,
             "in_flight": self.in_flight,
+            **of_recipe,
             "version": first.version,
             "protocol": first.protocol,
             "count": first.count,
@@ -200,7 +208,11 @@ def interleaved(
     Returns:
         The samples in the order of `jobs`, without the jobs that failed.
     """
-    samples = {job: Sample(job.client, job.work, job.in_flight) for cell in jobs for job in cell}
+    samples = {
+        job: Sample(job.client, job.work, job.in_flight, [], job.recipe, job.one_key)
+        for cell in jobs
+        for job in cell
+    }
     counts: dict[Job, int] = {}
     done: set[Job] = set()
     failures: dict[str, int] = {}

@@ -19,15 +19,17 @@ from typing import TextIO
 from bench.jobs import Job, Outcome
 
 MODULES = {
-    "cqlproto": "ours",
-    "admin": "admin",
-    "bare": "bare",
-    "acsylla": "acsylla_peer",
-    "cassandra-driver": "datastax_peer",
-    "scylla-driver": "datastax_peer",
-    "rsylla": "rsylla_peer",
-    "scyllapy": "scyllapy_peer",
-    "coodie": "coodie_peer",
+    "cqlproto": "clients.ours",
+    "admin": "clients.admin",
+    "bare": "clients.bare",
+    "acsylla": "clients.acsylla_peer",
+    "cassandra-driver": "clients.datastax_peer",
+    "scylla-driver": "clients.datastax_peer",
+    "rsylla": "clients.rsylla_peer",
+    "scyllapy": "clients.scyllapy_peer",
+    "coodie": "clients.coodie_peer",
+    "recipes": "patterns.worker",
+    "naive": "patterns.worker",
 }
 
 
@@ -53,7 +55,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     client, host, port = sys.argv[1:]
     try:
-        module = importlib.import_module(f"bench.clients.{MODULES[client.split('/')[0]]}")
+        module = importlib.import_module(f"bench.{MODULES[client.split('/')[0]]}")
         module.serve(client, host, int(port))
     except Exception as error:
         cause: BaseException = error
