@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 import cqlproto_anyio as cql
-from cqlproto_anyio.patterns import Locks, Tenants
+from cqlproto_anyio.patterns import Cache, Tenants
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -80,10 +80,10 @@ async def test_two_requests_that_create_the_same_customer(tenants: Tenants) -> N
 
 async def test_a_recipe_within_a_tenant(tenants: Tenants) -> None:
     await tenants.create("acme")
-    locks = Locks(tenants.session("acme"), keyspace=tenants.keyspace("acme"))
-    await locks.create_schema()
-    async with locks.hold("invoices", ttl=30, wait=0):
-        assert await locks.holder("invoices") is not None
+    cache = Cache(tenants.session("acme"), keyspace=tenants.keyspace("acme"))
+    await cache.create_schema()
+    await cache.set("plan", "gold")
+    assert await cache.get("plan") == "gold"
 
 
 async def test_migrations_go_on_after_a_failure(tenants: Tenants) -> None:

@@ -15,11 +15,9 @@ if TYPE_CHECKING:  # isort: off
     from cqlproto_anyio.patterns._breaker import CircuitBreaker
     from cqlproto_anyio.patterns._codec import BYTES, Codec, JSON, msgspec_codec
     from cqlproto_anyio.patterns._errors import (
-        AdminNotAllowed, CircuitOpen, CompensationFailed, ConcurrencyError, ConditionFailed,
-        CorruptPayload, DuplicateEvent, EventsMissing, InvalidInput, LockLost, LockTimeout,
-        MergeConflict, OperationConflict, OutOfStock, OutcomeUnknown, PatternError, PointExpired,
-        RateLimited, RecordExists, RecordNotFound, RetryExhausted, SagaBusy, SagaFailed,
-        SchemaMismatch, TooManySessions, TransactionError, UnitRefused, VersionConflict,
+        ConcurrencyError, CorruptPayload, DuplicateEvent, EventsMissing, InvalidInput, LockLost,
+        LockTimeout, OutcomeUnknown, PatternError, PointExpired, RateLimited, RecordExists,
+        RecordNotFound, SchemaMismatch, TooManySessions,
     )
     from cqlproto_anyio.patterns._lease import Holder, Lease
     from cqlproto_anyio.patterns._points import NewPoint, Point, TimeStep, Written
@@ -29,6 +27,11 @@ if TYPE_CHECKING:  # isort: off
     from cqlproto_anyio.patterns._versions import (
         Conflict, ConflictAnalysis, LockStatus, Resolution, RowOutcome, UpdateOutcome,
         VersionedMetrics, VersionedRow, VersionedUpdate,
+    )
+    from cqlproto_anyio.patterns._writeerrors import (
+        AdminNotAllowed, CircuitOpen, CompensationFailed, ConditionFailed, MergeConflict,
+        OperationConflict, OutOfStock, RetryExhausted, SagaBusy, SagaFailed, TransactionError,
+        UnitRefused, VersionConflict,
     )
     from cqlproto_anyio.patterns.cache import Cache, Cached
     from cqlproto_anyio.patterns.database import Database
@@ -68,11 +71,9 @@ _MODULES = {
     "_breaker": "CircuitBreaker",
     "_codec": "BYTES Codec JSON msgspec_codec",
     "_errors":
-        "AdminNotAllowed CircuitOpen CompensationFailed ConcurrencyError ConditionFailed"
-        " CorruptPayload DuplicateEvent EventsMissing InvalidInput LockLost LockTimeout"
-        " MergeConflict OperationConflict OutOfStock OutcomeUnknown PatternError PointExpired"
-        " RateLimited RecordExists RecordNotFound RetryExhausted SagaBusy SagaFailed"
-        " SchemaMismatch TooManySessions TransactionError UnitRefused VersionConflict",
+        "ConcurrencyError CorruptPayload DuplicateEvent EventsMissing InvalidInput LockLost"
+        " LockTimeout OutcomeUnknown PatternError PointExpired RateLimited RecordExists"
+        " RecordNotFound SchemaMismatch TooManySessions",
     "_lease": "Holder Lease",
     "_points": "NewPoint Point TimeStep Written",
     "_requests": "DatabaseMetrics Health RetryConfig",
@@ -81,6 +82,10 @@ _MODULES = {
     "_versions":
         "Conflict ConflictAnalysis LockStatus Resolution RowOutcome UpdateOutcome"
         " VersionedMetrics VersionedRow VersionedUpdate",
+    "_writeerrors":
+        "AdminNotAllowed CircuitOpen CompensationFailed ConditionFailed MergeConflict"
+        " OperationConflict OutOfStock RetryExhausted SagaBusy SagaFailed TransactionError"
+        " UnitRefused VersionConflict",
     "cache": "Cache Cached",
     "database": "Database",
     "eventstore": "Event EventStore NewEvent Position",

@@ -8,8 +8,8 @@ import anyio
 
 from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.patterns._arguments import Seconds, integer, seconds
-from cqlproto_anyio.patterns._errors import CircuitOpen
 from cqlproto_anyio.patterns._retry import may_retry
+from cqlproto_anyio.patterns._writeerrors import CircuitOpen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -12,8 +12,8 @@ lost the lease. In a partition with the lease's columns a write can be condition
 
 A lease lasts ``ttl`` seconds from *before* its request was sent, on the event loop's clock. The TTL
 on the server is a second longer and in whole seconds, since servers count expiry in whole seconds.
-So the holder gives up before a server lets others in, as long as the clocks of the nodes differ by
-less than a second. Where they differ by more, the fence still tells the leases apart.
+So the holder gives up before a server lets others in, if the nodes' clocks differ by less than a
+second. If they differ by more, the fence still tells the leases apart.
 """
 
 from __future__ import annotations
@@ -34,22 +34,19 @@ from cqlproto_anyio.patterns._lwt import Rows, Verdict, bound, conditional_write
 from cqlproto_anyio.patterns._retry import Attempts, Backoff, may_retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from types import TracebackType
     from typing import Unpack
 
     from cqlproto_anyio._settings.profile import Options
     from cqlproto_anyio.executor import Executor
 
-__all__ = ["LEASE_COLUMNS", "Held", "Holder", "Lease", "Leases"]
+__all__ = ["CLEAN_UP", "LEASE_COLUMNS", "Holder", "Lease", "Leases"]
 
 LEASE_COLUMNS = {"fence": "bigint", "holder": "uuid", "owner": "text"}
 """The columns of a lease; static ones in a table with clustering columns."""
 
 _MARGIN = 1  # seconds that the server's TTL is longer
 _KNOWN = 10_000  # how many keys' fences are remembered
-_CLEAN_UP = 5.0  # seconds that clean-up may take
-_RENEW_AT = 1 / 3  # the part of the ttl after which a lease is renewed
+CLEAN_UP = 5.0  # seconds that clean-up may take
 _RACES = Backoff(first=0.002, longest=0.2)
 _RETRIES = Backoff(first=0.05, longest=1.0)
 
@@ -232,7 +229,7 @@ class Leases:
                     lease._expires = -math.inf
         except (anyio.get_cancelled_exc_class(), CQLError) as exc:
             if not isinstance(exc, CQLError) or exc.maybe_applied:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEAN_UP):
+                with anyio.CancelScope(shield=True), anyio.move_on_after(CLEAN_UP):
                     await self._abandon(lease)
             raise
         return {"fence": lease.fence}
@@ -243,7 +240,7 @@ class Leases:
         It is released if it was applied. If it was not, its fence is taken, so that a copy that
         comes late is refused.
         """
-        async for _ in Attempts(within=_CLEAN_UP, backoff=_RETRIES):
+        async for _ in Attempts(within=CLEAN_UP, backoff=_RETRIES):
             with suppress(CQLError):  # the TTL ends what can't be cleaned up
                 for query in (self._release, self._burn):
                     if (await self._executor.execute(*bound(query, lease._values))).applied:
@@ -301,74 +298,3 @@ def _holder(row: dict[str, Any]) -> Holder | None:
     if row.get("holder") is None:
         return None
     return Holder(row.get("owner") or "", row.get("fence") or 0, float(row.get("expires") or 0))
-
-
-class Held:
-    """A lease that is held for the time of a block, and renewed meanwhile: ``async with Held(..)``.
-
-    If the lease is lost, the body is cancelled, and LockLost raised at the end of the block. The
-    lease is released at the end, also if the body was cancelled, within a few seconds. Enter and
-    leave the block in one task.
-
-    Arguments:
-        acquire: acquires the lease.
-    """
-
-    def __init__(self, acquire: Callable[[], Awaitable[Lease]]) -> None:
-        self._acquire = acquire
-        self._failure: CQLError | None = None
-
-    async def __aenter__(self) -> Lease:
-        self._lease = lease = await self._acquire()
-        # nothing below waits, so the task can't be cancelled before the block is entered
-        self._group = anyio.create_task_group()
-        await self._group.__aenter__()
-        self._keeping, self._body = anyio.CancelScope(), anyio.CancelScope()
-        self._group.start_soon(self._keep)
-        self._body.__enter__()
-        return lease
-
-    async def _keep(self) -> None:
-        """Renew the lease until it is lost, released, or the block ends."""
-        lease = self._lease
-        with self._keeping:
-            try:
-                while not lease.released:
-                    await anyio.sleep(max(0.0, lease.remaining - lease.ttl * (1 - _RENEW_AT)))
-                    if not lease.released:
-                        await lease.renew()
-            except CQLError as exc:
-                if not lease.released:
-                    self._failure = exc
-                    self._body.cancel()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        lease, failure = self._lease, self._failure
-        if failure is None and not (lease.remaining or lease.released):
-            failure = LockLost(lease.name, lease.fence, "it has expired")
-        cancelled_by_us = bool(self._body.__exit__(kind, error, traceback))
-        self._keeping.cancel()
-        try:
-            # The group gets no exception, which it would raise in an ExceptionGroup.
-            await self._group.__aexit__(None, None, None)
-        finally:
-            if not lease.released:
-                await self._let_go()
-        if (error is None or cancelled_by_us) and failure is not None:
-            if isinstance(failure, LockLost):
-                raise failure
-            raise LockLost(lease.name, lease.fence, "it could not be renewed") from failure
-        return cancelled_by_us
-
-    async def _let_go(self) -> None:
-        with (
-            anyio.CancelScope(shield=True),
-            anyio.move_on_after(_CLEAN_UP),
-            suppress(CQLError),  # the lease ends with its TTL
-        ):
-            await self._lease.release()

@@ -16,7 +16,8 @@ import anyio
 from cqlproto_anyio.exceptions import AlreadyExists, CQLError, InvalidQuery
 from cqlproto_anyio.patterns._arguments import utc_now
 from cqlproto_anyio.patterns._errors import LockTimeout
-from cqlproto_anyio.patterns._lease import LEASE_COLUMNS, Held, Lease, Leases
+from cqlproto_anyio.patterns._held import Held
+from cqlproto_anyio.patterns._lease import LEASE_COLUMNS, Lease, Leases
 from cqlproto_anyio.patterns._retry import Attempts, Backoff
 from cqlproto_anyio.patterns._schema import TableSchema, agreement, change, create
 

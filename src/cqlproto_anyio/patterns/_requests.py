@@ -15,8 +15,9 @@ from cqlproto_anyio._text import read_statement
 from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.patterns._arguments import integer, seconds
 from cqlproto_anyio.patterns._codec import JSON
-from cqlproto_anyio.patterns._errors import CircuitOpen, InvalidInput
+from cqlproto_anyio.patterns._errors import InvalidInput
 from cqlproto_anyio.patterns._retry import Attempts, Backoff, may_retry
+from cqlproto_anyio.patterns._writeerrors import CircuitOpen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

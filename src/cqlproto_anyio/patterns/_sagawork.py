@@ -6,9 +6,9 @@ import reprlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cqlproto_anyio.patterns._errors import CompensationFailed, OperationConflict, SagaFailed
 from cqlproto_anyio.patterns._retry import Attempts, Backoff
 from cqlproto_anyio.patterns._sagatypes import Saga, SagaContext, SagaRecord, SagaStatus, Step
+from cqlproto_anyio.patterns._writeerrors import CompensationFailed, OperationConflict, SagaFailed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

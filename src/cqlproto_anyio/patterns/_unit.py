@@ -11,14 +11,9 @@ from cqlproto.cqltypes import NATIVE_TYPES
 from cqlproto_anyio._text import administration, read_statement, tokens
 from cqlproto_anyio.exceptions import CQLError, InvalidQuery
 from cqlproto_anyio.patterns._arguments import integer
-from cqlproto_anyio.patterns._errors import (
-    ConditionFailed,
-    InvalidInput,
-    OutcomeUnknown,
-    UnitRefused,
-    VersionConflict,
-)
+from cqlproto_anyio.patterns._errors import InvalidInput, OutcomeUnknown
 from cqlproto_anyio.patterns._lwt import Outcome, Rows, Statement, Verdict, conditional_write
+from cqlproto_anyio.patterns._writeerrors import ConditionFailed, UnitRefused, VersionConflict
 
 if TYPE_CHECKING:
     from types import TracebackType

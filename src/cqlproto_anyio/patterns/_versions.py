@@ -10,13 +10,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from cqlproto_anyio.exceptions import CQLError
-from cqlproto_anyio.patterns._errors import (
-    MergeConflict,
-    RecordNotFound,
-    RetryExhausted,
-    VersionConflict,
-)
+from cqlproto_anyio.patterns._errors import RecordNotFound
 from cqlproto_anyio.patterns._keys import Key
+from cqlproto_anyio.patterns._writeerrors import MergeConflict, RetryExhausted, VersionConflict
 
 if TYPE_CHECKING:
     from cqlproto_anyio.patterns._arguments import Clock

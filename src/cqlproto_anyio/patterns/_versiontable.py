@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from cqlproto_anyio.executor import Executor
-from cqlproto_anyio.patterns._errors import (
-    InvalidInput,
-    RecordExists,
-    SchemaMismatch,
-    VersionConflict,
-)
+from cqlproto_anyio.patterns._errors import InvalidInput, RecordExists, SchemaMismatch
 from cqlproto_anyio.patterns._identifiers import quoted
 from cqlproto_anyio.patterns._lwt import Outcome, Verdict, conditional_write, serial_level
 from cqlproto_anyio.patterns._schema import TableSchema, agreement, change, shape
 from cqlproto_anyio.patterns._unit import Condition
 from cqlproto_anyio.patterns._versions import VersionedRow
+from cqlproto_anyio.patterns._writeerrors import VersionConflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cqlproto_anyio.patterns._arguments import integer, now
-from cqlproto_anyio.patterns._errors import InvalidInput, RecordNotFound, VersionConflict
+from cqlproto_anyio.patterns._errors import InvalidInput, RecordNotFound
 from cqlproto_anyio.patterns._keys import Key, row_key
 from cqlproto_anyio.patterns._unit import UnitOfWork, require
 from cqlproto_anyio.patterns._versions import (
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cqlproto_anyio.patterns._retry import Attempts
     from cqlproto_anyio.patterns._versions import Changes, Merge, Rule
     from cqlproto_anyio.patterns._versiontable import VersionTable
+    from cqlproto_anyio.patterns._writeerrors import VersionConflict
 
 __all__ = ["Work", "check_rules", "merged"]
 

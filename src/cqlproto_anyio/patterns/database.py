@@ -12,7 +12,7 @@ import anyio
 from cqlproto_anyio._text import administration, read_statement
 from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.patterns._arguments import Clock, now, utc_now
-from cqlproto_anyio.patterns._errors import AdminNotAllowed, InvalidInput, TransactionError
+from cqlproto_anyio.patterns._errors import InvalidInput
 from cqlproto_anyio.patterns._pages import Fetched
 from cqlproto_anyio.patterns._requests import (
     LEFT_OUT,
@@ -25,6 +25,7 @@ from cqlproto_anyio.patterns._requests import (
     typed,
 )
 from cqlproto_anyio.patterns._unit import UnitOfWork
+from cqlproto_anyio.patterns._writeerrors import AdminNotAllowed, TransactionError
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

@@ -11,7 +11,8 @@ import anyio
 
 from cqlproto_anyio.patterns._arguments import MAX_TTL, Seconds, seconds, text
 from cqlproto_anyio.patterns._errors import LockTimeout
-from cqlproto_anyio.patterns._lease import LEASE_COLUMNS, Held, Holder, Lease, Leases
+from cqlproto_anyio.patterns._held import Held
+from cqlproto_anyio.patterns._lease import LEASE_COLUMNS, Holder, Lease, Leases
 from cqlproto_anyio.patterns._retry import Attempts, Backoff
 from cqlproto_anyio.patterns._schema import TableSchema, create
 from cqlproto_anyio.patterns._turns import Turns

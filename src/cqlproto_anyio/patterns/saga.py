@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.patterns._arguments import MAX_TTL, integer, seconds, text, utc_now
 from cqlproto_anyio.patterns._codec import JSON, Codec
-from cqlproto_anyio.patterns._errors import InvalidInput, PatternError, RecordNotFound, SagaBusy
-from cqlproto_anyio.patterns._lease import Held, Lease, Leases
+from cqlproto_anyio.patterns._errors import InvalidInput, PatternError, RecordNotFound
+from cqlproto_anyio.patterns._held import Held
+from cqlproto_anyio.patterns._lease import Lease, Leases
 from cqlproto_anyio.patterns._pages import Fetched
 from cqlproto_anyio.patterns._retry import Backoff
 from cqlproto_anyio.patterns._sagalog import Row, SagaLog, tables
 from cqlproto_anyio.patterns._sagatypes import Saga, SagaContext, SagaRecord, SagaStatus, Step
 from cqlproto_anyio.patterns._sagawork import Work
 from cqlproto_anyio.patterns._schema import create
+from cqlproto_anyio.patterns._writeerrors import SagaBusy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uuid import uuid4
 
-from cqlproto_anyio.patterns import _errors as errors
 from cqlproto_anyio.patterns._arguments import integer, text
+from cqlproto_anyio.patterns._errors import InvalidInput, PatternError, RecordNotFound
 from cqlproto_anyio.patterns._lwt import Rows, Verdict, bound, conditional_write, serial_level
 from cqlproto_anyio.patterns._retry import Attempts, Backoff
 from cqlproto_anyio.patterns._schema import TableSchema, create
 from cqlproto_anyio.patterns._turns import Turns
+from cqlproto_anyio.patterns._writeerrors import OperationConflict, OutOfStock
 
 if TYPE_CHECKING:
     from cqlproto_anyio._settings.profile import Options
@@ -150,7 +151,7 @@ class Stock:
         _check(item, quantity, operation)
         if (other := await self._claimed(operation, item)) != item:
             actual = f"for {other!r}" if other else "released before it was reserved"
-            raise errors.OperationConflict(operation, f"{quantity} of {item!r} reserved", actual)
+            raise OperationConflict(operation, f"{quantity} of {item!r} reserved", actual)
         return (await self._change(item, operation, "reserved", quantity)).reservation()
 
     async def commit(self, operation: str) -> Reservation:
@@ -159,9 +160,9 @@ class Stock:
         level = serial_level(self._session)
         row = (await self._session.execute(self._find, values, consistency=level)).first()
         if row is None:
-            raise errors.RecordNotFound(self._tables[1].name, (operation,))
+            raise RecordNotFound(self._tables[1].name, (operation,))
         if not row["item"]:
-            raise errors.OperationConflict(operation, "committed", "released")
+            raise OperationConflict(operation, "committed", "released")
         return (await self._change(row["item"], operation, "committed")).reservation()
 
     async def release(self, operation: str) -> Reservation | None:
@@ -186,7 +187,7 @@ class Stock:
                 found = await self._item(item, operation, serial=attempt > 1)
                 try:
                     change = self._planned(found, state, amount)
-                except errors.PatternError:
+                except PatternError:
                     if attempt > 1:
                         raise
                     continue  # a replica may lag: a SERIAL read decides
@@ -200,11 +201,11 @@ class Stock:
         if before is None:
             known = amount or 0  # a release of nothing keeps a reservation out that comes late
             if state == "committed":
-                raise errors.RecordNotFound(self._tables[0].name, (operation,))
+                raise RecordNotFound(self._tables[0].name, (operation,))
             if state == "added" and (quantity := quantity + known) > _MOST:
-                raise errors.InvalidInput("quantity", f"at most {_MOST - found.quantity}", amount)
+                raise InvalidInput("quantity", f"at most {_MOST - found.quantity}", amount)
             if state == "reserved" and (reserved := reserved + known) > quantity:
-                raise errors.OutOfStock(item, known, found.level().available)
+                raise OutOfStock(item, known, found.level().available)
         elif before == "reserved" and state in ("committed", "released"):
             reserved -= known or 0
             quantity -= (known or 0) if state == "committed" else 0
@@ -212,7 +213,7 @@ class Stock:
             return found
         else:
             expected = state if amount is None else f"{amount} {state}"
-            raise errors.OperationConflict(operation, expected, f"{known} {before}")
+            raise OperationConflict(operation, expected, f"{known} {before}")
         return _Item(item, operation, quantity, reserved, version, known, state)
 
     async def _apply(self, change: _Item, ttl: int) -> bool:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import cqlproto_anyio as cql
 from cqlproto_anyio.patterns._errors import LockLost, OutcomeUnknown
-from cqlproto_anyio.patterns._lease import Held, Holder, Lease, Leases
+from cqlproto_anyio.patterns._held import Held
+from cqlproto_anyio.patterns._lease import Holder, Lease, Leases
 from tests.cqlproto_anyio.patterns.leasetable import LeaseTable
 from tests.support.scripted import unavailable
 from tests.support.virtual_clock import run_virtual
