@@ -146,7 +146,7 @@ async def test_a_hit_is_one_read(cassandra: Node, keyspace: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(
     faults=st.lists(st.sampled_from([*FAULTS, None]), max_size=5),
     updates=st.lists(st.sampled_from(["delete", "set", "clear"]), min_size=1, max_size=3),

@@ -337,7 +337,7 @@ async def test_what_a_saga_costs(cassandra: Node, keyspace: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(
     faults=st.lists(st.sampled_from([*FAULTS, None]), max_size=8),
     declined=st.booleans(),

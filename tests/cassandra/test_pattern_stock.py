@@ -65,6 +65,9 @@ async def test_the_naive_stock_reserves_more_than_there_is(cassandra: Node, keys
     async with connected(cassandra, keyspace) as session:
         insert = "INSERT INTO naive (item, quantity, reserved) VALUES (?, 10, 0)"
         await session.execute(insert, (item,))
+        for release in ("reserved - ?", "reserved - 1"):  # what cookbooks release with
+            with pytest.raises(cql.InvalidQuery):
+                await session.prepare(f"UPDATE naive SET reserved = {release} WHERE item = ?")
 
         async def reserve() -> int:
             select = "SELECT quantity, reserved FROM naive WHERE item = ?"
@@ -98,7 +101,7 @@ async def test_what_calls_cost(cassandra: Node, keyspace: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(
     faults=st.lists(st.lists(st.sampled_from([*FAULTS, None]), max_size=4), min_size=2, max_size=3),
     sold=st.booleans(),

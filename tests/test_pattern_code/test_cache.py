@@ -64,7 +64,7 @@ async def test_entries_expire(session: cql.Session, keyspace: str) -> None:
     await short.create_schema()
     await short.set("a", 1)
     await short.set("b", 2, ttl=60)
-    await anyio.sleep(2.2)
+    await anyio.sleep(1.1)
     assert await short.get("a") is None
     assert await short.get("b") == 2
 

@@ -22,7 +22,7 @@ import anyio
 
 from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.patterns._errors import OutcomeUnknown
-from cqlproto_anyio.patterns._lwt import Rows, Verdict, bound, conditional_write
+from cqlproto_anyio.patterns._lwt import bound
 from cqlproto_anyio.patterns._retry import Attempts, Backoff
 from cqlproto_anyio.patterns._schema import TableSchema
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cqlproto_anyio.executor import Executor
+    from cqlproto_anyio.results import Result
 
 __all__ = ["Entries", "Entry", "table_schema"]
 
@@ -61,7 +62,6 @@ class Entries:
         where = "WHERE namespace = :namespace AND key"
         update = f"UPDATE {table} USING TTL"
         self._read = f"SELECT key, version, value FROM {table} {where} IN :keys"
-        self._version = f"SELECT version FROM {table} {where} = :key"
         self._value = f"{update} :ttl SET value = :value {where} = :key"
         self._fill = f"{self._value} IF version = :before"
         self._advance = f"{update} :keep SET version = :version {where} = :key IF version = :before"
@@ -96,46 +96,32 @@ class Entries:
     async def replace(self, entry: Entry, payload: bytes, ttl: int) -> None:
         """Store a value with a new version, unless another update comes at the same time."""
         for _ in range(2):  # the read may have missed an older update, and so have its version
-            version = uuid4()
-
-            def verdict(
-                rows: Rows, version: UUID = version, before: Any = entry.version
-            ) -> Verdict:
-                found = rows[0]["version"] if rows else None
-                if found == version:
-                    return Verdict.APPLIED
-                return Verdict.OPEN if found == before else Verdict.REFUSED
-
-            values = self._values(entry, payload, ttl) | {"version": version}
-            outcome = await conditional_write(
-                self._executor,
-                [bound(self._advance, values), bound(self._value, values)],
-                operation=version,
-                read=bound(self._version, values),
-                verdict=verdict,
-                what=f"setting {entry.key!r}",
-            )
-            if outcome.applied:
+            values = self._values(entry, payload, ttl)
+            result = await self._update([self._advance, self._value], values)
+            if result.applied:
                 return
-            entry = entry._replace(version=outcome.row.get("version"))
+            row = dict(zip(result.columns, result.rows[0], strict=True))
+            entry = entry._replace(version=row.get("version"))
 
     async def renew(self, key: str, ttl: int = _VERSION_TTL) -> None:
         """Give a row a new version, for so many seconds, and no value; 0 for ever."""
+        await self._update([self._renew], {"namespace": self._namespace, "key": key, "keep": ttl})
+
+    async def _update(self, statements: list[str], values: dict[str, Any]) -> Result[Any]:
+        """Give a row a new version, and repeat that until it is answered."""
         failure: CQLError | None = None
         version = uuid4()
         async for _ in Attempts(within=_RETRYING, backoff=_RETRIES):
-            # always another one: a copy that comes late is then one miss more, and nothing else
+            # always another one: a copy that comes late is refused, or makes one miss more
             version = uuid4()
-            values = {"namespace": self._namespace, "key": key, "version": version, "keep": ttl}
+            batch = [bound(each, {**values, "version": version}) for each in statements]
             try:
-                await self._executor.execute(self._renew, values)
+                return await self._executor.batch(batch, kind="unlogged")
             except CQLError as exc:
                 if not exc.maybe_applied:
                     raise
                 failure = exc
-            else:
-                return
-        raise OutcomeUnknown(f"deleting {key!r}", version, "no answer") from failure
+        raise OutcomeUnknown(f"update of {values['key']!r}", version, "no answer") from failure
 
     def _values(self, entry: Entry, payload: bytes, ttl: int) -> dict[str, Any]:
         ttl = ttl and max(1, ttl - int(ttl * random.uniform(0, self._jitter)))

@@ -13,6 +13,7 @@ that what an earlier holder does late doesn't undo what a later one has done.
 from __future__ import annotations
 
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
@@ -20,10 +21,13 @@ from cqlproto_anyio.patterns._arguments import Clock, now
 from cqlproto_anyio.patterns._errors import CorruptPayload, InvalidInput, LockLost
 from cqlproto_anyio.patterns._lease import LEASE_COLUMNS, Lease
 from cqlproto_anyio.patterns._lwt import Rows, Verdict, bound, conditional_write, serial_level
+from cqlproto_anyio.patterns._pages import Fetched
 from cqlproto_anyio.patterns._sagatypes import Saga, SagaRecord, SagaStatus
 from cqlproto_anyio.patterns._schema import TableSchema
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cqlproto_anyio._settings.profile import Options
     from cqlproto_anyio.executor import Executor
     from cqlproto_anyio.patterns._codec import Codec
@@ -83,7 +87,7 @@ class SagaLog:
         )
         shard = "WHERE saga = :saga AND shard"
         self._close = f"DELETE FROM {index} USING TIMESTAMP :moment {shard} = :shard AND id = :id"
-        self._ids = f"SELECT id FROM {index} {shard} IN :shards"
+        self._ids = f"SELECT saga, id FROM {index} {shard} IN :shards"
 
     def dump(self, name: str, value: Any) -> bytes | None:
         """Return a value as a row has it; InvalidInput if the codec can't read it again."""
@@ -165,6 +169,14 @@ class SagaLog:
         values = {"saga": saga, "shard": shard, "id": id, "moment": 2 * fence + ended}
         await self._executor.execute(self._close if ended else self._open, values, idempotent=True)
 
-    def ids(self, saga: str) -> Any:
-        """Return the pages of the ids of open sagas."""
-        return self._executor.stream(self._ids, {"saga": saga, "shards": [*_SHARDS]}).pages()
+    def open(self, sagas: Iterable[str]) -> Fetched[tuple[str, str]]:
+        """Iterate over the names and ids in the list of open sagas."""
+        stream = partial(self._executor.stream, self._ids)
+        left = [stream({"saga": saga, "shards": [*_SHARDS]}).pages() for saga in sagas]
+
+        async def fetch() -> Any:
+            while left and (page := await anext(left[0], None)) is None:
+                del left[0]
+            return page if left else None
+
+        return Fetched(fetch)

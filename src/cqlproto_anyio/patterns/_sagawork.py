@@ -69,11 +69,11 @@ class Work:
 
         ``again`` is for a saga that needs attention, whose undo is then tried again.
         """
-        if again and self.record.status is SagaStatus.NEEDS_ATTENTION:
+        if again and self._row["status"] == SagaStatus.NEEDS_ATTENTION:
             await self._write(lease, status=SagaStatus.COMPENSATING, undo_error=None)
-        while self.record.status is SagaStatus.RUNNING:
+        while self._row["status"] == SagaStatus.RUNNING:
             await self._do_one(lease)
-        while self.record.status is SagaStatus.COMPENSATING:
+        while self._row["status"] == SagaStatus.COMPENSATING:
             await self._undo_one(lease, undo_attempts, undo_pauses)
 
     async def _do_one(self, lease: Lease) -> None:

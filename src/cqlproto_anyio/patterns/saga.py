@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cqlproto_anyio.exceptions import CQLError
@@ -126,15 +125,12 @@ class Sagas:
         """
         ended: list[SagaRecord] = []
         failures: list[PatternError] = []
-        for saga in self._sagas.values():
-            async for page in self._log.ids(saga.name):
-                for (id,) in page:
-                    try:
-                        ended += await self._resume(saga, id)
-                    except SagaBusy:
-                        continue
-                    except PatternError as exc:
-                        failures.append(exc)
+        async for saga, id in self._log.open(self._sagas):
+            try:
+                with suppress(SagaBusy):
+                    ended += await self._resume(self._sagas[saga], id)
+            except PatternError as exc:
+                failures.append(exc)
         if failures:
             raise failures[0]
         return ended
@@ -147,16 +143,13 @@ class Sagas:
 
     def attention(self) -> AsyncIterator[SagaRecord]:
         """Iterate over the sagas that need attention, since an undo has failed for good."""
-        pages = [(name, self._log.ids(name)) for name in self._sagas]
+        listed = self._log.open(self._sagas)
 
         async def fetch() -> list[SagaRecord] | None:
-            while pages:
-                saga, ids = pages[0]
-                page = await anext(ids, None)
-                if page is not None:
-                    found = [await self.get(saga, id) for (id,) in page]
-                    return [each for each in found if each and each.status is _ATTENTION]
-                del pages[0]
+            async for saga, id in listed:
+                found = await self.get(saga, id)
+                if found is not None and found.status is _ATTENTION:
+                    return [found]
             return None
 
         return Fetched(fetch)
@@ -192,18 +185,19 @@ class Sagas:
             await self._log.list(saga.name, id, row["fence"], ended=True)
         return []
 
-    async def _acquire(self, saga: str, id: str) -> Lease:
-        found = await self._leases.acquire(saga, id, ttl=self._ttl, owner=self._owner)
-        if isinstance(found, Lease):
-            return found
-        raise SagaBusy(saga, id, found.owner, found.expires_in)
-
     async def _work(
         self, saga: Saga, id: str, first: Row | None = None, *, again: bool = False
     ) -> Work | None:
         """Bring a saga to its end, under its lease; begin it with ``first``, if that is given."""
         log, work = self._log, None
-        async with Held(partial(self._acquire, saga.name, id)) as lease:
+
+        async def acquire() -> Lease:
+            found = await self._leases.acquire(saga.name, id, ttl=self._ttl, owner=self._owner)
+            if isinstance(found, Lease):
+                return found
+            raise SagaBusy(saga.name, id, found.owner, found.expires_in)
+
+        async with Held(acquire) as lease:
             row = await log.read(saga.name, id, serial=True)
             if row is None and first is not None:
                 await log.list(saga.name, id, lease.fence, ended=False)

@@ -43,7 +43,7 @@ class SagaTable(LeaseTable):
         if text.startswith("SELECT"):
             assert values["shards"] == list(range(16))
             rows = sorted(each for each in self.open if each[0] == values["saga"])
-            return [{"id": id} for saga, id in rows if self.open[saga, id][1]]
+            return [{"saga": saga, "id": id} for saga, id in rows if self.open[saga, id][1]]
         key = values["saga"], values["id"]
         write = values["moment"], text.startswith("INSERT")
         self.open[key] = max(write, self.open.get(key, (0, False)), key=lambda each: each[0])

@@ -129,5 +129,10 @@ async def test_a_saga_that_cannot_be_read_does_not_keep_others_from_being_resume
     with pytest.raises(CorruptPayload, match="the data of saga 's' '2'"):
         await world.sagas(table.executor).resume()
     assert table.listed() == ["2", "3"]
-    with pytest.raises(CorruptPayload, match="the status of saga 's' '3'"):
-        await world.sagas(table.executor).get("s", "3")
+    table.log["s", "4"]["status"] = "needs_attention"
+    table.open["s", "4"] = (100, True)
+    waiting = aiter(world.sagas(table.executor).attention())
+    for unreadable in ("the data of saga 's' '2'", "the status of saga 's' '3'"):
+        with pytest.raises(CorruptPayload, match=unreadable):
+            await anext(waiting)
+    assert [each.id async for each in waiting] == ["4"]
