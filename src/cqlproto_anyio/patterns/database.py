@@ -69,6 +69,9 @@ class Database:
         breaker: a circuit breaker for all requests.
         clock: the time of :meth:`health`.
 
+    Attributes:
+        session: the session.
+
     Raises:
         InvalidInput: an argument is wrong.
     """
@@ -88,7 +91,7 @@ class Database:
             raise InvalidInput("mode", "'auto', 'manual' or 'none'", mode)
         if not isinstance(retry, RetryConfig | None):
             raise InvalidInput("retry", "a RetryConfig or None", retry)
-        self._session = session
+        self.session = session
         self._manual = mode == "manual"
         self._requests = Requests(session, retry or RetryConfig(max_retries=0), breaker)
         self._gated = validate_queries and not allow_admin
@@ -214,7 +217,7 @@ class Database:
         """
         self._check(query)
         if not atomic:
-            bulk: Any = self._session
+            bulk: Any = self.session
             return await self._requests.measured(
                 partial(bulk.execute_many, query, rows, concurrency=concurrency)
             )
@@ -224,7 +227,7 @@ class Database:
     async def _atomic(self, query: str, rows: list[Any]) -> BulkResult[Any]:
         from cqlproto_anyio._execution.bulk.result import BulkResult
 
-        async with UnitOfWork(self._session) as unit:
+        async with UnitOfWork(self.session) as unit:
             for row in rows:
                 unit.add(query, row)
         return BulkResult(len(rows), ())
@@ -233,7 +236,7 @@ class Database:
         """Ask a node by one query, past the breaker and the metrics; raises no CQLError."""
         began, error = anyio.current_time(), None
         try:
-            await self._session.execute(_HEALTH)
+            await self.session.execute(_HEALTH)
         except CQLError as exc:
             error = f"{type(exc).__name__}: {exc}"
         return Health(error is None, anyio.current_time() - began, error, now(self._clock))
@@ -244,7 +247,7 @@ class Database:
 
     def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Return a unit of work, for ``async with``."""
-        return UnitOfWork(self._session)
+        return UnitOfWork(self.session)
 
     async def begin(self) -> UnitOfWork:
         """Begin a transaction of this task, in the mode ``manual``; returns its unit of work.
@@ -256,7 +259,7 @@ class Database:
             raise TransactionError("begin() needs mode='manual'; transaction() works in any mode")
         if self._begun() is not None:
             raise TransactionError("begin() twice: this task has a transaction already")
-        unit = await UnitOfWork(self._session).__aenter__()
+        unit = await UnitOfWork(self.session).__aenter__()
         mine = {self._token: (anyio.get_current_task().id, unit)}
         _UNITS.set({**(_UNITS.get() or {}), **mine})
         return unit

@@ -198,7 +198,7 @@ class Tenants:
 
         Raises:
             InvalidInput: an argument is wrong.
-            and what reading the list of tenants raises.
+            CQLError: the list of tenants can't be read.
         """
         wanted = _statements("statements", statements)
         integer("concurrency", concurrency, least=1, most=1000)

@@ -150,8 +150,8 @@ class TimeSeries:
         """Write many points, of which ``concurrency`` are under way at a time.
 
         Raises:
-            the first error, of a write or of the source, when the writes under way have ended.
-            Points before and after the one that has failed may have been written.
+            Exception: the first error of a write or of the source, when the writes under way have
+                ended. Points before and after the one that has failed may have been written.
         """
         check.integer("concurrency", concurrency, least=1, most=10_000)
         if not isinstance(points, (Iterable, AsyncIterable)):
