@@ -217,12 +217,10 @@ class Stock:
         return _Item(item, operation, quantity, reserved, version, known, state)
 
     async def _apply(self, change: _Item, ttl: int) -> bool:
-        """Write what was planned; False if others were faster."""
+        """Write what was planned; False if it is written already, or others were faster."""
         before, writer = change.version, uuid4()
 
         def verdict(rows: Rows) -> Verdict:
-            if any(row["writer"] == writer for row in rows):
-                return Verdict.APPLIED
             version = next((row["version"] for row in rows if not row["operation"]), None)
             return Verdict.OPEN if version == before else Verdict.REFUSED
 

@@ -225,6 +225,22 @@ async def test_an_update_during_a_fill_wins(update: str, ttl: float | None) -> N
             await anyio.sleep(86_400)
 
 
+@pytest.mark.parametrize("update", ["delete", "set"])
+async def test_a_copy_of_an_update_that_comes_after_the_next_one(update: str) -> None:
+    """It stores nothing, and what is being loaded since then isn't kept either."""
+    table, source = CacheTable("late"), Source()
+    cache = caching(table)
+    await (cache.delete("a") if update == "delete" else cache.set("a", "older", ttl=1))
+    await anyio.sleep(2)
+    async with anyio.create_task_group() as group:
+        group.start_soon(cache.get_or_set, "a", source.load)
+        await anyio.sleep(0.5)
+        await cache.set("a", "new")
+        table.deliver()
+        assert await cache.get("a", "new") == "new"
+    assert await cache.get("a", "new") == "new"
+
+
 async def test_what_was_loaded_for_too_long_is_not_kept() -> None:
     table, source = CacheTable(), Source(seconds=86_401)
     cache = caching(table, ttl=None)

@@ -27,7 +27,7 @@ from cqlproto_anyio.patterns import (
     msgspec_codec,
 )
 from tests.cqlproto_anyio.patterns.sagatable import SagaTable, World
-from tests.support.scripted import unavailable
+from tests.support.scripted import lost, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -301,6 +301,39 @@ async def test_a_worker_that_has_lost_its_lease_writes_nothing() -> None:
     found = await sagas.get("s", "1")
     assert found is not None
     assert found.results["a"] == {"from": "a"}
+
+
+async def test_a_log_that_was_not_told_that_the_lease_is_lost() -> None:
+    """The reply of its write is lost, and another worker has the lease: the write is refused."""
+    table, world = SagaTable(), World()
+    answer = table.executor.answer
+
+    def stolen(request: Request) -> Any:
+        if not request.values.get("results"):
+            return answer(request)
+        table.executor.answer = answer
+        table.fences["s", "1"] += 1
+        return lost()
+
+    table.executor.answer = stolen
+    began = anyio.current_time()
+    with pytest.raises(LockLost):
+        await world.sagas(table.executor).run("s", "1")
+    assert anyio.current_time() - began < 5
+
+
+async def test_several_sagas_are_resumed_and_told_of() -> None:
+    table, world = SagaTable(), World(a=4, undo_a=4)
+    sagas = [Saga(name, world.steps()) for name in ("s", "t")]
+    runner = Sagas(table.executor, keyspace="shop", sagas=sagas, undo_attempts=2, undo_delay=0)
+    for name in ("s", "t"):
+        with pytest.raises(CompensationFailed):
+            await runner.run(name, "1")
+    assert [each.saga async for each in runner.attention()] == ["s", "t"]
+    for name in ("s", "t"):
+        table.log[name, "1"]["status"] = "compensating"
+    world.failing.clear()
+    assert [each.saga for each in await runner.resume()] == ["s", "t"]
 
 
 async def test_a_long_step_keeps_its_lease() -> None:

@@ -49,8 +49,10 @@ async def test_what_calls_cost() -> None:
 
 
 async def test_the_arithmetic() -> None:
-    goods = stock(StockTable())
+    table = StockTable()
+    goods = stock(table)
     assert await goods.add("tea", 5) == StockLevel("tea", 5, 0)
+    assert table.executor.asked[-1].values["ttl"] == 86_400  # nobody can ask for it again
     assert await goods.reserve("tea", 2, "a") == Reservation("a", "tea", 2, "reserved")
     assert await goods.reserve("tea", 3, "b") == Reservation("b", "tea", 3, "reserved")
     with pytest.raises(OutOfStock) as info:
@@ -142,12 +144,13 @@ async def test_a_replica_that_lags_refuses_nothing() -> None:
     goods = stock(table)
     await goods.add("tea", 5, operation="delivery")
     await goods.reserve("tea", 1, "a")
-    table.stale = 1
+    table.stale = 9
     assert (await goods.reserve("tea", 4, "b")).state == "reserved"
-    table.stale = 1
+    table.stale = 9
     assert (await goods.commit("a")).state == "committed"
-    table.stale = 1
+    table.stale = 9
     assert (await goods.add("tea", 5, operation="delivery")).quantity == 4
+    table.stale = 0
     assert await goods.level("tea") == StockLevel("tea", 4, 4)
 
 
