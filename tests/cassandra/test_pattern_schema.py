@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
+from cqlproto_anyio.exceptions import InvalidQuery, ServerError
 from cqlproto_anyio.patterns import EventStore, Locks, SchemaMismatch
 from tests.cassandra.concurrently import all_of
 from tests.cassandra.races import connected, in_other_process
@@ -38,6 +40,37 @@ async def test_fifty_tasks_and_a_second_process(
         tables = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?"
         names = (await session.execute(tables, (keyspace,))).scalars()
         assert table in names
+
+
+async def test_a_table_can_be_used_when_create_schema_returns(
+    cassandra: Node, keyspace: str, anyio_backend: object
+) -> None:
+    """Programs start one after the other; the naive ones look whether the table has columns."""
+    refused: list[Exception] = []
+    columns = "SELECT column_name FROM system_schema.columns WHERE keyspace_name = ?"
+    columns += " AND table_name = ?"
+
+    async def start(session: cql.Session, table: str, delay: float) -> None:
+        await anyio.sleep(delay)
+        locks = Locks(session, keyspace=keyspace, table=table)
+        await locks.create_schema()
+        assert await locks.holder("a") is None
+
+    async def naive(session: cql.Session, table: str) -> None:
+        while not (await session.execute(columns, (keyspace, table))).rows:  # noqa: ASYNC110
+            await anyio.sleep(0.001)
+        try:
+            await session.execute(f"SELECT fence FROM {table} WHERE name = ?", ("a",))
+        except (InvalidQuery, ServerError) as error:
+            refused.append(error)
+
+    async with connected(cassandra, keyspace) as one, connected(cassandra, keyspace) as two:
+        for number in range(4):
+            table = f"used{number}_{str(anyio_backend)[:4]}"
+            calls: list[Any] = [partial(start, one, table, each * 0.004) for each in range(8)]
+            calls += [partial(start, two, table, each * 0.004) for each in range(8)]
+            await all_of([*calls, partial(naive, one, table), partial(naive, two, table)])
+    assert refused
 
 
 async def test_what_create_schema_executes(cassandra: Node, keyspace: str) -> None:

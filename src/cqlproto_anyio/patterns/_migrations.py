@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from cqlproto_anyio.exceptions import AlreadyExists, CQLError, InvalidQuery, ServerError
+from cqlproto_anyio.exceptions import AlreadyExists, CQLError
 from cqlproto_anyio.patterns._arguments import utc_now
 from cqlproto_anyio.patterns._errors import LockTimeout
 from cqlproto_anyio.patterns._held import Held
 from cqlproto_anyio.patterns._lease import LEASE_COLUMNS, Lease, Leases
 from cqlproto_anyio.patterns._retry import Attempts, Backoff
-from cqlproto_anyio.patterns._schema import TableSchema, agreement, change, create
+from cqlproto_anyio.patterns._schema import TableSchema, agreement, create
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,6 @@ __all__ = ["Migration", "log_table"]
 _LEASE = "lease"  # the row of the lease; no statement has this text
 _TTL = 30.0  # seconds that a lease lasts
 _PATIENCE = 120.0  # seconds to wait for another program
-_OPENING = 5  # attempts to read a table that another program has just created
 _POLLS = Backoff(first=0.05, longest=1.0)
 
 
@@ -80,15 +79,7 @@ class Migration:
         """
         self.statement = statements[0] if statements else ""
         await create(self._executor, [self._log])
-        async for number in Attempts(most=_OPENING, backoff=_POLLS):
-            try:
-                pending = await self._pending(statements)
-                break
-            except (InvalidQuery, ServerError):  # a node hasn't opened another program's table yet
-                if number == _OPENING:
-                    raise
-                await change(self._executor, self._log.cql())
-        if not pending:
+        if not await self._pending(statements):
             return False
         async with Held(self._lease):
             for statement, before in (await self._pending(statements)).items():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from cqlproto_anyio.exceptions import AlreadyExists, CQLError
+from cqlproto_anyio.exceptions import AlreadyExists, CQLError, InvalidQuery, ServerError
 from cqlproto_anyio.patterns._errors import SchemaMismatch
 from cqlproto_anyio.patterns._identifiers import qualified, quoted
 from cqlproto_anyio.patterns._retry import Attempts, Backoff, may_retry
@@ -114,7 +114,7 @@ async def create(executor: Executor, tables: Iterable[TableSchema]) -> None:
     agreed = True
     for table in tables:
         actual = await shape(executor, table)
-        if actual:
+        if existed := bool(actual):
             agreed = False  # another program may have created it just now
         else:
             agreed = await change(executor, table.cql()) and agreed
@@ -124,8 +124,23 @@ async def create(executor: Executor, tables: Iterable[TableSchema]) -> None:
             wanted, found = expected.get(name, "no key column"), actual.get(name)
             if found != wanted and (name in expected or is_key(found)):
                 raise SchemaMismatch(table.name, name, wanted, found)
+        if existed:
+            await _opened(executor, table)
     if not agreed:
         await agreement(executor)
+
+
+async def _opened(executor: Executor, table: TableSchema) -> None:
+    """Wait until a node has opened a table; its columns are in system_schema before that."""
+    query, failure = f"SELECT {_column(table.key[0])} FROM {table.name}", None
+    async for _ in Attempts(within=_AGREEMENT, backoff=_POLLS):
+        try:
+            await executor.prepare(query)
+            return
+        except (InvalidQuery, ServerError) as exc:  # no such table, or "Unknown CF"
+            failure = exc
+    assert failure is not None
+    raise failure
 
 
 async def change(executor: Executor, statement: str) -> bool:

@@ -34,7 +34,6 @@ class Keyspaces(Scripted):
         slow: how long each statement of a schema takes, in seconds.
         broken: for each statement, an exception that is raised instead of an answer, and whether
             the statement is executed all the same.
-        opening: what reads of ``tenant_migrations`` raise, one after the other, before they answer.
     """
 
     def __init__(self) -> None:
@@ -45,7 +44,6 @@ class Keyspaces(Scripted):
         self.slow = 0.0
         self.broken: dict[str, tuple[Exception, bool]] = {}
         self.made = 0  # sessions
-        self.opening: list[Exception] = []
 
     def using(self, *, keyspace: str) -> Scoped:
         self.made += 1
@@ -90,8 +88,6 @@ class Keyspaces(Scripted):
     def _log(self, name: str, text: str, values: dict[str, Any]) -> Any:
         rows = self.logs[name]
         if text.startswith("SELECT"):
-            if self.opening:
-                return self.opening.pop(0)
             none = {"before": None, "applied_at": None}
             return [{"name": n, **none, **rows[n]} for n in values["names"] if n in rows]
         key = values["name"]

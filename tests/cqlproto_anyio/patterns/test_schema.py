@@ -50,14 +50,22 @@ class Server:
         self.agreed: bool | None = True
         self.failures: list[Exception] = []
         self.executor = Scripted(self.answer)
-        answer = self.executor._answer
+        self.unopened: list[Exception] = []
+        answer, prepare = self.executor._answer, self.executor.prepare
 
         async def answered(request: Request) -> Any:
             made = await answer(request)
             made._agreed = self.agreed
             return made
 
+        async def prepared(query: str, /, **options: Any) -> Any:
+            made = await prepare(query, **options)
+            if self.unopened:
+                raise self.unopened.pop(0)
+            return made
+
         self.executor._answer = answered  # type: ignore[method-assign]
+        self.executor.prepare = prepared  # type: ignore[method-assign]
 
     def answer(self, request: Request) -> Any:
         if request.text.startswith("CREATE"):
@@ -113,6 +121,22 @@ async def test_an_existing_table_is_only_read() -> None:
     await create(server.executor, [TABLE])
     assert all(asked.text.startswith("SELECT") for asked in server.executor.asked)
     assert len(server.executor.asked) == 3  # its columns, and whether the nodes agree
+
+
+async def test_a_table_that_a_node_has_not_opened_yet_is_awaited() -> None:
+    """Another program creates it: its columns can be read before it can be used."""
+    server = Server(COLUMNS)
+    server.unopened = [
+        cql.InvalidQuery(0x2200, "table events does not exist", {}, host="h", query=None),
+        cql.ServerError(0x0000, "IllegalArgumentException: Unknown CF", {}, host="h", query=None),
+    ]
+    await create(server.executor, [TABLE])
+    assert server.executor.prepared == ['SELECT "stream" FROM "shop"."events"'] * 3
+    server.unopened = [cql.InvalidQuery(0x2200, "does not exist", {}, host="h", query=None)] * 99
+    began = anyio.current_time()
+    with pytest.raises(cql.InvalidQuery, match="does not exist"):
+        await create(server.executor, [TABLE])
+    assert 2 < anyio.current_time() - began <= 3
 
 
 async def test_fifty_tasks() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from cqlproto_anyio.exceptions import InvalidQuery, ServerError
+from cqlproto_anyio.exceptions import InvalidQuery
 from cqlproto_anyio.patterns import InvalidInput, LockTimeout, MigrationFailure, Tenants
 from tests.cqlproto_anyio.patterns.keyspaces import Keyspaces
 from tests.support.scripted import Scripted, timed_out
@@ -48,20 +48,6 @@ async def test_two_programs_create_a_tenant() -> None:
             group.start_soon(tenants(server).create, "acme")
     assert server.schemas == {"tenant_acme": [USERS, NOTES]}
     assert server.changes.count(USERS) == server.changes.count(NOTES) == 1
-
-
-async def test_a_table_that_a_node_has_not_opened_yet() -> None:
-    """Another program has just created the table: nodes know its columns before they open it."""
-    server = Keyspaces()
-    invalid = InvalidQuery(0x2200, "table does not exist", {}, host="h", query=None)
-    unknown = ServerError(0x0000, "java.lang.IllegalArgumentException", {}, host="h", query=None)
-    server.opening = [invalid, unknown, unknown]
-    await tenants(server).create("acme")
-    assert server.schemas == {"tenant_acme": [USERS, NOTES]}
-    server.opening = [unknown] * 5
-    with pytest.raises(ServerError):
-        await tenants(server).create("acme")
-    assert server.opening == []
 
 
 async def test_a_program_that_never_ends() -> None:
