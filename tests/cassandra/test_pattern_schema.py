@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from cqlproto_anyio.exceptions import InvalidQuery, ServerError
-from cqlproto_anyio.patterns import EventStore, Locks, SchemaMismatch
+from cqlproto_anyio.patterns import EventStore, Locks, SchemaMismatch, Versioned
 from tests.cassandra.concurrently import all_of
 from tests.cassandra.races import connected, in_other_process
 
@@ -71,6 +71,26 @@ async def test_a_table_can_be_used_when_create_schema_returns(
             calls += [partial(start, two, table, each * 0.004) for each in range(8)]
             await all_of([*calls, partial(naive, one, table), partial(naive, two, table)])
     assert refused
+
+
+async def test_columns_can_be_used_when_create_schema_returns(
+    cassandra: Node, keyspace: str, anyio_backend: object
+) -> None:
+    async with connected(cassandra, keyspace) as one, connected(cassandra, keyspace) as two:
+        for number in range(2):
+            table = f"rows{number}_{str(anyio_backend)[:4]}"
+            await one.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, value int)")
+
+            async def start(session: cql.Session, id: int, table: str = table) -> None:
+                await anyio.sleep(id * 0.004)
+                rows = Versioned(session, keyspace=keyspace, table=table, key=["id"])
+                await rows.create_schema()
+                await rows.insert({"id": id, "value": 1})
+
+            calls: list[Any] = [partial(start, (one, two)[id % 2], id) for id in range(16)]
+            await all_of(calls)
+            counted = await one.execute(f"SELECT COUNT(*) FROM {table}")
+            assert counted.scalar() == 16
 
 
 async def test_what_create_schema_executes(cassandra: Node, keyspace: str) -> None:

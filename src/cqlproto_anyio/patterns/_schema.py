@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cqlproto_anyio.executor import Executor
 
-__all__ = ["TableSchema", "agreement", "change", "create", "is_key", "shape"]
+__all__ = ["TableSchema", "agreement", "change", "create", "is_key", "opened", "shape"]
 
 _COLUMNS = (
     "SELECT column_name, type, kind, position, clustering_order FROM system_schema.columns"
@@ -125,19 +125,19 @@ async def create(executor: Executor, tables: Iterable[TableSchema]) -> None:
             if found != wanted and (name in expected or is_key(found)):
                 raise SchemaMismatch(table.name, name, wanted, found)
         if existed:
-            await _opened(executor, table)
+            await opened(executor, table.name, table.key)
     if not agreed:
         await agreement(executor)
 
 
-async def _opened(executor: Executor, table: TableSchema) -> None:
-    """Wait until a node has opened a table; its columns are in system_schema before that."""
-    query, failure = f"SELECT {_column(table.key[0])} FROM {table.name}", None
+async def opened(executor: Executor, table: str, columns: Iterable[str]) -> None:
+    """Wait until a node can use columns of a table; system_schema has them before that."""
+    query, failure = f"SELECT {', '.join(map(_column, columns))} FROM {table}", None
     async for _ in Attempts(within=_AGREEMENT, backoff=_POLLS):
         try:
             await executor.prepare(query)
             return
-        except (InvalidQuery, ServerError) as exc:  # no such table, or "Unknown CF"
+        except (InvalidQuery, ServerError) as exc:  # no such table or column, "Unknown CF"
             failure = exc
     assert failure is not None
     raise failure

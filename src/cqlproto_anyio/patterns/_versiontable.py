@@ -10,7 +10,7 @@ from cqlproto_anyio.executor import Executor
 from cqlproto_anyio.patterns._errors import InvalidInput, RecordExists, SchemaMismatch
 from cqlproto_anyio.patterns._identifiers import quoted
 from cqlproto_anyio.patterns._lwt import Outcome, Verdict, conditional_write, serial_level
-from cqlproto_anyio.patterns._schema import TableSchema, agreement, change, shape
+from cqlproto_anyio.patterns._schema import TableSchema, agreement, change, opened, shape
 from cqlproto_anyio.patterns._unit import Condition
 from cqlproto_anyio.patterns._versions import VersionedRow
 from cqlproto_anyio.patterns._writeerrors import VersionConflict
@@ -73,6 +73,7 @@ class VersionTable:
         if not agreed:
             await agreement(self.session)
         await self._load()
+        await opened(self.session, self.name, self.marks)
 
     async def check(self, name: str, names: Iterable[str] = ()) -> None:
         """Raise InvalidInput unless all names are of columns that an update may change.

@@ -131,7 +131,7 @@ async def test_a_table_that_a_node_has_not_opened_yet_is_awaited() -> None:
         cql.ServerError(0x0000, "IllegalArgumentException: Unknown CF", {}, host="h", query=None),
     ]
     await create(server.executor, [TABLE])
-    assert server.executor.prepared == ['SELECT "stream" FROM "shop"."events"'] * 3
+    assert server.executor.prepared == ['SELECT "stream", "bucket" FROM "shop"."events"'] * 3
     server.unopened = [cql.InvalidQuery(0x2200, "does not exist", {}, host="h", query=None)] * 99
     began = anyio.current_time()
     with pytest.raises(cql.InvalidQuery, match="does not exist"):

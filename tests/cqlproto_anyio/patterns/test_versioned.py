@@ -425,6 +425,7 @@ async def test_tables_of_another_shape() -> None:
     sent = [each.text for each in table.executor.asked if each.text.startswith("ALTER")]
     assert tuple(sent) == Versioned.schema_cql("ks", table="accounts")
     await rows.create_schema()
+    assert table.executor.prepared == ['SELECT "version", "writer" FROM "ks"."accounts"'] * 2
     table.add(1, balance=0)
     assert (await rows.read(1)).version == 1
     for name, kind in [("version", "text"), ("writer", "text")]:
