@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
 
 from cqlproto.enums import Consistency
 from cqlproto_anyio._text import read_statement
@@ -216,7 +218,7 @@ def bound(prepared: Prepared[Any], values: Mapping[str, Any] | None) -> tuple[An
     names = [column.name for column in prepared.parameters]
     names = [name if name in given else name.strip("[]") for name in names]
     if set(given) == set(names):
-        return tuple(given[name] for name in names)
+        return _converted(prepared, [given[name] for name in names])
     same = len(given) == len(names)
     misplaced = [
         name for name, place in zip(given, names, strict=False) if name in names and name != place
@@ -224,4 +226,15 @@ def bound(prepared: Prepared[Any], values: Mapping[str, Any] | None) -> tuple[An
     if not same or misplaced:
         wrong = f"{', '.join(misplaced)} not in its place" if same else f"got {', '.join(given)}"
         raise ParameterError(f"values must be for {', '.join(names) or 'no marker'}, {wrong}")
-    return tuple(given.values())
+    return _converted(prepared, list(given.values()))
+
+
+def _converted(prepared: Prepared[Any], values: list[Any]) -> tuple[Any, ...]:
+    """Return values as this client takes them: rsylla's pages pass UUIDs as text, dates as days."""
+    for at, (column, value) in enumerate(zip(prepared.parameters, values, strict=True)):
+        kind = str(column.type)
+        if kind in ("uuid", "timeuuid") and isinstance(value, str):
+            values[at] = UUID(value)
+        elif kind == "date" and type(value) is int:
+            values[at] = date(1970, 1, 1) + timedelta(days=value)
+    return tuple(values)

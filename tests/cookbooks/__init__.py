@@ -1,0 +1,1 @@
+"""Programs that make the calls of the rsylla and Kailash guides, each with ``main()``."""
