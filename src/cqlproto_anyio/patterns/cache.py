@@ -165,7 +165,7 @@ class Cache:
             # its task was cancelled
         flight = self._flights[place] = _Flight()
         try:
-            if landed != self._landed:  # perhaps one for this key, after the read
+            if entry and landed != self._landed:  # perhaps one for this key, after the read
                 began, entry = anyio.current_time(), await self._look(key)
                 value = self._value(entry, _MISS)
             if value is _MISS:

@@ -363,6 +363,23 @@ async def test_an_outage_falls_through_to_the_factory(error: Exception) -> None:
     assert await cache.get("a", MISS) is MISS
 
 
+async def test_an_outage_is_waited_for_once() -> None:
+    """A task whose read fails after another's factory has returned doesn't read again."""
+    table, source = CacheTable(), Source(seconds=0)
+    cache = caching(table)
+
+    delays = [1, 5, 10]
+
+    async def out(request: Any) -> Any:
+        await anyio.sleep(delays.pop(0))
+        return timed_out()
+
+    table.executor.answer = out
+    calls: list[Any] = [lambda: cache.get_or_set("a", source.load)] * 2
+    assert await all_of(calls) == ["old"] * 2
+    assert delays == [10]
+
+
 async def test_a_deletion_is_repeated_until_it_is_answered() -> None:
     table = CacheTable()
     cache = caching(table)
