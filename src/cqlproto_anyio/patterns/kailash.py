@@ -131,8 +131,8 @@ class OptimisticLockingNode:
             found = {"success": True, "status": LockStatus.SUCCESS, **analysis}
         elif action in ("read_with_version", "update_with_version", "batch_update"):
             name = version_field or self._version
-            table = await self._versioned(connection, table_name, id_field, name)
             wanted = _resolution(conflict_resolution or self._resolution)
+            table = await self._versioned(connection, table_name, id_field, name)
             if action == "read_with_version":
                 found = await self._read(table, record_id, name)
             elif action == "update_with_version":
@@ -206,7 +206,8 @@ class OptimisticLockingNode:
         if unit is not None:
             await table.update(key, changes, expected=expected, unit=unit)
             return {"success": True, "status": "pending", "updated": False, "rows_affected": 0}
-        resolution = _possible(resolution, changes)
+        if resolution is Resolution.RETRY and not callable(changes):
+            resolution = Resolution.FAIL_FAST  # values that were made of a stale row
         outcome = await table.update(
             key, changes, expected=expected, resolution=resolution, merge=rules
         )
@@ -278,13 +279,6 @@ def _resolution(value: Resolution | str) -> Resolution:
         return Resolution(value)
     except ValueError:
         raise InvalidInput("conflict_resolution", ", ".join(Resolution), value) from None
-
-
-def _possible(resolution: Resolution, changes: object) -> Resolution:
-    """Values that were made of a stale row can't be tried again."""
-    if resolution is Resolution.RETRY and not callable(changes):
-        return Resolution.FAIL_FAST
-    return resolution
 
 
 def _rules(strategy: Mapping[str, Any] | None, changes: Any) -> dict[str, Rule]:
