@@ -183,11 +183,11 @@ class AsyncSQLDatabaseNode:
         await (await self.connect()).rollback()
 
     async def health_check(self) -> Any:
-        """Return the :class:`Health` of the server."""
+        """Return the :class:`~cqlproto_anyio.patterns.Health` of the server."""
         return await (await self.connect()).health()
 
     def get_metrics(self) -> Result:
-        """Return the counts of this node's calls, see :class:`DatabaseMetrics`."""
+        """Return the fields of :class:`~cqlproto_anyio.patterns.DatabaseMetrics`."""
         return asdict(self._database.metrics()) if self._database is not None else {}
 
     async def cleanup(self) -> None:

@@ -68,12 +68,6 @@ class RetryConfig:
         if not 1 <= self.exponential_base <= 100:
             raise InvalidInput("exponential_base", "a number from 1 to 100", self.exponential_base)
 
-    def attempts(self, within: float | None) -> Attempts:
-        """Return the attempts of one request, within a time in seconds."""
-        jitter = 0.5 if self.jitter else 0.0
-        pauses = Backoff(self.initial_delay, self.max_delay, self.exponential_base, jitter)
-        return Attempts(most=1 + self.max_retries, within=within, backoff=pauses)
-
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -151,7 +145,15 @@ class Requests:
         """Make a request, and again if it fails in a way that allows it."""
         failure: CQLError | None = None
         limited = timeout is not None and timeout is not LEFT_OUT
-        attempts = self._retry.attempts(timeout if limited else None)
+        config = self._retry
+        pauses = Backoff(
+            config.initial_delay,
+            config.max_delay,
+            config.exponential_base,
+            0.5 if config.jitter else 0.0,
+        )
+        within = timeout if limited else None
+        attempts = Attempts(most=1 + config.max_retries, within=within, backoff=pauses)
         options = {} if timeout is LEFT_OUT else {"timeout": timeout}
         async for number in attempts:
             self.retries += number > 1

@@ -82,7 +82,7 @@ class OptimisticLockingNode:
         self._history = History(1000, arguments.utc_now)
         self._options: dict[str, Any] = {
             "max_retries": max_retries, "retry_delay": retry_delay,
-            "backoff": retry_backoff_multiplier, "history": self._history,
+            "backoff": retry_backoff_multiplier,
         }  # fmt: skip
         self._tables: Known[tuple[Any, ...], Versioned] = Known(100)
         self._reads: Known[tuple[Versioned, str], VersionedRow] = Known(_READS)
@@ -150,7 +150,7 @@ class OptimisticLockingNode:
     execute_async = execute
 
     def get_metrics(self) -> Result:
-        """Return the counts of this node's updates, see :class:`VersionedMetrics`."""
+        """Return the fields of :class:`~cqlproto_anyio.patterns.VersionedMetrics`."""
         return asdict(self._history.metrics())
 
     def get_conflict_history(self, limit: int = 10) -> list[Result]:
@@ -180,6 +180,7 @@ class OptimisticLockingNode:
             names: Result = {"keyspace": keyspace, "table": table, "key": [id_field]}
             names |= {"version": version, "writer": writer}
             found = Versioned(session, **names, **self._options)
+            found._history = self._history  # of all tables
             self._tables.set(key, found)
         return found
 

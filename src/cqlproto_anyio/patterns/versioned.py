@@ -69,7 +69,7 @@ class Versioned:
             seconds.
         backoff: each pause is this many times the one before it.
         max_delay: the longest pause.
-        history: how many conflicts are remembered; or the History that several objects share.
+        history: how many conflicts are remembered.
         clock: the time of conflicts.
 
     Raises:
@@ -89,7 +89,7 @@ class Versioned:
         retry_delay: Seconds = 0.1,
         backoff: float = 2.0,
         max_delay: Seconds = 10.0,
-        history: int | History = 1000,
+        history: int = 1000,
         clock: Clock = arguments.utc_now,
     ) -> None:
         if isinstance(key, str) or not key:
@@ -103,9 +103,7 @@ class Versioned:
             longest=arguments.seconds("max_delay", max_delay),
             factor=backoff,
         )
-        if not isinstance(history, History):
-            history = History(arguments.integer("history", history, least=1), clock)
-        self._history = history
+        self._history = History(arguments.integer("history", history, least=1), clock)
         self._turns = Turns()
 
     @classmethod
