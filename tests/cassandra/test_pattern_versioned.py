@@ -161,6 +161,35 @@ async def test_a_deleted_row_stays_deleted(session: cql.Session, keyspace: str) 
     assert len(await session.execute(select, (id,))) == 1
 
 
+async def test_metrics_reconcile_after_a_thousand_racing_operations(
+    cassandra: Node, keyspace: str
+) -> None:
+    """The counts are those of the outcomes, of the table, and of the statements that were sent."""
+    counting = Counting()
+    ids = [next(_ids) for _ in range(20)]
+    outcomes = []
+    async with connected(cassandra, keyspace, hooks=counting) as session:
+        both = [accounts(session, keyspace, max_retries=3, history=5) for _ in range(2)]
+        for id in ids:
+            await both[0].insert({"id": id, "balance": 0})
+        counting.records.clear()
+
+        async def work(rows: Versioned, numbers: range) -> None:
+            for number in numbers:
+                outcome = await rows.update(ids[number % len(ids)], plus_one)
+                outcomes.append(outcome)
+
+        await all_of([partial(work, both[at // 20], range(at, 1000, 40)) for at in range(40)])
+        balances = [(await both[0].read(id)).values["balance"] for id in ids]
+    done = sum(each.ok for each in outcomes)
+    metrics = [rows.metrics() for rows in both]
+    assert sum(each.total_operations for each in metrics) == len(outcomes) == 1000
+    assert sum(each.successful_operations for each in metrics) == sum(balances) == done
+    assert sum(each.version_conflicts for each in metrics) == counting.lwts - done > 0
+    assert sum(each.retries_performed for each in metrics) == sum(e.retries for e in outcomes)
+    assert all(len(rows.conflicts(1000)) <= 5 for rows in both)
+
+
 async def test_one_lwt(cassandra: Node, keyspace: str) -> None:
     counting = Counting()
     async with connected(cassandra, keyspace, hooks=counting) as session:
