@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
 import uuid
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -24,13 +21,21 @@ from cqlproto_anyio.patterns import (
     Table,
     Views,
 )
-from cqlproto_anyio.testing import FaultProxy, Rule, Stall
+from cqlproto_anyio.testing import Drop, FaultProxy, Rule, Stall
 from tests.cassandra.concurrently import all_of
-from tests.cassandra.races import FAULTS, PATIENCE, Counting, connected, in_other_process
+from tests.cassandra.races import (
+    FAULTS,
+    PATIENCE,
+    Counting,
+    connected,
+    in_other_process,
+    killed_process,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from cqlproto_anyio.testing import Side
     from tests.cassandra.conftest import Node
 
 pytestmark = pytest.mark.cassandra
@@ -48,10 +53,6 @@ POSTS = Table(
 )
 BY_AUTHOR = Table("posts_by_author", key=["author"], clustering=["title desc", "id"])
 BY_TAG = Table("posts_by_tag", key=["tag"], each={"tag": "tags"}, columns=["title"])
-
-
-_ROOT = Path(__file__).parent.parent.parent
-_KILLED = "from tests.cassandra.test_pattern_views import killed; killed"
 
 
 def define(session: cql.Session, keyspace: str) -> Views:
@@ -203,44 +204,72 @@ def test_no_fault_leaves_views_wrong(
     anyio.run(run, backend=backend)
 
 
-async def die_in_the_middle(host: str, port: int, keyspace: str, id: str) -> None:
-    """Edit a post behind a proxy that holds back the batch, until this process is killed."""
-    async with FaultProxy(host, port) as proxy:
-        proxy.add(Rule(Stall(), side="request", opcode="BATCH"))
+async def edit_until_killed(
+    session: cql.Session, keyspace: str, port: int, side: Side, ids: list[str]
+) -> None:
+    """Edit posts, each through a proxy of its own that holds back its batch, or the reply to it."""
+    await all_of([partial(edit_through_a_stall, keyspace, port, side, id) for id in ids])
+
+
+async def edit_through_a_stall(keyspace: str, port: int, side: Side, id: str) -> None:
+    async with FaultProxy("127.0.0.1", port) as proxy:
+        proxy.add(Rule(Stall(), side=side, opcode="BATCH"))
         async with cql.connect(proxy.host, port=proxy.port, keyspace=keyspace) as session:
             await define(session, keyspace).update(id, {"author": "killed", "tags": {"killed"}})
 
 
-@pytest.mark.parametrize("by", ["the next edit", "rebuild"])
-async def test_a_program_that_is_killed_before_its_batch(
-    session: cql.Session, cassandra: Node, keyspace: str, by: str
+@pytest.mark.parametrize("side", ["request", "reply"])
+async def test_a_program_that_is_killed_in_mid_batch(
+    session: cql.Session, cassandra: Node, keyspace: str, side: str
 ) -> None:
-    """The base table has the edit; the views get it by the next edit, or by rebuild."""
-    id, views = fresh(), define(session, keyspace)
-    await views.create({"id": id, "author": "ann", "title": "v", "tags": {"t"}})
-    told = json.dumps([cassandra.host, cassandra.port, keyspace, id])
-    command = [sys.executable, "-c", f"{_KILLED}({told!r})"]
-    async with await anyio.open_process(command, cwd=_ROOT, stderr=None) as process:
-        for _ in range(1000):
-            await anyio.sleep(0.02)
-            row = await views.get(id)
-            if row is not None and row["author"] == "killed":
-                break
-        process.kill()
-    assert await wrong(session, id) != []
-    if by == "rebuild":
+    """The base table has the edits; the views get them by the next edit, or by rebuild."""
+    edited, rebuilt, views = fresh(), fresh(), define(session, keyspace)
+    for id in (edited, rebuilt):
+        await views.create({"id": id, "author": "ann", "title": "v", "tags": {"t"}})
+    told = cassandra.port, side, [edited, rebuilt]
+    state = "SELECT author, views_edit, views_done FROM posts WHERE id IN (?, ?)"
+    async with killed_process(edit_until_killed, cassandra, keyspace, *told):
+        with anyio.fail_after(30):
+            while True:
+                rows = (await session.execute(state, (edited, rebuilt))).rows
+                done = {row.views_edit == row.views_done for row in rows}
+                if {row.author for row in rows} == {"killed"} and done == {side == "reply"}:
+                    break
+                await anyio.sleep(0.02)
+    assert (await wrong(session, edited, rebuilt) == []) == (side == "reply")
+    if side == "request":
         report = await views.verify()
-        assert {each.key["id"] for each in report.differences} >= {id}
-        for view in ("posts_by_author", "posts_by_tag"):
-            await views.rebuild(view)
-    else:
-        await views.update(id, {"title": "next"})
-    assert await wrong(session, id) == []
+        assert {each.key["id"] for each in report.differences} >= {edited, rebuilt}
+    await views.update(edited, {"title": "next"})
+    for view in ("posts_by_author", "posts_by_tag"):
+        await views.rebuild(view)
+    assert await wrong(session, edited, rebuilt) == []
 
 
-def killed(told: str) -> None:
-    """Run the program that is killed."""
-    anyio.run(die_in_the_middle, *json.loads(told))
+async def test_a_naive_edit_that_is_cut_is_never_finished(
+    session: cql.Session, cassandra: Node, keyspace: str
+) -> None:
+    """Update the base table, then the view by the difference to what the table had."""
+    id = fresh()
+    await define(session, keyspace).create({"id": id, "author": "a", "title": "v", "tags": {"t"}})
+
+    async def naive(session: cql.Session, tag: str) -> None:
+        row = (await session.execute("SELECT title, tags FROM posts WHERE id = ?", (id,))).first()
+        assert row is not None
+        await session.execute("UPDATE posts SET tags = ? WHERE id = ?", ({tag}, id))
+        insert = "INSERT INTO posts_by_tag (tag, id, title) VALUES (?, ?, ?)"
+        await session.execute(insert, (tag, id, row.title))
+        for old in row.tags:
+            await session.execute("DELETE FROM posts_by_tag WHERE tag = ? AND id = ?", (old, id))
+
+    async with FaultProxy(cassandra.host, cassandra.port) as proxy:
+        proxy.add(Rule(Drop(connection=True), side="request", statement="INSERT %", times=1))
+        async with cql.connect(proxy.host, port=proxy.port, keyspace=keyspace) as cut:
+            with pytest.raises(cql.ConnectionLost):
+                await naive(cut, "u")
+    await naive(session, "w")
+    left = [each for each in await wrong(session, id) if "'t'" in each]
+    assert left != []
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.003, 0.01])

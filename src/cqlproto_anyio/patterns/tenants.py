@@ -202,6 +202,8 @@ class Tenants:
         """
         wanted = _statements("statements", statements)
         integer("concurrency", concurrency, least=1, most=1000)
+        if isinstance(tenants, str):
+            raise InvalidInput("tenants", "ids of tenants, not a text", tenants)
         if tenants is None:
             tenants = [tenant async for tenant in self.list()]
         ids = list(dict.fromkeys(tenants))
