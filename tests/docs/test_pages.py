@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
 import shutil
 import socket
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,6 +16,7 @@ import hypothesis
 import pytest
 
 import cqlproto_anyio as cql
+from tests.cassandra.fixtures import TEST_HOST
 from tests.docs.pages import DOCS, ROOT, Page, pages
 
 if TYPE_CHECKING:
@@ -63,6 +66,23 @@ async def test_what_a_page_says_has_to_be_so(
     path.write_text(f"Text.\n\n```python\n{example}\n```\n")
     with contextlib.nullcontext() if right else pytest.raises(AssertionError):
         await Page(path, capsys).run()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_keyspaces_of_a_page_have_names_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "page.md"
+    ran: list[object] = []
+    page = """
+        ran.append('CREATE KEYSPACE shop WITH ..')
+        ran.append(dict(prefix="page_"))
+        print(ran[-1], "shop", "workshop", "page_acme")
+        # > {'prefix': 'page_'} shop workshop page_acme
+    """
+    path.write_text(f"```python\n{inspect.cleandoc(page)}\n```\n")
+    await Page(path, capsys, own="mine_", ran=ran).run()
+    assert ran == ["CREATE KEYSPACE mine_shop WITH ..", {"prefix": "mine_page_"}]
 
 
 def redirect(monkeypatch: pytest.MonkeyPatch, nodes: dict[str, Node]) -> None:
@@ -122,8 +142,19 @@ async def test_a_page_with_a_server(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     redirect(monkeypatch, {"127.0.0.1": cassandra})
+    own = f"p{uuid.uuid4().hex[:6]}_" if name.startswith("patterns/") else ""
     async with contextlib.AsyncExitStack() as stack:
-        await Page(DOCS / name, capsys, stack=stack).run()
+        if own and TEST_HOST:  # other nodes go, with all keyspaces
+            stack.push_async_callback(drop_keyspaces, cassandra, own)
+        await Page(DOCS / name, capsys, own=own, stack=stack).run()
+
+
+async def drop_keyspaces(node: Node, prefix: str) -> None:
+    async with cql.connect(node.host, port=node.port) as session:
+        names = await session.execute("SELECT keyspace_name FROM system_schema.keyspaces")
+        for name in names.scalars():
+            if name.startswith(prefix):
+                await session.execute(f"DROP KEYSPACE {name}", timeout=60)
 
 
 async def test_the_page_on_connecting(
