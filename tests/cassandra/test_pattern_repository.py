@@ -18,12 +18,12 @@ from tests.cassandra.concurrently import all_of
 from tests.cassandra.races import FAULTS, Counting, connected, faulty
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     import cqlproto_anyio as cql
     from tests.cassandra.conftest import Node
 
-pytestmark = pytest.mark.cassandra
+pytestmark = [pytest.mark.cassandra, pytest.mark.usefixtures("short_grace")]
 
 BORN = datetime.date(1990, 2, 28)
 
@@ -34,6 +34,14 @@ class User:
     name: str | None = None
     email: str | None = None
     born: datetime.date | None = None
+
+
+@pytest.fixture(scope="module")
+def short_grace() -> Iterator[None]:
+    """Shorten the wait for late copies to what the node and the faults of these tests need."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cqlproto_anyio.patterns.repository._GRACE", 1.5)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

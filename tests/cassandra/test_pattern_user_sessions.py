@@ -65,15 +65,13 @@ async def test_renewal_writes_every_column(session: cql.Session, keyspace: str) 
     [listed] = await sessions.list(user)
     ttls = ", ".join(f"ttl({each})" for each in COLUMNS)
     select = f"SELECT {ttls} FROM user_sessions WHERE id = ? ALLOW FILTERING"
-    for _ in range(3):
-        await anyio.sleep(0.8)
+    for _ in range(3):  # past the first TTL
+        await anyio.sleep(1.05)
         assert await sessions.validate(token)
         assert (await session.execute(select, (listed.id,))).one() == (3,) * 5
     found = await sessions.validate(token)
     assert found is not None
     assert (found.ip, found.data) == ("192.0.2.7", {"cart": [1]})
-    await anyio.sleep(3.2)
-    assert (await session.execute(select, (listed.id,))).rows == []
 
 
 async def touch(session: cql.Session, keyspace: str, token: str) -> list[bool]:
@@ -155,7 +153,7 @@ async def test_what_each_call_costs(cassandra: Node, keyspace: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(
     renewal=st.sampled_from(list(FAULTS)),
     end=st.sampled_from([*FAULTS, None]),

@@ -40,8 +40,7 @@ if TYPE_CHECKING:  # isort: off
     from cqlproto_anyio.patterns.rate_limiter import Decision, RateLimiter
     from cqlproto_anyio.patterns.repository import Repository
     from cqlproto_anyio.patterns.saga import Saga, SagaContext, SagaRecord, SagaStatus, Sagas, Step
-    from cqlproto_anyio.patterns.session_registry import SessionRegistry
-    from cqlproto_anyio.patterns.shared_session import SharedSession
+    from cqlproto_anyio.patterns.shared_session import SessionRegistry, SharedSession
     from cqlproto_anyio.patterns.stock import Reservation, Stock, StockLevel
     from cqlproto_anyio.patterns.tenants import MigrationFailure, MigrationReport, Tenants
     from cqlproto_anyio.patterns.timeseries import TimeSeries
@@ -93,8 +92,7 @@ _MODULES = {
     "rate_limiter": "Decision RateLimiter",
     "repository": "Repository",
     "saga": "Saga SagaContext SagaRecord SagaStatus Sagas Step",
-    "session_registry": "SessionRegistry",
-    "shared_session": "SharedSession",
+    "shared_session": "SessionRegistry SharedSession",
     "stock": "Reservation Stock StockLevel",
     "tenants": "MigrationFailure MigrationReport Tenants",
     "timeseries": "TimeSeries",

@@ -14,7 +14,7 @@ from cqlproto_anyio.patterns._errors import InvalidInput
 from cqlproto_anyio.patterns._requests import RetryConfig
 from cqlproto_anyio.patterns._writeerrors import TransactionError
 from cqlproto_anyio.patterns.database import Database
-from cqlproto_anyio.patterns.session_registry import SessionRegistry
+from cqlproto_anyio.patterns.shared_session import SessionRegistry
 
 if TYPE_CHECKING:
     from cqlproto_anyio.patterns._breaker import CircuitBreaker

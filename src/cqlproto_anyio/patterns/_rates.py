@@ -1,6 +1,7 @@
 """Rates as pure functions: whether one more cost fits, and what counts then.
 
-Times are whole microseconds. Entries are (the time from which a cost counts, the cost).
+Times are whole microseconds. Entries are (the time from which a cost counts, the cost), the oldest
+first. Both functions take the entries, those that are kept elsewhere, the cost and the time.
 """
 
 from __future__ import annotations
@@ -37,14 +38,6 @@ def window(
     """Rate a cost by a sliding window: a cost counts for ``per``.
 
     Windows of more than 100 entries count the costs of a hundredth of ``per`` from its end.
-
-    Arguments:
-        entries: what counts, oldest first.
-        others: what counts too, and is kept elsewhere.
-        cost: the cost.
-        now: the time.
-        limit: the most that counts at any time.
-        per: the length of the window.
     """
     entries = tuple(each for each in entries if each[0] > now - per)
     counted = sorted([*entries, *(each for each in others if each[0] > now - per)])

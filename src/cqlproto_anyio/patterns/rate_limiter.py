@@ -24,7 +24,7 @@ from cqlproto_anyio.patterns._arguments import (
 )
 from cqlproto_anyio.patterns._errors import OutcomeUnknown, RateLimited
 from cqlproto_anyio.patterns._known import Known
-from cqlproto_anyio.patterns._lwt import Rows, Verdict, bound, conditional_write
+from cqlproto_anyio.patterns._lwt import Rows, Verdict, conditional_write
 from cqlproto_anyio.patterns._rates import Entries, token_bucket, window
 from cqlproto_anyio.patterns._retry import Attempts, Backoff, may_retry
 from cqlproto_anyio.patterns._schema import TableSchema, create
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Decision", "RateLimiter"]
 
-# the ids of the latest writes, newest first; the times that costs count from, and the costs
+# the ids of the latest writes, newest first; the times that costs count from; the costs
 _STATE = "frozen<tuple<frozen<list<uuid>>, frozen<list<bigint>>, frozen<list<bigint>>>>"
 _IDS = 8
 _KNOWN = 1000  # how many keys' states are remembered; each may have a hundred entries
@@ -50,11 +50,10 @@ class Decision:
     """Whether a request is admitted.
 
     Attributes:
-        key: whose limit it is.
+        key, limit: whose limit it is, and the limit.
         allowed: whether the request is admitted, and counted.
         remaining: how much cost is left now.
         retry_after: after how many seconds a refused request may be admitted; 0 if it is allowed.
-        limit: the limit.
         degraded: whether ``on_failure`` decided, because the database could not.
     """
 
@@ -102,18 +101,13 @@ class RateLimiter:
     Table: ``rate_limits``, a partition for each key. It expires when nothing in it counts.
 
     Arguments:
-        session: the session, or another Executor.
-        keyspace: the keyspace of the table.
-        table: the table; limiters with other limits need another one, or other keys.
+        table: limiters with other limits need another table, or other keys.
         limit: how much cost is admitted in each ``per``.
         per: the length of the window: a timedelta or seconds.
         algorithm: ``sliding_window``, ``token_bucket`` or ``approximate``.
         on_failure: what to do when the database can't decide: ``deny``, ``allow``, or ``raise``
             the error. Errors that don't pass, such as a missing table, are raised in any case.
         clock: returns the current time.
-
-    Raises:
-        InvalidInput: an argument is wrong.
     """
 
     def __init__(
@@ -133,9 +127,9 @@ class RateLimiter:
         self._per = round(seconds("per", per, least=0.001, most=MAX_TTL - 2) * SECOND)
         self._limit = integer("limit", limit, least=1, most=(2**63 - 1) // self._per)
         one_of("algorithm", algorithm, "sliding_window", "token_bucket", "approximate")
-        self._estimates = algorithm == "approximate"
         rate = token_bucket if algorithm == "token_bucket" else window
         self._rate = partial(rate, limit=self._limit, per=self._per)
+        self._estimates = algorithm == "approximate"
         self._on_failure = one_of("on_failure", on_failure, "deny", "allow", "raise")
         self._clock = clock
         self._states: Known[str, tuple[Any, float]] = Known(_KNOWN)
@@ -146,8 +140,10 @@ class RateLimiter:
         self._swap = (
             f"UPDATE {name} USING TTL :ttl SET state = :state WHERE key = :key IF state = :before"
         )
-        columns, markers = "key, slot, writer, spent", ":key, :slot, :writer, :spent"
-        self._spend = f"INSERT INTO {name} ({columns}) VALUES ({markers}) USING TTL :ttl"
+        self._spend = (
+            f"INSERT INTO {name} (key, slot, writer, spent) VALUES (:key, :slot, :writer, :spent)"
+            " USING TTL :ttl"
+        )
         self._forget = f"DELETE FROM {name} WHERE key = :key AND slot > 0"
 
     @classmethod
@@ -182,11 +178,14 @@ class RateLimiter:
         return Decision(key, allow, 0, wait, self._limit, degraded=True)
 
     async def reset(self, key: str) -> None:
-        """Forget what a key has spent. One read and one LWT."""
+        """Forget what a key has spent; with ``approximate`` other programs may know it a while.
+
+        Costs one read and one LWT.
+        """
         text("key", key)
         async with self._turns.turn(key):
             async for _ in Attempts(backoff=_RACES):
-                state, _ = await self._look(key)
+                (state, _), _ = await self._look(key)
                 if state is None or await self._replace(key, state, ()):
                     break
             if self._estimates:
@@ -195,16 +194,12 @@ class RateLimiter:
 
     async def _check(self, key: str, cost: int, others: Entries = ()) -> Decision:
         """Decide by a conditional write; ``others`` count too, and are stored elsewhere."""
-        if (known := self._fresh(key)) is not None:
-            decision, _ = self._decide(key, cost, known, others)
-            if not decision.allowed:
-                return decision
         async with self._turns.turn(key):
             async for _ in Attempts(backoff=_RACES):
-                state, _ = self._states.get(key) or await self._look(key)
+                state, read_at = self._states.get(key) or (await self._look(key))[0]
                 decision, entries = self._decide(key, cost, state, others)
-                if not decision.allowed and self._fresh(key) is None:
-                    state, _ = await self._look(key)
+                if not decision.allowed and anyio.current_time() - read_at > _FRESH:
+                    (state, _), _ = await self._look(key)
                     decision, entries = self._decide(key, cost, state, others)
                 if not decision.allowed or await self._replace(key, state, entries):
                     return decision
@@ -220,7 +215,7 @@ class RateLimiter:
             self._shares.set(key, share)
         share.pending += cost
         try:
-            state, rows = await self._look(key)
+            (state, _), rows = await self._look(key)
             shares = [(row.slot, row.spent) for row in rows if row.writer != share.writer]
             mine = (slot, share.spent + share.pending - cost)
             decision, _ = self._decide(key, cost, state, (*shares, mine))
@@ -240,17 +235,12 @@ class RateLimiter:
         wait = rated.wait / SECOND
         return Decision(key, rated.allowed, rated.remaining, wait, self._limit), rated.entries
 
-    def _fresh(self, key: str) -> Any:
-        """Return the state of a key if it was read a moment ago, else None."""
-        state, read_at = self._states.get(key) or (None, 0.0)
-        return state if anyio.current_time() - read_at <= _FRESH else None
-
-    async def _look(self, key: str) -> tuple[Any, list[Any]]:
-        """Read the state of a key, and the shares of all programs."""
+    async def _look(self, key: str) -> tuple[tuple[Any, float], list[Any]]:
+        """Read the state of a key, with the time of the read, and the shares of all programs."""
         rows = (await self._session.execute(self._read, {"key": key})).rows
-        state = rows[0].state if rows else None
-        self._states.set(key, (state, anyio.current_time()))
-        return state, [row for row in rows if row.slot is not None]
+        seen = (rows[0].state if rows else None, anyio.current_time())
+        self._states.set(key, seen)
+        return seen, [row for row in rows if row.slot is not None]
 
     async def _replace(self, key: str, before: Any, entries: Entries) -> bool:
         """Replace the state of a key; False if it was another one than ``before``."""
@@ -262,7 +252,7 @@ class RateLimiter:
         self._states.set(key, None)  # it isn't known, until this has succeeded
         outcome = await conditional_write(
             self._session,
-            [bound(self._swap, values)],
+            [(self._swap, values)],
             operation=operation,
             read=(self._read, {"key": key}),
             verdict=partial(_verdict, operation, before),

@@ -24,7 +24,7 @@ from cqlproto_anyio.patterns._retry import Attempts
 from cqlproto_anyio.patterns._schema import TableSchema, is_key, shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cqlproto_anyio._execution.paging import RowStream
     from cqlproto_anyio.executor import Executor
@@ -35,6 +35,7 @@ __all__ = ["Repository"]
 T = TypeVar("T")
 
 _ATTEMPTS = 3
+_GRACE = 5.0  # seconds for which nodes may still try to apply a write that gave no answer
 _MOST_COLUMN = 1024  # characters of a column's name
 
 
@@ -42,29 +43,24 @@ class Repository(Generic[T]):
     """The rows of a table as objects: ``await users.create(User(..))``, ``await users.get(id)``.
 
     A field's column has the name of its alias, or of the field if the class gives it no alias.
-    Other columns are neither read nor written.
+    Other columns are neither read nor written. Fields that are UNSET are not written; None clears.
 
     Guarantee: columns are named in every statement, so that a column that is added later moves
     nothing. :meth:`create` replaces no row, and :meth:`update` makes none; each writes only the
     fields that it is told. A conditional write whose reply is lost is settled by a read.
 
-    Not guaranteed: a row can't tell who created it. If the reply to :meth:`create` is lost and the
+    Not guaranteed: a row can't tell who wrote it. If the reply to :meth:`create` is lost and the
     row is there afterwards, it raises OutcomeUnknown; so does an update or a deletion that another
     writer may have overtaken. :meth:`save` has a timestamp of this program's clock, and the
     conditional writes have the nodes': let clocks agree, or use one kind of write for a row.
 
-    Cost: one read, write or LWT for each call. The table is the caller's own; what the server
-    refuses because the table has another key or not all columns raises SchemaMismatch.
+    Cost: one read, write or LWT for each call. A lost reply costs reads for 5 seconds, after which
+    no late copy comes. The table is the caller's own; if it has another key or lacks a column, what
+    the server refuses raises SchemaMismatch.
 
     Arguments:
-        session: the session, or another Executor.
         entity: the class.
-        keyspace: the keyspace of the table.
-        table: the table.
         key: the columns of the primary key, all of them and in order.
-
-    Raises:
-        InvalidInput: an argument is wrong.
     """
 
     def __init__(
@@ -78,18 +74,17 @@ class Repository(Generic[T]):
             raise InvalidInput("key", f"a list of some of {', '.join(self._fields)}", key)
         self._schema = TableSchema(keyspace, table, {}, self._key)
         self._table = self._schema.name
-        names = ", ".join(map(_column, self._fields))
+        names, markers = ", ".join(map(_column, self._fields)), ", ".join("?" * len(self._fields))
         self._where = " AND ".join(f"{_column(each)} = ?" for each in self._key)
         self._rows = f"SELECT {names} FROM {self._table}"
         self._row = f"{self._rows} WHERE {self._where}"
-        markers = ", ".join("?" * len(self._fields))
         self._insert = f"INSERT INTO {self._table} ({names}) VALUES ({markers})"
 
     async def create(self, entity: T, *, ttl: Seconds | None = None) -> None:
         """Insert a row that doesn't exist yet; one LWT.
 
         Arguments:
-            entity: the row; fields that are UNSET are not written.
+            entity: the row.
             ttl: after how long it expires: a timedelta or seconds; None for the table's default.
 
         Raises:
@@ -99,20 +94,16 @@ class Repository(Generic[T]):
         values = self._values(entity)
         key = tuple(values[each] for each in self._key)
         statement = _with_ttl(f"{self._insert} IF NOT EXISTS", values, ttl)
-
-        def applied(row: object) -> bool:
-            if row is not None:
-                raise self._unknown("create", key, "there is a row, which can't tell who made it")
-            return False
-
         async for _ in Attempts(most=_ATTEMPTS):
-            done, existing, failure = await self._conditional("create", statement, key, applied)
+            done, row, lost = await self._conditional("create", key, *statement)
             if done:
                 return
-            if failure is None:
-                raise RecordExists(self._table, key, existing or {})
-        assert failure is not None
-        raise failure
+            if lost is None:
+                raise RecordExists(self._table, key, row or {})
+            if row is not None:
+                raise self._unknown("create", key, "a row can't tell who made it") from lost
+        assert lost is not None
+        raise lost
 
     async def get(self, key: Key) -> T | None:
         """Return a row; None if there is none. One read."""
@@ -151,20 +142,17 @@ class Repository(Generic[T]):
         where = row_key(self._key, key)
         assigned = ", ".join(f"{_column(each)} = ?" for each in new)
         query = f"UPDATE {self._table} SET {assigned} WHERE {self._where} IF EXISTS"
-
-        def applied(row: Mapping[str, Any] | None) -> bool:
-            return row is not None and all(row[each] == value for each, value in new.items())
-
-        statement = (query, (*new.values(), *where))
-        done, _, _ = await self._conditional("update", statement, where, applied)
-        if not done:
+        done, row, lost = await self._conditional("update", where, query, (*new.values(), *where))
+        if row is not None and any(row[each] != value for each, value in new.items()):
+            raise self._unknown("update", where, "another writer may have written since") from lost
+        if not done and row is None:
             raise RecordNotFound(self._table, where)
 
     async def save(self, entity: T, *, ttl: Seconds | None = None) -> None:
         """Write a row, whether it exists or not; fields that are UNSET stay as they are.
 
         Arguments:
-            entity: the row; None clears a field.
+            entity: the row.
             ttl: after how long what is written expires, as for :meth:`create`.
         """
         query, values = _with_ttl(self._insert, self._values(entity), ttl)
@@ -177,9 +165,11 @@ class Repository(Generic[T]):
             OutcomeUnknown: the reply was lost, and there is a row with this key yet.
         """
         where = row_key(self._key, key)
-        statement = (f"DELETE FROM {self._table} WHERE {self._where} IF EXISTS", where)
-        done, _, _ = await self._conditional("delete", statement, where, lambda row: row is None)
-        return done
+        query = f"DELETE FROM {self._table} WHERE {self._where} IF EXISTS"
+        done, row, lost = await self._conditional("delete", where, query, where)
+        if row is not None:
+            raise self._unknown("delete", where, "another writer may have written since") from lost
+        return done or lost is not None
 
     def stream(self) -> RowStream[T]:
         """Return all rows of the table, for ``async for``."""
@@ -200,41 +190,32 @@ class Repository(Generic[T]):
         return result
 
     async def _conditional(
-        self,
-        what: str,
-        statement: tuple[str, tuple[Any, ...]],
-        key: tuple[Any, ...],
-        applied: Callable[[Any], bool],
+        self, what: str, key: tuple[Any, ...], query: str, values: tuple[Any, ...]
     ) -> tuple[bool, Mapping[str, Any] | None, CQLError | None]:
-        """Execute a conditional statement, and find out by reads whether a lost one was applied.
+        """Execute a conditional statement: whether it was applied, and what row has refused it.
 
-        Returns:
-            whether it was applied; the row that has refused it; the error if it was lost.
+        If its reply is lost: False, the row when no late copy can come any more, and the error.
         """
         try:
-            result = await self._execute(*statement)
+            result = await self._execute(query, values)
         except CQLError as error:
             if not error.maybe_applied:
                 raise
-            failure = error
+            lost = error
         else:
             return result.applied, result.existing, None
-        latest: Any = None
+        row: dict[str, Any] | None = None
 
-        def seen(row: Any) -> bool:
-            nonlocal latest
-            latest = row
-            return applied(row)
+        def seen(found: dict[str, Any] | None) -> bool:
+            nonlocal row
+            row = found
+            return what == "create" and row is not None  # else a late copy may come yet
 
         try:
-            done = await settle(self._session, failure, self._row, key, applied=seen, row=dict)
-        except CQLError as error:
-            if isinstance(error, OutcomeUnknown):
-                raise error from failure
-            raise self._unknown(what, key, "no read succeeded") from failure
-        if not done and latest is not None:
-            raise self._unknown(what, key, "another writer may have written since") from failure
-        return done, None, failure
+            await settle(self._session, lost, self._row, key, applied=seen, row=dict, grace=_GRACE)
+        except CQLError:
+            raise self._unknown(what, key, "no read succeeded") from lost
+        return False, row, lost
 
     def _unknown(self, what: str, key: tuple[Any, ...], reason: str) -> OutcomeUnknown:
         return OutcomeUnknown(f"{what} of {key} in {self._table}", uuid4(), reason)
@@ -252,10 +233,10 @@ class Repository(Generic[T]):
     async def _compare(self) -> None:
         """Raise SchemaMismatch if the table has another key, or not all columns."""
         actual = await shape(self._session, self._schema)
-        for column in self._fields if actual else ():
-            if column not in actual:
+        for column in {**self._fields, **actual} if actual else ():
+            kind = actual.get(column)
+            if kind is None:
                 raise SchemaMismatch(self._table, column, "a column of any type", None)
-        for column, kind in actual.items():
             if is_key(kind) != (column in self._key):
                 expected = f"{'no ' if is_key(kind) else ''}part of the primary key"
                 raise SchemaMismatch(self._table, column, expected, kind)

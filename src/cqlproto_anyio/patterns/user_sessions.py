@@ -9,7 +9,8 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
 from cqlproto_anyio.exceptions import CQLError
@@ -26,12 +27,13 @@ from cqlproto_anyio.patterns._arguments import (
 )
 from cqlproto_anyio.patterns._codec import JSON, Codec
 from cqlproto_anyio.patterns._errors import InvalidInput
-from cqlproto_anyio.patterns._lwt import Rows, Verdict, bound, conditional_write
+from cqlproto_anyio.patterns._lwt import Rows, Statement, Verdict, bound, conditional_write
 from cqlproto_anyio.patterns._retry import Attempts, may_retry
 from cqlproto_anyio.patterns._schema import TableSchema, create
 
 if TYPE_CHECKING:
     import builtins
+    from collections.abc import Callable, Sequence
 
     from cqlproto_anyio.executor import Executor
 
@@ -44,6 +46,8 @@ _BATCH = 100  # how many sessions one conditional batch destroys
 _OFTEN = SECOND  # sessions are renewed no more often
 _ATTEMPTS = 3
 
+Row: TypeAlias = dict[str, Any]
+
 
 @dataclass(frozen=True, slots=True)
 class UserSession:
@@ -51,10 +55,8 @@ class UserSession:
 
     Attributes:
         id: the hash of the token, which is no token itself.
-        user_id: the user.
-        ip, data: what was given to ``create``.
-        created_at: when it was created.
-        expires_at: when it ends, unless it is renewed.
+        user_id, ip, data: what was given to ``create``.
+        created_at, expires_at: when it was created, and when it ends unless it is renewed.
     """
 
     id: str
@@ -83,16 +85,10 @@ class UserSessions:
     Table: ``user_sessions``; rows expire.
 
     Arguments:
-        session: the session, or another Executor.
-        keyspace: the keyspace of the table.
-        table: the table.
         ttl: how long a session lasts after each validation: a timedelta or seconds.
         max_age: how long it lasts at most, however often it is validated; None for no limit.
         codec: encodes the data; up to 1 MiB.
         clock: returns the current time.
-
-    Raises:
-        InvalidInput: an argument is wrong.
     """
 
     def __init__(
@@ -108,8 +104,10 @@ class UserSessions:
     ) -> None:
         self._session = session
         self._schema = _schema(keyspace, table)
-        self._ttl = _length("ttl", ttl)
-        self._max_age = None if max_age is None else _length("max_age", max_age)
+        bounds = {"least": 0.001, "most": MAX_TTL - 2}
+        self._ttl = round(seconds("ttl", ttl, **bounds) * SECOND)
+        longest = None if max_age is None else seconds("max_age", max_age, **bounds)
+        self._max_age = None if longest is None else round(longest * SECOND)
         self._codec = codec
         self._clock = clock
         name, columns = self._schema.name, list(self._schema.columns)
@@ -143,11 +141,13 @@ class UserSessions:
 
         Arguments:
             user_id: the user.
-            ip: an IP address to remember.
-            data: what to remember, for the codec.
+            ip, data: what to remember: an IP address, and a mapping for the codec.
         """
-        values: dict[str, Any] = {"user_id": text("user_id", user_id), "owner": _owner(user_id)}
-        values["ip"] = None if ip is None else _address(ip)
+        values: Row = {"user_id": text("user_id", user_id), "owner": _owner(user_id)}
+        try:  # an int, or bytes, would be an address too
+            values["ip"] = None if ip is None else ipaddress.ip_address(text("ip", ip))
+        except ValueError as exc:
+            raise InvalidInput("ip", "an IP address", ip) from exc
         if not isinstance(data, Mapping | None):
             raise InvalidInput("data", "a mapping", data)
         values["data"] = self._codec.dump("data", dict(data or {}), most=_MOST_DATA)
@@ -175,13 +175,14 @@ class UserSessions:
         at = micros(self._clock)
         if row is None or row.expires_at <= at:
             return None
-        values: dict[str, Any] = row._asdict()
+        values: Row = row._asdict()
         if touch:
-            values |= self._renewal(at, row.created_at)
-            if values["expires_at"] - row.expires_at < min(_OFTEN, self._ttl // 10):
-                values["expires_at"] = row.expires_at
-            elif not await self._touch(values):
-                return None
+            renewal = self._renewal(at, row.created_at)
+            if renewal["expires_at"] - row.expires_at >= min(_OFTEN, self._ttl // 10):
+                values |= renewal
+                renewed = partial(_renewed, values["expires_at"])
+                if not await self._change(values, [bound(self._renew, values)], renewed):
+                    return None
         return self._found(values)
 
     async def destroy(self, session: str | UserSession) -> bool:
@@ -197,48 +198,40 @@ class UserSessions:
         """End all sessions of a user, and return how many there were."""
         ended = 0
         while rows := (await self._rows(user_id))[:_BATCH]:
-            ended += len(rows) if await self._end(rows) else 0
+            if await self._end(rows):
+                at = micros(self._clock)
+                ended += sum(row["expires_at"] > at for row in rows)
         return ended
 
     async def list(self, user_id: str) -> builtins.list[UserSession]:
         """Return the sessions of a user, the oldest first."""
-        return [self._found(row) for row in await self._rows(user_id)]
-
-    async def _rows(self, user_id: str) -> builtins.list[dict[str, Any]]:
-        owner = _owner(text("user_id", user_id))
-        rows = (await self._session.execute(self._of_user, {"owner": owner})).rows
         at = micros(self._clock)
-        found = [row for row in rows if row.user_id == user_id and row.expires_at > at]
-        return [row._asdict() for row in sorted(found, key=lambda row: row.created_at)]
+        return [self._found(row) for row in await self._rows(user_id) if row["expires_at"] > at]
 
-    async def _touch(self, values: Mapping[str, Any]) -> bool:
-        """Renew a session; False if it was destroyed meanwhile."""
+    async def _rows(self, user_id: str) -> builtins.list[Row]:
+        """Return what is stored of a user, also what has ended by this program's clock."""
+        owner = {"owner": _owner(text("user_id", user_id))}
+        rows = (await self._session.execute(self._of_user, owner)).rows
+        found = [row._asdict() for row in rows if row.user_id == user_id]
+        return sorted(found, key=lambda row: row["created_at"])
 
-        def verdict(rows: Rows) -> Verdict:
-            if not rows:
-                return Verdict.REFUSED
-            renewed = rows[0]["expires_at"] >= values["expires_at"]
-            return Verdict.APPLIED if renewed else Verdict.OPEN
-
-        renew, how = bound(self._renew, values), self._settling(values)
-        outcome = await conditional_write(self._session, [renew], verdict=verdict, **how)
-        return outcome.applied or bool(outcome.row)  # another request has renewed it for longer
-
-    async def _end(self, keys: builtins.list[dict[str, Any]]) -> bool:
+    async def _end(self, keys: builtins.list[Row]) -> bool:
         """Delete sessions of one user; nothing if the first of them is not there."""
         statements = [bound(self._delete, key) for key in keys]
         statements[0] = bound(f"{self._delete} IF EXISTS", keys[0])
+        return await self._change(
+            keys[0], statements, lambda rows: Verdict.OPEN if rows else Verdict.APPLIED
+        )
 
-        def verdict(rows: Rows) -> Verdict:
-            return Verdict.OPEN if rows else Verdict.APPLIED
-
-        how = self._settling(keys[0])
-        return (await conditional_write(self._session, statements, verdict=verdict, **how)).applied
-
-    def _settling(self, key: Mapping[str, Any]) -> dict[str, Any]:
-        """Return how a lost change of a session is looked up."""
+    async def _change(
+        self, key: Row, statements: Sequence[Statement], verdict: Callable[[Rows], Verdict]
+    ) -> bool:
+        """Execute a conditional write; False if the session is not there."""
         read, what = bound(self._select, key), f"change of session {key['id']}"
-        return {"operation": uuid4(), "read": read, "what": what}
+        outcome = await conditional_write(
+            self._session, statements, operation=uuid4(), read=read, verdict=verdict, what=what
+        )
+        return outcome.applied or bool(outcome.row)  # a row: it is renewed for longer already
 
     def _renewal(self, at: int, created_at: int | None = None) -> dict[str, int]:
         """Return the columns of a session that is created or renewed now."""
@@ -249,21 +242,23 @@ class UserSessions:
         ttl = -(-(end - at) // SECOND) + 1  # servers count whole seconds
         return {"created_at": created_at, "expires_at": end, "ttl": ttl}
 
-    def _found(self, row: Mapping[str, Any]) -> UserSession:
+    def _found(self, row: Row) -> UserSession:
         data = self._codec.load(f"the data of session {row['id']}", row["data"])
         ip = None if row["ip"] is None else str(row["ip"])
         began, ends = moment(row["created_at"]), moment(row["expires_at"])
         return UserSession(row["id"], row["user_id"], ip, data, began, ends)
 
 
+def _renewed(end: int, rows: Rows) -> Verdict:
+    if not rows:
+        return Verdict.REFUSED
+    return Verdict.APPLIED if rows[0]["expires_at"] >= end else Verdict.OPEN
+
+
 def _schema(keyspace: str, table: str) -> TableSchema:
     columns = {"owner": "blob", "id": "text", "user_id": "text", "ip": "inet", "data": "blob"}
     columns |= {"created_at": "bigint", "expires_at": "bigint"}  # in microseconds
     return TableSchema(keyspace, table, columns, key=("owner",), clustering=("id",))
-
-
-def _length(name: str, value: Seconds) -> int:
-    return round(seconds(name, value, least=0.001, most=MAX_TTL - 2) * SECOND)
 
 
 def _hash(token: bytes) -> str:
@@ -275,15 +270,8 @@ def _owner(user_id: str) -> bytes:
     return hashlib.sha256(user_id.encode()).digest()[:_OWNER]
 
 
-def _address(value: object) -> object:
-    try:
-        return ipaddress.ip_address(value)  # type: ignore[arg-type]
-    except ValueError as exc:
-        raise InvalidInput("ip", "an IP address", value) from exc
-
-
-def _key(token: object) -> dict[str, Any] | None:
-    """Return the key of the row of a session or a token; None for a text that is no token."""
+def _key(token: object) -> Row | None:
+    """Return the key of a session's row; None for a text that is no token."""
     if isinstance(token, UserSession):
         return {"owner": _owner(token.user_id), "id": token.id}
     if not isinstance(token, str):

@@ -88,6 +88,20 @@ async def test_a_session_ends_to_the_second() -> None:
     assert await mine.validate(token) is None
     assert await mine.list("ann") == []
     assert await mine.destroy_all("ann") == 0
+    assert table.cells == {}
+
+
+async def test_a_clock_that_is_ahead_leaves_no_session_alive() -> None:
+    """All sessions of a user end, also those that have ended by the clock of the caller."""
+    table = UserSessionTable()
+    mine = sessions(table, ttl=60)
+    token = await mine.create("ann")
+    ahead = UserSessions(
+        table.executor, keyspace="shop", clock=lambda: clock() + timedelta(hours=1)
+    )
+    assert await ahead.list("ann") == []
+    await ahead.destroy_all("ann")
+    assert await mine.validate(token) is None
 
 
 async def test_every_column_is_renewed() -> None:
@@ -321,6 +335,7 @@ def test_wrong_settings(name: str, wrong: dict[str, Any]) -> None:
         ("user_id", {"user_id": "x" * 2000}),
         ("ip", {"ip": "somewhere"}),
         ("ip", {"ip": ""}),
+        ("ip", {"ip": 7}),
         ("data", {"data": [1]}),
         ("data", {"data": {"tags": {1, 2}}}),
         ("data", {"data": {"text": "x" * (1 << 20)}}),
