@@ -87,6 +87,13 @@ def integer(name: str, value: object, *, least: int = 0, most: int | None = None
     raise InvalidInput(name, f"an int {bounds}", value)
 
 
+def factor(name: str, value: object) -> float:
+    """Return how many times longer each pause is than the one before it, from 1 to 100."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= 100:
+        return value
+    raise InvalidInput(name, "a number from 1 to 100", value)
+
+
 def one_of(name: str, value: T, *choices: str) -> T:
     """Return a text that is one of the choices."""
     if isinstance(value, str) and value in choices:

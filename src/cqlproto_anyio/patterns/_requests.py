@@ -13,7 +13,7 @@ import anyio
 from cqlproto.cqltypes import UNSET, encoder, parse_type
 from cqlproto_anyio._text import read_statement
 from cqlproto_anyio.exceptions import CQLError
-from cqlproto_anyio.patterns._arguments import integer, seconds
+from cqlproto_anyio.patterns._arguments import factor, integer, seconds
 from cqlproto_anyio.patterns._codec import JSON
 from cqlproto_anyio.patterns._errors import InvalidInput
 from cqlproto_anyio.patterns._retry import Attempts, Backoff, may_retry
@@ -65,8 +65,7 @@ class RetryConfig:
         integer("max_retries", self.max_retries)
         seconds("initial_delay", self.initial_delay)
         seconds("max_delay", self.max_delay, least=0.001)
-        if not 1 <= self.exponential_base <= 100:
-            raise InvalidInput("exponential_base", "a number from 1 to 100", self.exponential_base)
+        factor("exponential_base", self.exponential_base)
 
 
 @dataclass(frozen=True, slots=True)

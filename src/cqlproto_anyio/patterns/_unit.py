@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
@@ -45,6 +45,17 @@ class Condition:
     verdict: Callable[[Rows], Verdict]
     refusal: Callable[[Rows], VersionConflict | None]
     ended: Callable[[bool, VersionConflict | None], None]
+
+    async def write(self, session: Executor, statements: Sequence[Any], what: str) -> Outcome:
+        """Execute statements with this condition, and find out whether they were applied."""
+        return await conditional_write(
+            session,
+            statements,
+            operation=self.operation,
+            read=self.read,
+            verdict=self.verdict,
+            what=what,
+        )
 
 
 class _Item(NamedTuple):
@@ -168,24 +179,18 @@ class UnitOfWork:
         statements = [(query, parameters) for query, parameters, _, _, _ in self._items]
         conditions = [each.condition for each in self._items if each.condition is not None]
         what = f"the commit of {len(self)} statements"
-        if conditions:
-            first = conditions[0]
-            outcome = await conditional_write(
-                self._session,
-                statements,
-                operation=first.operation,
-                read=first.read,
-                verdict=first.verdict,
-                what=what,
-            )
-        else:
-            try:
+        try:
+            if conditions:
+                outcome = await conditions[0].write(self._session, statements, what)
+            else:
                 outcome = await self._send(statements)
-            except CQLError as exc:
-                if not exc.maybe_applied:
-                    raise
-                reason = f"{type(exc).__name__}: {exc}"
-                raise OutcomeUnknown(what, uuid4(), reason) from exc
+        except BaseException as exc:
+            for condition in conditions:
+                condition.ended(False, None)
+            if not isinstance(exc, CQLError) or not exc.maybe_applied or conditions:
+                raise
+            reason = f"{type(exc).__name__}: {exc}"
+            raise OutcomeUnknown(what, uuid4(), reason) from exc
         found: VersionConflict | None = None
         for condition in conditions:
             refused = None if outcome.applied else condition.refusal(outcome.rows)

@@ -9,7 +9,7 @@ from uuid import uuid4
 from cqlproto_anyio.executor import Executor
 from cqlproto_anyio.patterns._errors import InvalidInput, RecordExists, SchemaMismatch
 from cqlproto_anyio.patterns._identifiers import quoted
-from cqlproto_anyio.patterns._lwt import Outcome, Verdict, conditional_write, serial_level
+from cqlproto_anyio.patterns._lwt import Outcome, Verdict, serial_level
 from cqlproto_anyio.patterns._schema import TableSchema, agreement, change, opened, shape
 from cqlproto_anyio.patterns._unit import Condition
 from cqlproto_anyio.patterns._versions import VersionedRow
@@ -127,7 +127,7 @@ class VersionTable:
         )
         what = f"the insert of {key} into {self.name}"
         condition = self._condition(key, None, operation)
-        outcome = await self.conditional([(text, markers)], condition, what)
+        outcome = await condition.write(self.session, [(text, markers)], what)
         if not outcome.applied:
             found = await self.find(key) if outcome.settled else self.row(key, outcome.row)
             raise RecordExists(self.name, key, {} if found is None else found.values)
@@ -142,19 +142,8 @@ class VersionTable:
     ) -> Outcome:
         """Update a row that has a version."""
         statement, condition = self.update(key, version, changes, row)
-        return await self.conditional([statement], condition, f"the update of {key} in {self.name}")
-
-    async def conditional(
-        self, statements: list[Statement], condition: Condition, what: str
-    ) -> Outcome:
-        return await conditional_write(
-            self.session,
-            statements,
-            operation=condition.operation,
-            read=condition.read,
-            verdict=condition.verdict,
-            what=what,
-        )
+        what = f"the update of {key} in {self.name}"
+        return await condition.write(self.session, [statement], what)
 
     def update(
         self,

@@ -11,7 +11,7 @@ import anyio
 
 from cqlproto_anyio._text import administration, read_statement
 from cqlproto_anyio.exceptions import CQLError
-from cqlproto_anyio.patterns._arguments import Clock, now, utc_now
+from cqlproto_anyio.patterns._arguments import Clock, now, one_of, utc_now
 from cqlproto_anyio.patterns._errors import InvalidInput
 from cqlproto_anyio.patterns._pages import Fetched
 from cqlproto_anyio.patterns._requests import (
@@ -87,8 +87,7 @@ class Database:
         breaker: CircuitBreaker | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        if mode not in ("auto", "manual", "none"):
-            raise InvalidInput("mode", "'auto', 'manual' or 'none'", mode)
+        one_of("mode", mode, "auto", "manual", "none")
         if not isinstance(retry, RetryConfig | None):
             raise InvalidInput("retry", "a RetryConfig or None", retry)
         self.session = session
@@ -177,8 +176,7 @@ class Database:
             CQLError: what the session raises.
         """
         self._check(query)
-        if fetch not in ("all", "one", "many", "iterate"):
-            raise InvalidInput("fetch", "'all', 'one', 'many' or 'iterate'", fetch)
+        one_of("fetch", fetch, "all", "one", "many", "iterate")
         if (fetch == "many") != (size is not None):
             raise InvalidInput("size", "the number of rows for fetch='many', and only for it", size)
         most = {"one": 1, "many": size}.get(fetch)

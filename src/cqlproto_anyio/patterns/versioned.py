@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-import anyio
-
 from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.patterns import _arguments as arguments
 from cqlproto_anyio.patterns._errors import InvalidInput, RecordNotFound
 from cqlproto_anyio.patterns._keys import Key, row_key
+from cqlproto_anyio.patterns._many import for_each
 from cqlproto_anyio.patterns._retry import Attempts, Backoff
 from cqlproto_anyio.patterns._turns import Turns
 from cqlproto_anyio.patterns._versions import (
@@ -96,12 +95,10 @@ class Versioned:
             raise InvalidInput("key", "the columns of the primary key, in a list", key)
         self._table = VersionTable(session, keyspace, table, tuple(key), version, writer)
         self._most = 1 + arguments.integer("max_retries", max_retries)
-        if not isinstance(backoff, (int, float)) or not 1 <= backoff <= 100:
-            raise InvalidInput("backoff", "a number from 1 to 100", backoff)
         self._backoff = Backoff(
             first=arguments.seconds("retry_delay", retry_delay),
             longest=arguments.seconds("max_delay", max_delay),
-            factor=backoff,
+            factor=arguments.factor("backoff", backoff),
         )
         self._history = History(arguments.integer("history", history, least=1), clock)
         self._turns = Turns()
@@ -209,6 +206,8 @@ class Versioned:
         work = Work(self._table, self._history, key, changes, expected, resolution, merge)
         await self._table.check("changes", {*work.named, *work.rules})
         if unit is not None:
+            if resolution is not None or merge is not None:
+                raise InvalidInput("resolution", "left out: a unit fails fast", resolution)
             await work.add(unit)
             return None
         async with self._turns.turn(repr(work.key)):
@@ -232,29 +231,22 @@ class Versioned:
         Returns:
             the outcome of each update, or the error that it has raised, in the order of updates.
         """
-        todo = list(updates)
-        keys = [row_key(self._table.key, each.key) for each in todo]
-        workers = min(arguments.integer("concurrency", concurrency, least=1), len(todo))
+        todo = [(row_key(self._table.key, each.key), each) for each in updates]
         found: list[Any] = [None] * len(todo)
-        failures: list[Exception] = []
-        places = iter(range(len(todo)))  # each worker takes the next one
 
-        async def work() -> None:
-            for at in places:
-                found[at] = await self._each(keys[at], todo[at], resolution, merge)
-
-        async def watched() -> None:
+        async def one(at: int) -> None:
+            key, each = todo[at]
             try:
-                await work()
-            except Exception as exc:  # of the caller's function
-                failures.append(exc)
-                group.cancel_scope.cancel()
+                outcome = await self.update(
+                    key, each.changes, expected=each.expected, resolution=resolution, merge=merge
+                )
+            except CQLError as exc:
+                found[at] = RowOutcome(key, None, exc)
+            else:
+                found[at] = RowOutcome(key, outcome, None)
 
-        async with anyio.create_task_group() as group:
-            for _ in range(workers):
-                group.start_soon(watched)
-        if failures:
-            raise failures[0]
+        concurrency = arguments.integer("concurrency", concurrency, least=1)
+        await for_each(range(len(todo)), one, concurrency=concurrency)
         return found
 
     def metrics(self) -> VersionedMetrics:
@@ -269,18 +261,3 @@ class Versioned:
     def analyze_conflicts(self) -> ConflictAnalysis:
         """Return what the remembered conflicts have in common."""
         return self._history.analysis()
-
-    async def _each(
-        self,
-        key: tuple[Any, ...],
-        one: VersionedUpdate,
-        resolution: Resolution | None,
-        merge: Mapping[str, Rule] | None,
-    ) -> RowOutcome:
-        try:
-            outcome = await self.update(
-                key, one.changes, expected=one.expected, resolution=resolution, merge=merge
-            )
-        except CQLError as exc:
-            return RowOutcome(key, None, exc)
-        return RowOutcome(key, outcome, None)

@@ -365,6 +365,7 @@ async def test_mistakes() -> None:
         ("initial_delay", -1),
         ("max_delay", 0),
         ("exponential_base", 0.5),
+        ("exponential_base", "2"),
     ]:
         bad = {name: value}
         with pytest.raises(InvalidInput, match=name):

@@ -394,6 +394,16 @@ async def test_updates_in_a_unit() -> None:
     async with UnitOfWork(table.executor) as unit:
         with pytest.raises(RecordNotFound):
             await rows.update(9, plus(1), unit=unit)
+        either: Any = rows
+        with pytest.raises(InvalidInput, match="resolution"):
+            await either.update(1, plus(1), unit=unit, resolution=LAST)
+    table.faults = ["request"]
+    with pytest.raises(OutcomeUnknown):  # counted as well
+        async with UnitOfWork(table.executor) as unit:
+            await rows.update(1, plus(1), unit=unit)
+            table.before_read = table.rows.clear
+    assert rows.metrics().total_operations == 5
+    assert rows.metrics().successful_operations == 3
 
 
 async def test_many_updates_at_once() -> None:
@@ -501,6 +511,7 @@ async def test_mistakes(changes: Any, arguments: dict[str, Any], what: str) -> N
         ("max_delay", float("nan")),
         ("backoff", 0.5),
         ("backoff", "2"),
+        ("backoff", True),
         ("history", 0),
         ("key", "id"),
         ("key", []),
