@@ -41,12 +41,7 @@ def log_table(keyspace: str) -> TableSchema:
 
 
 class Migration:
-    """Applies statements to a keyspace.
-
-    Arguments:
-        executor: a session.
-        scoped: a session in the keyspace.
-        keyspace: the keyspace.
+    """Applies statements to a keyspace, in a session that is ``scoped`` to it.
 
     Attributes:
         statement: the statement that was worked on last.

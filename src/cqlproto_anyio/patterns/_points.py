@@ -15,16 +15,9 @@ from cqlproto_anyio.patterns._many import for_each
 from cqlproto_anyio.results import Page
 
 __all__ = [
-    "MILLISECOND",
-    "NewPoint",
-    "Point",
-    "Reader",
-    "TimeStep",
-    "Written",
-    "milliseconds",
-    "number",
+    "MILLISECOND", "NewPoint", "Point", "Reader", "TimeStep", "Written", "milliseconds", "number",
     "texts",
-]
+]  # fmt: skip
 
 MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

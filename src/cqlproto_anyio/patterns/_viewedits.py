@@ -48,29 +48,18 @@ _RACES = Backoff(first=0.005, longest=0.25)
 
 
 class Edits:
-    """Edits the rows of a base table, and keeps its views in step.
+    """Edits the rows of a base table, and keeps its views in step."""
 
-    Arguments:
-        session: the session.
-        base: the base table.
-        views: its views.
-    """
-
-    def __init__(
-        self,
-        session: Executor,
-        base: Base,
-        views: Sequence[View],
-    ) -> None:
+    def __init__(self, session: Executor, base: Base, views: Sequence[View]) -> None:
         self._session = session
         self._base = base
         self._views = views
         self._keys = {name for view in views for name in view.sources}
         self._turns = Turns()
 
-    async def read(self, key: Mapping[str, Any], *, serial: bool = False) -> dict[str, Any] | None:
+    async def read(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return a row with its bookkeeping; None if there is none, or it is being deleted."""
-        row = await self._row(key, serial)
+        row = await self._row(key, False)
         return None if row is None or row["views_deleted"] else row
 
     async def create(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -107,8 +96,7 @@ class Edits:
         Returns:
             whether there was such a row.
         """
-        base = self._base
-        serial = False
+        base, serial = self._base, False
         async with self._alone(key):
             async for _ in Attempts(backoff=_RACES):
                 row = await self._settled(key, serial=serial)
@@ -187,9 +175,7 @@ class Edits:
         behind = (row or {}).get("views_edit") == previous  # read from a replica that lags
         await self._settled(key, serial=True) if behind else await self._bring(key, row)
 
-    async def _settled(
-        self, key: Mapping[str, Any], *, serial: bool = False
-    ) -> dict[str, Any] | None:
+    async def _settled(self, key: Mapping[str, Any], serial: bool = False) -> dict[str, Any] | None:
         """Bring the views in step with a row's last edit; return the row, or None."""
         return await self._bring(key, await self._row(key, serial))
 
@@ -250,15 +236,12 @@ class Edits:
     async def _created(self, key: Mapping[str, Any], operation: UUID, error: CQLError) -> bool:
         """Return whether a creation was applied that has ended in an error."""
         read = self._base.read_key, self._base.place(key)
+
+        def created(row: Any) -> bool:
+            return row is not None and bool(self._base.named(row)["views_created"] == operation)
+
         try:
-            return await settle(
-                self._session,
-                error,
-                *read,
-                applied=lambda row: (
-                    row is not None and self._base.named(row)["views_created"] == operation
-                ),
-            )
+            return await settle(self._session, error, *read, applied=created)
         except CQLError as exc:
             what = f"creation of {self._base.name} {tuple(key.values())}"
             raise OutcomeUnknown(what, operation, f"{type(exc).__name__}: {exc}") from error

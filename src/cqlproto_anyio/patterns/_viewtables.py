@@ -89,13 +89,8 @@ class _Keyed:
         self.columns = tuple(types)
         self._encode = {name: encoder(kind) for name, kind in types.items()}
         self._partition = len(table.key)
-        self.schema = TableSchema(
-            keyspace,
-            self.name,
-            {name: str(kind) for name, kind in types.items()} | dict(more),
-            table.key,
-            table.clustering,
-        )
+        described = {name: str(kind) for name, kind in types.items()} | dict(more)
+        self.schema = TableSchema(keyspace, self.name, described, table.key, table.clustering)
         self.where = " AND ".join(f"{_quoted(name)} = :k{at}" for at, name in enumerate(self.key))
         listed = ", ".join(map(_quoted, self.columns))
         markers = ", ".join(f":c{at}" for at in range(len(types)))
@@ -133,11 +128,6 @@ class _Keyed:
 
 class View(_Keyed):
     """A view of a base table.
-
-    Arguments:
-        keyspace: the keyspace.
-        base: the base table.
-        table: what the user wants.
 
     Attributes:
         sources: the columns of the base table that the key is made of.
@@ -208,9 +198,8 @@ class Base(_Keyed):
         where, name = self.where, self.schema.name
         books = ", ".join(_BOOKKEEPING)
         self.names = (*self.columns, *_BOOKKEEPING, "views_at")
-        self.read = self.select.replace(
-            " FROM", f", {books}, WRITETIME(views_edit) AS views_at FROM", 1
-        )
+        books += ", WRITETIME(views_edit) AS views_at"
+        self.read = self.select.replace(" FROM", f", {books} FROM", 1)
         self.read_key = f"{self.read} WHERE {where}"
         self.create = (
             self.insert.replace(") VALUES", ", views_created, views_edit) VALUES").removesuffix(")")
@@ -238,11 +227,7 @@ class Base(_Keyed):
         return f"{self.edit} AND {_quoted(names[0])} = :witness", row[names[0]]
 
     def checked(self, row: Any) -> dict[str, Any]:
-        """Return the values of a mapping or a dataclass as a server would return them.
-
-        Raises:
-            InvalidInput: there is no such column, or the value is of another type.
-        """
+        """Return the values of a mapping or a dataclass as a server would return them."""
         found = {}
         for name, value in _fields(row).items():
             if name not in self.types:

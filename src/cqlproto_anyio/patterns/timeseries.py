@@ -32,14 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["NewPoint", "Point", "TimeSeries", "TimeStep", "Written"]
 
 _LONGEST_STEP = 10_000 * 366 * 86_400  # seconds
-_COLUMNS = {
-    "metric": "text",
-    "bucket": "bigint",
-    "at": "timestamp",
-    "id": "timeuuid",
-    "value": "double",
-    "tags": "frozen<map<text, text>>",
-}
 
 
 class TimeSeries:
@@ -88,8 +80,6 @@ class TimeSeries:
     ) -> None:
         if not isinstance(bucket, timedelta) or bucket < MILLISECOND or bucket % MILLISECOND:
             raise InvalidInput("bucket", "a timedelta of whole milliseconds", bucket)
-        if expired not in ("refuse", "drop"):
-            raise InvalidInput("expired", "'refuse' or 'drop'", expired)
         self._retention: timedelta | None = None
         if retention is not None:
             kept = check.seconds("retention", retention, least=0.001, most=check.MAX_TTL)
@@ -97,7 +87,7 @@ class TimeSeries:
         self._session = session
         self._schema = _schema(keyspace, table)
         self._width = bucket // MILLISECOND
-        self._drops = expired == "drop"
+        self._drops = check.one_of("expired", expired, "refuse", "drop") == "drop"
         self._ahead = check.integer("read_ahead", read_ahead, least=1, most=1024)
         self._now = partial(check.now, clock)
         self._write = (
@@ -195,7 +185,7 @@ class TimeSeries:
         """Iterate over the points of a series from ``start`` to before ``end``, in order.
 
         Arguments:
-            metric: the name of the series.
+            metric: the series.
             start, end: aware datetimes, cut to milliseconds as the points' times are.
             newest_first: whether the newest point comes first, instead of the oldest.
             limit: the most points to return; None for all.
@@ -212,9 +202,8 @@ class TimeSeries:
         if self._retention is not None:
             first = max(first, self._now() - self._retention + MILLISECOND)
         low, high = values["first"], values["last"] = milliseconds(first), milliseconds(last)
-        buckets = (
-            range(low // self._width, (high - 1) // self._width + 1) if low < high else range(0)
-        )
+        beyond = (high - 1) // self._width + 1 if low < high else low // self._width
+        buckets = range(low // self._width, beyond)
         query = self._read
         if newest_first:
             buckets, query = buckets[::-1], f"{query} ORDER BY at DESC, id DESC"
@@ -250,5 +239,7 @@ class TimeSeries:
 
 
 def _schema(keyspace: str, table: str) -> TableSchema:
+    columns = {"metric": "text", "bucket": "bigint", "at": "timestamp", "id": "timeuuid"}
+    columns |= {"value": "double", "tags": "frozen<map<text, text>>"}
     key, clustering = ("metric", "bucket"), ("at", "id")
-    return TableSchema(keyspace, table, _COLUMNS, key=key, clustering=clustering)
+    return TableSchema(keyspace, table, columns, key=key, clustering=clustering)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -96,11 +97,12 @@ class Views:
             if view.name == self._base.name or view.name in self._views:
                 raise InvalidInput("views", "tables that have names of their own", view.name)
             self._views[view.name] = view
+        self._schemas = [each.schema for each in (self._base, *self._views.values())]
         self._edits = Edits(session, self._base, tuple(self._views.values()))
 
     def schema_cql(self) -> tuple[str, ...]:
         """Return the statements that :meth:`create_schema` executes."""
-        return tuple(each.schema.cql() for each in (self._base, *self._views.values()))
+        return tuple(each.cql() for each in self._schemas)
 
     async def create_schema(self) -> None:
         """Create the tables that don't exist, and wait until all nodes know them.
@@ -108,14 +110,10 @@ class Views:
         Raises:
             SchemaMismatch: a table of such a name has another shape.
         """
-        await create(self._session, [each.schema for each in (self._base, *self._views.values())])
+        await create(self._session, self._schemas)
 
     async def get(self, key: Any) -> dict[str, Any] | None:
-        """Return a row of the base table, or None. One read.
-
-        Arguments:
-            key: the primary key: a value, a tuple, or a mapping by name.
-        """
+        """Return a row of the base table, or None. One read."""
         row = await self._edits.read(self._base.keyed(key))
         return None if row is None else self._plain(row)
 
@@ -162,13 +160,7 @@ class Views:
             raise RecordNotFound(self._base.schema.name, tuple(place.values()))
 
     async def delete(self, key: Any) -> bool:
-        """Delete a row, and what its views have of it.
-
-        Arguments:
-            key: the primary key: a value, a tuple, or a mapping by name.
-
-        Returns:
-            whether there was such a row.
+        """Delete a row, and what its views have of it; return whether there was such a row.
 
         Raises:
             OutcomeUnknown: it isn't known whether it was deleted.
@@ -176,39 +168,28 @@ class Views:
         return await self._edits.edit(self._base.keyed(key), None)
 
     async def verify(self, view: str | None = None, *, limit: int = 100) -> ViewReport:
-        """Compare the views with the base table; reads all rows of both.
+        """Compare a view, or all, with the base table; reads all rows of both.
 
         Arguments:
             view: the view; None for all.
             limit: how many differences the report has at most.
-
-        Raises:
-            InvalidInput: there is no such view.
         """
         integer("limit", limit, least=1)
         found: list[ViewDifference] = []
-        counts = {"checked": 0, "missing": 0, "stale": 0, "different": 0}
+        kinds: Counter[str] = Counter()
 
         async def look(differences: list[ViewDifference], record: Any) -> None:
-            for each in differences:
-                counts[each.kind] += 1
-                if len(found) < limit:
-                    found.append(each)
+            kinds.update(each.kind for each in differences)
+            found.extend(differences[: limit - len(found)])
 
-        counts["checked"] = await self._compare(self._chosen(view), look, look)
-        stale = counts["stale"] + counts["different"]
-        return ViewReport(counts["checked"], counts["missing"], stale, tuple(found))
+        checked = await self._compare(self._chosen(view), look, look)
+        stale = kinds["stale"] + kinds["different"]
+        return ViewReport(checked, kinds["missing"], stale, tuple(found))
 
     async def rebuild(self, view: str) -> Rebuilt:
         """Write what a view lacks, and remove what it should not have; others may edit meanwhile.
 
         Reads all rows of the base table and the view. Each row that differs costs an edit.
-
-        Arguments:
-            view: the view.
-
-        Raises:
-            InvalidInput: there is no such view.
         """
         (chosen,) = self._chosen(view)
         written = removed = 0
@@ -239,11 +220,9 @@ class Views:
     ) -> int:
         """Compare all rows; return how many the base table has.
 
-        Arguments:
-            views: the views.
-            differs: called with what is wrong in the views of a row, and the row; also with a row
-                whose deletion may not have ended.
-            stale: called with a row that a view should not have, and what was read of it.
+        ``differs`` is called with what is wrong in the views of a row, and the row; also with a row
+        whose deletion may not have ended. ``stale`` is called with a row that a view should not
+        have, and what was read of it.
         """
         checked = 0
 
