@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import cqlproto_anyio as cql
 from cqlproto_anyio.patterns import Lease, LockLost, Locks
-from cqlproto_anyio.testing import Drop, FaultProxy, Rule
+from cqlproto_anyio.testing import Drop, FaultProxy, Passage, Rule
 from tests.cassandra.concurrently import all_of
 from tests.cassandra.races import FAULTS, Counting, connected, faulty, in_other_process
 from tests.support.histories import Section, exclusive
@@ -233,8 +233,29 @@ async def test_two_lwts(cassandra: Node, keyspace: str) -> None:
         assert (counting.lwts, counting.reads) == (2, 0)
 
 
+async def test_statements_are_prepared_once(cassandra: Node, keyspace: str) -> None:
+    """A hundred tasks arrive together, each at a lock of its own."""
+    prepared: list[str] = []
+
+    def note(passage: Passage) -> bool:
+        prepared.extend(passage.statements)
+        return False
+
+    async with FaultProxy(cassandra.host, cassandra.port) as proxy:
+        proxy.add(Rule(Drop(), side="request", opcode="PREPARE", when=note))
+        async with cql.connect(proxy.host, port=proxy.port, keyspace=keyspace) as session:
+            locks = Locks(session, keyspace=keyspace)
+
+            async def work() -> bool:
+                lease = await locks.acquire(fresh(), ttl=30)
+                return lease is not None and await lease.release()
+
+            assert await all_of([work] * 100) == [True] * 100
+    assert len(prepared) == len(set(prepared)) == 4  # a read, two to acquire, one to release
+
+
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(
     faults=st.lists(st.lists(st.sampled_from([*FAULTS, None]), max_size=4), min_size=2, max_size=3)
 )

@@ -9,7 +9,6 @@ import anyio
 
 from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.patterns._errors import LockLost
-from cqlproto_anyio.patterns._lease import CLEAN_UP
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -77,17 +76,10 @@ class Held:
             await self._group.__aexit__(None, None, None)
         finally:
             if not lease.released:
-                await self._let_go()
+                with suppress(CQLError):  # the lease ends with its TTL
+                    await lease.release()
         if (error is None or cancelled_by_us) and failure is not None:
             if isinstance(failure, LockLost):
                 raise failure
             raise LockLost(lease.name, lease.fence, "it could not be renewed") from failure
         return cancelled_by_us
-
-    async def _let_go(self) -> None:
-        with (
-            anyio.CancelScope(shield=True),
-            anyio.move_on_after(CLEAN_UP),
-            suppress(CQLError),  # the lease ends with its TTL
-        ):
-            await self._lease.release()

@@ -27,7 +27,7 @@ from uuid import UUID, uuid4
 import anyio
 
 from cqlproto_anyio.exceptions import CQLError
-from cqlproto_anyio.patterns._errors import LockLost
+from cqlproto_anyio.patterns._errors import LockLost, OutcomeUnknown
 from cqlproto_anyio.patterns._identifiers import quoted
 from cqlproto_anyio.patterns._known import Known
 from cqlproto_anyio.patterns._lwt import Rows, Verdict, bound, conditional_write, serial_level
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from cqlproto_anyio._settings.profile import Options
     from cqlproto_anyio.executor import Executor
 
-__all__ = ["CLEAN_UP", "LEASE_COLUMNS", "Holder", "Lease", "Leases"]
+__all__ = ["LEASE_COLUMNS", "Holder", "Lease", "Leases"]
 
 LEASE_COLUMNS = {"fence": "bigint", "holder": "uuid", "owner": "text"}
 """The columns of a lease; static ones in a table with clustering columns."""
 
 _MARGIN = 1  # seconds that the server's TTL is longer
 _KNOWN = 10_000  # how many keys' fences are remembered
-CLEAN_UP = 5.0  # seconds that clean-up may take
+_CLEAN_UP = 5.0  # seconds that clean-up may take
 _RACES = Backoff(first=0.002, longest=0.2)
 _RETRIES = Backoff(first=0.05, longest=1.0)
 
@@ -116,6 +116,8 @@ class Lease:
     async def release(self) -> bool:
         """Let others have the lease at once; one LWT.
 
+        Cancelling the task doesn't interrupt it; it takes five seconds at most.
+
         Returns:
             whether the lease was still held; False if it had expired.
 
@@ -124,7 +126,9 @@ class Lease:
         """
         self.released = True
         self._expires = -math.inf
-        return await self._leases.release(self)
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEAN_UP):
+            return await self._leases.release(self)
+        raise OutcomeUnknown(f"release lease {self.name!r}", self.operation, "no answer in time")
 
 
 class Leases:
@@ -145,21 +149,19 @@ class Leases:
         # of the leases that were released here: they are free, unless others came since
         self._fences: Known[tuple[Any, ...], int] = Known(_KNOWN)
         where = " AND ".join(f"{quoted('key', each)} = :{each}" for each in key)
-        hold = (
-            f"UPDATE {table} USING TTL :ttl SET holder = :operation, owner = :owner WHERE {where}"
-        )
+        hold = f"UPDATE {table} USING TTL :ttl SET holder = :operation, owner = :owner"
         # rows of a table with clustering columns share the static ones
         read = f"SELECT fence, holder, owner, TTL(holder) AS expires FROM {table}"
         self._read = f"{read} WHERE {where} LIMIT 1"
         self._fence = f"UPDATE {table} SET fence = :fence WHERE {where} IF fence = :before"
         self._burn = f"{self._fence} AND holder = null"
-        self._acquire = f"{hold} IF holder = null"
-        self._renew = f"{hold} IF holder = :operation"
+        self._acquire = f"{hold} WHERE {where} IF holder = null"
+        self._renew = f"{hold} WHERE {where} IF holder = :operation"
         self._release = f"DELETE holder, owner FROM {table} WHERE {where} IF holder = :operation"
 
     async def holder(self, *key: Any) -> Holder | None:
         """Return who holds a lease; None if it is free. One read."""
-        return _holder(await self._row(self._where(key)))
+        return _holder(await self._row(dict(zip(self._columns, key, strict=True))))
 
     async def acquire(self, *key: Any, ttl: float, owner: str) -> Lease | Holder:
         """Acquire a lease, or return who holds it.
@@ -172,13 +174,12 @@ class Leases:
             owner: a name of the holder, for people.
 
         Raises:
-            OutcomeUnknown: it isn't known whether the lease was acquired. It was given back if that
-                was possible, and ends with its TTL otherwise.
+            OutcomeUnknown: it may have been acquired; if so, it ends with its TTL.
         """
-        where = self._where(key)
+        where = dict(zip(self._columns, key, strict=True))
         fence = self._fences.get(key)
         self._fences.set(key, None)
-        row = {"fence": fence} if fence is not None else await self._row(where)
+        row = await self._row(where) if fence is None else {"fence": fence}
         async for _ in Attempts(backoff=_RACES):
             if (holder := _holder(row)) is not None:
                 return holder
@@ -222,25 +223,19 @@ class Leases:
                 return outcome.row
             lease._expires = began + lease.ttl
             if lease.remaining < lease.ttl / 2:  # it took long, and may even have expired
-                renewed = False
+                lease._expires = -math.inf
                 with anyio.move_on_after(lease.ttl):
-                    renewed = await self.renew(lease)
-                if not renewed:
-                    lease._expires = -math.inf
+                    await self.renew(lease)
         except (anyio.get_cancelled_exc_class(), CQLError) as exc:
             if not isinstance(exc, CQLError) or exc.maybe_applied:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(CLEAN_UP):
+                with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEAN_UP):
                     await self._abandon(lease)
             raise
         return {"fence": lease.fence}
 
     async def _abandon(self, lease: Lease) -> None:
-        """Make sure that an acquisition that may be under way holds nothing.
-
-        It is released if it was applied. If it was not, its fence is taken, so that a copy that
-        comes late is refused.
-        """
-        async for _ in Attempts(within=CLEAN_UP, backoff=_RETRIES):
+        """Release what may have been acquired; else take its fence, so that late copies fail."""
+        async for _ in Attempts(within=_CLEAN_UP, backoff=_RETRIES):
             with suppress(CQLError):  # the TTL ends what can't be cleaned up
                 for query in (self._release, self._burn):
                     if (await self._executor.execute(*bound(query, lease._values))).applied:
@@ -289,9 +284,6 @@ class Leases:
     async def _row(self, values: dict[str, Any], **options: Unpack[Options]) -> dict[str, Any]:
         row = (await self._executor.execute(*bound(self._read, values), **options)).first()
         return {} if row is None else row._asdict()
-
-    def _where(self, key: tuple[Any, ...]) -> dict[str, Any]:
-        return dict(zip(self._columns, key, strict=True))
 
 
 def _holder(row: dict[str, Any]) -> Holder | None:

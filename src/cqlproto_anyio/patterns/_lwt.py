@@ -45,8 +45,7 @@ if TYPE_CHECKING:
     from cqlproto_anyio.results import Result
 
 __all__ = [
-    "Outcome", "Rows", "Statement", "Verdict", "bound", "conditional_write", "recent",
-    "serial_level", "versioned",
+    "Outcome", "Rows", "Statement", "Verdict", "bound", "conditional_write", "serial_level",
 ]  # fmt: skip
 
 Statement: TypeAlias = tuple[str, dict[str, Any]]
@@ -55,7 +54,6 @@ Statement: TypeAlias = tuple[str, dict[str, Any]]
 Rows: TypeAlias = "Sequence[dict[str, Any]]"
 """Rows, each a dict by column name."""
 
-_RECENT = 16  # how many writers a row remembers
 _SETTLING = 15.0  # seconds that settling an unknown outcome may take
 _BACKOFF = Backoff(first=0.02, longest=0.5)
 
@@ -105,44 +103,6 @@ def serial_level(executor: Executor) -> Consistency:
     """
     level = getattr(getattr(executor, "profile", None), "serial_consistency", None)
     return level if isinstance(level, Consistency) else Consistency.SERIAL
-
-
-def recent(operation: UUID, earlier: Sequence[UUID] | None) -> list[UUID]:
-    """Return the latest writers of a row, this operation first, for a ``frozen<list<uuid>>``.
-
-    A row that had its last writer only could not tell whether an earlier one was applied.
-
-    Arguments:
-        operation: the id of this write.
-        earlier: what the row has; None if it is new.
-    """
-    return [operation, *(earlier or ())][:_RECENT]
-
-
-def versioned(
-    operation: UUID, before: int | None, *, version: str = "version", writers: str = "writers"
-) -> Callable[[Rows], Verdict]:
-    """Return the verdict on ``SET version = n + 1, writers = recent(..) .. IF version = n``.
-
-    The outcome is known as long as fewer than 16 other writers came since.
-
-    Arguments:
-        operation: the id of the write.
-        before: the version in its condition; None if it inserts the row, with version 1.
-        version, writers: the columns.
-    """
-
-    def verdict(rows: Rows) -> Verdict:
-        row = rows[0] if rows else {}
-        if operation in (row.get(writers) or ()):
-            return Verdict.APPLIED
-        since = (row.get(version) or 0) - (before or 0)
-        if since == 0:
-            return Verdict.OPEN
-        # a version that went back, or a row that is gone, had other writers than those below
-        return Verdict.REFUSED if 0 < since <= _RECENT else Verdict.UNKNOWN
-
-    return verdict
 
 
 async def conditional_write(

@@ -460,6 +460,31 @@ async def test_a_release_that_hangs_is_bounded() -> None:
     assert anyio.current_time() - started == pytest.approx(5.0)
 
 
+async def test_a_release_by_hand_that_hangs_is_bounded() -> None:
+    lease = await acquire(leases(LeaseTable(None, "hang")))
+    started = anyio.current_time()
+    with pytest.raises(OutcomeUnknown) as info:
+        await lease.release()
+    assert info.value.operation == lease.operation
+    assert anyio.current_time() - started == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("fault", [1.0, "request", "reply"])
+async def test_a_release_that_is_cancelled_is_done(fault: Any) -> None:
+    """Also within a block whose body releases the lease itself."""
+    for block in (False, True):
+        table = LeaseTable(None, fault)
+        with anyio.move_on_after(0.001) as scope:
+            if block:
+                async with held(table) as lease:
+                    await lease.release()
+            else:
+                await (await acquire(leases(table))).release()
+            await anyio.sleep(60)
+        assert scope.cancelled_caught
+        assert table.holder("a") is None
+
+
 # -- many workers
 
 

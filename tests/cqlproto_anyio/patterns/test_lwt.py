@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import cqlproto_anyio as cql
@@ -18,9 +18,7 @@ from cqlproto_anyio.patterns._lwt import (
     Statement,
     Verdict,
     conditional_write,
-    recent,
     serial_level,
-    versioned,
 )
 from tests.support.scripted import Request, Scripted, lost, refusal, timed_out, unavailable
 from tests.support.virtual_clock import run_virtual
@@ -344,100 +342,3 @@ def test_the_outcome_is_the_truth(
         assert table.history.count(me) <= 1
 
     run_virtual(run, backend)
-
-
-# -- versions with their latest writers
-
-
-def test_a_row_remembers_its_latest_writers() -> None:
-    ids = [uuid4() for _ in range(40)]
-    writers: list[UUID] | None = None
-    for id in ids:
-        writers = recent(id, writers)
-    assert writers == ids[:-17:-1]
-
-
-@pytest.mark.parametrize(
-    ("version", "mine", "verdict"),
-    [
-        (3, False, Verdict.OPEN),
-        (4, True, Verdict.APPLIED),
-        (4, False, Verdict.REFUSED),
-        (19, True, Verdict.APPLIED),
-        (19, False, Verdict.REFUSED),
-        (20, False, Verdict.UNKNOWN),
-        (2, False, Verdict.UNKNOWN),
-    ],
-)
-def test_what_a_version_says(version: int, mine: bool, verdict: Verdict) -> None:
-    me = uuid4()
-    writers = [uuid4() for _ in range(15)] + ([me] if mine else [uuid4()])
-    decide = versioned(me, 3, version="v", writers="w")
-    assert decide([{"v": version, "w": writers}]) is verdict
-
-
-def test_a_row_that_is_not_there() -> None:
-    assert versioned(uuid4(), None)([]) is Verdict.OPEN
-    assert versioned(uuid4(), 3)([]) is Verdict.UNKNOWN
-    assert versioned(uuid4(), None)([{"version": 1, "writers": None}]) is Verdict.REFUSED
-
-
-@given(
-    st.lists(st.lists(st.sampled_from(["reply", "request", "late", None]), max_size=3), max_size=6)
-)
-@settings(max_examples=30)
-def test_increments_by_many_writers_count_once(faults: list[list[str | None]]) -> None:
-    """Each of the writers adds one; whatever is lost, the sum is the number of writers."""
-    row: dict[str, Any] = {"version": 1, "writers": [], "n": 0}
-    late: list[Request] = []
-
-    def apply(request: Request) -> Any:
-        values = request.values
-        if values["before"] != row["version"]:
-            return refusal([{"version": row["version"]}])
-        row.update(version=row["version"] + 1, writers=values["writers"], n=values["n"])
-        return True
-
-    async def writer(mine: list[str | None]) -> None:
-        async def answer(request: Request) -> Any:
-            if not request.conditional:
-                await anyio.sleep(0.001)
-                return [dict(row)]
-            fault = mine.pop(0) if mine else None
-            if fault == "late":
-                late.append(request)
-            elif fault != "request":
-                answered = apply(request)
-                if fault is None:
-                    return answered
-            return lost()
-
-        executor = Scripted(answer)
-        while True:
-            found = (await executor.execute(*READ)).one()
-            operation = uuid4()
-            values = {
-                "before": found["version"],
-                "writers": recent(operation, found["writers"]),
-                "n": found["n"] + 1,
-            }
-            outcome = await conditional_write(
-                executor,
-                [("UPDATE t SET .. IF version = :before", values)],
-                operation=operation,
-                read=READ,
-                verdict=versioned(operation, found["version"]),
-                what="add",
-            )
-            if outcome.applied:
-                return
-
-    async def run() -> None:
-        async with anyio.create_task_group() as group:
-            for mine in faults:
-                group.start_soon(writer, list(mine))
-        for request in late:
-            apply(request)
-        assert row["n"] == len(faults)
-
-    run_virtual(run, "asyncio")
