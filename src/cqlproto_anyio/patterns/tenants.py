@@ -202,10 +202,10 @@ class Tenants:
         """
         wanted = _statements("statements", statements)
         integer("concurrency", concurrency, least=1, most=1000)
-        if isinstance(tenants, str):
-            raise InvalidInput("tenants", "ids of tenants, not a text", tenants)
         if tenants is None:
             tenants = [tenant async for tenant in self.list()]
+        if isinstance(tenants, str) or not isinstance(tenants, Iterable):
+            raise InvalidInput("tenants", "the ids of tenants, in an iterable", tenants)
         ids = list(dict.fromkeys(tenants))
         for tenant in ids:
             self.keyspace(tenant)

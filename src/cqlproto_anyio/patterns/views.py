@@ -199,13 +199,9 @@ class Views:
             if await self._edits.edit({name: row[name] for name in self._base.key}, {}):
                 written += len(differences)
 
-        async def remove(differences: list[ViewDifference], record: Any) -> None:
+        async def remove(differences: list[ViewDifference], at: int) -> None:
             nonlocal removed
-            key = differences[0].key
-            # at the time of the row's own writes, so that no later write is deleted
-            times = [each for each in record[len(key) :] if each is not None]
-            at = max(times, default=time.time_ns() // 1000)
-            delete = chosen.delete, chosen.place(key)
+            delete = chosen.delete, chosen.place(differences[0].key)
             await self._session.execute(*delete, timestamp=at, idempotent=True)
             removed += 1
 
@@ -222,7 +218,7 @@ class Views:
 
         ``differs`` is called with what is wrong in the views of a row, and the row; also with a row
         whose deletion may not have ended. ``stale`` is called with a row that a view should not
-        have, and what was read of it.
+        have, and a timestamp that deletes it, but no later write of it.
         """
         checked = 0
 
@@ -246,11 +242,14 @@ class Views:
             async def present(record: Any, view: View = view) -> None:
                 key = dict(zip(view.key, record, strict=False))
                 async for _ in Attempts(most=_LOOKS, backoff=_PAUSES):
+                    now = time.time_ns() // 1000  # before the read: an edit after it is later
                     row = await self._edits.read(key)
                     if view.identity(key) in view.rows(row):
                         return
                 if (await self._session.execute(view.read_key, view.place(key))).first():
-                    await stale([ViewDifference(view.name, "stale", key)], record)
+                    written = [at for at in record[len(key) :] if at is not None]
+                    at = max(written, default=now)  # a row of a key alone has no time of writing
+                    await stale([ViewDifference(view.name, "stale", key)], at)
 
             await for_each(self._session.stream(view.scan), present, concurrency=_AT_ONCE)
         return checked

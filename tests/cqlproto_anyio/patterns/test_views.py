@@ -30,6 +30,7 @@ COLUMNS = {"id": "int", "author": "text", "title": "text", "body": "text", "tags
 POSTS = Table("posts", key=["id"], columns=COLUMNS)
 BY_AUTHOR = Table("by_author", key=["author"], clustering=["title desc"])
 BY_TAG = Table("by_tag", key=["tag"], each={"tag": "tags"}, columns=["title"])
+BY_TAG_ALONE = Table("by_tag", key=["tag"], each={"tag": "tags"}, columns=[])
 
 
 def server() -> Cells:
@@ -377,6 +378,31 @@ async def test_verify_and_rebuild() -> None:
     assert await views.rebuild("by_tag") == Rebuilt("by_tag", 2, 2)
     assert wrong(cells) == []
     assert (await views.verify()).ok
+
+
+async def test_rebuild_spares_what_is_added_while_it_removes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A row of a key alone doesn't tell when it was written."""
+    cells = Cells(posts=("id",), by_tag=("tag", "id"))
+    monkeypatch.setattr("cqlproto_anyio.patterns.views.time.time_ns", lambda: cells.clock * 1000)
+    views = define(cells, BY_TAG_ALONE)
+    await views.create({"id": 1, "tags": {"a"}})
+    cells.hand("INSERT INTO by_tag (tag, id) VALUES (:tag, :id)", tag="b", id=1)
+    cells.hand("INSERT INTO by_tag (tag, id) VALUES (:tag, :id)", tag="c", id=1)
+    answer, adding = cells.answer, True
+
+    async def meanwhile(request: Any) -> Any:
+        nonlocal adding
+        if adding and request.text.startswith("SELECT") and request.values.get("k0") == "b":
+            adding = False
+            await define(cells, BY_TAG_ALONE).update(1, {"tags": {"a", "b"}})
+        return await answer(request)
+
+    cells.answer = meanwhile
+    await views.rebuild("by_tag")
+    assert not adding
+    assert sorted(row["tag"] for row in cells.rows("by_tag")) == ["a", "b"]
 
 
 async def test_rows_of_an_older_program_are_adopted() -> None:
