@@ -171,6 +171,7 @@ async def test_what_a_check_costs(cassandra: Node, keyspace: str) -> None:
         assert await cost(rough, key) == (False, 0, 1, 1)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_rows_expire(session: cql.Session, keyspace: str) -> None:
     async def check(algorithm: Any) -> None:
         limiter = RateLimiter(
@@ -188,7 +189,7 @@ async def test_rows_expire(session: cql.Session, keyspace: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(
     faults=st.lists(st.lists(st.sampled_from([*FAULTS, None]), max_size=3), min_size=2, max_size=3),
     algorithm=st.sampled_from(["sliding_window", "token_bucket"]),

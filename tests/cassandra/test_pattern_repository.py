@@ -157,7 +157,7 @@ async def test_a_lost_creation(cassandra: Node, keyspace: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(
     fault=st.sampled_from([name for name in FAULTS if "OVERLOADED" not in name]),
     verb=st.sampled_from(["create", "update", "delete"]),
