@@ -87,7 +87,7 @@ async def count_of(node: Node, keyspace: str, id: int) -> int:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(names=st.lists(st.sampled_from([*FAULTS]), min_size=1, max_size=2))
 def test_only_what_is_harmless_is_tried_again(
     cassandra: Node, keyspace: str, backend: str, names: list[str]

@@ -194,7 +194,8 @@ class Versioned:
             merge: for MERGE, the rule of each field that both sides may change: a function of
                 (base, mine, theirs), or ``last_writer_wins``, ``keep_current``, ``numeric_add``
                 (adds the difference), ``list_append`` (appends what was appended).
-            unit: add the update to this unit instead, which must be for one partition.
+            unit: add the update to this unit instead, which must be for one partition; if it finds
+                another version, nothing of the unit is written.
 
         Returns:
             what became of it; None if it was added to a unit.
