@@ -82,9 +82,6 @@ class Tenants:
         schema: the statements that a new tenant begins with, with unqualified names. Migrations
             that are added to them are applied to new tenants at once.
         max_sessions: how many tenants' sessions are kept.
-
-    Raises:
-        InvalidInput: an argument is wrong.
     """
 
     def __init__(

@@ -61,9 +61,6 @@ class TimeSeries:
             (``refuse``), or isn't written (``drop``).
         read_ahead: how many buckets a query reads at once.
         clock: returns the current time.
-
-    Raises:
-        InvalidInput: an argument is wrong.
     """
 
     def __init__(
@@ -189,9 +186,6 @@ class TimeSeries:
             start, end: aware datetimes, cut to milliseconds as the points' times are.
             newest_first: whether the newest point comes first, instead of the oldest.
             limit: the most points to return; None for all.
-
-        Raises:
-            InvalidInput: an argument is wrong.
         """
         values: dict[str, Any] = {"metric": check.text("metric", metric)}
         first, last = check.aware("start", start), check.aware("end", end)
@@ -220,9 +214,6 @@ class TimeSeries:
 
         Returns:
             the steps that have points, in order; the n-th of all begins at ``start + n * step``.
-
-        Raises:
-            InvalidInput: an argument is wrong.
         """
         width = timedelta(seconds=check.seconds("step", step, least=0.001, most=_LONGEST_STEP))
         found: dict[int, tuple[int, float, float, float, float]] = {}

@@ -81,9 +81,6 @@ class Views:
         keyspace: the keyspace of all tables.
         base: the base table.
         views: its views.
-
-    Raises:
-        InvalidInput: a definition is wrong.
     """
 
     def __init__(
