@@ -14,6 +14,7 @@ from cqlproto.cqltypes import UNSET, encoder, parse_type
 from cqlproto_anyio._text import read_statement
 from cqlproto_anyio.exceptions import CQLError
 from cqlproto_anyio.patterns._arguments import factor, integer, seconds
+from cqlproto_anyio.patterns._breaker import CircuitBreaker
 from cqlproto_anyio.patterns._codec import JSON
 from cqlproto_anyio.patterns._errors import InvalidInput
 from cqlproto_anyio.patterns._retry import Attempts, Backoff, may_retry
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cqlproto_anyio.executor import Executor
-    from cqlproto_anyio.patterns._breaker import CircuitBreaker
 
 __all__ = [
     "LEFT_OUT",
@@ -104,15 +104,22 @@ class Requests:
 
     Arguments:
         session: the executor.
-        retry: the retries.
+        retry: the retries; None for none.
         breaker: the breaker; None for none.
+
+    Raises:
+        InvalidInput: an argument is wrong.
     """
 
     def __init__(
-        self, session: Executor, retry: RetryConfig, breaker: CircuitBreaker | None
+        self, session: Executor, retry: RetryConfig | None, breaker: CircuitBreaker | None
     ) -> None:
+        if not isinstance(retry, RetryConfig | None):
+            raise InvalidInput("retry", "a RetryConfig or None", retry)
+        if not isinstance(breaker, CircuitBreaker | None):
+            raise InvalidInput("breaker", "a CircuitBreaker or None", breaker)
         self.session = session
-        self._retry = retry
+        self._retry = retry or RetryConfig(max_retries=0)
         self._breaker = breaker
         self.succeeded = self.failed = self.retries = self.rejected = 0
         self.elapsed = 0.0

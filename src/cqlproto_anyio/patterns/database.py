@@ -88,11 +88,9 @@ class Database:
         clock: Clock = utc_now,
     ) -> None:
         one_of("mode", mode, "auto", "manual", "none")
-        if not isinstance(retry, RetryConfig | None):
-            raise InvalidInput("retry", "a RetryConfig or None", retry)
         self.session = session
         self._manual = mode == "manual"
-        self._requests = Requests(session, retry or RetryConfig(max_retries=0), breaker)
+        self._requests = Requests(session, retry, breaker)
         self._gated = validate_queries and not allow_admin
         self._clock = clock
         self._token = object()

@@ -356,7 +356,7 @@ async def test_mistakes() -> None:
             await run(SELECT, **arguments)
     with pytest.raises(InvalidInput, match="query"):
         await run(7)
-    for settings in ({"mode": "zzz"}, {"retry": 3}):
+    for settings in ({"mode": "zzz"}, {"retry": 3}, {"breaker": 3}):
         bad: Any = settings
         with pytest.raises(InvalidInput, match=next(iter(settings))):
             Database(executor, **bad)
