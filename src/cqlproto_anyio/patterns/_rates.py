@@ -39,6 +39,8 @@ def window(
 
     Windows of more than 100 entries count the costs of a hundredth of ``per`` from its end.
     """
+    # a bucket's debt, from before the algorithm was changed, counts as tokens
+    entries = tuple((at, -(each // per) if each < 0 else each) for at, each in entries)
     entries = tuple(each for each in entries if each[0] > now - per)
     counted = sorted([*entries, *(each for each in others if each[0] > now - per)])
     left = limit - sum(each for _, each in counted)
@@ -59,13 +61,15 @@ def token_bucket(
 ) -> Rated:
     """Rate a cost by a bucket of ``limit`` tokens, which fills in ``per``.
 
-    Its one entry is the time of the latest cost, and the debt then, in units of a token / ``per``.
+    Its one entry is the time of the latest cost, and the debt then, negative, in units of a token / ``per``.
     """
     at, debt = entries[-1] if entries else (now, 0)
+    # the costs of a window, from before the algorithm was changed, are debts
+    debt = -debt if debt < 0 else sum(each for _, each in entries) * per
     debt = max(0, debt - max(0, now - at) * limit)
     at = max(at, now)
     left = limit * per - debt - cost * per
     if left < 0:
         wait = at - now - left // limit
         return Rated(False, max((left + cost * per) // per, 0), wait, entries)
-    return Rated(True, left // per, 0, ((at, debt + cost * per),))
+    return Rated(True, left // per, 0, ((at, -debt - cost * per),))

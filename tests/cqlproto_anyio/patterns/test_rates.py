@@ -117,3 +117,18 @@ def test_a_clock_that_is_behind_fills_no_bucket() -> None:
     # the time counts from the clock that was ahead
     assert not token_bucket(entries, (), 1, 1099, limit=3, per=300).allowed
     assert token_bucket(entries, (), 1, 1100, limit=3, per=300).allowed
+
+
+def test_what_was_spent_counts_after_the_algorithm_is_changed() -> None:
+    """Neither forgotten, nor taken for costs of another unit, which would lock everybody out."""
+    limit, per, now = 10, 60_000_000, 1_000_000_000
+    spent = token_bucket((), (), 4, now, limit=limit, per=per).entries
+    rated = window(spent, (), 1, now, limit=limit, per=per)
+    assert (rated.allowed, rated.remaining) == (True, 5)
+    assert not window(spent, (), 7, now, limit=limit, per=per).allowed
+
+    spent = window((), (), 4, now, limit=limit, per=per).entries
+    rated = token_bucket(spent, (), 1, now, limit=limit, per=per)
+    assert (rated.allowed, rated.remaining) == (True, 5)
+    assert not token_bucket(spent, (), 7, now, limit=limit, per=per).allowed
+    assert token_bucket(spent, (), 10, now + per, limit=limit, per=per).allowed
