@@ -61,7 +61,8 @@ def token_bucket(
 ) -> Rated:
     """Rate a cost by a bucket of ``limit`` tokens, which fills in ``per``.
 
-    Its one entry is the time of the latest cost, and the debt then, negative, in units of a token / ``per``.
+    Its one entry is the time of the latest cost, and the debt then, as a negative number of the
+    unit token / ``per``.
     """
     at, debt = entries[-1] if entries else (now, 0)
     # the costs of a window, from before the algorithm was changed, are debts
