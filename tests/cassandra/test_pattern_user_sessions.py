@@ -76,13 +76,14 @@ async def test_renewal_writes_every_column(session: cql.Session, keyspace: str) 
     assert (found.ip, found.data) == ("192.0.2.7", {"cart": [1]})
 
 
-async def touch(session: cql.Session, keyspace: str, token: str) -> list[bool]:
+async def touch(session: cql.Session, keyspace: str, token: str, mark: str) -> list[bool]:
     """Validate until the session is dead, and a while longer: the second process of the race."""
     sessions = UserSessions(session, keyspace=keyspace, ttl=2)
-    seen = []
-    for _ in range(60):
+    seen = [await sessions.validate(token) is not None]
+    await session.execute("INSERT INTO naive (id) VALUES (?)", (mark,))
+    while seen[-10:] != [False] * 10 and len(seen) < 1000:
+        await anyio.sleep(0.02)
         seen.append(await sessions.validate(token) is not None)
-        await anyio.sleep(0.03)
     return seen
 
 
@@ -90,21 +91,28 @@ async def test_an_end_that_races_with_requests_of_two_processes(
     session: cql.Session, cassandra: Node, keyspace: str
 ) -> None:
     sessions = UserSessions(session, keyspace=keyspace, ttl=2)
-    token = await sessions.create("ann")
-    started = time.monotonic()
+    token, marks = await sessions.create("ann"), [fresh(), fresh()]
 
     async def destroy() -> list[bool]:
-        while time.monotonic() - started < 1.8:
+        select = "SELECT id FROM naive WHERE id IN ?"
+        while len((await session.execute(select, (marks,))).rows) < 2:  # both have begun
             await sessions.validate(token)
             await anyio.sleep(0.05)
+        await anyio.sleep(0.3)
         return [await sessions.destroy(token)]
 
-    other = partial(in_other_process, touch, cassandra, keyspace, token)
-    calls: list[Any] = [destroy, partial(touch, session, keyspace, token), other]
+    mine, other = partial(touch, session), partial(in_other_process, touch, cassandra)
+    calls: list[Any] = [destroy]
+    calls += [
+        partial(each, keyspace, token, mark)
+        for each, mark in zip((mine, other), marks, strict=True)
+    ]
     [ended], *seen = await all_of(calls)
     assert ended is True
     for each in seen:
         assert each == sorted(each, reverse=True)  # alive, and from some moment on dead
+        assert each[0]
+        assert not each[-1]
     assert await sessions.validate(token) is None
 
 
