@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch", "PreparedStatement", "Query", "QueryResult", "Row", "Tuned", "Wrong", "bound",
-    "positive",
+    "named", "positive",
 ]  # fmt: skip
 
 _LEVELS = {level.name.replace("_", ""): level for level in Consistency}
@@ -114,7 +114,7 @@ class Batch(Tuned):
         if batch_type not in ("logged", "unlogged", "counter"):
             raise Wrong(f"batch_type must be 'logged', 'unlogged' or 'counter', got {batch_type!r}")
         self._kind = batch_type
-        self._statements: list[str] = []
+        self._statements: list[str | Prepared[Any]] = []
 
     def append_statement(self, statement: str) -> None:
         self._statements.append(statement)
@@ -123,7 +123,7 @@ class Batch(Tuned):
         self._statements.append(query.get_contents())
 
     def append_prepared(self, prepared: PreparedStatement) -> None:
-        self._statements.append(prepared.get_statement())
+        self._statements.append(prepared._prepared)
 
     def statements_count(self) -> int:
         return len(self._statements)
@@ -205,19 +205,24 @@ class QueryResult:
         return bool(self._rows)
 
 
-def bound(prepared: Prepared[Any], values: Mapping[str, Any] | None) -> tuple[Any, ...]:
+def named(values: object) -> Mapping[str, Any]:
+    """Return values, which are by name; TypeError if not, as rsylla raises it."""
+    if values is None or isinstance(values, Mapping):
+        return values or {}
+    raise TypeError(f"values must be a dict, got a {type(values).__name__}")
+
+
+def bound(prepared: Prepared[Any], given: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the values in the order of the markers.
 
-    A value belongs to the marker of its name; ``ttl`` means ``[ttl]``, and one value is for all
-    markers of its name. If some names are no marker's, the values are taken in their order, unless
-    one of them stands in the place of another marker.
+    A value belongs to the marker of its name; ``ttl`` means ``[ttl]`` if no other marker is called
+    ``ttl``, and one value is for all markers of its name. If some names are no marker's, the values
+    are taken in their order, unless one of them stands in the place of another marker.
     """
-    given = values or {}
-    if not isinstance(given, Mapping):
-        raise TypeError(f"values must be a dict, got a {type(given).__name__}")
+    own = {column.name for column in prepared.parameters}
     names = [column.name for column in prepared.parameters]
-    names = [name if name in given else name.strip("[]") for name in names]
-    if set(given) == set(names):
+    names = [each if each in given or each[1:-1] in own else each.strip("[]") for each in names]
+    if given.keys() == set(names):
         return _converted(prepared, [given[name] for name in names])
     same = len(given) == len(names)
     misplaced = [
@@ -233,8 +238,11 @@ def _converted(prepared: Prepared[Any], values: list[Any]) -> tuple[Any, ...]:
     """Return values as this client takes them: rsylla's pages pass UUIDs as text, dates as days."""
     for at, (column, value) in enumerate(zip(prepared.parameters, values, strict=True)):
         kind = str(column.type)
-        if kind in ("uuid", "timeuuid") and isinstance(value, str):
-            values[at] = UUID(value)
-        elif kind == "date" and type(value) is int:
-            values[at] = date(1970, 1, 1) + timedelta(days=value)
+        try:
+            if kind in ("uuid", "timeuuid") and isinstance(value, str):
+                values[at] = UUID(value)
+            elif kind == "date" and type(value) is int:
+                values[at] = date(1970, 1, 1) + timedelta(days=value)
+        except (ValueError, OverflowError) as exc:
+            raise ParameterError(f"{column.name} must be a {kind}, got {value!r}") from exc
     return tuple(values)

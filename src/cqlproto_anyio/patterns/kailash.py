@@ -7,7 +7,7 @@ server doesn't tell how many rows a write changes: ``rows_affected`` is -1 but f
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -25,12 +25,12 @@ from cqlproto_anyio.patterns.versioned import Versioned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from cqlproto_anyio.patterns._arguments import Seconds
     from cqlproto_anyio.patterns._unit import UnitOfWork
     from cqlproto_anyio.patterns._versions import (
         Changes,
-        Conflict,
         Rule,
         UpdateOutcome,
         VersionedRow,
@@ -156,7 +156,7 @@ class OptimisticLockingNode:
     def get_conflict_history(self, limit: int = 10) -> list[Result]:
         """Return the latest conflicts, newest first."""
         newest = list(reversed(self._history.conflicts))
-        return [_told(each) for each in newest[: arguments.integer("limit", limit)]]
+        return [_conflict(*astuple(each)) for each in newest[: arguments.integer("limit", limit)]]
 
     async def _versioned(
         self, connection: Any, table_name: str | None, id_field: str, version: str
@@ -262,7 +262,10 @@ class OptimisticLockingNode:
                 told["forced_update"] = outcome.retries > 0
         elif outcome.status in _CONFLICTS:
             told |= {"expected_version": outcome.expected, "current_version": outcome.version}
-            told["conflict_info"] = _told(self._history.conflicts[-1])
+            told["conflict_info"] = _conflict(
+                self._history.clock(), outcome.table, outcome.key, outcome.expected,
+                outcome.version, outcome.retries, resolution,
+            )  # fmt: skip
             try:
                 outcome.raise_for_status()
             except CQLError as exc:
@@ -289,10 +292,12 @@ def _rules(strategy: Mapping[str, Any] | None, changes: Any) -> dict[str, Rule]:
     return {**rules, **strategy.get("fields", {})}
 
 
-def _told(conflict: Conflict) -> Result:
-    (record_id,) = conflict.key
+def _conflict(
+    at: datetime, table: str, key: tuple[Any, ...], expected: int | None, actual: int | None,
+    retries: int, resolution: Resolution,
+) -> Result:  # fmt: skip
+    (record_id,) = key
     return {
-        "timestamp": conflict.timestamp, "table_name": conflict.table, "record_id": record_id,
-        "expected_version": conflict.expected, "current_version": conflict.actual,
-        "retry_count": conflict.retries, "resolution_strategy": conflict.resolution,
+        "timestamp": at, "table_name": table, "record_id": record_id, "expected_version": expected,
+        "current_version": actual, "retry_count": retries, "resolution_strategy": resolution,
     }  # fmt: skip

@@ -24,6 +24,7 @@ from cqlproto_anyio.patterns._rsyllatypes import (
     Tuned,
     Wrong,
     bound,
+    named,
     positive,
 )
 from cqlproto_anyio.patterns._schema import agreement
@@ -110,10 +111,10 @@ class Session:
         return await self.query(Query(query), values)
 
     async def query(self, query: Query, values: Values = None) -> QueryResult:
-        text = query.get_contents()
-        if not values:
+        text, given = query.get_contents(), named(values)
+        if not given:
             return QueryResult(await self.session.execute(text, **query._for(text)))
-        return await self._execute(self.session, query, await self.session.prepare(text), values)
+        return await _execute(self.session, query, await self.session.prepare(text), given)
 
     async def prepare(self, query: str) -> PreparedStatement:
         return PreparedStatement(self.session, await self.session.prepare(query))
@@ -121,23 +122,18 @@ class Session:
     async def execute_prepared(
         self, prepared: PreparedStatement, values: Values = None
     ) -> QueryResult:
-        return await self._execute(prepared._session, prepared, prepared._prepared, values)
+        return await _execute(prepared._session, prepared, prepared._prepared, named(values))
 
-    async def _execute(
-        self, session: CQLSession, tuned: Tuned, prepared: Prepared[Any], values: Values
-    ) -> QueryResult:
-        found = bound(prepared, values)
-        return QueryResult(await session.execute(prepared, found, **tuned._for(prepared.query)))
-
-    async def batch(self, batch: Batch, values: Sequence[Mapping[str, Any]]) -> QueryResult:
-        texts = batch._statements
-        if len(values) != len(texts):
-            raise ParameterError(f"the batch has {len(texts)} statements, got {len(values)} values")
+    async def batch(self, batch: Batch, values: Sequence[Values]) -> QueryResult:
+        statements, given = batch._statements, [named(each) for each in values]
+        if len(given) != len(statements):
+            counts = f"{len(statements)} statements, got {len(given)} values"
+            raise ParameterError(f"the batch has {counts}")
         items: list[Any] = []
-        for text, given in zip(texts, values, strict=True):
-            prepared = await self.session.prepare(text)
-            items.append((prepared, bound(prepared, given)))
-        options = batch._for(*texts)
+        for each, own in zip(statements, given, strict=True):
+            prepared = await self.session.prepare(each) if isinstance(each, str) else each
+            items.append((prepared, bound(prepared, own)))
+        options = batch._for(*(prepared.query for prepared, _ in items))
         options.pop("page_size", None)
         return QueryResult(await self.session.batch(items, kind=batch._kind, **options))
 
@@ -164,6 +160,13 @@ class Session:
 
     async def __aexit__(self, *info: object) -> None:
         await self.aclose()
+
+
+async def _execute(
+    session: CQLSession, tuned: Tuned, prepared: Prepared[Any], values: Mapping[str, Any]
+) -> QueryResult:
+    options = tuned._for(prepared.query)
+    return QueryResult(await session.execute(prepared, bound(prepared, values), **options))
 
 
 def _keyspace(name: str, case_sensitive: bool) -> str:

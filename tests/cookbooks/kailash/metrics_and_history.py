@@ -48,4 +48,28 @@ async def main(host: str, port: int, keyspace: str) -> None:
     assert len(history) == conflicts
     analysis = await locks[0].execute(action="analyze_conflicts")
     assert analysis["total_conflicts"] == metrics[0]["version_conflicts"]
+    await each_tells_of_itself(node)
     await node.cleanup()
+
+
+async def each_tells_of_itself(node: AsyncSQLDatabaseNode) -> None:
+    """Conflicts of several rows at once: each result has that of its own row."""
+    lock = OptimisticLockingNode(default_conflict_resolution="fail_fast")
+    insert = "INSERT INTO tallies (id, n, version) VALUES (:id, 0, 5)"
+    await node.execute_many_async(insert, [{"id": id} for id in range(10, 20)])
+
+    async def lose(id: int) -> None:
+        lost = await lock.execute(
+            action="update_with_version",
+            connection=node,
+            table_name="tallies",
+            record_id=id,
+            update_data={"n": 1},
+            expected_version=1,
+        )
+        info = lost["conflict_info"]
+        assert (info["record_id"], info["expected_version"], info["current_version"]) == (id, 1, 5)
+
+    async with anyio.create_task_group() as group:
+        for id in range(10, 20):
+            group.start_soon(lose, id)

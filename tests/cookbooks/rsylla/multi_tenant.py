@@ -9,19 +9,13 @@ from cqlproto_anyio.patterns.rsylla import SessionBuilder
 
 REPLICATION: dict[str, str | int] = {"class": "SimpleStrategy", "replication_factor": 1}
 USERS = "CREATE TABLE users (id int PRIMARY KEY, name text, email text, created_at timestamp)"
-EVENTS = """
-    CREATE TABLE events (user_id int, event_time timestamp, event_type text, data map<text, text>,
-    PRIMARY KEY (user_id, event_time)) WITH CLUSTERING ORDER BY (event_time DESC)
-"""
 
 
 async def main(contact: str, keyspace: str) -> None:
     builder = SessionBuilder().known_nodes([contact]).pool_size(2).compression("lz4")
     session = await builder.build()
     prefix = f"{keyspace[-8:]}_"
-    tenants = Tenants(
-        session.session, prefix=prefix, replication=REPLICATION, schema=[USERS, EVENTS]
-    )
+    tenants = Tenants(session.session, prefix=prefix, replication=REPLICATION, schema=[USERS])
     try:
         async with anyio.create_task_group() as group:
             for tenant in ("acme-co", "A", "a"):
@@ -46,6 +40,7 @@ async def main(contact: str, keyspace: str) -> None:
         else:
             raise AssertionError("a hostile id was accepted")
     finally:
-        for tenant in ("acme-co", "A", "a"):
-            await tenants.drop(tenant)
+        async with anyio.create_task_group() as group:
+            for tenant in ("acme-co", "A", "a"):
+                group.start_soon(tenants.drop, tenant)
         await session.aclose()
