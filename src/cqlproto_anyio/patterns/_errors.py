@@ -33,17 +33,11 @@ class PatternError(CQLError):
 
 @dataclass(eq=False, repr=False)
 class InvalidInput(PatternError, UsageError):
-    """An argument is wrong; nothing was sent.
+    """An argument is wrong; nothing was sent."""
 
-    Attributes:
-        name: the argument.
-        what: what it must be.
-        value: what was passed.
-    """
-
-    name: str
-    what: str
-    value: object
+    name: str  #: the argument
+    what: str  #: what it must be
+    value: object  #: what was passed
 
     def __str__(self) -> str:
         return f"{self.name} must be {self.what}, got {shown(self.value)}"
@@ -55,35 +49,23 @@ class OutcomeUnknown(PatternError):
 
     ``__cause__`` is the error that left it open. Repeating the call is safe only if the recipe says
     so.
-
-    Attributes:
-        what: the write.
-        operation: the id that the write has left in the table if it was applied.
-        reason: why it could not be settled.
     """
 
-    what: str
-    operation: UUID
-    reason: str
+    what: str  #: the write
+    operation: UUID  #: what the write has left in the table if it was applied
+    reason: str  #: why it could not be settled
     maybe_applied = True
     text = "{what} may or may not have been applied ({reason}): operation {operation}"
 
 
 @dataclass(eq=False, repr=False)
 class SchemaMismatch(PatternError):
-    """A table exists with another shape than the recipe needs.
+    """A table exists with another shape than the recipe needs."""
 
-    Attributes:
-        table: its qualified name.
-        column: the first column that differs.
-        expected: what the recipe needs, such as ``bigint static``.
-        actual: what the table has; None if the column is missing.
-    """
-
-    table: str
-    column: str
-    expected: str
-    actual: str | None
+    table: str  #: its qualified name
+    column: str  #: the first column that differs
+    expected: str  #: what the recipe needs, such as ``bigint static``
+    actual: str | None  #: what the table has; None if the column is missing
     text = (
         "{table} has another shape than this recipe needs: column {column} must be {expected}, got"
         " {actual}: pass another table name, or migrate the table"
@@ -92,78 +74,49 @@ class SchemaMismatch(PatternError):
 
 @dataclass(eq=False, repr=False)
 class CorruptPayload(PatternError):
-    """A stored payload can't be decoded.
+    """A stored payload can't be decoded."""
 
-    Attributes:
-        where: what was read, such as ``event 7 of stream 'order-7'``.
-        reason: what the codec said.
-    """
-
-    where: str
-    reason: object
+    where: str  #: what was read, such as ``event 7 of stream 'order-7'``
+    reason: object  #: what the codec said
     text = "{where} can't be decoded: {reason}"
 
 
 @dataclass(eq=False, repr=False)
 class LockTimeout(PatternError, TimeoutError):
-    """The lock was held by others for the whole wait.
+    """The lock was held by others for the whole wait."""
 
-    Attributes:
-        name: the lock.
-        waited: how long the call waited, in seconds.
-        holder: the owner that was seen last, or None.
-    """
-
-    name: str
-    waited: float
-    holder: str | None
+    name: str  #: the lock
+    waited: float  #: how long the call waited, in seconds
+    holder: str | None  #: the owner that was seen last
     text = "lock {name!r} was not free for {waited:.3f} s; its holder: {holder}"
 
 
 @dataclass(eq=False, repr=False)
 class LockLost(PatternError):
-    """The lease ended before the work under it did; others may have begun.
+    """The lease ended before the work under it did; others may have begun."""
 
-    Attributes:
-        name: the lock.
-        fence: the fencing token of the lost lease.
-        reason: how it was lost.
-    """
-
-    name: str
-    fence: int
-    reason: str
+    name: str  #: the lock
+    fence: int  #: the fencing token of the lost lease
+    reason: str  #: how it was lost
     text = "lock {name!r} with fence {fence} was lost: {reason}"
 
 
 @dataclass(eq=False, repr=False)
 class ConcurrencyError(PatternError):
-    """The stream has another version than the caller expected; nothing was appended.
+    """The stream has another version than the caller expected; nothing was appended."""
 
-    Attributes:
-        stream: the stream.
-        expected: the version that the caller expected; None if it expected none, and lost every
-            race for the next version.
-        actual: the version that the stream had.
-    """
-
-    stream: str
-    expected: int | None
-    actual: int
+    stream: str  #: the stream
+    expected: int | None  #: None if any was right, and each race was lost
+    actual: int  #: the version that the stream had
     text = "stream {stream!r} is at version {actual}, expected {expected}"
 
 
 @dataclass(eq=False, repr=False)
 class DuplicateEvent(PatternError):
-    """Some events of an append are stored already, others are not; nothing was appended.
+    """Some events of an append are stored already, others are not; nothing was appended."""
 
-    Attributes:
-        stream: the stream.
-        ids: the ids that are stored, in the order of the append.
-    """
-
-    stream: str
-    ids: tuple[UUID, ...]
+    stream: str  #: the stream
+    ids: tuple[UUID, ...]  #: the ids that are stored, in the order of the append
     text = "stream {stream!r} has {ids} already, but not the others: append the new events alone"
 
 
@@ -172,88 +125,56 @@ class EventsMissing(PatternError):
     """A read of a stream has found a gap: a replica lags, or somebody has edited the table.
 
     Read again, at a higher consistency: ``session.using(consistency="LOCAL_QUORUM")``.
-
-    Attributes:
-        stream: the stream.
-        expected: the version that should have come.
-        actual: the version that came.
     """
 
-    stream: str
-    expected: int
-    actual: int
+    stream: str  #: the stream
+    expected: int  #: the version that should have come
+    actual: int  #: the version that came
     text = "stream {stream!r}: version {expected} is missing before {actual}"
 
 
 @dataclass(eq=False, repr=False)
 class RecordNotFound(PatternError):
-    """There is no row with this key.
+    """There is no row with this key."""
 
-    Attributes:
-        table: the qualified table.
-        key: the values of the primary key, in order.
-    """
-
-    table: str
-    key: tuple[Any, ...]
+    table: str  #: the qualified table
+    key: tuple[Any, ...]  #: the values of the primary key, in order
     text = "{table} has no row with the key {key}"
 
 
 @dataclass(eq=False, repr=False)
 class RecordExists(PatternError):
-    """There is a row with this key already; nothing was written.
+    """There is a row with this key already; nothing was written."""
 
-    Attributes:
-        table: the qualified table.
-        key: the values of the primary key, in order.
-        existing: the row, by column name.
-    """
-
-    table: str
-    key: tuple[Any, ...]
-    existing: Mapping[str, Any]
+    table: str  #: the qualified table
+    key: tuple[Any, ...]  #: the values of the primary key, in order
+    existing: Mapping[str, Any]  #: the row, by column name
     text = "{table} has a row with the key {key} already"
 
 
 @dataclass(eq=False, repr=False)
 class RateLimited(PatternError):
-    """A request is over its rate limit.
+    """A request is over its rate limit."""
 
-    Attributes:
-        key: whose limit it is.
-        limit: the limit.
-        retry_after: after how many seconds the request may be admitted.
-    """
-
-    key: str
-    limit: int
-    retry_after: float
+    key: str  #: whose limit it is
+    limit: int  #: the limit
+    retry_after: float  #: seconds until the request may be admitted
     text = "{key!r} is over its limit of {limit}: try again in {retry_after:.3f} s"
 
 
 @dataclass(eq=False, repr=False)
 class TooManySessions(PatternError):
-    """A registry has as many open sessions as it may have; none was opened.
+    """A registry has as many open sessions as it may have; none was opened."""
 
-    Attributes:
-        limit: how many it may have.
-    """
-
-    limit: int
+    limit: int  #: how many it may have
     text = "the registry has {limit} sessions: release one, or raise max_sessions"
 
 
 @dataclass(eq=False, repr=False)
 class PointExpired(PatternError, UsageError):
-    """A point is past the retention of its series already; it was not written.
+    """A point is past the retention of its series already; it was not written."""
 
-    Attributes:
-        metric: the series.
-        timestamp: the time of the point.
-        retention: how long the series keeps its points.
-    """
-
-    metric: str
-    timestamp: datetime
-    retention: timedelta
+    metric: str  #: the series
+    timestamp: datetime  #: the time of the point
+    retention: timedelta  #: how long the series keeps its points
     text = "the point of {metric!r} at {timestamp} is older than the retention of {retention}"
