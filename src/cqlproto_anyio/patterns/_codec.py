@@ -19,12 +19,7 @@ __all__ = ["BYTES", "JSON", "Codec", "msgspec_codec"]
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """Two functions that turn values into bytes and back.
-
-    Attributes:
-        encode: from a value to bytes; raises an error for a value that it can't encode.
-        decode: from bytes to a value; raises an error for bytes that it can't decode.
-    """
+    """Two functions that turn values into bytes and back, or raise an error."""
 
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
@@ -32,13 +27,8 @@ class Codec:
     def dump(self, name: str, value: object, *, most: int | None = None) -> bytes:
         """Return the bytes of a value.
 
-        Arguments:
-            name: the name of the argument, for the error.
-            value: the value.
-            most: the longest payload, in bytes.
-
         Raises:
-            InvalidInput: the codec refuses the value, or the payload is too long.
+            InvalidInput: the codec refuses the value, or there are more bytes than ``most``.
         """
         try:
             payload = self.encode(value)
@@ -55,12 +45,8 @@ class Codec:
     def load(self, where: str, payload: bytes) -> Any:
         """Return the value of a stored payload.
 
-        Arguments:
-            where: what is read, for the error.
-            payload: the bytes.
-
         Raises:
-            CorruptPayload: the codec can't decode them.
+            CorruptPayload: the codec can't decode it; ``where`` says what was read.
         """
         try:
             return self.decode(payload)

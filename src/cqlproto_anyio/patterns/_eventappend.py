@@ -41,10 +41,7 @@ class Head(NamedTuple):
 class Appender:
     """Appends to the streams of a table, and remembers their heads.
 
-    Arguments:
-        executor: the session.
-        log: the table.
-        attempts: how many races an append without expected version takes part in.
+    An append without expected version takes part in ``attempts`` races.
     """
 
     def __init__(self, executor: Executor, log: Log, attempts: int) -> None:

@@ -47,52 +47,29 @@ _ROW = 160  # bytes of an event and its mark, besides texts and payloads
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """An event to append.
+    """An event to append."""
 
-    Attributes:
-        type: the kind of event.
-        data: what has happened, for the store's codec.
-        metadata: who, why, the trace, ..: a mapping for JSON.
-        id: the id, which makes the append idempotent; a new one by default.
-    """
-
-    type: str
-    data: Any = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    id: UUID = field(default_factory=uuid4)
+    type: str  #: the kind of event
+    data: Any = None  #: what has happened, for the store's codec
+    metadata: Mapping[str, Any] = field(default_factory=dict)  #: who, why, the trace, .., for JSON
+    id: UUID = field(default_factory=uuid4)  #: makes the append idempotent; a new one by default
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event of a stream.
-
-    Attributes:
-        stream: the stream.
-        version: its place in the stream: 1, 2, ..
-        id: its id.
-        type: the kind of event.
-        data: what has happened.
-        metadata: the metadata; empty if there was none.
-        recorded_at: when it was appended, by the clock of the program that did, in UTC.
-    """
+    """An event of a stream."""
 
     stream: str
-    version: int
+    version: int  #: its place in the stream: 1, 2, ..
     id: UUID
     type: str
     data: Any
-    metadata: Mapping[str, Any]
-    recorded_at: datetime
+    metadata: Mapping[str, Any]  #: empty if there was none
+    recorded_at: datetime  #: when it was appended, by the clock of the program that did, in UTC
 
 
 class Log:
-    """The table of events, its statements, and the codec of its payloads.
-
-    Arguments:
-        keyspace, table: the table.
-        codec: the codec of ``Event.data``.
-        size: how many events a partition has, about.
-    """
+    """The table of events, its statements, and the codec of its payloads."""
 
     def __init__(self, keyspace: str, table: str, codec: Codec, size: int) -> None:
         self.codec = codec
@@ -159,11 +136,7 @@ class Log:
         return rows
 
     def decode(self, stream: str, row: Any) -> Event:
-        """Return the event of a row.
-
-        Raises:
-            CorruptPayload: a payload can't be decoded.
-        """
+        """Return the event of a row, or raise CorruptPayload."""
         _, version, id, kind, data, metadata, recorded_at = row
         where = f"event {version} of stream {stream!r}"
         decoded = self.codec.load(where, data or b"")
@@ -175,11 +148,7 @@ class Reader:
     """Reads the events of a stream in order, partition after partition.
 
     Arguments:
-        executor: the session.
-        log: the table.
-        stream: the stream.
-        version: the first version to read, at least 1.
-        last: the last version to read; None to read to the end.
+        version, last: the first version to read, at least 1, and the last one, if not all.
         pauses: wait for further events at the end, with these pauses between polls.
     """
 

@@ -53,17 +53,11 @@ _RETRIES = Backoff(first=0.05, longest=1.0)
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lease.
+    """Who holds a lease."""
 
-    Attributes:
-        owner: the name that the holder gave.
-        fence: the fencing token of the lease.
-        expires_in: after how many seconds the server lets others in, unless it is renewed.
-    """
-
-    owner: str
-    fence: int
-    expires_in: float
+    owner: str  #: the name that the holder gave
+    fence: int  #: the fencing token of the lease
+    expires_in: float  #: after how many seconds the server lets others in, unless it is renewed
 
 
 class Lease:

@@ -71,16 +71,13 @@ class Verdict(Enum):
 class Outcome:
     """What became of a conditional write.
 
-    Attributes:
-        applied: whether it was applied.
-        rows: if it was refused, the rows that refused it, by column name: what the server has
-            returned, or the SERIAL read. Empty if it was applied, or if there is no such row.
-        settled: whether a read had to find out.
+    If it was refused, ``rows`` are those that refused it, by column name: what the server has
+    returned, or the SERIAL read. Empty if it was applied, or if there is no such row.
     """
 
     applied: bool
     rows: tuple[dict[str, Any], ...] = ()
-    settled: bool = False
+    settled: bool = False  #: whether a read had to find out
 
     @property
     def row(self) -> dict[str, Any]:

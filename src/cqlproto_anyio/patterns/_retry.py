@@ -35,27 +35,16 @@ def may_retry(error: BaseException, *, idempotent: bool = False) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Pauses between attempts.
+    """Pauses between attempts."""
 
-    Attributes:
-        first: the pause after the first failure, in seconds.
-        longest: no pause is longer, in seconds; the cap comes after the jitter.
-        factor: each pause is this many times the one before it.
-        jitter: how much of a pause is random: 0.5 gives half of it to one and a half.
-    """
-
-    first: float = 0.02
-    longest: float = 1.0
-    factor: float = 2.0
-    jitter: float = 0.5
+    first: float = 0.02  #: the pause after the first failure, in seconds
+    longest: float = 1.0  #: no pause is longer, in seconds; the cap comes after the jitter
+    factor: float = 2.0  #: each pause is this many times the one before it
+    jitter: float = 0.5  #: how much is random: 0.5 gives half of a pause to one and a half
 
     def __post_init__(self) -> None:
-        limits = {
-            "first": (0, math.inf),
-            "longest": (0, math.inf),
-            "factor": (1, 100),
-            "jitter": (0, 1),
-        }
+        limits = {"first": (0, math.inf), "longest": (0, math.inf)}
+        limits |= {"factor": (1, 100), "jitter": (0, 1)}
         for name, (least, most) in limits.items():
             if not least <= (value := getattr(self, name)) <= most:
                 raise InvalidInput(name, f"a number from {least} to {most}", value)

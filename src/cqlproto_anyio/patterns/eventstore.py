@@ -45,8 +45,6 @@ class EventStore:
     ``events_snapshots`` (a row per snapshot), ``events_positions`` (a row per reader and stream).
 
     Arguments:
-        session: the session, or another Executor.
-        keyspace: the keyspace of the tables.
         table: the table of the events; the other tables begin with its name. 38 characters at most.
         codec: the codec of ``data``; BYTES and ``msgspec_codec(..)`` are others.
         partition_size: how many events a partition has, about. It decides where an event is, so it
@@ -102,8 +100,6 @@ class EventStore:
         """Append events to a stream, all of them or none.
 
         Arguments:
-            stream: the name of the stream.
-            events: the events; at least one.
             expected_version: the version that the stream must have; 0 for a new stream. None to
                 append after whatever is there.
 
@@ -135,10 +131,7 @@ class EventStore:
     ) -> AsyncIterator[Event]:
         """Iterate over the events of a stream, in order, page by page.
 
-        Arguments:
-            stream: the name of the stream.
-            from_version: the first version.
-            to_version: the last version; None to read to the end.
+        Both versions are included; without ``to_version`` it reads to the end.
 
         Raises:
             EventsMissing: a version is missing (while iterating).
@@ -150,12 +143,7 @@ class EventStore:
         return Fetched(Reader(self._session, self._log, text("stream", stream), first, last).fetch)
 
     def follow(
-        self,
-        stream: str,
-        *,
-        after: int = 0,
-        min_delay: Seconds = 0.05,
-        max_delay: Seconds = 2.0,
+        self, stream: str, *, after: int = 0, min_delay: Seconds = 0.05, max_delay: Seconds = 2.0
     ) -> AsyncIterator[Event]:
         """Iterate over the events of a stream, and wait for new ones, until the task is cancelled.
 
@@ -163,7 +151,6 @@ class EventStore:
         next event is the one that would have come.
 
         Arguments:
-            stream: the name of the stream.
             after: begin after this version.
             min_delay, max_delay: the shortest and the longest pause: a timedelta or seconds.
 
@@ -185,17 +172,11 @@ class EventStore:
     # -- snapshots
 
     async def load(
-        self,
-        stream: str,
-        fold: Callable[[S, Event], S],
-        *,
-        initial: S,
-        codec: Codec | None = None,
+        self, stream: str, fold: Callable[[S, Event], S], *, initial: S, codec: Codec | None = None
     ) -> tuple[S, int]:
         """Return the state of a stream and its version, from the newest snapshot on.
 
         Arguments:
-            stream: the name of the stream.
             fold: takes a state and the next event, and returns the next state.
             initial: the state of an empty stream.
             codec: the codec of the snapshot; by default that of the store. If it decodes a dict and
@@ -221,11 +202,7 @@ class EventStore:
     ) -> None:
         """Save the state of a stream at a version, and delete older snapshots.
 
-        Arguments:
-            stream: the name of the stream.
-            version: the version that the state has.
-            state: the state.
-            codec: the codec, the same as for :meth:`load`.
+        Load it with the same codec.
         """
         key = {"stream": text("stream", stream), "version": integer("version", version, least=1)}
         payload = (codec or self._log.codec).dump("state", state)
@@ -261,11 +238,6 @@ class Position:
     """How far a reader has come, by stream; it survives restarts, and never goes back.
 
     Saving costs one LWT, the first one of a stream two. Saving again does no harm.
-
-    Arguments:
-        executor: the session.
-        table: the qualified and quoted name of the table.
-        name: the reader.
     """
 
     def __init__(self, executor: Executor, table: str, name: str) -> None:

@@ -49,9 +49,6 @@ class Locks:
     Table: ``locks``, a row of some 100 bytes for each name that was ever used.
 
     Arguments:
-        session: the session, or another Executor.
-        keyspace: the keyspace of the table.
-        table: the table.
         owner: the name of this holder, for people; by default the host and the process id.
 
     Raises:
@@ -90,7 +87,6 @@ class Locks:
         waits, and LockLost raised at its end. Enter and leave the block in one task.
 
         Arguments:
-            name: the lock.
             ttl: when others may have the lock after this program has died: a timedelta or seconds.
             wait: how long to wait for the lock: a timedelta or seconds; None for as long as it
                 takes, 0 to try once.
@@ -109,7 +105,6 @@ class Locks:
         """Acquire a lock; the caller renews and releases the lease.
 
         Arguments:
-            name: the lock.
             ttl: how long the lease lasts, and how long after each renewal: a timedelta or seconds.
             wait: how long to wait for the lock: a timedelta or seconds; 0 to try once.
 
