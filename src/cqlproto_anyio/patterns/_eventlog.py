@@ -60,7 +60,7 @@ class Event:
     """An event of a stream."""
 
     stream: str
-    version: int  #: its place in the stream: 1, 2, ..
+    version: int  #: its place in the stream, from 1
     id: UUID
     type: str
     data: Any

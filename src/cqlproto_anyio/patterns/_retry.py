@@ -40,7 +40,7 @@ class Backoff:
     first: float = 0.02  #: the pause after the first failure, in seconds
     longest: float = 1.0  #: no pause is longer, in seconds; the cap comes after the jitter
     factor: float = 2.0  #: each pause is this many times the one before it
-    jitter: float = 0.5  #: how much is random: 0.5 gives half of a pause to one and a half
+    jitter: float = 0.5  #: 0.5 makes it random from half of a pause to one and a half
 
     def __post_init__(self) -> None:
         limits = {"first": (0, math.inf), "longest": (0, math.inf)}

@@ -44,7 +44,7 @@ class SagaFailed(PatternError):
     id: str
     step: str  #: the step that has failed
     cause: BaseException | None  #: what its action raised; None if that was in an earlier call
-    error: str  #: the same as text: ``ValueError: no funds``
+    error: str  #: the same as text, such as ``ValueError: no funds``
     compensated: tuple[str, ...]  #: the steps that were undone, in this order
     text = "saga {saga!r} {id!r} has failed in {step!r} ({error}); undone: {compensated}"
 
