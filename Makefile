@@ -13,6 +13,9 @@ LOWEST := $(addprefix tests/,cqlproto/test_compression.py cqlproto/rows/targets 
 	cqlproto/testing/test_init.py $(addprefix cqlproto_anyio/,_eventloop/test_asyncio.py \
 	_eventloop/test_trio.py test_bare_loops.py test_connect.py test_tls.py))
 
+# Tests of recipes on a real node: they need one healthy node, and nothing else.
+RECIPES := $(wildcard tests/cassandra/test_pattern_*.py) tests/test_pattern_code tests/cookbooks
+
 # pytest-xdist, for tests that need no server: one worker per core; a file's tests run in one worker.
 PARALLEL := -p no:cacheprovider --numprocesses=auto --dist=loadfile
 FEW := --hypothesis-profile=few
@@ -28,11 +31,12 @@ demo: .venv/.demo ## run examples/demo.py on CQLPROTO_HOSTS, or on a Cassandra s
 	else $(BIN)/python -m tests.cassandra run -- $(BIN)/python examples/demo.py; fi
 
 # Two lanes run at once: the tests on real servers, which wait for the servers half of their time, and
-# everything else, the longest first, on as many processes as there are cores. All environments are
-# prerequisites, so that no timed test runs while pip installs packages.
+# everything else, the longest first, on as many processes as there are cores; then the tests of
+# recipes, on a node of their own. All environments are prerequisites, so that no timed test runs
+# while pip installs packages.
 test: lint .venv/.fuzz .venv-lowest/.unit $(OTHERS:%=.venv-%/.unit) ## lint, types, tests, units, lowest, docs, and a little fuzzing
 	@[ "$${CQLPROTO_REQUIRE_CASSANDRA:-0}" = 0 ] || $(BIN)/python -m tests.cassandra check
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=line tests-on-servers without-server
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=line tests-on-servers without-server tests-of-recipes
 	@$(BIN)/python -m tests.cassandra check || echo "Tests that start a Cassandra were skipped." >&2
 
 without-server: tests-without-server coverage units types docs lowest fuzz-short
@@ -45,11 +49,14 @@ lint: .venv/.dev ## ruff (style and format) and import-linter (layers)
 types: .venv/.dev ## mypy, strict
 	$(BIN)/mypy $(CHECKED)
 
-tests: tests-on-servers tests-without-server coverage ## all tests on Python 3.11 (or PYTHON=), including coverage and those on a Cassandra that it starts
+tests: tests-on-servers tests-of-recipes tests-without-server coverage ## all tests on Python 3.11 (or PYTHON=), including coverage and those on a Cassandra that it starts
 
 # One process, because these tests share the servers; they spend most of their time waiting for them.
 tests-on-servers: .venv/.dev
-	$(BIN)/pytest -q -p no:cacheprovider -m cassandra
+	$(BIN)/pytest -q -p no:cacheprovider -m cassandra $(addprefix --ignore=,$(RECIPES))
+
+tests-of-recipes: .venv/.dev
+	$(BIN)/pytest -q -p no:cacheprovider -m cassandra $(RECIPES)
 
 tests-without-server: .venv/.dev
 	$(BIN)/pytest -q $(PARALLEL) -m "not cassandra" --ignore=tests/cqlproto
@@ -128,5 +135,5 @@ clean: ## remove virtual environments and caches
 	.venv-$*/bin/python $(PIP) --editable '.[unit]'
 	@touch $@
 
-.PHONY: help demo test lint types tests tests-on-servers tests-without-server without-server coverage units unit-only lowest docs fuzz fuzz-short servers soak bench format clean
+.PHONY: help demo test lint types tests tests-on-servers tests-of-recipes tests-without-server without-server coverage units unit-only lowest docs fuzz fuzz-short servers soak bench format clean
 .PRECIOUS: .venv/.% .venv-%/.unit
