@@ -47,8 +47,6 @@ NodeExecutionError = CQLError
 
 Result = dict[str, Any]
 
-_READS = 1000  # how many rows that were read are remembered, to merge with
-
 
 class OptimisticLockingNode:
     """:class:`Versioned` updates of tables with the columns ``version`` and, best, ``writer``.
@@ -85,7 +83,7 @@ class OptimisticLockingNode:
             "backoff": retry_backoff_multiplier,
         }  # fmt: skip
         self._tables: Known[tuple[Any, ...], Versioned] = Known(100)
-        self._reads: Known[tuple[Versioned, str], VersionedRow] = Known(_READS)
+        self._reads: Known[tuple[Versioned, str], VersionedRow] = Known(1000)  # to merge with
 
     async def execute(
         self,
@@ -136,10 +134,9 @@ class OptimisticLockingNode:
             if action == "read_with_version":
                 found = await self._read(table, record_id, name)
             elif action == "update_with_version":
-                rules = _rules(merge_strategy, update_data) if wanted is Resolution.MERGE else None
                 one = {"record_id": record_id, "update_data": update_data}
                 one["expected_version"] = expected_version
-                found = await self._update(table, one, wanted, rules, transaction)
+                found = await self._update(table, one, wanted, merge_strategy, transaction)
             else:
                 found = await self._batch(table, batch_updates, wanted, merge_strategy)
         else:
@@ -200,7 +197,7 @@ class OptimisticLockingNode:
         table: Versioned,
         one: Mapping[str, Any],
         resolution: Resolution,
-        rules: Mapping[str, Rule] | None,
+        merge_strategy: Mapping[str, Any] | None,
         unit: UnitOfWork | None,
     ) -> Result:
         key, changes, expected = await self._arguments(table, one, resolution)
@@ -209,6 +206,7 @@ class OptimisticLockingNode:
             return {"success": True, "status": "pending", "updated": False, "rows_affected": 0}
         if resolution is Resolution.RETRY and not callable(changes):
             resolution = Resolution.FAIL_FAST  # values that were made of a stale row
+        rules = _rules(merge_strategy, changes) if resolution is Resolution.MERGE else None
         outcome = await table.update(
             key, changes, expected=expected, resolution=resolution, merge=rules
         )
@@ -221,11 +219,9 @@ class OptimisticLockingNode:
         resolution: Resolution,
         merge_strategy: Mapping[str, Any] | None,
     ) -> Result:
-        results = []
-        for one in batch:
-            merges = resolution is Resolution.MERGE
-            rules = _rules(merge_strategy, one.get("update_data")) if merges else None
-            results.append(await self._update(table, one, resolution, rules, None))
+        results = [
+            await self._update(table, one, resolution, merge_strategy, None) for one in batch
+        ]
         updated = sum(each["success"] for each in results)
         conflicts = sum(each["status"] in _CONFLICTS for each in results)
         return {
@@ -288,7 +284,7 @@ def _resolution(value: Resolution | str) -> Resolution:
 def _rules(strategy: Mapping[str, Any] | None, changes: Any) -> dict[str, Rule]:
     strategy = strategy or {}
     default = strategy.get("default")
-    rules = {} if default is None or callable(changes) else dict.fromkeys(changes, default)
+    rules = {} if default is None or callable(changes) else dict.fromkeys(changes or (), default)
     return {**rules, **strategy.get("fields", {})}
 
 

@@ -185,6 +185,13 @@ async def test_a_statement_belongs_to_its_keyspace() -> None:
         assert len(sent(server)) == 1
 
 
+async def test_use_is_a_method() -> None:
+    async with sessions() as (server, session):
+        with pytest.raises(cql.UsageError, match="USE would change the keyspace"):
+            await session.execute("USE other")
+        assert (sent(server), session.get_keyspace()) == ([], None)
+
+
 async def test_options_are_those_of_one_object() -> None:
     async with sessions() as (server, session):
         query = rsylla.Query("SELECT v")
