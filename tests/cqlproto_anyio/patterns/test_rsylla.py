@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import uuid
 from contextlib import asynccontextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -288,5 +290,6 @@ def test_the_names_are_those_of_rsylla(name: str) -> None:
     """Names of rsylla 0.1.1; also of the package itself where it is installed."""
     methods = NAMES[name].split()
     assert [each for each in methods if not hasattr(getattr(rsylla, name), each)] == []
-    theirs = pytest.importorskip("rsylla")
-    assert [each for each in methods if not hasattr(getattr(theirs, name), each)] == []
+    if find_spec("rsylla") is not None:  # the bench installs it
+        theirs = import_module("rsylla")
+        assert [each for each in methods if not hasattr(getattr(theirs, name), each)] == []
