@@ -225,9 +225,10 @@ def administration(text: str) -> str:
     if start is None:
         return ""
     following = takewhile(lambda token: token[0] == "word", tokens(text[start:]))
-    words = [word.upper() for _, word in following if word.upper() not in _BETWEEN]
-    if words[0] in _ONE_WORD:
-        return words[0]
+    verb, *others = (word.upper() for _, word in following)
+    words = [verb, *(word for word in others if word not in _BETWEEN)]
+    if verb in _ONE_WORD:
+        return verb
     return " ".join(words[: 3 if words[1:2] == ["MATERIALIZED"] else 2])
 
 

@@ -196,6 +196,8 @@ def test_casing_spaces_and_comments_do_not_count(data: st.DataObject) -> None:
         ("BEGIN BATCH DELETE FROM t WHERE a = 1 DROP TABLE t APPLY BATCH", "DROP TABLE"),
         ("SELECT * FROM t; DROP ROLE r", "DROP ROLE"),
         ("SELEC * FROM t", "SELEC"),
+        ("OR REPLACE", "OR"),
+        ("CUSTOM", "CUSTOM"),
         ("BEGIN BATCH UPDATE t SET a = 'DROP TABLE t' WHERE a = 1 APPLY BATCH", ""),
         ("INSERT INTO t (a) VALUES ('a--b') -- DROP TABLE t", ""),
         ('SELECT "drop", droplet, "truncate" FROM t WHERE a = :grant AND b = $$ DROP $$', ""),
@@ -225,6 +227,18 @@ def test_casing_spaces_and_comments_do_not_hide_administration(data: st.DataObje
         text += "".join(data.draw(st.lists(fillers, min_size=1, max_size=3)))
         text += data.draw(odd_case(part)) if part.isalpha() else part
     assert administration(text) == administered
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["OR", "REPLACE", "CUSTOM", "CREATE", "DROP", ";", "?", "'x'", "--", "a", "1"]
+        ),
+        max_size=5,
+    )
+)
+def test_any_words_have_a_kind(parts: list[str]) -> None:
+    assert isinstance(administration(" ".join(parts)), str)
 
 
 @given(st.text(alphabet="'\"$/*-:?;aI F\n\\\u00e9", max_size=60))
