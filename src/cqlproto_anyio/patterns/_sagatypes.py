@@ -58,7 +58,7 @@ class Step:
         _name(self.name)
         integer("attempts", self.attempts, least=1)
         for name, function in (("action", self.action), ("undo", self.undo)):
-            called = getattr(function, "__call__", None)  # noqa: B004
+            called = getattr(function, "__call__", None)  # noqa: B004  # the method, which may be async
             known = map(inspect.iscoroutinefunction, (function, called))
             if not any(known) and (function is not None or name == "action"):
                 raise InvalidInput(name, "an async function", function)

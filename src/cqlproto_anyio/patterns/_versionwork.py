@@ -219,7 +219,7 @@ def _list_append(base: Any, mine: Any, theirs: Any) -> Any:
     return theirs + mine[len(base) :]
 
 
-_RULES: Mapping[object, Merge] = {
+_RULES: Mapping[str, Merge] = {
     "last_writer_wins": lambda _base, mine, _theirs: mine,
     "keep_current": lambda _base, _mine, theirs: theirs,
     "numeric_add": _numeric_add,
@@ -232,7 +232,7 @@ def check_rules(rules: Mapping[str, Rule] | None) -> dict[str, Merge]:
     found: dict[str, Merge] = {}
     for field, rule in (rules or {}).items():
         if not callable(rule) and rule not in _RULES:
-            raise InvalidInput(f"merge[{field!r}]", f"a function, or of {', '.join(_RULES)}", rule)  # type: ignore[arg-type]
+            raise InvalidInput(f"merge[{field!r}]", f"a function, or of {', '.join(_RULES)}", rule)
         found[field] = rule if callable(rule) else _RULES[rule]
     return found
 

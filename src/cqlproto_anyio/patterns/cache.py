@@ -150,9 +150,9 @@ class Cache:
         while True:
             landed, began = self._landed, anyio.current_time()
             entry = await self._look(key)
-            value: Any = self._value(entry, _MISS)
+            value: T = self._value(entry, _MISS)
             if value is not _MISS:
-                return value  # type: ignore[no-any-return]
+                return value
             place = (key, entry and entry[1:3])
             flight = self._flights.get(place)
             if flight is None:
@@ -161,7 +161,8 @@ class Cache:
             if flight.error is not None:
                 raise flight.error
             if flight.value is not _MISS:
-                return flight.value  # type: ignore[no-any-return]
+                value = flight.value
+                return value
             # its task was cancelled
         flight = self._flights[place] = _Flight()
         try:
@@ -182,7 +183,7 @@ class Cache:
             del self._flights[place]
             self._landed += 1
             flight.landed.set()
-        return value  # type: ignore[no-any-return]
+        return value
 
     def cached(
         self, *, key: Callable[P, str], ttl: Seconds | None = _OF_CACHE

@@ -233,7 +233,7 @@ class BatchLoad(Load):
     def _clear(self, slot: Slot) -> None:
         if slot.items:
             self._without_slot -= len(slot.items) - 1
-            slot.message = None  # type: ignore[assignment]  # it has the cells
+            slot.message = None  # it has the cells
         super()._clear(slot)
 
     async def _call(self, slot: Slot, outcome: Any) -> Any:
@@ -255,7 +255,7 @@ class BatchLoad(Load):
             return await call.run()
         request = slot.awaitable(self.context.request_class)
         request.carry(slot.message)
-        return await call.resume(request, outcome, slot.message.timestamp)  # type: ignore[union-attr]  # a Batch
+        return await call.resume(request, outcome, slot.message.timestamp)
 
     async def _call_each(self, slot: Slot) -> Any:
         """Execute the rows of a batch one by one; those that fail are counted here."""

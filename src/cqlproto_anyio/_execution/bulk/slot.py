@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cqlproto._events import ResponseReceived
-    from cqlproto_anyio._network.connection import Connection
 
 __all__ = ["ReadSlot", "Slot"]
 
@@ -35,7 +34,8 @@ class Slot(Request):
 
     __slots__ = ("bulk", "index", "items", "row")
     bulk: Any  # its class stands above this module
-    connection: Connection | None
+    connection: Any  # Connection | None; one that has replied is there
+    message: Any  # None between two batches
     items: Sequence[tuple[int, Any, Sequence[Any]]]
     stamp: Any  # int | None
 
@@ -63,7 +63,7 @@ class Slot(Request):
         bulk.free.append(self)
         if not bulk.will_go_on:
             bulk.will_go_on = True
-            self.connection.answered.append(bulk.go_on)  # type: ignore[union-attr]  # it has replied
+            self.connection.answered.append(bulk.go_on)
 
     complete = answer
 
@@ -102,7 +102,7 @@ class ReadSlot(Slot):
         bulk.finished(self)
         if not bulk.will_go_on:
             bulk.will_go_on = True
-            self.connection.answered.append(bulk.go_on)  # type: ignore[union-attr]  # it has replied
+            self.connection.answered.append(bulk.go_on)
 
     complete = answer
 
@@ -110,7 +110,6 @@ class ReadSlot(Slot):
 def is_whole(event: ResponseReceived, max_rows: int) -> bool:
     """Return whether a reply is the whole result of a statement."""
     message = event.message
-    kind = type(message)
-    if kind is Rows:
-        return message.paging_state is None and message.row_count <= max_rows  # type: ignore[union-attr]  # it is Rows
-    return kind is Void
+    if type(message) is Rows:
+        return message.paging_state is None and message.row_count <= max_rows
+    return type(message) is Void
