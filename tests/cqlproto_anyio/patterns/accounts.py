@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from tests.support.scripted import Request, Scripted, lost, refusal
+from tests.support.faulty_writes import FaultyWrites
+from tests.support.scripted import Request, Scripted, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,15 +16,13 @@ __all__ = ["Accounts"]
 _TEXT = re.compile(r'(UPDATE|INSERT INTO|SELECT) .*?"ks"\."accounts"')
 
 
-class Accounts:
+class Accounts(FaultyWrites):
     """The rows of ``ks.accounts (id int PRIMARY KEY, name, balance, tags, version, writer)``.
 
     Attributes:
         shape: the type of each column.
         rows: the rows, by id.
-        faults: one for each conditional write in turn: ``reply`` (applied, but not told),
-            ``request`` (never arrives), ``late`` (arrives with :meth:`deliver`), or None.
-        late: the writes that are under way.
+        faults: see :class:`FaultyWrites`.
         before_write, before_read: called before each.
     """
 
@@ -37,8 +36,7 @@ class Accounts:
             "writer": "uuid",
         }
         self.rows: dict[Any, dict[str, Any]] = {}
-        self.faults = list(faults)
-        self.late: list[Request] = []
+        super().__init__(*faults)
         self.before_write: Callable[[], None] = lambda: None
         self.before_read: Callable[[], None] = lambda: None
         self.executor = Scripted(self.answer)
@@ -76,18 +74,7 @@ class Accounts:
             row = self.rows.get(request.values["k0"])
             return [] if row is None else [dict(row)]
         self.before_write()
-        fault = self.faults.pop(0) if self.faults else None
-        if fault == "late":
-            self.late.append(request)
-        elif fault != "request":
-            answer = self.apply(request)
-            if fault is None:
-                return answer
-        return lost()
-
-    def deliver(self) -> None:
-        while self.late:
-            self.apply(self.late.pop(0))
+        return self.attempt(request)
 
     def apply(self, request: Request) -> Any:
         """Execute a conditional statement, or the conditional batch of one partition."""

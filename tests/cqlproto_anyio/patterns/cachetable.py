@@ -7,25 +7,24 @@ from typing import Any
 
 import anyio
 
-from tests.support.scripted import Request, Scripted, lost, refusal
+from tests.support.faulty_writes import FaultyWrites
+from tests.support.scripted import Request, Scripted, refusal
 
 __all__ = ["CacheTable"]
 
 
-class CacheTable:
+class CacheTable(FaultyWrites):
     """The rows of a cache.
 
     Attributes:
         cells: the value of each cell and when it expires, by namespace, key and column.
-        faults: one for each write in turn: ``reply`` (executed, but not told), ``request`` (never
-            arrives), ``late`` (arrives with :meth:`deliver`), an exception (not executed), or None.
+        faults: see :class:`FaultyWrites`.
         out: what every request raises.
     """
 
     def __init__(self, *faults: Any) -> None:
         self.cells: dict[tuple[str, str, str], tuple[Any, float]] = {}
-        self.faults = list(faults)
-        self.late: list[Request] = []
+        super().__init__(*faults)
         self.out: Exception | None = None
         self.executor = Scripted(self.answer)
 
@@ -38,21 +37,7 @@ class CacheTable:
             return self.out
         if request.text.startswith("SELECT"):
             return self.read(request.values)
-        fault = self.faults.pop(0) if self.faults else None
-        if isinstance(fault, BaseException):
-            return fault
-        if fault == "late":
-            self.late.append(request)
-        elif fault != "request":
-            answer = self.write(request)
-            if fault is None:
-                return answer
-        return lost()
-
-    def deliver(self) -> None:
-        """Let the requests that are under way arrive."""
-        while self.late:
-            self.write(self.late.pop(0))
+        return self.attempt(request)
 
     def cell(self, namespace: str, key: str, column: str) -> Any:
         value, until = self.cells.get((namespace, key, column), (None, 0))
@@ -66,7 +51,7 @@ class CacheTable:
         ]
         return [row for row in rows if (row["version"], row["value"]) != (None, None)]
 
-    def write(self, request: Request) -> Any:
+    def apply(self, request: Request) -> Any:
         values = request.values
         version = self.cell(values["namespace"], values["key"], "version")
         if "IF version = :before" in request.text and version != values["before"]:

@@ -6,28 +6,26 @@ from typing import Any
 
 import anyio
 
-from tests.support.scripted import Request, Scripted, lost, refusal
+from tests.support.faulty_writes import FaultyWrites
+from tests.support.scripted import Request, Scripted, refusal
 
 __all__ = ["RateTable"]
 
 
-class RateTable:
+class RateTable(FaultyWrites):
     """The partitions of keys.
 
     Attributes:
         states: the state of each key with its expiry.
         shares: the rows of each key, by slot and writer, with their expiry.
-        faults: one for each conditional request in turn: ``reply`` (executed, but not told),
-            ``request`` (never arrives), ``late`` (arrives with :meth:`deliver`), an exception (not
-            executed), or None.
+        faults: see :class:`FaultyWrites`.
         outage: what every request raises.
     """
 
     def __init__(self, *faults: Any) -> None:
         self.states: dict[str, tuple[Any, float]] = {}
         self.shares: dict[str, dict[tuple[int, Any], tuple[int, float]]] = {}
-        self.faults: list[Any] = list(faults)
-        self.late: list[Request] = []
+        super().__init__(*faults)
         self.outage: Exception | None = None
         self.executor = Scripted(self.answer)
 
@@ -48,25 +46,8 @@ class RateTable:
             place = values["slot"], values["writer"]
             self.shares.setdefault(values["key"], {})[place] = values["spent"], until
         else:
-            return self.conditional(request)
+            return self.attempt(request)
         return None
-
-    def conditional(self, request: Request) -> Any:
-        fault = self.faults.pop(0) if self.faults else None
-        if isinstance(fault, BaseException):
-            return fault
-        if fault == "late":
-            self.late.append(request)
-        elif fault != "request":
-            answer = self.apply(request)
-            if fault is None:
-                return answer
-        return lost()
-
-    def deliver(self) -> None:
-        """Let the requests that are under way arrive."""
-        while self.late:
-            self.apply(self.late.pop(0))
 
     def state(self, key: str) -> Any:
         state, until = self.states.get(key, (None, 0.0))

@@ -4,46 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.scripted import Request, Scripted, lost, refusal
+from tests.support.faulty_writes import FaultyWrites
+from tests.support.scripted import Request, Scripted, refusal
 
 __all__ = ["StockTable"]
 
 
-class StockTable:
+class StockTable(FaultyWrites):
     """The rows of items and of operations.
 
     Attributes:
         rows: the rows of ``stock``, by item and operation.
         items: the item of each operation: the rows of ``stock_operations``.
-        faults: one for each conditional request in turn: ``reply`` (executed, but not told),
-            ``request`` (never arrives), ``late`` (arrives with :meth:`deliver`), or None.
+        faults: see :class:`FaultyWrites`.
         stale: how many reads at the usual consistency see no row yet.
     """
 
     def __init__(self, *faults: str | None) -> None:
         self.rows: dict[tuple[str, str], dict[str, Any]] = {}
         self.items: dict[str, str] = {}
-        self.faults: list[Any] = list(faults)
-        self.late: list[Request] = []
+        super().__init__(*faults)
         self.stale = 0
         self.executor = Scripted(self.answer)
 
     def answer(self, request: Request) -> Any:
         if not request.conditional:
             return self.read(request)
-        fault = self.faults.pop(0) if self.faults else None
-        if fault == "late":
-            self.late.append(request)
-        elif fault != "request":
-            answer = self.apply(request)
-            if fault is None:
-                return answer
-        return lost()
-
-    def deliver(self) -> None:
-        """Let the requests that are under way arrive."""
-        while self.late:
-            self.apply(self.late.pop(0))
+        return self.attempt(request)
 
     def read(self, request: Request) -> list[dict[str, Any]]:
         values = request.values

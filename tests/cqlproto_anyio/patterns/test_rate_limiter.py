@@ -119,17 +119,17 @@ async def test_what_others_have_overwritten_cannot_be_settled() -> None:
         for _ in range(8):
             await others.check("a")
 
-    original = table.conditional
+    original = table.attempt
 
     async def conditional(request: Any) -> Any:
-        table.conditional = original  # type: ignore[method-assign]
+        table.attempt = original  # type: ignore[method-assign]
         await overtake()
         return timed_out()
 
     for options, raises in (({}, False), ({"on_failure": "raise"}, True)):
         mine = limiter(table, limit=100, **options)
         await mine.check("a")
-        table.conditional = conditional  # type: ignore[method-assign]
+        table.attempt = conditional  # type: ignore[method-assign]
         if raises:
             with pytest.raises(OutcomeUnknown, match="count a request of 'a'"):
                 await mine.check("a")
