@@ -231,7 +231,7 @@ def check_rules(rules: Mapping[str, Rule] | None) -> dict[str, Merge]:
     """Return the functions of merge rules; raises InvalidInput for what is no rule."""
     found: dict[str, Merge] = {}
     for field, rule in (rules or {}).items():
-        if not callable(rule) and rule not in _RULES:
+        if not callable(rule) and not (isinstance(rule, str) and rule in _RULES):
             raise InvalidInput(f"merge[{field!r}]", f"a function, or of {', '.join(_RULES)}", rule)
         found[field] = rule if callable(rule) else _RULES[rule]
     return found

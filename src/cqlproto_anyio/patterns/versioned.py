@@ -91,7 +91,7 @@ class Versioned:
         history: int = 1000,
         clock: Clock = arguments.utc_now,
     ) -> None:
-        if isinstance(key, str) or not key:
+        if isinstance(key, str) or not isinstance(key, Sequence) or not key:
             raise InvalidInput("key", "the columns of the primary key, in a list", key)
         self._table = VersionTable(session, keyspace, table, tuple(key), version, writer)
         self._most = 1 + arguments.integer("max_retries", max_retries)

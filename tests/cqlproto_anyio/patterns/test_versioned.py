@@ -190,6 +190,20 @@ async def test_a_rule_that_does_not_fit() -> None:
     assert table.rows[1]["name"] == "b"
 
 
+@pytest.mark.parametrize("rule", ["newest", [], {}, 5, None])
+async def test_what_is_no_rule(rule: Any) -> None:
+    rows = versioned(Accounts())
+    read = VersionedRow((1,), {"id": 1, "name": "a"}, 1)
+    with pytest.raises(InvalidInput, match="merge\\['name'\\]"):
+        await rows.update(1, {"name": "c"}, expected=read, resolution=MERGE, merge={"name": rule})
+
+
+@pytest.mark.parametrize("key", ["id", [], object(), 5, None])
+def test_what_is_no_key(key: Any) -> None:
+    with pytest.raises(InvalidInput, match="key"):
+        Versioned(Accounts().executor, keyspace="ks", table="accounts", key=key)
+
+
 async def test_the_last_writer_wins_if_asked_for() -> None:
     table = Accounts()
     table.add(1, name="a", balance=1)
